@@ -1,0 +1,30 @@
+/*
+ * base/file.h - whole files, safely
+ */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include <stdbool.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+
+/* Appends the file's bytes to `out`, whose ceiling bounds it (ERR_LIMIT). ERR_NOT_FOUND, ERR_IO. */
+MUST_USE enum status file_read(struct buf *out, const char *path, struct err *e);
+/* Writes path.tmp, fsyncs, renames over `path`, fsyncs the directory: a crash leaves the old or
+ * the new file, never a piece. ERR_FULL when the disk is. `mode` as in open(2). */
+MUST_USE enum status file_write_atomic(const char *path, struct bytes data, unsigned mode,
+                                       struct err *e);
+MUST_USE enum status file_mkdirs(const char *path, unsigned mode, struct err *e);
+bool file_exists(const char *path);
+/* "dir/name" into a new string of the caller's. */
+char *file_join(const char *dir, const char *name);
+
+/* A file mapped for reading. */
+struct file_map {
+    struct bytes bytes;
+};
+MUST_USE enum status file_map_open(struct file_map *m, const char *path, struct err *e);
+void file_map_close(struct file_map *m);
+
+#endif

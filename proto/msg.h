@@ -1,0 +1,358 @@
+/*
+ * proto/msg.h - every message that travels, as plain C
+ *
+ * The wire format is protobuf (proto/muster.proto, compiled by nanopb; docs/protocol.md). This
+ * header is what the rest of the program sees: one struct a message, msg_<name>_encode and
+ * msg_<name>_decode.
+ *
+ * Decoding copies nothing large: `struct bytes` fields are lent from the input and live as long
+ * as it does. Counts, lengths and ranges are checked while decoding, against the constants below;
+ * what does not fit is ERR_MALFORMED and names the field. Unknown fields are refused: two
+ * different byte strings must not mean the same message.
+ *
+ * Every message travels inside an envelope. The bytes of the body, as received, are what the
+ * signature covers and what is hashed: nothing is re-encoded to be checked.
+ */
+#ifndef PROTO_MSG_H
+#define PROTO_MSG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "proto/types.h"
+
+#define MSG_PROTOCOL      1u           /* version of the wire; others are refused with a reason */
+#define MSG_MAX_BYTES     (64u << 20)  /* of one envelope */
+#define MSG_JOIN_MAX      1024u        /* on the enrolment socket */
+#define MSG_MAX_SAMPLES   64u          /* in a unit's group */
+#define MSG_MAX_TOKENS    65536u       /* in one sample */
+#define MSG_MAX_LEASES    32u
+#define MSG_MAX_ROSTER    256u
+#define MSG_MAX_SHARDS    65536u
+#define MSG_MAX_UNITS     4096u        /* in a batch */
+#define MSG_TEXT_BYTES    256u         /* a reason or an endpoint, NUL included */
+
+/* X(kind, number, signed). A signed kind is refused without a valid signature. Each kind's
+ * signature has its own prefix, "muster/1/<KIND>" and a NUL. */
+#define MSG_KIND_MAP(X)                                                                        \
+    X(JOIN, 1, true) X(JOINED, 2, true) X(REFUSED, 3, false)                                   \
+    X(HELLO, 4, false) X(WELCOME, 5, false) X(BUNDLE_ASK, 6, false) X(BUNDLE, 7, false)        \
+    X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) X(LEASE_ASK, 10, false) X(LEASE, 11, false)     \
+    X(WAIT, 12, false) X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)          \
+    X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false) X(VERDICT, 19, true)      \
+    X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
+    X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
+    X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
+    X(ABANDON, 32, true)                                                                       \
+    X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
+    X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
+
+#define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
+enum msg_kind { MSG_KIND_MAP(MSG_KIND_MEMBER) };
+#undef MSG_KIND_MEMBER
+
+const char *msg_kind_name(enum msg_kind kind); /* "SUBMIT"; NULL if unknown */
+bool msg_kind_is_signed(enum msg_kind kind);
+
+/* ---- the envelope ------------------------------------------------------------------------ */
+
+struct msg_envelope {
+    enum msg_kind kind;
+    struct digest run;       /* all zero before a run is known (JOIN, HELLO of a fresh node) */
+    struct public_key signer; /* node (or owner) key; all zero when unsigned */
+    struct idem idem;        /* an answer repeats the idem of its request */
+    struct bytes body;       /* lent */
+    struct signature sig;
+    struct bytes raw;        /* decode: the whole envelope, lent; what evidence stores */
+};
+
+/* Checks protocol version, known kind, presence of what the kind needs. Not the signature. */
+MUST_USE enum status msg_envelope_decode(struct msg_envelope *m, struct bytes in, struct err *e);
+/* Appends the envelope to `out`. `secret` signs it if the kind is a signed one, else NULL. */
+MUST_USE enum status msg_envelope_encode(struct buf *out, enum msg_kind kind,
+                                         const struct digest *run, const struct idem *idem,
+                                         struct bytes body, const struct secret_key *secret,
+                                         struct err *e);
+/* ERR_DIGEST unless the signature is m->signer's over (kind, run, signer, idem, body). */
+MUST_USE enum status msg_envelope_verify(const struct msg_envelope *m, struct err *e);
+
+/* ---- enrolment --------------------------------------------------------------------------- */
+
+struct msg_join {
+    struct public_key transport; /* Curve25519 */
+    struct public_key node;      /* Ed25519, also the envelope's signer */
+    struct public_key owner;     /* Ed25519, receives the pay */
+    struct signature owner_sig;  /* over "muster/1/cert\0" || node || transport || role (u8) */
+    uint32_t role;               /* enum role */
+    uint8_t invite[16];
+    struct digest mac;           /* BLAKE2b-256 keyed by the invite's secret, of the five keys' fields above */
+};
+struct msg_joined {
+    struct public_key node, transport, owner;
+    uint32_t role;
+    uint64_t roster_seq;
+};
+struct msg_refused {
+    uint32_t code; /* enum reason */
+    char text[MSG_TEXT_BYTES];
+};
+
+/* ---- greetings --------------------------------------------------------------------------- */
+
+struct msg_hello {
+    uint32_t role;
+    char endpoint[MSG_TEXT_BYTES]; /* where this node serves shards, "" if it does not */
+    char numerics[32];             /* "f32-1" */
+    int64_t newest_version;        /* -1: none yet */
+};
+struct msg_welcome {
+    struct digest run;
+    struct digest task;      /* all zero: no task is open */
+    uint64_t roster_seq;
+    int64_t head_version;    /* -1: none yet */
+    uint64_t steps_total;
+    bool is_done;
+    struct public_key trainer; /* whose manifests count; all zero: none admitted yet */
+};
+struct msg_bundle_ask {
+    struct digest task;
+};
+struct msg_bundle {
+    struct bytes data;
+};
+struct msg_roster_ask {
+    uint64_t since;
+};
+struct roster_entry {
+    struct public_key node, transport, owner;
+    uint32_t role;
+    bool is_revoked;
+    char endpoint[128];
+};
+struct msg_roster {
+    uint64_t seq;
+    uint32_t n;
+    struct roster_entry entry[MSG_MAX_ROSTER];
+};
+
+/* ---- work -------------------------------------------------------------------------------- */
+
+struct msg_lease_ask {
+    int64_t newest_version; /* the worker has this one, and wants units for it or older it kept */
+    int64_t oldest_version;
+    uint32_t max;           /* units wanted, 1..MSG_MAX_LEASES */
+};
+struct lease_item {
+    uint64_t unit;
+    int64_t version;
+    uint64_t lease;       /* ledger sequence of the LEASE entry */
+    uint32_t deadline_ms; /* from now: the lease expires unless renewed */
+    uint32_t hard_ms;     /* from now: it expires then, renewed or not */
+};
+struct msg_lease {
+    uint32_t n;
+    struct lease_item item[MSG_MAX_LEASES];
+};
+struct msg_wait {
+    uint32_t code; /* enum reason: why */
+    char text[MSG_TEXT_BYTES];
+    uint32_t retry_ms;
+    int64_t head_version;
+    uint64_t roster_seq;
+    bool is_done; /* the run is over */
+};
+struct progress_item {
+    uint64_t unit;
+    uint64_t lease;
+    uint64_t tokens; /* made so far; a lease is renewed only when this grows */
+};
+struct msg_heartbeat {
+    uint32_t n;
+    struct progress_item item[MSG_MAX_LEASES];
+};
+struct msg_beat {
+    int64_t head_version;
+    uint64_t roster_seq;
+    bool is_done;
+    uint32_t n_dropped; /* leases no longer held: stop working on them */
+    uint64_t dropped[MSG_MAX_LEASES];
+};
+
+struct msg_sample {
+    struct bytes tokens;   /* i32 each: everything after the prompt */
+    struct bytes logprobs; /* f32 each; +0 where mask is 0 */
+    struct bytes mask;     /* u8 each: 1 sampled by the policy, 0 written by the environment */
+    struct bytes proofs;   /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens */
+    float reward;
+    uint32_t finish;       /* enum finish */
+};
+struct msg_submit {
+    uint64_t unit;
+    uint64_t lease;
+    int64_t version;
+    struct digest task;
+    struct digest weights;  /* root of the version's manifest */
+    char numerics[32];
+    struct bytes prompt;    /* i32 each */
+    struct digest root;     /* submission_root(), proto/submission.h */
+    uint32_t n_samples;
+    struct msg_sample sample[MSG_MAX_SAMPLES];
+};
+struct msg_receipt {
+    uint64_t seq;             /* of the ledger entry, when is_accepted */
+    struct digest entry;      /* its hash */
+    bool is_accepted;         /* false: refused for good, see code */
+    uint32_t code;            /* enum reason */
+    char text[MSG_TEXT_BYTES];
+};
+struct msg_check_ask {
+    int64_t newest_version;
+    int64_t oldest_version;
+};
+struct msg_check {
+    uint64_t unit;
+    uint64_t lease;       /* of the submission: with `unit` it names what is judged */
+    uint32_t depth;       /* enum check_depth */
+    uint32_t deadline_ms;
+    struct bytes submission; /* the worker's envelope, as received */
+};
+struct msg_verdict {
+    uint64_t unit;
+    uint64_t lease;
+    struct digest submission; /* BLAKE2b-256 of the worker's envelope */
+    uint32_t depth;           /* the check that was made */
+    bool is_accepted;
+    uint32_t code;            /* enum reason; REASON_NONE when accepted */
+    uint32_t sample;          /* where it first differs */
+    uint32_t position;        /* index into the sample's tokens */
+    uint64_t claimed;         /* bits the worker gave (token, log-prob, reward ...) */
+    uint64_t found;           /* bits that recomputation gives */
+    struct digest states;     /* over the recomputed states, keyed by the validator's key */
+    char text[MSG_TEXT_BYTES];
+};
+
+/* ---- training ---------------------------------------------------------------------------- */
+
+struct msg_batch_ask {
+    uint64_t batch;
+};
+struct msg_batch {
+    uint64_t batch;
+    struct digest root;   /* Merkle root over the digests of the envelopes, in order */
+    uint32_t n;
+    struct bytes envelope[MSG_MAX_UNITS]; /* SUBMIT envelopes as received, ordered */
+};
+/* The manifest of a weight version: the body of PUBLISH, signed by the trainer. Content is a
+ * function of the step alone (no time, no address), so that redoing a step gives the same bytes. */
+struct msg_manifest {
+    int64_t version;
+    struct digest parent;        /* weights root of version - 1; zero for version 0 */
+    struct digest task;
+    struct digest batch;         /* root of the batch; zero for version 0 (warm-up) */
+    struct digest settings;      /* digest of the algorithm and optimizer settings */
+    struct digest masters_before, masters_after;
+    struct digest optimizer_before, optimizer_after;
+    struct digest weights;       /* Merkle root over `shards` */
+    char numerics[32];
+    uint64_t file_bytes;
+    uint32_t shard_bytes;
+    struct bytes shards;         /* 32-byte digests, in file order */
+    uint64_t tokens_trained;     /* in this step */
+    float loss, grad_norm, kl, reward_mean;
+};
+struct msg_abandon {
+    int64_t version;
+    struct digest weights;
+    char text[MSG_TEXT_BYTES];
+};
+
+/* ---- people ------------------------------------------------------------------------------ */
+
+struct msg_status_ask {
+    uint32_t what;  /* enum status_view */
+    uint64_t number; /* a unit for STATUS_EXPLAIN */
+};
+struct msg_status {
+    struct bytes json; /* one object */
+};
+struct msg_drain {
+    char text[MSG_TEXT_BYTES];
+};
+struct msg_task_publish {
+    struct bytes bundle;
+    int64_t deposit; /* ucr put into escrow */
+};
+struct msg_task_close {
+    struct digest task;
+};
+struct msg_ledger_ask {
+    uint64_t from;
+    uint32_t max;
+};
+struct msg_ledger {
+    uint64_t from;
+    struct bytes entries; /* u32 length and bytes of each, in order */
+};
+struct msg_invite_ask {
+    uint32_t role;
+};
+struct msg_invite {
+    char link[512];
+};
+
+/* ---- shardcast --------------------------------------------------------------------------- */
+
+struct msg_head {
+    struct bytes manifest; /* the trainer's PUBLISH envelope, whole */
+};
+struct msg_manifest_ask {
+    int64_t version; /* -1: the newest you have */
+};
+struct msg_manifest_reply { /* kind MANIFEST */
+    int64_t version;       /* as asked */
+    struct bytes manifest; /* empty: not here */
+};
+struct msg_have_ask {
+    struct digest weights;
+};
+struct msg_have {
+    struct digest weights;
+    struct bytes bitmap; /* bit i = shard i, least significant first; empty: nothing */
+};
+struct msg_shard_ask {
+    struct digest shard;
+};
+struct msg_shard {
+    struct digest shard;
+    struct bytes data; /* empty: not here */
+};
+
+/* ---- codecs ------------------------------------------------------------------------------ */
+
+/* X(name, type). For each: the body only, without its envelope.
+ *   enum status msg_<name>_decode(struct <type> *m, struct bytes in, struct err *e);
+ *   enum status msg_<name>_encode(struct buf *out, const struct <type> *m, struct err *e); */
+#define MSG_CODEC_MAP(X)                                                                       \
+    X(join, msg_join) X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello)        \
+    X(welcome, msg_welcome) X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle)                \
+    X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask)            \
+    X(lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
+    X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
+    X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
+    X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
+    X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \
+    X(task_publish, msg_task_publish) X(task_close, msg_task_close)                            \
+    X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
+    X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
+    X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
+    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+
+#define MSG_CODEC_DECLARE(name, type)                                                          \
+    MUST_USE enum status msg_##name##_decode(struct type *m, struct bytes in, struct err *e);  \
+    MUST_USE enum status msg_##name##_encode(struct buf *out, const struct type *m, struct err *e);
+MSG_CODEC_MAP(MSG_CODEC_DECLARE)
+#undef MSG_CODEC_DECLARE
+
+#endif
