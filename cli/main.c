@@ -1,0 +1,61 @@
+/*
+ * cli/main.c - finds the subcommand and hands over
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/version.h"
+
+struct command {
+    const char *word;
+    int (*run)(int argc, char **argv);
+    const char *group;
+    const char *summary;
+};
+
+#define COMMAND_ROW(word, function, group, summary) {word, function, group, summary},
+static const struct command commands[] = {COMMAND_MAP(COMMAND_ROW)};
+#undef COMMAND_ROW
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(void)
+{
+    const char *group = "";
+
+    printf("muster %s: reinforcement learning of language models among machines that do not\n"
+           "trust each other.\n\nusage: muster COMMAND [options]\n",
+           MUSTER_VERSION);
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (!commands[i].group[0])
+            continue;
+        if (strcmp(group, commands[i].group)) {
+            group = commands[i].group;
+            printf("\n%s\n", group);
+        }
+        printf("  %-14s %s\n", commands[i].word, commands[i].summary);
+    }
+    printf("\n'muster COMMAND --help' tells the options of each. A first look: 'muster up'.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+        !strcmp(argv[1], "help")) {
+        print_help();
+        return argc < 2 ? 2 : 0;
+    }
+    if (!strcmp(argv[1], "--version")) {
+        printf("muster %s\n", MUSTER_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(argv[1], commands[i].word))
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr,
+            "muster: '%s' is not a command\n"
+            "'muster --help' lists them\n",
+            argv[1]);
+    return 2;
+}
