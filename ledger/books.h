@@ -1,0 +1,152 @@
+/*
+ * ledger/books.h - what all entries so far add up to
+ *
+ * The books are a fold over the entries: accounts, nodes, the task, units and their attempts. For
+ * a new entry they say which postings it must have (ledger_books_post) or why it may not be; no
+ * other code computes money. Applying an entry checks it against that, so the writer, the replay
+ * at start and the offline audit hold to the same rules.
+ *
+ * Life of a unit: FREE -> LEASED -> COMMITTED -> ACCEPTED -> batched, or from LEASED or COMMITTED
+ * back to FREE by VOID, REJECT_SOFT or REJECT_HARD (each ends one attempt: exactly one of these
+ * or ACCEPT an attempt), or from FREE to GIVEN_UP for good. An ACCEPTED unit that is in no batch
+ * yet goes back to FREE by VOID when its worker was barred: then the next attempt may be paid.
+ *
+ * Who is paid what:
+ *   LEASE        escrow -> reserved: ledger_unit_reserve()
+ *   ACCEPT       reserved -> pending(worker): tokens * price; reserved -> pending(validators):
+ *                a fee for each verdict; the rest -> escrow
+ *   REJECT_*     the fees likewise (whoever judged is paid, whatever the judgement: else a fee
+ *   and VOID     would be a reason to accept); the rest -> escrow
+ *   REJECT_HARD  also: pending(worker) -> escrow for its accepted units that are in no batch and
+ *                not matured; what is left of pending and all of stake -> finders, jackpot, burn.
+ *                The node is barred
+ *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
+ *   MATURE       pending(node) -> avail(owner), after genesis.mature_window entries, or at any
+ *                time once the task is closed
+ *   TASK_CLOSE   escrow and what steps did not use -> avail(initiator's owner); no live unit
+ *
+ * Refused entries are ERR_DENIED, ERR_EXISTS, ERR_NOT_FOUND, ERR_INSUFFICIENT or ERR_INVALID with
+ * a text that begins with the invariant, "I4: unit 7 is accepted already"; the books are as before.
+ */
+#ifndef LEDGER_BOOKS_H
+#define LEDGER_BOOKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/status.h"
+#include "ledger/account.h"
+#include "ledger/body.h"
+#include "ledger/entry.h"
+#include "proto/types.h"
+
+#define LEDGER_SUPPLY_MAX (1ll << 53) /* I14: any sum of money is exact, in any language */
+
+struct ledger_books; /* opaque; grows with the entries */
+
+void ledger_books_new(struct ledger_books **out);
+void ledger_books_free(struct ledger_books **b);
+
+/* The postings that an entry of this type and body has as the next one. *n <= the maximum.
+ * `body` is what ledger_body_decode gave. `time_us` is the entry's. */
+MUST_USE enum status ledger_books_post(const struct ledger_books *b, enum ledger_type type,
+                                       const union ledger_body *body, int64_t time_us,
+                                       struct ledger_posting posting[LEDGER_POSTINGS_MAX],
+                                       uint32_t *n, struct err *e);
+
+/* Checks and applies the next entry, whose hash is `hash`. Checks I1, I2, I4-I9, I11-I15 and the
+ * entry's own run, seq and time; the hash chain is the log's business (ledger/log.h). */
+MUST_USE enum status ledger_apply(struct ledger_books *b, const struct ledger_entry *en,
+                                  const struct digest *hash, struct err *e);
+
+/* ---- looking --------------------------------------------------------------------------------
+ * Pointers are lent until the next ledger_apply; NULL: unknown. */
+
+enum ledger_unit_state { UNIT_FREE, UNIT_LEASED, UNIT_COMMITTED, UNIT_ACCEPTED, UNIT_GIVEN_UP };
+const char *ledger_unit_state_name(enum ledger_unit_state s); /* "committed" */
+
+struct ledger_opinion {
+    struct public_key validator;
+    uint32_t depth;
+    bool is_accepted;
+    uint32_t code;
+};
+struct ledger_unit {
+    uint64_t unit;
+    enum ledger_unit_state state;
+    bool is_batched;
+    uint32_t attempt; /* leases so far */
+    /* of the live or accepted attempt: */
+    uint64_t lease; /* seq of the LEASE entry */
+    struct public_key worker;
+    int64_t version, expires_us, hard_us, reserve;
+    uint64_t commit; /* seq of the COMMIT entry; 0: none */
+    struct digest root, envelope;
+    uint64_t tokens;
+    bool is_flat;
+    uint32_t depth; /* drawn; 0: not drawn yet. ASSIGN may raise it */
+    uint32_t n_opinions;
+    struct ledger_opinion opinion[LEDGER_VERDICTS_MAX];
+    int64_t paid; /* to the worker, by ACCEPT */
+};
+struct ledger_node {
+    struct public_key node, transport, owner;
+    uint32_t role;
+    bool is_revoked, is_slashed;
+    uint64_t admitted; /* seq */
+    uint64_t n_commits, n_accepted, n_refused, n_verdicts;
+    uint64_t n_live;   /* units LEASED or COMMITTED */
+    int64_t earned;    /* ever credited to pending */
+};
+struct ledger_task {
+    struct ledger_task_open open;
+    bool is_open, is_closed;
+    uint64_t opened; /* seq */
+    uint64_t steps_done; /* STEP entries */
+    int64_t paid_workers, paid_validators, paid_trainer, refunded, slashed; /* totals */
+    int64_t promised; /* reserved by live units */
+};
+
+const struct ledger_genesis *ledger_books_genesis(const struct ledger_books *b);
+const struct digest *ledger_books_run(const struct ledger_books *b); /* zero before GENESIS */
+uint64_t ledger_books_next_seq(const struct ledger_books *b);
+int64_t ledger_books_time_us(const struct ledger_books *b); /* of the last entry */
+const struct account_table *ledger_books_accounts(const struct ledger_books *b);
+int64_t ledger_books_balance(const struct ledger_books *b, const struct account *a);
+const struct ledger_task *ledger_books_task(const struct ledger_books *b); /* the last opened */
+const struct ledger_unit *ledger_books_unit(const struct ledger_books *b, uint64_t unit);
+const struct ledger_node *ledger_books_node(const struct ledger_books *b,
+                                            const struct public_key *node);
+size_t ledger_books_n_nodes(const struct ledger_books *b);
+const struct ledger_node *ledger_books_node_at(const struct ledger_books *b, size_t i);
+int64_t ledger_books_version(const struct ledger_books *b);    /* newest; -1: none */
+const struct digest *ledger_books_weights(const struct ledger_books *b); /* its root */
+uint64_t ledger_books_next_batch(const struct ledger_books *b);
+/* The role an invite is for; ROLE_NONE when it is unknown or used. */
+enum role ledger_books_invite(const struct ledger_books *b, const uint8_t id[16],
+                              struct digest *secret);
+/* The entry that answered this request before (I5). */
+bool ledger_books_find_idem(const struct ledger_books *b, const struct public_key *actor,
+                            const struct idem *idem, uint64_t *seq);
+
+/* ---- filling bodies ---------------------------------------------------------------------- */
+
+/* What a LEASE sets aside: tokens_max * price_token + verdicts_max * the larger fee. 0 without
+ * an open task. */
+int64_t ledger_unit_reserve(const struct ledger_books *b);
+/* The next DRAW: every committed and undrawn unit (at most LEDGER_DRAW_ROWS_MAX, oldest commits
+ * first), its depth and its validators, from the beacon's next value. `candidate`: the
+ * validators that are there now. d->n_rows is 0 when there is nothing to draw. */
+void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
+                       const struct digest *value, const struct public_key *candidate,
+                       uint32_t n_candidates);
+/* The root that a BATCH entry with these rows must have. ERR_INVALID if a TRAINED row is not an
+ * accepted unit. */
+MUST_USE enum status ledger_batch_root(struct digest *root, const struct ledger_books *b,
+                                       const struct ledger_batch *batch, struct err *e);
+/* What of node's pay may mature by the next entry; *amount 0: nothing, append none. */
+void ledger_mature_build(struct ledger_mature *m, int64_t *amount, const struct ledger_books *b,
+                         const struct public_key *node);
+
+#endif
