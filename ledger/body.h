@@ -24,6 +24,7 @@
 #define LEDGER_VERDICTS_MAX   8u    /* on one attempt */
 #define LEDGER_BATCH_ROWS_MAX 4096u
 #define LEDGER_ONE            (1ull << 32) /* probability 1 */
+#define LEDGER_SUPPLY_MAX     (1ll << 53) /* ucr: a sum of money is exact in any language (I14) */
 
 struct ledger_genesis {
     struct public_key node, transport, owner; /* the orchestrator's */

@@ -41,7 +41,6 @@
 #include "ledger/entry.h"
 #include "proto/types.h"
 
-#define LEDGER_SUPPLY_MAX (1ll << 53) /* I14: any sum of money is exact, in any language */
 
 struct ledger_books; /* opaque; grows with the entries */
 

@@ -1,0 +1,435 @@
+/* Bodies are flat, so that one table of fields a type is both encoder and decoder; the two that
+ * end in lists (DRAW, BATCH) have their tails by hand. */
+#include "ledger/body.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "base/check.h"
+
+#define BODY_VERSION 1u
+
+enum field_kind {
+    FIELD_RAW,   /* `size` bytes */
+    FIELD_BOOL,  /* u8, 0 or 1 */
+    FIELD_U32,
+    FIELD_U64,   /* also int64_t */
+    FIELD_MONEY, /* int64_t, 0..LEDGER_SUPPLY_MAX */
+    FIELD_ROLE,  /* u8 */
+    FIELD_DEPTH, /* u8 */
+    FIELD_CODE,  /* u8: enum reason */
+    FIELD_TEXT,  /* u16 length, printable bytes; `size` counts the NUL */
+};
+
+struct field {
+    const char *name;
+    enum field_kind kind;
+    size_t at;
+    size_t size;
+};
+
+#define FIELD(body, name, kind)                                                                \
+    {#name, FIELD_##kind, offsetof(struct ledger_##body, name),                                \
+     sizeof(((struct ledger_##body *)0)->name)}
+
+/* clang-format off */
+static const struct field genesis_fields[] = {
+    FIELD(genesis, node, RAW), FIELD(genesis, transport, RAW), FIELD(genesis, owner, RAW),
+    FIELD(genesis, beacon_head, RAW), FIELD(genesis, beacon_length, U64),
+    FIELD(genesis, mature_window, U64), FIELD(genesis, finder_percent, U32),
+    FIELD(genesis, jackpot_percent, U32),
+};
+static const struct field param_fields[] = {
+    FIELD(param, name, TEXT), FIELD(param, value, TEXT),
+};
+static const struct field invite_fields[] = {
+    FIELD(invite, id, RAW), FIELD(invite, secret, RAW), FIELD(invite, role, ROLE),
+};
+static const struct field node_admit_fields[] = {
+    FIELD(node_admit, node, RAW), FIELD(node_admit, transport, RAW),
+    FIELD(node_admit, owner, RAW), FIELD(node_admit, role, ROLE),
+    FIELD(node_admit, owner_sig, RAW), FIELD(node_admit, invite, RAW),
+};
+static const struct field node_revoke_fields[] = {
+    FIELD(node_revoke, node, RAW), FIELD(node_revoke, code, CODE),
+};
+static const struct field deposit_fields[] = {
+    FIELD(deposit, owner, RAW), FIELD(deposit, amount, MONEY), FIELD(deposit, reference, RAW),
+};
+static const struct field stake_fields[] = {
+    FIELD(stake, node, RAW), FIELD(stake, amount, MONEY),
+};
+static const struct field unstake_fields[] = {
+    FIELD(unstake, node, RAW), FIELD(unstake, amount, MONEY),
+};
+static const struct field task_open_fields[] = {
+    FIELD(task_open, task, RAW), FIELD(task_open, initiator, RAW),
+    FIELD(task_open, deposit, MONEY), FIELD(task_open, price_token, MONEY),
+    FIELD(task_open, fee_light, MONEY), FIELD(task_open, fee_full, MONEY),
+    FIELD(task_open, price_step, MONEY), FIELD(task_open, stake_required, MONEY),
+    FIELD(task_open, steps, U64), FIELD(task_open, tokens_max, U64),
+    FIELD(task_open, verdicts_max, U32), FIELD(task_open, validators, U32),
+    FIELD(task_open, audit_first, U32), FIELD(task_open, audit_floor, U64),
+    FIELD(task_open, saving_ppm, U32), FIELD(task_open, detection_ppm, U32),
+};
+static const struct field task_close_fields[] = {
+    FIELD(task_close, task, RAW),
+};
+static const struct field lease_fields[] = {
+    FIELD(lease, unit, U64), FIELD(lease, attempt, U32), FIELD(lease, worker, RAW),
+    FIELD(lease, version, U64), FIELD(lease, expires_us, U64), FIELD(lease, hard_us, U64),
+    FIELD(lease, reserve, MONEY),
+};
+static const struct field commit_fields[] = {
+    FIELD(commit, unit, U64), FIELD(commit, lease, U64), FIELD(commit, version, U64),
+    FIELD(commit, root, RAW), FIELD(commit, envelope, RAW), FIELD(commit, tokens, U64),
+    FIELD(commit, is_flat, BOOL),
+};
+static const struct field draw_fields[] = {
+    FIELD(draw, round, U64), FIELD(draw, value, RAW), FIELD(draw, through, U64),
+};
+static const struct field assign_fields[] = {
+    FIELD(assign, unit, U64), FIELD(assign, lease, U64), FIELD(assign, from, RAW),
+    FIELD(assign, to, RAW), FIELD(assign, depth, DEPTH),
+};
+static const struct field verdict_fields[] = {
+    FIELD(verdict, unit, U64), FIELD(verdict, lease, U64), FIELD(verdict, validator, RAW),
+    FIELD(verdict, depth, DEPTH), FIELD(verdict, is_accepted, BOOL),
+    FIELD(verdict, code, CODE), FIELD(verdict, envelope, RAW),
+};
+static const struct field accept_fields[] = {
+    FIELD(accept, unit, U64), FIELD(accept, lease, U64),
+};
+static const struct field void_fields[] = {
+    FIELD(void, unit, U64), FIELD(void, lease, U64), FIELD(void, code, CODE),
+};
+static const struct field reject_soft_fields[] = {
+    FIELD(reject_soft, unit, U64), FIELD(reject_soft, lease, U64),
+    FIELD(reject_soft, code, CODE),
+};
+static const struct field reject_hard_fields[] = {
+    FIELD(reject_hard, unit, U64), FIELD(reject_hard, lease, U64),
+    FIELD(reject_hard, code, CODE), FIELD(reject_hard, is_sole, BOOL),
+};
+static const struct field giveup_fields[] = {
+    FIELD(giveup, unit, U64), FIELD(giveup, code, CODE),
+};
+static const struct field mature_fields[] = {
+    FIELD(mature, node, RAW), FIELD(mature, through, U64),
+};
+static const struct field batch_fields[] = {
+    FIELD(batch, batch, U64), FIELD(batch, root, RAW),
+};
+static const struct field step_fields[] = {
+    FIELD(step, version, U64), FIELD(step, parent, RAW), FIELD(step, weights, RAW),
+    FIELD(step, batch, RAW), FIELD(step, envelope, RAW), FIELD(step, trainer, RAW),
+};
+static const struct field abandon_fields[] = {
+    FIELD(abandon, version, U64), FIELD(abandon, weights, RAW),
+};
+static const struct field equivocation_fields[] = {
+    FIELD(equivocation, version, U64), FIELD(equivocation, trainer, RAW),
+    FIELD(equivocation, first, RAW), FIELD(equivocation, second, RAW),
+};
+static const struct field head_fields[] = {
+    FIELD(head, seq, U64), FIELD(head, root, RAW), FIELD(head, balances, RAW),
+};
+/* clang-format on */
+
+static void put_field(struct buf *out, const struct field *f, const uint8_t *from)
+{
+    uint32_t u32;
+    uint64_t u64;
+    size_t len;
+
+    switch (f->kind) {
+    case FIELD_RAW:
+        buf_append(out, (struct bytes){from, f->size});
+        break;
+    case FIELD_BOOL:
+        buf_put_u8(out, *(const bool *)from ? 1 : 0);
+        break;
+    case FIELD_ROLE:
+    case FIELD_DEPTH:
+    case FIELD_CODE:
+        memcpy(&u32, from, sizeof(u32));
+        CHECK(u32 <= UINT8_MAX);
+        buf_put_u8(out, (uint8_t)u32);
+        break;
+    case FIELD_U32:
+        memcpy(&u32, from, sizeof(u32));
+        buf_put_u32(out, u32);
+        break;
+    case FIELD_U64:
+    case FIELD_MONEY:
+        memcpy(&u64, from, sizeof(u64));
+        buf_put_u64(out, u64);
+        break;
+    case FIELD_TEXT:
+        len = strnlen((const char *)from, f->size - 1);
+        buf_put_u16(out, (uint16_t)len);
+        buf_append(out, (struct bytes){from, len});
+        break;
+    }
+}
+
+static bool is_printable(struct bytes text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] < 0x20 || text.data[i] == 0x7f)
+            return false;
+    return true;
+}
+
+/* False if the value is out of its kind's range. An overrun is the reader's to tell. */
+static bool get_text(struct reader *r, const struct field *f, uint8_t *to)
+{
+    struct bytes text = reader_bytes(r, reader_u16(r));
+
+    if (text.len >= f->size || !is_printable(text))
+        return false;
+    if (text.len)
+        memcpy(to, text.data, text.len);
+    return true;
+}
+
+static bool get_u8(struct reader *r, uint8_t *to, uint32_t lo, uint32_t n)
+{
+    uint32_t v = reader_u8(r);
+
+    memcpy(to, &v, sizeof(v));
+    return v >= lo && v < n;
+}
+
+static bool get_field(struct reader *r, const struct field *f, uint8_t *to)
+{
+    uint32_t u32;
+    uint64_t u64;
+
+    switch (f->kind) {
+    case FIELD_RAW:
+        reader_copy(r, to, f->size);
+        return true;
+    case FIELD_BOOL:
+        u32 = reader_u8(r);
+        *(bool *)to = u32 == 1;
+        return u32 <= 1;
+    case FIELD_ROLE:
+        return get_u8(r, to, ROLE_NONE + 1, ROLE_COUNT);
+    case FIELD_DEPTH:
+        return get_u8(r, to, CHECK_LIGHT, CHECK_FULL + 1);
+    case FIELD_CODE:
+        return get_u8(r, to, 0, REASON_COUNT);
+    case FIELD_U32:
+        u32 = reader_u32(r);
+        memcpy(to, &u32, sizeof(u32));
+        return true;
+    case FIELD_U64:
+        u64 = reader_u64(r);
+        memcpy(to, &u64, sizeof(u64));
+        return true;
+    case FIELD_MONEY:
+        u64 = reader_u64(r);
+        memcpy(to, &u64, sizeof(u64));
+        return u64 <= LEDGER_SUPPLY_MAX;
+    case FIELD_TEXT:
+        return get_text(r, f, to);
+    }
+    return false;
+}
+
+static void put_fields(struct buf *out, const struct field *f, size_t n, const void *b)
+{
+    buf_put_u8(out, BODY_VERSION);
+    for (size_t i = 0; i < n; i++)
+        put_field(out, &f[i], (const uint8_t *)b + f[i].at);
+}
+
+static enum status get_fields(struct reader *r, const struct field *f, size_t n, void *b,
+                              const char *what, struct err *e)
+{
+    uint8_t version = reader_u8(r);
+
+    if (!r->bad && version != BODY_VERSION)
+        return err_set(e, ERR_UNSUPPORTED, "%s body: version %u, this program reads %u", what,
+                       version, BODY_VERSION);
+    for (size_t i = 0; i < n; i++) {
+        bool fits = get_field(r, &f[i], (uint8_t *)b + f[i].at);
+        if (r->bad)
+            return err_set(e, ERR_MALFORMED, "%s body: ends before '%s'", what, f[i].name);
+        if (!fits)
+            return err_set(e, ERR_MALFORMED, "%s body: '%s' is out of range", what, f[i].name);
+    }
+    return OK;
+}
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+#define BODY_FLAT(body, NAME)                                                                  \
+    enum status ledger_##body##_body_encode(struct buf *out, const struct ledger_##body *b,    \
+                                            struct err *e)                                     \
+    {                                                                                          \
+        put_fields(out, body##_fields, COUNT_OF(body##_fields), b);                            \
+        return buf_status(out, e);                                                             \
+    }                                                                                          \
+    enum status ledger_##body##_body_decode(struct ledger_##body *b, struct bytes in,          \
+                                            struct err *e)                                     \
+    {                                                                                          \
+        struct reader r = reader_of(in);                                                       \
+        enum status st;                                                                        \
+        memset(b, 0, sizeof(*b));                                                              \
+        st = get_fields(&r, body##_fields, COUNT_OF(body##_fields), b, NAME, e);               \
+        return st ? st : reader_done(&r, NAME " body", e);                                     \
+    }
+
+BODY_FLAT(genesis, "GENESIS")
+BODY_FLAT(param, "PARAM")
+BODY_FLAT(invite, "INVITE")
+BODY_FLAT(node_admit, "NODE_ADMIT")
+BODY_FLAT(node_revoke, "NODE_REVOKE")
+BODY_FLAT(deposit, "DEPOSIT")
+BODY_FLAT(stake, "STAKE")
+BODY_FLAT(unstake, "UNSTAKE")
+BODY_FLAT(task_open, "TASK_OPEN")
+BODY_FLAT(task_close, "TASK_CLOSE")
+BODY_FLAT(lease, "LEASE")
+BODY_FLAT(commit, "COMMIT")
+BODY_FLAT(assign, "ASSIGN")
+BODY_FLAT(verdict, "VERDICT")
+BODY_FLAT(accept, "ACCEPT")
+BODY_FLAT(void, "VOID")
+BODY_FLAT(reject_soft, "REJECT_SOFT")
+BODY_FLAT(reject_hard, "REJECT_HARD")
+BODY_FLAT(giveup, "GIVEUP")
+BODY_FLAT(mature, "MATURE")
+BODY_FLAT(step, "STEP")
+BODY_FLAT(abandon, "ABANDON")
+BODY_FLAT(equivocation, "EQUIVOCATION")
+BODY_FLAT(head, "HEAD")
+
+/* ---- DRAW: candidates (u8 count), rows (u16 count) ------------------------------------------ */
+
+static void put_draw_row(struct buf *out, const struct ledger_draw_row *row)
+{
+    buf_put_u64(out, row->unit);
+    buf_put_u64(out, row->lease);
+    buf_put_u8(out, (uint8_t)row->depth);
+    buf_put_u64(out, row->probability);
+    buf_put_u8(out, (uint8_t)row->n_assigned);
+    buf_append(out, (struct bytes){row->assigned, row->n_assigned});
+}
+
+enum status ledger_draw_body_encode(struct buf *out, const struct ledger_draw *b, struct err *e)
+{
+    if (b->n_candidates > LEDGER_CANDIDATES_MAX || b->n_rows > LEDGER_DRAW_ROWS_MAX)
+        return err_set(e, ERR_LIMIT, "DRAW body: %u candidates and %u rows, at most %u and %u",
+                       b->n_candidates, b->n_rows, LEDGER_CANDIDATES_MAX, LEDGER_DRAW_ROWS_MAX);
+    put_fields(out, draw_fields, COUNT_OF(draw_fields), b);
+    buf_put_u8(out, (uint8_t)b->n_candidates);
+    for (uint32_t i = 0; i < b->n_candidates; i++)
+        buf_append(out, BYTES_OF(b->candidate[i]));
+    buf_put_u16(out, (uint16_t)b->n_rows);
+    for (uint32_t i = 0; i < b->n_rows; i++) {
+        if (b->row[i].n_assigned > LEDGER_ASSIGNED_MAX)
+            return err_set(e, ERR_LIMIT, "DRAW body: %u validators for one unit, at most %u",
+                           b->row[i].n_assigned, LEDGER_ASSIGNED_MAX);
+        put_draw_row(out, &b->row[i]);
+    }
+    return buf_status(out, e);
+}
+
+static bool get_draw_row(struct reader *r, struct ledger_draw_row *row, uint32_t n_candidates)
+{
+    row->unit = reader_u64(r);
+    row->lease = reader_u64(r);
+    row->depth = reader_u8(r);
+    row->probability = reader_u64(r);
+    row->n_assigned = reader_u8(r);
+    if (row->n_assigned > LEDGER_ASSIGNED_MAX)
+        return false;
+    reader_copy(r, row->assigned, row->n_assigned);
+    for (uint32_t i = 0; i < row->n_assigned; i++)
+        if (row->assigned[i] >= n_candidates)
+            return false;
+    return (row->depth == CHECK_LIGHT || row->depth == CHECK_FULL) &&
+           row->probability <= LEDGER_ONE;
+}
+
+enum status ledger_draw_body_decode(struct ledger_draw *b, struct bytes in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    enum status st;
+
+    memset(b, 0, sizeof(*b));
+    st = get_fields(&r, draw_fields, COUNT_OF(draw_fields), b, "DRAW", e);
+    if (st)
+        return st;
+    b->n_candidates = reader_u8(&r);
+    if (b->n_candidates > LEDGER_CANDIDATES_MAX)
+        return err_set(e, ERR_MALFORMED, "DRAW body: %u candidates, at most %u",
+                       b->n_candidates, LEDGER_CANDIDATES_MAX);
+    for (uint32_t i = 0; i < b->n_candidates; i++)
+        reader_copy(&r, b->candidate[i].b, KEY_BYTES);
+    b->n_rows = reader_u16(&r);
+    if (b->n_rows > LEDGER_DRAW_ROWS_MAX)
+        return err_set(e, ERR_MALFORMED, "DRAW body: %u rows, at most %u", b->n_rows,
+                       LEDGER_DRAW_ROWS_MAX);
+    for (uint32_t i = 0; i < b->n_rows && !r.bad; i++)
+        if (!get_draw_row(&r, &b->row[i], b->n_candidates) && !r.bad)
+            return err_set(e, ERR_MALFORMED, "DRAW body: row %u is out of range", i);
+    return reader_done(&r, "DRAW body", e);
+}
+
+/* ---- BATCH: rows (u16 count) ---------------------------------------------------------------- */
+
+enum status ledger_batch_body_encode(struct buf *out, const struct ledger_batch *b,
+                                     struct err *e)
+{
+    if (b->n_rows > LEDGER_BATCH_ROWS_MAX)
+        return err_set(e, ERR_LIMIT, "BATCH body: %u rows, at most %u", b->n_rows,
+                       LEDGER_BATCH_ROWS_MAX);
+    put_fields(out, batch_fields, COUNT_OF(batch_fields), b);
+    buf_put_u16(out, (uint16_t)b->n_rows);
+    for (uint32_t i = 0; i < b->n_rows; i++) {
+        buf_put_u64(out, b->row[i].unit);
+        buf_put_u8(out, (uint8_t)b->row[i].use);
+    }
+    return buf_status(out, e);
+}
+
+enum status ledger_batch_body_decode(struct ledger_batch *b, struct bytes in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    enum status st;
+
+    memset(b, 0, sizeof(*b));
+    st = get_fields(&r, batch_fields, COUNT_OF(batch_fields), b, "BATCH", e);
+    if (st)
+        return st;
+    b->n_rows = reader_u16(&r);
+    if (b->n_rows > LEDGER_BATCH_ROWS_MAX)
+        return err_set(e, ERR_MALFORMED, "BATCH body: %u rows, at most %u", b->n_rows,
+                       LEDGER_BATCH_ROWS_MAX);
+    for (uint32_t i = 0; i < b->n_rows && !r.bad; i++) {
+        b->row[i].unit = reader_u64(&r);
+        b->row[i].use = reader_u8(&r);
+        if (!r.bad && (b->row[i].use < LEDGER_TRAINED || b->row[i].use > LEDGER_GIVEN_UP))
+            return err_set(e, ERR_MALFORMED, "BATCH body: row %u is out of range", i);
+    }
+    return reader_done(&r, "BATCH body", e);
+}
+
+enum status ledger_body_decode(union ledger_body *b, enum ledger_type type, struct bytes in,
+                               struct err *e)
+{
+#define BODY_CASE(NAME, number, body, moves_money, text)                                       \
+    case LEDGER_##NAME: return ledger_##body##_body_decode(&b->body##_, in, e);
+
+    switch (type) {
+        LEDGER_TYPE_MAP(BODY_CASE)
+    case LEDGER_NONE:
+    case LEDGER_TYPE_COUNT: break;
+    }
+#undef BODY_CASE
+    return err_set(e, ERR_UNSUPPORTED, "ledger entry: unknown type %u", (unsigned)type);
+}
