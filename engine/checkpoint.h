@@ -1,0 +1,30 @@
+/*
+ * engine/checkpoint.h - masters, moments and whatever the caller must remember with them
+ *
+ * One file, replaced atomically: after a crash there is the old checkpoint or the new one.
+ * Training resumed from it goes on with the same bits.
+ *
+ * On disk, little-endian:
+ *   "MUSTERCK" | u32 version 1 | u32 length, config.json | u32 length, metadata | u64 step |
+ *   f32 masters | f32 m | f32 v (each: all tensors in name order) | BLAKE2b-256 of all before it
+ */
+#ifndef ENGINE_CHECKPOINT_H
+#define ENGINE_CHECKPOINT_H
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "engine/adamw.h"
+#include "engine/weights.h"
+
+#define CHECKPOINT_META_MAX (16u << 20) /* bytes */
+
+/* ERR_IO, ERR_FULL (the old file is intact); ERR_INVALID: metadata above CHECKPOINT_META_MAX. */
+MUST_USE enum status checkpoint_save(const char *path, const struct weights *masters,
+                                     const struct adamw *opt, struct bytes meta, struct err *e);
+
+/* All three are the caller's on OK. `meta` is appended to. ERR_NOT_FOUND; ERR_CORRUPT: cut short or
+ * altered; ERR_UNSUPPORTED: a later version. */
+MUST_USE enum status checkpoint_load(struct weights **masters, struct adamw **opt,
+                                     struct buf *meta, const char *path, struct err *e);
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * engine/config.h - the shape of a model, in and out of Hugging Face's config.json
+ *
+ * Three architectures share one structure (decoder, RMSNorm before each block, rotary positions,
+ * grouped-query attention, SwiGLU) and differ in switches:
+ *
+ *                    bias of q, k, v   bias of o       norm of q and k
+ *   LlamaForCausalLM attention_bias    attention_bias  no
+ *   Qwen2ForCausalLM always            no              no
+ *   Qwen3ForCausalLM attention_bias    attention_bias  per head, before RoPE
+ *
+ * What would change the numbers and is not implemented (other architectures and activations, RoPE
+ * scaling, sliding windows, biases in the MLP) is refused by name; keys that do not matter to the
+ * numbers are ignored, as everybody does.
+ */
+#ifndef ENGINE_CONFIG_H
+#define ENGINE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "engine/dtype.h"
+
+#define MODEL_STOPS_MAX 8u
+
+/* X(member, class name, model_type) */
+#define MODEL_ARCH_MAP(X)                                                                      \
+    X(MODEL_ARCH_LLAMA, "LlamaForCausalLM", "llama")                                           \
+    X(MODEL_ARCH_QWEN2, "Qwen2ForCausalLM", "qwen2")                                           \
+    X(MODEL_ARCH_QWEN3, "Qwen3ForCausalLM", "qwen3")
+
+#define MODEL_ARCH_MEMBER(member, class_name, type) member,
+enum model_arch { MODEL_ARCH_MAP(MODEL_ARCH_MEMBER) MODEL_ARCH_COUNT };
+#undef MODEL_ARCH_MEMBER
+
+struct model_config {
+    enum model_arch arch;
+    uint32_t vocab;    /* V, vocab_size */
+    uint32_t dim;      /* C, hidden_size */
+    uint32_t layers;   /* num_hidden_layers */
+    uint32_t heads;    /* num_attention_heads */
+    uint32_t kv_heads; /* num_key_value_heads, divides heads */
+    uint32_t head_dim; /* even */
+    uint32_t ffn;      /* intermediate_size */
+    uint32_t max_len;  /* max_position_embeddings */
+    float norm_eps;
+    double rope_theta;
+    bool tie; /* the head is the embedding */
+    bool qkv_bias;
+    bool o_bias;
+    bool qk_norm;
+    enum dtype dtype;               /* how the weights are published: F32 or BF16 */
+    int32_t bos, pad;               /* -1: none */
+    int32_t stops[MODEL_STOPS_MAX]; /* eos_token_id, one or several */
+    uint32_t n_stops;
+};
+
+/* Ranges and what must hold between fields; ERR_INVALID naming key, value and range. Everything
+ * else in engine/ takes a config that passed this, and may multiply its fields in 64 bits without
+ * looking back. */
+MUST_USE enum status model_config_check(const struct model_config *c, struct err *e);
+
+/* Parses config.json and checks it. ERR_MALFORMED, ERR_INVALID, ERR_UNSUPPORTED. */
+MUST_USE enum status model_config_decode(struct model_config *out, struct bytes json,
+                                         struct err *e);
+/* Appends a config.json that transformers understands: same config, same bytes. */
+void model_config_encode(struct buf *out, const struct model_config *c);
+
+MUST_USE enum status model_config_load(struct model_config *out, const char *dir,
+                                       struct err *e);
+
+/* The number of parameters, a tied head counted once. */
+uint64_t model_config_params(const struct model_config *c);
+bool model_config_equal(const struct model_config *a, const struct model_config *b);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * engine/model.h - the forward pass over rows
+ *
+ * A row is one token at one position of one sequence. model_forward takes any mixture of rows (a
+ * whole prompt, a piece of one, one new token for each of a hundred sequences) and gives a row the
+ * same bits in every mixture: prefill, chunked prefill, decode and the trainer's forward are one
+ * function (docs/numerics.md). Rows of different sequences meet only in the matrix products, which
+ * never mix rows.
+ *
+ *   x = embed[token]
+ *   each layer:  h = rmsnorm(x) * input_norm
+ *                q, k, v = h Wq', h Wk', h Wv' (+ biases); q, k = rmsnorm per head (Qwen3); RoPE
+ *                x = x + (attention(q, K, V) Wo' (+ bias))
+ *                h = rmsnorm(x) * post_norm
+ *                x = x + (swiglu(h Wgate', h Wup') Wdown')
+ *   hidden = rmsnorm(x) * norm;  logits = hidden head'
+ *
+ * Memory: all scratch is taken by model_new, for max_rows rows at a time; longer calls are cut.
+ *         Nothing is allocated afterwards.
+ * Threads: a model belongs to one thread; inside, loops are split over the pool, which never
+ *          changes a result.
+ */
+#ifndef ENGINE_MODEL_H
+#define ENGINE_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "engine/config.h"
+#include "engine/kv_cache.h"
+#include "engine/weights.h"
+
+struct kernels; /* engine/kernels.h */
+struct pool;    /* base/pool.h */
+struct model;
+
+struct model_options {
+    const struct kernels *kernels; /* borrowed */
+    struct pool *pool;             /* borrowed; NULL: this thread alone */
+    size_t max_rows;               /* rows computed at once; 0: 256. Never changes a result */
+    uint64_t max_bytes;            /* refuse to take more memory than this; 0: no limit */
+};
+
+/* Packs `w`, which is borrowed until model_reload or model_free (the embedding, norms and biases
+ * are read from it). ERR_LIMIT: needs more than max_bytes, and the text says how much;
+ * ERR_NO_MEMORY. */
+MUST_USE enum status model_new(struct model **out, const struct weights *w,
+                               const struct model_options *opt, struct err *e);
+void model_free(struct model **m);
+
+/* What model_new would take (packed weights, tables and scratch), without the weights themselves. */
+uint64_t model_bytes(const struct model_config *c, size_t max_rows);
+
+/* Packs `w` (equal config) in place of the old weights, which may then be freed. Also to be called
+ * after the numbers inside the borrowed weights changed. */
+void model_reload(struct model *m, const struct weights *w);
+
+const struct model_config *model_config(const struct model *m);
+const struct kernels *model_kernels(const struct model *m);
+struct pool *model_pool(const struct model *m);
+
+/* n consecutive tokens of the sequence in `slot`, from position `first` on, which must be the
+ * slot's length (later positions, if any, are forgotten). The hidden states of the last n_out of
+ * them are wanted. */
+struct model_run {
+    size_t slot;
+    size_t first;
+    size_t n;
+    size_t n_out;
+};
+
+/*
+ * Computes the runs and files their keys and values.
+ *
+ *   hidden  (sum of n_out, C)  out  after the final norm, runs in order
+ *   tokens  (sum of n)         in   runs end to end
+ *
+ * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
+ * unknown slot, or a run that does not start at its slot's length; nothing was changed.
+ */
+MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
+                                   const struct model_run *runs, size_t n_runs,
+                                   const int32_t *tokens, struct err *e);
+
+/*
+ *   logits  (rows, V)  out
+ *   hidden  (rows, C)  in
+ */
+void model_logits(struct model *m, float *logits, const float *hidden, size_t rows);
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * engine/sampler.h - many sequences decoded together
+ *
+ * Requests are queued; sampler_step runs one forward over everything that can move: prompts that
+ * just found room (all their rows at once) and one new token of every running sequence. Sequences
+ * come and go without waiting for each other. A request's samples share its prompt, which is
+ * computed once and copied.
+ *
+ * A token is a function of (weights, the tokens before it, seed, temperature, its position):
+ * sample_token of engine/ops.h with the sample's seed as key and the token's index in the whole
+ * sequence (the prompt's tokens counted) as position. What else is in the batch does not matter.
+ *
+ * Threads: a sampler, its model and its pool belong to one thread. Callbacks run inside
+ * sampler_step; they may add requests, and must not step or free.
+ */
+#ifndef ENGINE_SAMPLER_H
+#define ENGINE_SAMPLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "engine/model.h"
+
+#define SAMPLER_STOPS_MAX 16u
+
+enum sampler_finish {
+    SAMPLER_STOP,    /* a stop id was sampled; it is the last token */
+    SAMPLER_MAX_NEW, /* max_new tokens were sampled */
+    SAMPLER_MAX_LEN, /* the sequence fills the cache */
+};
+
+/* One sampled token. Pointers are good until the callback returns. */
+struct sampler_token {
+    uint64_t tag;  /* the request's */
+    size_t sample; /* which of its samples */
+    size_t index;  /* 0 for the first token after the prompt */
+    int32_t token;
+    float logp;          /* at the request's temperature; at temperature 0, that of 1 */
+    const float *hidden; /* (C): the state after the final norm that the token was drawn from */
+};
+
+typedef void sampler_token_fn(void *ctx, const struct sampler_token *t);
+/* Also called after the last token: `n` tokens were sampled. */
+typedef void sampler_done_fn(void *ctx, uint64_t tag, size_t sample, size_t n,
+                             enum sampler_finish why);
+
+struct sampler_options {
+    size_t n_slots;             /* sequences decoded together */
+    size_t max_len;             /* longest sequence, prompt included */
+    uint64_t max_bytes;         /* ceiling for the cache; 0: no limit */
+    sampler_token_fn *on_token; /* may be NULL */
+    sampler_done_fn *on_done;   /* may be NULL */
+    void *ctx;
+};
+
+struct sampler_request {
+    uint64_t tag;
+    const int32_t *prompt; /* copied */
+    size_t n_prompt;       /* 1..max_len - 1 */
+    const uint64_t *seeds; /* (n_samples), copied */
+    size_t n_samples;      /* 1..n_slots */
+    float temperature;     /* >= 0; 0: the most likely token */
+    size_t max_new;        /* >= 1 */
+    const int32_t *stops;  /* copied */
+    size_t n_stops;        /* at most SAMPLER_STOPS_MAX */
+};
+
+struct sampler;
+
+/* `m` is borrowed. ERR_INVALID, ERR_LIMIT, ERR_NO_MEMORY. */
+MUST_USE enum status sampler_new(struct sampler **out, struct model *m,
+                                 const struct sampler_options *opt, struct err *e);
+void sampler_free(struct sampler **s);
+
+/* Queues a request; requests start in the order they were added, a whole request at a time.
+ * ERR_INVALID. */
+MUST_USE enum status sampler_add(struct sampler *s, const struct sampler_request *r,
+                                 struct err *e);
+
+/* Sequences running and samples waiting; 0 means sampler_step has nothing to do. */
+size_t sampler_active(const struct sampler *s);
+
+/* Moves everything by one token. ERR_NUMERIC: the logits of a sequence are not finite; the sampler
+ * can then only be reset or freed. */
+MUST_USE enum status sampler_step(struct sampler *s, struct err *e);
+/* Steps until nothing is left. */
+MUST_USE enum status sampler_run(struct sampler *s, struct err *e);
+/* Drops everything queued and running, silently. */
+void sampler_reset(struct sampler *s);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * engine/train.h - forward with memory, and backward
+ *
+ * A micro-batch is a few sequences packed end to end, without padding. The life of a step:
+ *
+ *   train_zero                 gradients = 0
+ *   each micro-batch:
+ *     train_forward            log-probability of every target; activations are kept
+ *     (the caller makes a loss weight of each)
+ *     train_backward           gradients += those of the micro-batch
+ *   train_finish               joins the two gradients of a tied embedding
+ *   adamw_step(train_grads)    engine/adamw.h
+ *   train_reload               packs the new weights
+ *
+ * The loss is L = -sum_r weight[r] * logp[r], so weight[r] = -dL/dlogp[r]: a positive weight makes a
+ * token likelier. A weight of 0 marks a row that bears no loss; its logits are not even computed.
+ *
+ * Bits: the forward is model_forward's, bit for bit. A gradient is one running fma over the rows
+ * of the step in order, continued from call to call: how a batch is cut into micro-batches (between
+ * sequences) changes nothing, nor does the number of threads.
+ *
+ * Order of the sums in backward that docs/numerics.md leaves to the model: the gradient of h in
+ * front of q, k, v is dq Wq, then one add of dk Wk, then one add of dv Wv; in front of gate and up it
+ * is dgate Wgate, then one add of dup Wup; a residual's gradient is what comes from above plus, in
+ * one add, what comes through the block's norm. A tied head's gradient is kept apart from the
+ * embedding's and added to it once, by train_finish.
+ *
+ * Memory: sized at creation for max_rows rows. Threads: as engine/model.h.
+ */
+#ifndef ENGINE_TRAIN_H
+#define ENGINE_TRAIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "engine/model.h"
+#include "engine/weights.h"
+
+struct train;
+
+struct train_options {
+    const struct kernels *kernels; /* borrowed */
+    struct pool *pool;             /* borrowed; may be NULL */
+    size_t max_rows;    /* most rows of a micro-batch; must hold the longest sequence */
+    uint64_t max_bytes; /* refuse to take more memory; 0: no limit */
+};
+
+/* `w` is borrowed as by model_new. ERR_LIMIT, ERR_NO_MEMORY. */
+MUST_USE enum status train_new(struct train **out, const struct weights *w,
+                               const struct train_options *opt, struct err *e);
+void train_free(struct train **t);
+/* What train_new would take, gradients and packed weights included. UINT64_MAX: does not fit. */
+uint64_t train_bytes(const struct model_config *c, size_t max_rows);
+
+/* The model inside, for evaluating and sampling with the same weights between steps. */
+struct model *train_model(struct train *t);
+/* As model_reload. */
+void train_reload(struct train *t, const struct weights *w);
+
+struct train_batch {
+    const int32_t *tokens;  /* (rows), sequences end to end, each from its position 0 */
+    const int32_t *targets; /* (rows), the token whose probability after this row is asked for;
+                               -1: none */
+    const size_t *lengths;  /* (n_seqs), >= 1, their sum is `rows` */
+    size_t n_seqs;
+    size_t rows;
+    float temperature; /* > 0 */
+};
+
+/*
+ *   logp  (rows)  out  log p(targets[r] | rows of its sequence up to r), 0 where there is none
+ *
+ * ERR_INVALID: more than max_rows, a token or target outside the vocabulary, a sequence longer than
+ * the model's max_len. ERR_NUMERIC: a log-probability is not finite.
+ */
+MUST_USE enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
+                                   struct err *e);
+
+/* Adds the gradients of L for the batch that train_forward saw last, which must be `b` unchanged.
+ *
+ *   weight  (rows)  in  0 where targets[r] is -1
+ */
+MUST_USE enum status train_backward(struct train *t, const struct train_batch *b,
+                                    const float *weight, struct err *e);
+
+void train_zero(struct train *t);
+/* Once, after the last micro-batch of a step and before the gradients are read. */
+void train_finish(struct train *t);
+struct weights *train_grads(struct train *t);
+
+#endif
