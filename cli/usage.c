@@ -1,0 +1,66 @@
+#include "cli/usage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+static void print_help(const struct usage *u)
+{
+    struct buf text;
+
+    buf_init(&text, (size_t)1 << 20);
+    opt_help(&text, u->table, u->n);
+    printf("usage: %s\n\n%s\n", u->line, u->about);
+    if (u->n)
+        printf("\noptions:\n%s", buf_cstr(&text));
+    buf_clear(&text);
+}
+
+static int complain(const struct usage *u, const char *text)
+{
+    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", text, u->line);
+    return 2;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return true;
+    return false;
+}
+
+int usage_parse(struct usage *u, int argc, char **argv)
+{
+    struct err e;
+    char text[128];
+    int at = 1;
+
+    opt_defaults(u->table, u->n);
+    u->n_operands = 0;
+    if (wants_help(argc, argv)) {
+        print_help(u);
+        return 0;
+    }
+    while (at < argc) {
+        if (opt_parse(u->table, u->n, argc, argv, &at, &e))
+            return complain(u, e.text);
+        if (at >= argc)
+            break;
+        if (u->n_operands == u->max_operands) {
+            snprintf(text, sizeof(text), "unexpected word '%.60s'", argv[at]);
+            return complain(u, text);
+        }
+        u->operand[u->n_operands++] = argv[at++];
+    }
+    if (opt_check_required(u->table, u->n, &e))
+        return complain(u, e.text);
+    return USAGE_RUN;
+}
+
+int usage_fail(const char *text)
+{
+    fprintf(stderr, "muster: %s\n", text);
+    return 1;
+}

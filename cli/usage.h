@@ -1,0 +1,30 @@
+/*
+ * cli/usage.h - what every subcommand does with its command line
+ */
+#ifndef CLI_USAGE_H
+#define CLI_USAGE_H
+
+#include <stddef.h>
+
+#include "base/options.h"
+
+#define USAGE_RUN (-1) /* go on: the command line was fine and asked for work */
+
+struct usage {
+    const char *line;  /* "muster up [TASK.yaml] [options]" */
+    const char *about; /* a sentence or more for --help */
+    struct opt *table;
+    size_t n;
+    const char **operand; /* out: words that are no options; room for max_operands */
+    size_t max_operands;
+    size_t n_operands;    /* out */
+};
+
+/* Sets defaults, parses argv[1...] (options and operands in any order), checks what is required.
+ * --help goes to stdout and gives 0; an error gives two lines on stderr and 2; else USAGE_RUN. */
+int usage_parse(struct usage *u, int argc, char **argv);
+
+/* Prints "muster: text" to stderr and returns 1: it was tried and failed. */
+int usage_fail(const char *text);
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * rollout/check.h - is this submission what the assigned weights, prompt and seeds give?
+ *
+ * The mirror of rollout/rollout.h. CHECK_LIGHT needs no weights: decoding, bounds, the Merkle
+ * root, the prompt, and for every sample its episode and its reward, from the environment.
+ * CHECK_FULL adds one prefill of prompt and tokens, from which every sampled token is drawn
+ * again from its Philox coordinates, every log-probability and TOPLOC proof is recomputed. In
+ * class f32-1 all of it is compared for equality: there is no tolerance, and the first
+ * difference ends the check.
+ *
+ * Threads: as the world's.
+ */
+#ifndef ROLLOUT_CHECK_H
+#define ROLLOUT_CHECK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "proto/msg.h"
+#include "proto/types.h"
+#include "rollout/rollout.h"
+
+struct rollout_finding {
+    bool is_accepted;
+    enum reason code;   /* why not */
+    uint32_t sample;    /* where it first differs */
+    uint32_t position;  /* index into the sample's tokens */
+    uint64_t claimed;   /* bits the worker gave */
+    uint64_t found;     /* bits that recomputation gives */
+    struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed proofs */
+    char text[MSG_TEXT_BYTES]; /* one sentence for people */
+};
+
+/* Judges `s`. OK means a verdict was reached, for or against; an error means that none was
+ * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `key` (the
+ * validator's public key) goes into `states`, so that two validators' digests differ. The
+ * world's model may be NULL for CHECK_LIGHT. */
+MUST_USE enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
+                                   enum check_depth depth, const struct public_key *key,
+                                   struct rollout_finding *f, struct err *e);
+
+#endif
