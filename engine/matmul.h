@@ -1,0 +1,89 @@
+/*
+ * engine/matmul.h - the matrix products of a linear layer and of its gradients
+ *
+ *   forward   y[m,n]  = sum_k x[m,k] * W[n,k]   (+ bias[n])
+ *   dx        dx[m,k] = sum_n dy[m,n] * W[n,k]
+ *   dW        dW[n,k] += sum_t dy[t,n] * x[t,k]
+ *
+ * Every sum is ONE running fma in ascending order of its index, so neither the number of rows, nor
+ * the tiling, nor the number of threads changes a bit of any element. Products are vectorised over
+ * independent outputs and never over the sum.
+ *
+ * All arrays are row-major and dense. The forward product reads W in packed form (panels of
+ * PACK_LANES outputs, k innermost), made once per weight version; the two gradients read W and x
+ * as they are.
+ *
+ * Threads: the functions with a pool split the outputs over it (NULL: inline). None allocates,
+ * except packed_init; each thread uses less than 512 KiB of stack.
+ */
+#ifndef ENGINE_MATMUL_H
+#define ENGINE_MATMUL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attr.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "engine/kernels.h"
+
+#define PACK_LANES 16u
+
+/* W (N, K) for matmul_forward. The layout is the same for all backends. */
+struct packed {
+    float *data; /* owned; ceil(N / PACK_LANES) panels of (K, PACK_LANES), zero-padded */
+    size_t N;
+    size_t K;
+};
+
+/* Bytes that packed_init allocates; SIZE_MAX if that does not fit a size_t. */
+size_t packed_bytes(size_t N, size_t K);
+
+/* Room for W (N, K), all zeros. N, K > 0. ERR_NO_MEMORY. */
+MUST_USE enum status packed_init(struct packed *p, size_t N, size_t K, struct err *e);
+void packed_clear(struct packed *p);
+
+/* Fills p from W (N, K), as often as W changes: it costs about one copy of W. */
+void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const float *W);
+/* The same from bf16, widened exactly. */
+void packed_set_bf16(const struct kernels *k, struct pool *pool, struct packed *p,
+                     const uint16_t *W);
+
+/*
+ *   y     (M, N)  out  assigned
+ *   x     (M, K)  in
+ *   W     (N, K)  in   packed
+ *   bias  (N)     in   or NULL; one add after the running fma
+ */
+void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
+                    const struct packed *W, const float *bias, size_t M);
+
+/*
+ * Gradient of the input: a running fma over n ascending from +0.
+ *
+ *   dx  (M, K)  out     assigned
+ *   dy  (M, N)  in
+ *   W   (N, K)  in      not packed
+ */
+void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+               const float *W, size_t M, size_t N, size_t K);
+
+/* The same, but the finished sum is added to dx (M, K) in/out by one add. */
+void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+                   const float *W, size_t M, size_t N, size_t K);
+
+/*
+ * Gradient of the weights: the running fma over tokens goes on from what dW holds, so micro-batches
+ * one after the other give the bits of one large batch.
+ *
+ *   dW  (N, K)  in/out  continued
+ *   dy  (T, N)  in
+ *   x   (T, K)  in
+ */
+void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+               const float *x, size_t T, size_t N, size_t K);
+
+/* Gradient of the bias: dbias[n] = dbias[n] + dy[t,n] for t ascending; dy (T, N). */
+void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N);
+
+#endif
