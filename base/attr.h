@@ -5,21 +5,21 @@
 #define BASE_ATTR_H
 
 #if defined(__GNUC__)
-#define MUST_USE       __attribute__((warn_unused_result))
-#define PRINTF(f, a)   __attribute__((format(printf, f, a)))
-#define NO_RETURN      __attribute__((noreturn))
-#define ALWAYS_INLINE  static inline __attribute__((always_inline))
-#define THREAD_LOCAL   __thread
-#define LIKELY(x)      __builtin_expect(!!(x), 1)
-#define UNLIKELY(x)    __builtin_expect(!!(x), 0)
+#define MUST_USE      __attribute__((warn_unused_result))
+#define PRINTF(f, a)  __attribute__((format(printf, f, a)))
+#define NO_RETURN     __attribute__((noreturn))
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define THREAD_LOCAL  __thread
+#define LIKELY(x)     __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)   __builtin_expect(!!(x), 0)
 #else
 #define MUST_USE
 #define PRINTF(f, a)
-#define NO_RETURN      _Noreturn
-#define ALWAYS_INLINE  static inline
-#define THREAD_LOCAL   _Thread_local
-#define LIKELY(x)      (x)
-#define UNLIKELY(x)    (x)
+#define NO_RETURN     _Noreturn
+#define ALWAYS_INLINE static inline
+#define THREAD_LOCAL  _Thread_local
+#define LIKELY(x)     (x)
+#define UNLIKELY(x)   (x)
 #endif
 
 #endif

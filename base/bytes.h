@@ -44,10 +44,11 @@ struct buf {
 
 /* An empty buf that may grow to `max` bytes. Allocates nothing yet. */
 void buf_init(struct buf *b, size_t max);
-void buf_clear(struct buf *b);                /* frees; leaves it as after buf_init */
-void buf_reset(struct buf *b);                /* len = 0, bad = false; keeps the memory */
-struct bytes buf_bytes(const struct buf *b);  /* lent until the next append */
-MUST_USE enum status buf_status(const struct buf *b, struct err *e); /* OK, or ERR_LIMIT if bad */
+void buf_clear(struct buf *b);               /* frees; leaves it as after buf_init */
+void buf_reset(struct buf *b);               /* len = 0, bad = false; keeps the memory */
+struct bytes buf_bytes(const struct buf *b); /* lent until the next append */
+MUST_USE enum status buf_status(const struct buf *b,
+                                struct err *e); /* OK, or ERR_LIMIT if bad */
 void buf_append(struct buf *b, struct bytes in);
 /* Room for n bytes at the end, uninitialised and counted in len; NULL if that went bad. */
 uint8_t *buf_extend(struct buf *b, size_t n);
@@ -59,8 +60,8 @@ void buf_put_u8(struct buf *b, uint8_t v);
 void buf_put_u16(struct buf *b, uint16_t v);
 void buf_put_u32(struct buf *b, uint32_t v);
 void buf_put_u64(struct buf *b, uint64_t v);
-void buf_put_f32(struct buf *b, float v);           /* its bit pattern */
-void buf_put_blob(struct buf *b, struct bytes v);   /* u32 length, then the bytes */
+void buf_put_f32(struct buf *b, float v);         /* its bit pattern */
+void buf_put_blob(struct buf *b, struct bytes v); /* u32 length, then the bytes */
 
 struct reader {
     const uint8_t *at;
@@ -74,8 +75,8 @@ uint16_t reader_u16(struct reader *r);
 uint32_t reader_u32(struct reader *r);
 uint64_t reader_u64(struct reader *r);
 float reader_f32(struct reader *r);
-struct bytes reader_bytes(struct reader *r, size_t n); /* lent from the input */
-struct bytes reader_blob(struct reader *r);            /* u32 length, then so many bytes */
+struct bytes reader_bytes(struct reader *r, size_t n);   /* lent from the input */
+struct bytes reader_blob(struct reader *r);              /* u32 length, then so many bytes */
 void reader_copy(struct reader *r, void *out, size_t n); /* zeros out when bad */
 size_t reader_left(const struct reader *r);
 /* OK only if nothing overran and nothing is left over; else ERR_MALFORMED naming `what`. */

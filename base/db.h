@@ -27,12 +27,12 @@ struct db_txn;
 #define DB_TABLES_MAX 16
 
 struct db_options {
-    const char *magic;          /* what these files are: "muster/ledger" */
-    uint32_t version;           /* of the format */
-    const char *const *tables;  /* NULL-terminated names; created when missing */
-    uint64_t map_bytes;         /* ceiling of the file; sparse */
-    bool read_only;             /* ERR_NOT_FOUND if it does not exist */
-    bool no_sync;               /* for what can be fetched again: do not wait for the disk */
+    const char *magic;         /* what these files are: "muster/ledger" */
+    uint32_t version;          /* of the format */
+    const char *const *tables; /* NULL-terminated names; created when missing */
+    uint64_t map_bytes;        /* ceiling of the file; sparse */
+    bool read_only;            /* ERR_NOT_FOUND if it does not exist */
+    bool no_sync;              /* for what can be fetched again: do not wait for the disk */
 };
 
 /* Tables are addressed by their index in opt->tables. */
@@ -64,7 +64,7 @@ MUST_USE enum status db_count(struct db_txn *t, unsigned table, uint64_t *n, str
 struct db_key8 {
     uint8_t b[8];
 };
-struct db_key8 db_key_u64(uint64_t n);     /* big-endian */
+struct db_key8 db_key_u64(uint64_t n);      /* big-endian */
 uint64_t db_key_read_u64(struct bytes key); /* CHECKs the length */
 
 #endif

@@ -15,20 +15,20 @@
 /* X(name, text). A code exists because some caller acts differently on it. */
 #define STATUS_MAP(X)                                                                          \
     X(OK, "ok")                                                                                \
-    X(ERR_INVALID, "invalid argument")       /* the caller or the user asked for nonsense */   \
-    X(ERR_MALFORMED, "malformed")            /* bytes from outside do not parse */             \
-    X(ERR_DIGEST, "digest mismatch")         /* a hash or a signature does not match */        \
-    X(ERR_DENIED, "denied")                  /* known, understood, and not allowed */          \
-    X(ERR_NOT_FOUND, "not found")            /* an ordinary answer */                          \
+    X(ERR_INVALID, "invalid argument") /* the caller or the user asked for nonsense */         \
+    X(ERR_MALFORMED, "malformed")      /* bytes from outside do not parse */                   \
+    X(ERR_DIGEST, "digest mismatch")   /* a hash or a signature does not match */              \
+    X(ERR_DENIED, "denied")            /* known, understood, and not allowed */                \
+    X(ERR_NOT_FOUND, "not found")      /* an ordinary answer */                                \
     X(ERR_EXISTS, "exists already")                                                            \
-    X(ERR_UNSUPPORTED, "not supported")      /* version, format or feature we do not have */   \
+    X(ERR_UNSUPPORTED, "not supported") /* version, format or feature we do not have */        \
     X(ERR_IO, "input/output error")                                                            \
-    X(ERR_CORRUPT, "corrupt")                /* our own files do not make sense */             \
-    X(ERR_FULL, "full")                      /* disk, map or quota */                          \
+    X(ERR_CORRUPT, "corrupt") /* our own files do not make sense */                            \
+    X(ERR_FULL, "full")       /* disk, map or quota */                                         \
     X(ERR_NO_MEMORY, "out of memory")                                                          \
     X(ERR_TIMEOUT, "timed out")                                                                \
-    X(ERR_LIMIT, "limit exceeded")           /* a budget (time, memory, instructions) ran out */ \
-    X(ERR_NUMERIC, "not a finite number")    /* NaN or infinity where the class refuses it */  \
+    X(ERR_LIMIT, "limit exceeded")        /* a budget (time, memory, instructions) ran out */  \
+    X(ERR_NUMERIC, "not a finite number") /* NaN or infinity where the class refuses it */     \
     X(ERR_INSUFFICIENT, "insufficient funds")
 
 #define STATUS_MEMBER(name, text) name,

@@ -1,0 +1,216 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+#define READ_STEP_BYTES 65536u
+
+/* What an errno of an operation on `path` means to a caller. */
+static enum status io_error(struct err *e, const char *doing, const char *path)
+{
+    int n = errno;
+    enum status st = ERR_IO;
+
+    if (n == ENOENT)
+        st = ERR_NOT_FOUND;
+    else if (n == ENOSPC || n == EDQUOT || n == EFBIG)
+        st = ERR_FULL;
+    return err_set(e, st, "cannot %s '%s': %s", doing, path, strerror(n));
+}
+
+static int open_retry(const char *path, int flags, unsigned mode)
+{
+    int fd;
+
+    do
+        fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+enum status file_read(struct buf *out, const char *path, struct err *e)
+{
+    enum status st = OK;
+    int fd = open_retry(path, O_RDONLY, 0);
+
+    if (fd < 0)
+        return io_error(e, "open", path);
+    for (;;) {
+        size_t room = out->max - out->len;
+        size_t want = room < READ_STEP_BYTES ? room + 1 : READ_STEP_BYTES;
+        uint8_t chunk[READ_STEP_BYTES];
+        ssize_t n = read(fd, chunk, want < sizeof(chunk) ? want : sizeof(chunk));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            st = io_error(e, "read", path);
+            break;
+        }
+        if (n == 0)
+            break;
+        buf_append(out, (struct bytes){chunk, (size_t)n});
+        st = buf_status(out, NULL);
+        if (st) {
+            err_set(e, st, "'%s' is larger than the %zu bytes allowed, or out of memory", path,
+                    out->max);
+            break;
+        }
+    }
+    close(fd);
+    return st;
+}
+
+static enum status write_fully(int fd, struct bytes data, const char *path, struct err *e)
+{
+    while (data.len) {
+        ssize_t n = write(fd, data.data, data.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return io_error(e, "write", path);
+        data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
+    }
+    if (fsync(fd))
+        return io_error(e, "sync", path);
+    return OK;
+}
+
+/* Makes the entry of `path` in its directory durable. */
+static enum status sync_directory_of(const char *path, struct err *e)
+{
+    char *dir = xstrdup(path);
+    char *slash = strrchr(dir, '/');
+    enum status st = OK;
+    int fd;
+
+    if (slash)
+        slash[slash == dir] = '\0';
+    fd = open_retry(slash ? dir : ".", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 || fsync(fd))
+        st = io_error(e, "sync directory of", path);
+    if (fd >= 0)
+        close(fd);
+    free(dir);
+    return st;
+}
+
+enum status file_write_atomic(const char *path, struct bytes data, unsigned mode, struct err *e)
+{
+    size_t n = strlen(path) + sizeof(".tmp");
+    char *tmp = xmalloc(n);
+    enum status st;
+    int fd;
+
+    (void)snprintf(tmp, n, "%s.tmp", path);
+    fd = open_retry(tmp, O_WRONLY | O_CREAT | O_TRUNC, mode);
+    if (fd < 0) {
+        st = io_error(e, "create", tmp);
+        goto out;
+    }
+    st = write_fully(fd, data, tmp, e);
+    if (close(fd) && !st)
+        st = io_error(e, "close", tmp);
+    if (!st && rename(tmp, path))
+        st = io_error(e, "rename over", path);
+    if (st) {
+        (void)unlink(tmp);
+        goto out;
+    }
+    st = sync_directory_of(path, e);
+out:
+    free(tmp);
+    return st;
+}
+
+enum status file_mkdirs(const char *path, unsigned mode, struct err *e)
+{
+    char *p = xstrdup(path);
+    enum status st = OK;
+    struct stat sb;
+
+    for (char *at = p; *at && !st; at++) {
+        bool is_end = at[1] == '\0';
+        char saved;
+
+        if (!is_end && at[1] != '/')
+            continue;
+        saved = at[1];
+        at[1] = '\0';
+        if (mkdir(p, (mode_t)mode) && errno != EEXIST)
+            st = io_error(e, "make directory", p);
+        at[1] = saved;
+    }
+    if (!st && (stat(path, &sb) || !S_ISDIR(sb.st_mode)))
+        st = err_set(e, ERR_IO, "'%s' is no directory", path);
+    free(p);
+    return st;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat sb;
+
+    return stat(path, &sb) == 0;
+}
+
+char *file_join(const char *dir, const char *name)
+{
+    size_t d = strlen(dir), n = strlen(name);
+    bool has_slash = d > 0 && dir[d - 1] == '/';
+    char *s = xmalloc(d + n + 2);
+
+    memcpy(s, dir, d);
+    if (!has_slash)
+        s[d++] = '/';
+    memcpy(s + d, name, n + 1);
+    return s;
+}
+
+enum status file_map_open(struct file_map *m, const char *path, struct err *e)
+{
+    enum status st = OK;
+    struct stat sb;
+    void *p;
+    int fd;
+
+    *m = (struct file_map){{NULL, 0}};
+    fd = open_retry(path, O_RDONLY, 0);
+    if (fd < 0)
+        return io_error(e, "open", path);
+    if (fstat(fd, &sb)) {
+        st = io_error(e, "examine", path);
+        goto out;
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        st = err_set(e, ERR_IO, "'%s' is no regular file", path);
+        goto out;
+    }
+    if (sb.st_size == 0)
+        goto out; /* mmap refuses empty ranges; an empty view is right */
+    p = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) {
+        st = io_error(e, "map", path);
+        goto out;
+    }
+    m->bytes = (struct bytes){p, (size_t)sb.st_size};
+out:
+    close(fd);
+    return st;
+}
+
+void file_map_close(struct file_map *m)
+{
+    if (m->bytes.data)
+        (void)munmap((void *)(uintptr_t)m->bytes.data, m->bytes.len);
+    *m = (struct file_map){{NULL, 0}};
+}
