@@ -7,6 +7,7 @@
 #ifndef PROTO_SIGN_H
 #define PROTO_SIGN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -22,6 +23,14 @@ MUST_USE enum status sign_make(struct signature *out, const char *tag, struct by
 /* ERR_DIGEST: the signature is not `pub`'s. Keys of small order are refused. */
 MUST_USE enum status sign_check(const struct signature *sig, const char *tag, struct bytes message,
                                 const struct public_key *pub, struct err *e);
+
+/* The same for a message in pieces, which are joined. */
+MUST_USE enum status sign_make_parts(struct signature *out, const char *tag,
+                                     const struct bytes *part, size_t n,
+                                     const struct secret_key *secret, struct err *e);
+MUST_USE enum status sign_check_parts(const struct signature *sig, const char *tag,
+                                      const struct bytes *part, size_t n,
+                                      const struct public_key *pub, struct err *e);
 
 /* The Curve25519 pair of a 32-byte secret: the public half. */
 void sign_transport_public(struct public_key *pub, const uint8_t secret[32]);

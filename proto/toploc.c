@@ -1,0 +1,307 @@
+#include "proto/toploc.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "proto/toploc_top.h"
+
+#define P TOPLOC_PRIME
+
+const struct toploc_thresholds toploc_bf16_thresholds = {38, 10, 8};
+const struct toploc_thresholds toploc_f32_thresholds = {8, 256, 128};
+
+/* ---- arithmetic modulo P ----------------------------------------------------------------- */
+
+/* A product of two residues is below 2^32. */
+static uint32_t mul(uint32_t a, uint32_t b)
+{
+    return a * b % P;
+}
+
+static uint32_t sub(uint32_t a, uint32_t b)
+{
+    return a >= b ? a - b : a + P - b;
+}
+
+static uint16_t inverse[P];
+static pthread_once_t inverse_once = PTHREAD_ONCE_INIT;
+
+/* P = (P / i) i + P mod i, so 1 / i = -(P / i) / (P mod i). */
+static void make_inverses(void)
+{
+    inverse[1] = 1;
+    for (uint32_t i = 2; i < P; i++)
+        inverse[i] = (uint16_t)(P - mul(P / i, inverse[P % i]));
+}
+
+/* ---- the polynomial ---------------------------------------------------------------------- */
+
+uint32_t toploc_modulus(const uint32_t *index, uint32_t n)
+{
+    uint64_t taken[(P + 63) / 64];
+
+    for (uint32_t m = P; m >= n && m > 0; m--) {
+        uint32_t i;
+
+        memset(taken, 0, sizeof(taken));
+        for (i = 0; i < n; i++) {
+            uint32_t x = index[i] % m;
+            uint64_t bit = (uint64_t)1 << (x % 64);
+            if (taken[x / 64] & bit)
+                break;
+            taken[x / 64] |= bit;
+        }
+        if (i == n)
+            return m;
+    }
+    return 0;
+}
+
+/* Newton's divided differences, then Horner's rule on the factors (x - x_i). */
+enum status toploc_interpolate(uint16_t *coef, const uint32_t *x, const uint16_t *y, uint32_t n,
+                               struct err *e)
+{
+    uint32_t d[TOPLOC_K_MAX];
+    uint32_t c[TOPLOC_K_MAX] = {0};
+
+    if (n == 0 || n > TOPLOC_K_MAX)
+        return err_set(e, ERR_INVALID, "toploc: %u points", n);
+    CHECK(pthread_once(&inverse_once, make_inverses) == 0);
+    for (uint32_t i = 0; i < n; i++)
+        d[i] = y[i] % P;
+    for (uint32_t j = 1; j < n; j++) {
+        for (uint32_t i = n - 1; i >= j; i--) {
+            uint32_t dx = sub(x[i] % P, x[i - j] % P);
+            if (dx == 0)
+                return err_set(e, ERR_INVALID, "toploc: two points at x = %u", x[i] % P);
+            d[i] = mul(sub(d[i], d[i - 1]), inverse[dx]);
+        }
+    }
+    c[0] = d[n - 1];
+    for (uint32_t i = n - 1, degree = 0; i-- > 0; degree++) {
+        c[degree + 1] = c[degree];
+        for (uint32_t j = degree; j > 0; j--)
+            c[j] = sub(c[j - 1], mul(c[j], x[i] % P));
+        c[0] = sub(0, mul(c[0], x[i] % P));
+        c[0] = (c[0] + d[i]) % P;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        coef[i] = (uint16_t)c[i];
+    return OK;
+}
+
+uint32_t toploc_evaluate(const uint16_t *coef, uint32_t n, uint32_t x)
+{
+    uint32_t v = 0;
+
+    x %= P;
+    for (uint32_t i = n; i-- > 0;)
+        v = (mul(v, x) + coef[i] % P) % P;
+    return v;
+}
+
+/* ---- proving ----------------------------------------------------------------------------- */
+
+static enum status check_size(size_t rows, size_t dim, uint32_t k, struct err *e)
+{
+    if (k == 0 || k > TOPLOC_K_MAX)
+        return err_set(e, ERR_INVALID, "toploc: k = %u, not 1..%u", k, TOPLOC_K_MAX);
+    if (rows == 0 || dim == 0 || dim > INT32_MAX || rows > INT32_MAX / dim)
+        return err_set(e, ERR_INVALID, "toploc: %zu rows of %zu", rows, dim);
+    return OK;
+}
+
+static void put_be16(uint8_t *out, uint32_t v)
+{
+    out[0] = (uint8_t)(v >> 8);
+    out[1] = (uint8_t)v;
+}
+
+enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size_t dim,
+                         uint32_t k, enum toploc_tie tie, struct err *e)
+{
+    uint32_t index[TOPLOC_K_MAX];
+    uint16_t y[TOPLOC_K_MAX];
+    uint16_t coef[TOPLOC_K_MAX];
+    enum status st;
+    uint32_t n, m;
+
+    st = check_size(rows, dim, k, e);
+    if (st)
+        return st;
+    st = toploc_top(index, &n, values, rows * dim, k, tie, e);
+    if (st)
+        return st;
+    m = toploc_modulus(index, n);
+    CHECK(m > 0); /* the indices differ and are fewer than P: some modulus keeps them apart */
+    for (uint32_t i = 0; i < n; i++) {
+        y[i] = values[index[i]];
+        index[i] %= m;
+    }
+    st = toploc_interpolate(coef, index, y, n, e);
+    if (st)
+        return st;
+    memset(out, 0, toploc_proof_bytes(k));
+    put_be16(out, m);
+    for (uint32_t i = 0; i < n; i++)
+        put_be16(out + 2 + 2 * (size_t)i, coef[i]);
+    return OK;
+}
+
+uint16_t toploc_bf16(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof(bits));
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40); /* quiet, and never rounded into infinity */
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+enum status toploc_prove_f32(uint8_t *out, const float *values, size_t rows, size_t dim,
+                             uint32_t k, enum toploc_tie tie, struct err *e)
+{
+    uint16_t *rounded = NULL;
+    enum status st;
+
+    st = check_size(rows, dim, k, e);
+    if (st)
+        return st;
+    st = alloc_array(&rounded, rows * dim, sizeof(*rounded), "toploc rows", e);
+    if (st)
+        return st;
+    for (size_t i = 0; i < rows * dim; i++)
+        rounded[i] = toploc_bf16(values[i]);
+    st = toploc_prove(out, rounded, rows, dim, k, tie, e);
+    free(rounded);
+    return st;
+}
+
+/* ---- verifying --------------------------------------------------------------------------- */
+
+struct proof {
+    uint32_t modulus;
+    uint16_t coef[TOPLOC_K_MAX];
+    uint32_t n; /* coefficients */
+    bool is_null;
+};
+
+/* What a forger could win by bending the format: verification reads docs/protocol.md. A modulus
+ * equal to the dimension makes the polynomial one of the channel alone; a constant polynomial has
+ * all other coefficients zero (an honest one has three zeros in 1.2e-9 of cases for k = 128). */
+static enum status check_strict(const struct proof *p, uint32_t k, uint32_t k_eff, struct err *e)
+{
+    uint32_t zeros = 0;
+
+    if (p->n != k)
+        return err_set(e, ERR_MALFORMED, "toploc proof of %u coefficients, not %u", p->n, k);
+    if (p->modulus < TOPLOC_MODULUS_MIN || p->modulus > P)
+        return err_set(e, ERR_MALFORMED, "toploc modulus %u is outside %u..%u", p->modulus,
+                       TOPLOC_MODULUS_MIN, P);
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (p->coef[i] >= P)
+            return err_set(e, ERR_MALFORMED, "toploc coefficient %u is %u, not below %u", i,
+                           p->coef[i], P);
+        if (i >= k_eff && p->coef[i] != 0)
+            return err_set(e, ERR_MALFORMED, "toploc coefficient %u of %u points", i, k_eff);
+        zeros += i < k_eff && p->coef[i] == 0;
+    }
+    if (zeros >= 3)
+        return err_set(e, ERR_MALFORMED, "toploc proof with %u zero coefficients", zeros);
+    return OK;
+}
+
+static enum status parse(struct proof *p, struct bytes in, uint32_t k, uint32_t k_eff,
+                         enum toploc_mode mode, struct err *e)
+{
+    uint8_t any = 0;
+
+    if (in.len < 4 || in.len % 2 != 0 || in.len > toploc_proof_bytes(k))
+        return err_set(e, ERR_MALFORMED, "toploc proof of %zu bytes, not %zu", in.len,
+                       toploc_proof_bytes(k));
+    p->modulus = (uint32_t)in.data[0] << 8 | in.data[1];
+    p->n = (uint32_t)(in.len / 2 - 1);
+    for (size_t i = 0; i < in.len; i++)
+        any |= in.data[i];
+    for (uint32_t i = 0; i < p->n; i++)
+        p->coef[i] = (uint16_t)(in.data[2 + 2 * i] << 8 | in.data[3 + 2 * i]);
+    p->is_null = any == 0;
+    if (p->is_null)
+        return OK;
+    if (mode == TOPLOC_STRICT)
+        return check_strict(p, k, k_eff, e);
+    if (p->modulus == 0)
+        return err_set(e, ERR_MALFORMED, "toploc modulus is zero");
+    return OK;
+}
+
+static void compare(struct toploc_result *out, const struct proof *p, const uint16_t *values,
+                    const uint32_t *index, uint32_t n, enum toploc_mode mode)
+{
+    uint32_t seen[128] = {0}; /* how often each mantissa error comes: a sort by counting */
+    uint32_t n_match = 0;
+    uint64_t sum = 0;
+    uint16_t ignored = mode == TOPLOC_STRICT ? 0x007f : 0x807f;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t claimed = toploc_evaluate(p->coef, p->n, index[i] % p->modulus);
+        uint32_t found = values[index[i]];
+        int diff = (int)(claimed & 0x7f) - (int)(found & 0x7f);
+
+        if ((claimed ^ found) & (0xffffu & ~ignored)) {
+            out->exp_mismatches++;
+            continue;
+        }
+        diff = diff < 0 ? -diff : diff;
+        seen[diff]++;
+        sum += (uint64_t)diff;
+        n_match++;
+    }
+    if (n_match == 0)
+        return;
+    out->mant_err_mean = (double)sum / n_match;
+    for (uint32_t v = 0, before = 0; v < 128; v++) {
+        before += seen[v];
+        if (before > n_match / 2) {
+            out->mant_err_median = v;
+            break;
+        }
+    }
+}
+
+enum status toploc_verify(struct toploc_result *out, struct bytes proof, const uint16_t *values,
+                          size_t rows, size_t dim, uint32_t k, enum toploc_tie tie,
+                          enum toploc_mode mode, struct err *e)
+{
+    const double none = 18446744073709551616.0; /* 2^64, as the reference says it */
+    uint32_t index[TOPLOC_K_MAX];
+    struct proof p;
+    enum status st;
+    uint32_t n;
+
+    *out = (struct toploc_result){.mant_err_mean = none, .mant_err_median = none};
+    st = check_size(rows, dim, k, e);
+    if (st)
+        return st;
+    st = parse(&p, proof, k, rows * dim < k ? (uint32_t)(rows * dim) : k, mode, e);
+    if (st)
+        return st;
+    st = toploc_top(index, &n, values, rows * dim, k, tie, e);
+    if (st)
+        return st;
+    out->is_null = p.is_null;
+    if (p.is_null)
+        out->exp_mismatches = n;
+    else
+        compare(out, &p, values, index, n, mode);
+    return OK;
+}
+
+bool toploc_passes(const struct toploc_result *r, const struct toploc_thresholds *t)
+{
+    return !r->is_null && r->exp_mismatches <= t->exp_mismatches &&
+           r->mant_err_mean <= t->mant_err_mean && r->mant_err_median <= t->mant_err_median;
+}
