@@ -67,7 +67,8 @@ static void check_machine(struct report *r, const char *dir)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 
-    snprintf(text, sizeof(text), "%ld cores, kernels %s", cores, kernels_best()->name);
+    snprintf(text, sizeof(text), "%ld cores, kernels %s", cores,
+             kernels_name(kernels_best()));
     line(r, cores > 0, "processor", text, "");
     snprintf(text, sizeof(text), "%.1f GiB", (double)memory / (double)((uint64_t)1 << 30));
     line(r, memory >= MEMORY_LEAST_BYTES, "memory", text, "a role wants 1 GiB at the least");

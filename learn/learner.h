@@ -1,0 +1,103 @@
+/*
+ * learn/learner.h - (weights, optimizer state, batch) -> the next, to the last bit
+ *
+ * A pure function of its inputs: however the batch is cut into micro-batches, however many
+ * threads run, and whether the state was kept in memory or came from a checkpoint. Trainers run
+ * it; validators and `muster replay` run it again and compare roots.
+ *
+ * The masters are f32. Forward passes use the published weights: the masters themselves, or
+ * their bf16 rounding when config.dtype says so.
+ *
+ * Threads: a learner belongs to one thread; kernels split over its pool.
+ */
+#ifndef LEARN_LEARNER_H
+#define LEARN_LEARNER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "engine/adamw.h"
+#include "engine/train.h"
+#include "engine/weights.h"
+#include "learn/batch.h"
+#include "learn/loss.h"
+#include "proto/types.h"
+
+enum learn_schedule { LEARN_CONSTANT, LEARN_LINEAR, LEARN_COSINE };
+
+struct learn_settings {
+    struct loss_settings loss;
+    float temperature; /* of the sampling: the log-probabilities' */
+    struct {
+        double lr, lr_end; /* lr_end as a part of lr */
+        float beta1, beta2, eps, weight_decay, clip_norm;
+        enum learn_schedule schedule;
+        uint64_t warm_steps, total_steps;
+    } optimizer;
+    double warmup_lr; /* of the supervised steps */
+};
+
+/* What the settings come to, as 32 bytes: every step commits to it. */
+void learn_settings_digest(struct digest *out, const struct learn_settings *s);
+/* The learning rate of reinforcement step `step` (from 0), in binary64, rounded once. Linear and
+ * cosine fall from lr to lr * lr_end over the steps after the warm ones. */
+float learn_rate(const struct learn_settings *s, uint64_t step);
+
+struct learner_options {
+    const struct kernels *kernels; /* borrowed */
+    struct pool *pool;             /* borrowed; may be NULL */
+    size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
+    uint64_t max_bytes;            /* 0: no limit */
+};
+
+struct learner {
+    struct learn_settings settings;
+    struct weights *masters;   /* owned */
+    struct weights *published; /* owned; NULL when the masters are published as they are */
+    struct adamw *opt;         /* owned */
+    struct train *train;       /* owned */
+    struct learner_options options;
+};
+
+/* Takes masters and optimizer over (both NULL afterwards, also on failure). *opt may be NULL for
+ * a fresh one. */
+MUST_USE enum status learner_new(struct learner **out, struct weights **masters,
+                                 struct adamw **opt, const struct learn_settings *settings,
+                                 const struct learner_options *options, struct err *e);
+void learner_free(struct learner **l);
+
+/* The weights that are published: lent until the next step. */
+const struct weights *learner_published(const struct learner *l);
+void learner_roots(const struct learner *l, struct digest *masters, struct digest *optimizer);
+
+struct learn_report {
+    float loss;       /* -sum J / n */
+    float kl;         /* mean over tokens of ratio - 1 - log ratio (k3, of pi against mu) */
+    float ratio_max;
+    float clipped;    /* part of the tokens whose gradient the clip zeroed */
+    float grad_norm;  /* before clipping */
+    float reward_mean;
+    float lr;
+    uint64_t n_tokens;
+};
+
+/* One reinforcement step; `step` counts from 0. An empty batch changes nothing. ERR_NUMERIC: a
+ * loss, gradient or weight is not finite: the learner must be thrown away and resumed from
+ * before the step. */
+MUST_USE enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
+                                  struct learn_report *report, struct err *e);
+
+/* A sequence to imitate: loss on tokens [n_prompt, n). */
+struct learn_demo {
+    const int32_t *tokens; /* (n), borrowed */
+    size_t n_prompt, n;
+};
+
+/* One supervised step: the loss is the mean of -log p over the answers' tokens, at temperature 1
+ * and the rate warmup_lr. Errors as learner_step. */
+MUST_USE enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
+                                     struct learn_report *report, struct err *e);
+
+#endif

@@ -1,0 +1,280 @@
+#include "rollout/generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "engine/sampler.h"
+#include "proto/toploc.h"
+
+#define SLOTS_MAX  256u /* sequences decoded together */
+#define TAG_GROUP  255u /* low byte of a tag: the group's first turn, sampled together */
+
+/* Hidden states of the chunk being filled, of every episode of every group. */
+struct pending {
+    float *rows; /* owned, (ROLLOUT_PROOF_EVERY, C) */
+    size_t n;
+};
+
+struct generation {
+    const struct rollout_world *w;
+    struct group *groups;
+    size_t n_groups;
+    struct sampler *sampler;
+    struct pending *pending; /* owned, (n_groups * MSG_MAX_SAMPLES) or NULL */
+    float temperature;
+    size_t dim;
+    rollout_progress *progress;
+    void *progress_arg;
+    enum status st; /* the first failure inside a callback */
+    struct err *e;
+};
+
+enum status group_init(struct group *g, const struct rollout_world *w, uint64_t unit,
+                       const struct env_problem *problem, const uint64_t *seed,
+                       size_t n_samples, struct err *e)
+{
+    enum status st;
+
+    CHECK(n_samples >= 1 && n_samples <= MSG_MAX_SAMPLES);
+    memset(g, 0, sizeof(*g));
+    g->unit = unit;
+    memcpy(g->seed, seed, n_samples * sizeof(*seed));
+    st = episode_prompt_make(&g->prompt, w, problem, e);
+    if (st)
+        return st;
+    g->episode = xcalloc(n_samples, sizeof(*g->episode));
+    g->reward = xcalloc(n_samples, sizeof(*g->reward));
+    for (; !st && g->n_samples < n_samples; g->n_samples++)
+        st = episode_init(&g->episode[g->n_samples], w, &g->prompt, e);
+    if (st)
+        group_clear(g);
+    return st;
+}
+
+void group_clear(struct group *g)
+{
+    for (size_t i = 0; i < g->n_samples; i++)
+        episode_clear(&g->episode[i]);
+    free(g->episode);
+    free(g->reward);
+    episode_prompt_clear(&g->prompt);
+    memset(g, 0, sizeof(*g));
+}
+
+enum status rollout_prove(struct buf *out, const float *hidden, size_t rows, size_t dim,
+                          struct err *e)
+{
+    uint8_t *proof = buf_extend(out, TOPLOC_PROOF_BYTES);
+
+    if (!proof)
+        return err_set(e, ERR_LIMIT, "a sample's proofs exceed %zu bytes", out->max);
+    return toploc_prove_f32(proof, hidden, rows, dim, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, e);
+}
+
+static void keep_state(struct generation *gen, struct episode *ep, struct pending *p,
+                       const float *hidden)
+{
+    memcpy(p->rows + p->n * gen->dim, hidden, gen->dim * sizeof(*hidden));
+    if (++p->n < ROLLOUT_PROOF_EVERY)
+        return;
+    gen->st = rollout_prove(&ep->proofs, p->rows, p->n, gen->dim, gen->e);
+    p->n = 0;
+}
+
+static struct episode *episode_of(struct generation *gen, uint64_t tag, size_t sample,
+                                  struct group **g, struct pending **p)
+{
+    size_t i = (size_t)(tag >> 8);
+    size_t s = (tag & 255u) == TAG_GROUP ? sample : (size_t)(tag & 255u);
+
+    CHECK(i < gen->n_groups && s < gen->groups[i].n_samples);
+    *g = &gen->groups[i];
+    *p = gen->pending ? &gen->pending[i * MSG_MAX_SAMPLES + s] : NULL;
+    return &gen->groups[i].episode[s];
+}
+
+static void on_token(void *ctx, const struct sampler_token *t)
+{
+    struct generation *gen = ctx;
+    struct group *g;
+    struct pending *p;
+    struct episode *ep = episode_of(gen, t->tag, t->sample, &g, &p);
+
+    if (gen->st)
+        return;
+    (void)episode_push(ep, gen->w, &g->prompt, t->token, t->logp);
+    g->tokens++;
+    if (p)
+        keep_state(gen, ep, p, t->hidden);
+}
+
+/* The next turn of one episode: all that was said so far is its prompt. */
+static enum status ask_again(struct generation *gen, const struct group *g, struct episode *ep,
+                             uint64_t tag, uint64_t seed)
+{
+    size_t n = g->prompt.n + ep->n;
+    int32_t stop = tokenizer_eos(gen->w->tokenizer);
+    int32_t *ids;
+    enum status st = alloc_array(&ids, n, sizeof(*ids), "an episode", gen->e);
+
+    if (st)
+        return st;
+    memcpy(ids, g->prompt.ids, g->prompt.n * sizeof(*ids));
+    memcpy(ids + g->prompt.n, ep->tokens, ep->n * sizeof(*ids));
+    struct sampler_request r = {
+        .tag = tag,
+        .prompt = ids,
+        .n_prompt = n,
+        .seeds = &seed,
+        .n_samples = 1,
+        .temperature = gen->temperature,
+        .max_new = episode_room(ep, gen->w, &g->prompt),
+        .stops = &stop,
+        .n_stops = 1,
+    };
+    st = sampler_add(gen->sampler, &r, gen->e);
+    free(ids);
+    return st;
+}
+
+static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampler_finish why)
+{
+    struct generation *gen = ctx;
+    struct group *g;
+    struct pending *p;
+    struct episode *ep = episode_of(gen, tag, sample, &g, &p);
+    size_t s = (size_t)(ep - g->episode);
+
+    (void)n;
+    (void)why; /* episode_push came to the same conclusion */
+    if (gen->st)
+        return;
+    if (gen->progress)
+        gen->progress(gen->progress_arg, g->unit, g->tokens);
+    gen->st = episode_turn_over(ep, gen->w, &g->prompt, gen->e);
+    if (gen->st)
+        return;
+    if (!ep->is_over) {
+        gen->st = ask_again(gen, g, ep, (tag & ~(uint64_t)255) | s, g->seed[s]);
+        return;
+    }
+    if (p && p->n) {
+        gen->st = rollout_prove(&ep->proofs, p->rows, p->n, gen->dim, gen->e);
+        p->n = 0;
+    }
+}
+
+static enum status pending_new(struct generation *gen)
+{
+    size_t n = gen->n_groups * MSG_MAX_SAMPLES;
+
+    gen->pending = xcalloc(n, sizeof(*gen->pending));
+    for (size_t i = 0; i < gen->n_groups; i++)
+        for (size_t s = 0; s < gen->groups[i].n_samples; s++) {
+            struct pending *p = &gen->pending[i * MSG_MAX_SAMPLES + s];
+            enum status st = alloc_array(&p->rows, ROLLOUT_PROOF_EVERY * gen->dim,
+                                         sizeof(float), "hidden states", gen->e);
+            if (st)
+                return st;
+        }
+    return OK;
+}
+
+static void pending_free(struct generation *gen)
+{
+    if (!gen->pending)
+        return;
+    for (size_t i = 0; i < gen->n_groups * MSG_MAX_SAMPLES; i++)
+        free(gen->pending[i].rows);
+    free(gen->pending);
+}
+
+static enum status ask_first(struct generation *gen)
+{
+    int32_t stop = tokenizer_eos(gen->w->tokenizer);
+
+    for (size_t i = 0; i < gen->n_groups; i++) {
+        struct group *g = &gen->groups[i];
+        struct sampler_request r = {
+            .tag = (uint64_t)i << 8 | TAG_GROUP,
+            .prompt = g->prompt.ids,
+            .n_prompt = g->prompt.n,
+            .seeds = g->seed,
+            .n_samples = g->n_samples,
+            .temperature = gen->temperature,
+            .max_new = episode_room(&g->episode[0], gen->w, &g->prompt),
+            .stops = &stop,
+            .n_stops = 1,
+        };
+        enum status st = sampler_add(gen->sampler, &r, gen->e);
+        if (st)
+            return st;
+    }
+    return OK;
+}
+
+static size_t slots_for(const struct group *groups, size_t n)
+{
+    size_t total = 0, largest = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        total += groups[i].n_samples;
+        largest = groups[i].n_samples > largest ? groups[i].n_samples : largest;
+    }
+    total = total < SLOTS_MAX ? total : SLOTS_MAX;
+    return total > largest ? total : largest;
+}
+
+static enum status score_all(const struct rollout_world *w, struct group *groups, size_t n,
+                             struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t s = 0; s < groups[i].n_samples; s++) {
+            enum status st = episode_score(&groups[i].episode[s], w, &groups[i].prompt,
+                                           &groups[i].reward[s], e);
+            if (st)
+                return st;
+        }
+    return OK;
+}
+
+enum status groups_generate(const struct rollout_world *w, struct group *groups, size_t n,
+                            float temperature, bool with_proofs, rollout_progress *progress,
+                            void *progress_arg, struct err *e)
+{
+    struct generation gen = {
+        .w = w,
+        .groups = groups,
+        .n_groups = n,
+        .temperature = temperature,
+        .dim = model_config(w->model)->dim,
+        .progress = progress,
+        .progress_arg = progress_arg,
+        .e = e,
+    };
+    struct sampler_options opt = {
+        .n_slots = slots_for(groups, n),
+        .max_len = (size_t)w->task->model.max_len,
+        .on_token = on_token,
+        .on_done = on_done,
+        .ctx = &gen,
+    };
+    enum status st = sampler_new(&gen.sampler, w->model, &opt, e);
+
+    if (!st && with_proofs)
+        st = pending_new(&gen);
+    if (!st)
+        st = ask_first(&gen);
+    while (!st && sampler_active(gen.sampler)) {
+        st = sampler_step(gen.sampler, e);
+        if (!st)
+            st = gen.st;
+    }
+    if (!st)
+        st = score_all(w, groups, n, e);
+    pending_free(&gen);
+    sampler_free(&gen.sampler);
+    return st;
+}

@@ -1,0 +1,40 @@
+/*
+ * rollout/generate.h - groups of episodes, generated together
+ *
+ * Private to rollout/: what rollout_generate and rollout_evaluate have in common.
+ */
+#ifndef ROLLOUT_GENERATE_H
+#define ROLLOUT_GENERATE_H
+
+#include <stdint.h>
+
+#include "proto/msg.h"
+#include "rollout/episode.h"
+
+/* One problem and its samples. */
+struct group {
+    uint64_t unit;               /* for progress reports */
+    struct episode_prompt prompt; /* owned */
+    uint64_t seed[MSG_MAX_SAMPLES];
+    size_t n_samples;
+    struct episode *episode; /* owned, (n_samples) */
+    float *reward;           /* owned, (n_samples) */
+    uint64_t tokens;         /* sampled so far in all of them */
+};
+
+MUST_USE enum status group_init(struct group *g, const struct rollout_world *w, uint64_t unit,
+                                const struct env_problem *problem, const uint64_t *seed,
+                                size_t n_samples, struct err *e);
+void group_clear(struct group *g);
+
+/* Plays every episode to its end and scores it. `with_proofs`: TOPLOC proofs are made. */
+MUST_USE enum status groups_generate(const struct rollout_world *w, struct group *groups,
+                                     size_t n, float temperature, bool with_proofs,
+                                     rollout_progress *progress, void *progress_arg,
+                                     struct err *e);
+
+/* Appends the proof of `rows` hidden states (rows, C) to `out`. */
+MUST_USE enum status rollout_prove(struct buf *out, const float *hidden, size_t rows, size_t dim,
+                                   struct err *e);
+
+#endif

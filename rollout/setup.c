@@ -1,0 +1,176 @@
+#include "rollout/setup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "rollout/episode.h"
+
+#define BUNDLE_CEILING BUNDLE_MAX_BYTES
+
+static enum status make_tokenizer(struct tokenizer **out, const struct task *t,
+                                  const struct bundle *b, struct err *e)
+{
+    if (b->file[BUNDLE_TOKENIZER].data)
+        return tokenizer_parse(out, b->file[BUNDLE_TOKENIZER], e);
+    if (!strcmp(t->model.tokenizer, "byte"))
+        return tokenizer_new(out, TOKENIZER_BYTE, (struct bytes){NULL, 0}, e);
+    return tokenizer_new(out, TOKENIZER_CHAR, bytes_str(t->model.alphabet), e);
+}
+
+/* The shape that the keys model.* describe: Llama's. */
+static void config_of_task(struct model_config *c, const struct task *t,
+                           const struct tokenizer *tok)
+{
+    memset(c, 0, sizeof(*c));
+    c->arch = MODEL_ARCH_LLAMA;
+    c->vocab = tokenizer_vocab(tok);
+    c->dim = (uint32_t)t->model.dim;
+    c->layers = (uint32_t)t->model.layers;
+    c->heads = (uint32_t)t->model.heads;
+    c->kv_heads = (uint32_t)t->model.kv_heads;
+    c->head_dim = (uint32_t)t->model.head_dim;
+    c->ffn = (uint32_t)t->model.ffn;
+    c->max_len = (uint32_t)t->model.max_len;
+    c->norm_eps = (float)t->model.norm_eps;
+    c->rope_theta = t->model.rope_theta;
+    c->tie = t->model.tie;
+    c->dtype = DTYPE_F32;
+    c->bos = tokenizer_bos(tok);
+    c->pad = tokenizer_pad(tok);
+    c->stops[0] = tokenizer_eos(tok);
+    c->n_stops = 1;
+}
+
+enum status setup_model_config(struct model_config *out, struct tokenizer **tokenizer,
+                               const struct task *t, const struct bundle *b, struct err *e)
+{
+    enum status st = make_tokenizer(tokenizer, t, b, e);
+
+    if (st)
+        return st;
+    if (b->file[BUNDLE_CONFIG].data) {
+        st = model_config_decode(out, b->file[BUNDLE_CONFIG], e);
+    } else {
+        config_of_task(out, t, *tokenizer);
+        st = model_config_check(out, e);
+    }
+    if (!st && out->vocab < tokenizer_vocab(*tokenizer))
+        st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",
+                     tokenizer_vocab(*tokenizer), out->vocab);
+    if (!st && out->max_len < (uint64_t)t->model.max_len)
+        st = err_set(e, ERR_INVALID, "model.max_len is %lld and the model has %u positions",
+                     (long long)t->model.max_len, out->max_len);
+    if (st)
+        tokenizer_free(tokenizer);
+    return st;
+}
+
+enum status setup_open(struct setup **out, struct bytes bundle, const struct env_options *env_opt,
+                       struct err *e)
+{
+    struct setup *s = xcalloc(1, sizeof(*s));
+    struct bundle b;
+    enum status st;
+
+    *out = NULL;
+    task_init(&s->task);
+    buf_init(&s->bundle, BUNDLE_CEILING);
+    buf_append(&s->bundle, bundle);
+    st = buf_status(&s->bundle, e);
+    if (!st)
+        st = bundle_decode(&b, buf_bytes(&s->bundle), e);
+    if (!st)
+        st = task_parse(&s->task, b.file[BUNDLE_TASK], "task.yaml", e);
+    if (!st)
+        st = setup_model_config(&s->config, &s->tokenizer, &s->task, &b, e);
+    if (!st)
+        st = env_open(&s->env, &s->task, &b, env_opt, e);
+    if (st) {
+        setup_close(&s);
+        return st;
+    }
+    bundle_id(s->task_id.b, buf_bytes(&s->bundle));
+    s->plan = (struct plan){
+        .task = s->task_id,
+        .seed = (uint64_t)s->task.seed,
+        .n_tasks = env_n_tasks(s->env),
+    };
+    *out = s;
+    return OK;
+}
+
+void setup_close(struct setup **s)
+{
+    if (!*s)
+        return;
+    env_close(&(*s)->env);
+    tokenizer_free(&(*s)->tokenizer);
+    task_clear(&(*s)->task);
+    buf_clear(&(*s)->bundle);
+    free(*s);
+    *s = NULL;
+}
+
+struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
+                                 const struct digest *weights)
+{
+    return (struct rollout_world){
+        .task = &s->task,
+        .task_id = s->task_id,
+        .plan = s->plan,
+        .tokenizer = s->tokenizer,
+        .env = s->env,
+        .model = m,
+        .version = version,
+        .weights = *weights,
+    };
+}
+
+/* Prompt, answer and stop token of a demonstration whose answer is `text`. */
+static enum status demo_ids(const struct setup *s, const struct episode_prompt *p,
+                            struct bytes text, int32_t *ids, size_t cap, size_t *n_prompt,
+                            size_t *n, struct err *e)
+{
+    size_t max_len = (size_t)s->task.model.max_len;
+    size_t room = cap < max_len ? cap : max_len;
+    size_t n_answer = 0;
+    enum status st;
+
+    if (p->n + 1 >= room)
+        return err_set(e, ERR_LIMIT, "a demonstration does not fit %zu tokens", room);
+    memcpy(ids, p->ids, p->n * sizeof(*ids));
+    st = tokenizer_encode(s->tokenizer, text, ids + p->n, room - p->n - 1, &n_answer, e);
+    if (st)
+        return err_prefix(e, st, "answer of a demonstration");
+    ids[p->n + n_answer] = tokenizer_eos(s->tokenizer);
+    *n_prompt = p->n;
+    *n = p->n + n_answer + 1;
+    return OK;
+}
+
+enum status setup_demo(const struct setup *s, uint64_t i, int32_t *ids, size_t cap,
+                       size_t *n_prompt, size_t *n, struct err *e)
+{
+    static const struct digest no_weights;
+    const struct rollout_world w = setup_world(s, NULL, 0, &no_weights);
+    const struct env_problem problem = {
+        .index = plan_demo_index(&s->plan, i),
+        .seed = plan_demo_seed(&s->plan, i),
+        .split = ENV_TRAIN,
+    };
+    struct episode_prompt p;
+    struct buf text;
+    enum status st = episode_prompt_make(&p, &w, &problem, e);
+
+    if (st)
+        return st;
+    buf_init(&text, ENV_TEXT_MAX_BYTES);
+    st = env_demo(s->env, &problem, &text, e);
+    if (!st)
+        st = demo_ids(s, &p, buf_bytes(&text), ids, cap, n_prompt, n, e);
+    buf_clear(&text);
+    episode_prompt_clear(&p);
+    return st;
+}
