@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "ledger/hash.h"
+#include "proto/digest.h"
 
 #define OWNER_BYTES 15u
 
@@ -148,12 +148,12 @@ void account_add(struct account_table *t, const struct account *a, int64_t delta
 
 void account_table_root(struct digest *out, const struct account_table *t)
 {
-    struct hash h;
+    struct digest_state h;
 
-    hash_init(&h, "muster/1/balances");
+    digest_begin(&h, "muster/1/balances");
     for (size_t i = 0; i < t->n; i++) {
-        hash_add(&h, t->v[i].account.b, sizeof(t->v[i].account.b));
-        hash_add_u64(&h, (uint64_t)t->v[i].balance);
+        digest_add(&h, BYTES_OF(t->v[i].account));
+        digest_add_u64(&h, (uint64_t)t->v[i].balance);
     }
-    hash_done(out, &h);
+    digest_end(&h, out);
 }

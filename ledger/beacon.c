@@ -1,13 +1,14 @@
 #include "ledger/beacon.h"
 
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "ledger/body.h"
-#include "ledger/hash.h"
+#include "proto/digest.h"
 
 struct beacon {
     uint64_t length;
@@ -18,11 +19,11 @@ struct beacon {
 
 void beacon_next(struct digest *out, const struct digest *in)
 {
-    struct hash h;
+    struct digest_state h;
 
-    hash_init(&h, "muster/1/beacon");
-    hash_add(&h, in->b, sizeof(in->b));
-    hash_done(out, &h);
+    digest_begin(&h, "muster/1/beacon");
+    digest_add(&h, BYTES_OF(*in));
+    digest_end(&h, out);
 }
 
 void beacon_new(struct beacon **out, const struct digest *seed, uint64_t length)
@@ -80,13 +81,13 @@ enum status beacon_value(struct digest *out, const struct beacon *b, uint64_t ro
 void draw_value(struct digest *out, const struct digest *beacon_value, uint64_t unit,
                 const struct digest *commit_root)
 {
-    struct hash h;
+    struct digest_state h;
 
-    hash_init(&h, "muster/1/draw");
-    hash_add(&h, beacon_value->b, sizeof(beacon_value->b));
-    hash_add_u64(&h, unit);
-    hash_add(&h, commit_root->b, sizeof(commit_root->b));
-    hash_done(out, &h);
+    digest_begin(&h, "muster/1/draw");
+    digest_add(&h, BYTES_OF(*beacon_value));
+    digest_add_u64(&h, unit);
+    digest_add(&h, BYTES_OF(*commit_root));
+    digest_end(&h, out);
 }
 
 bool draw_is_audited(const struct digest *r, uint64_t p)
@@ -168,14 +169,14 @@ size_t draw_validators(uint8_t order[], const struct digest *r, const struct dra
     for (size_t i = 0; i < n; i++)
         has_others |= !key_equal(&v[i].node, worker) && !key_equal(&v[i].owner, worker_owner);
     for (size_t i = 0; i < n; i++) {
-        struct hash h;
+        struct digest_state h;
         if (key_equal(&v[i].node, worker) ||
             (has_others && key_equal(&v[i].owner, worker_owner)))
             continue;
-        hash_init(&h, "muster/1/shuffle");
-        hash_add(&h, r->b, sizeof(r->b));
-        hash_add(&h, v[i].node.b, sizeof(v[i].node.b));
-        hash_done(&t[n_eligible].d, &h);
+        digest_begin(&h, "muster/1/shuffle");
+        digest_add(&h, BYTES_OF(*r));
+        digest_add(&h, BYTES_OF(v[i].node));
+        digest_end(&h, &t[n_eligible].d);
         t[n_eligible++].index = (uint8_t)i;
     }
     if (n_eligible)

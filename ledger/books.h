@@ -48,9 +48,9 @@ void ledger_books_new(struct ledger_books **out);
 void ledger_books_free(struct ledger_books **b);
 
 /* The postings that an entry of this type and body has as the next one. *n <= the maximum.
- * `body` is what ledger_body_decode gave. `time_us` is the entry's. */
+ * `body` is what ledger_body_decode gave. */
 MUST_USE enum status ledger_books_post(const struct ledger_books *b, enum ledger_type type,
-                                       const union ledger_body *body, int64_t time_us,
+                                       const union ledger_body *body,
                                        struct ledger_posting posting[LEDGER_POSTINGS_MAX],
                                        uint32_t *n, struct err *e);
 
@@ -115,13 +115,17 @@ const struct account_table *ledger_books_accounts(const struct ledger_books *b);
 int64_t ledger_books_balance(const struct ledger_books *b, const struct account *a);
 const struct ledger_task *ledger_books_task(const struct ledger_books *b); /* the last opened */
 const struct ledger_unit *ledger_books_unit(const struct ledger_books *b, uint64_t unit);
+size_t ledger_books_n_units(const struct ledger_books *b); /* of the last task, ever leased */
+const struct ledger_unit *ledger_books_unit_at(const struct ledger_books *b, size_t i);
 const struct ledger_node *ledger_books_node(const struct ledger_books *b,
                                             const struct public_key *node);
 size_t ledger_books_n_nodes(const struct ledger_books *b);
 const struct ledger_node *ledger_books_node_at(const struct ledger_books *b, size_t i);
 int64_t ledger_books_version(const struct ledger_books *b);    /* newest; -1: none */
+int64_t ledger_books_next_version(const struct ledger_books *b);
 const struct digest *ledger_books_weights(const struct ledger_books *b); /* its root */
 uint64_t ledger_books_next_batch(const struct ledger_books *b);
+uint64_t ledger_books_next_round(const struct ledger_books *b); /* of the beacon */
 /* The role an invite is for; ROLE_NONE when it is unknown or used. */
 enum role ledger_books_invite(const struct ledger_books *b, const uint8_t id[16],
                               struct digest *secret);
@@ -136,10 +140,13 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
 int64_t ledger_unit_reserve(const struct ledger_books *b);
 /* The next DRAW: every committed and undrawn unit (at most LEDGER_DRAW_ROWS_MAX, oldest commits
  * first), its depth and its validators, from the beacon's next value. `candidate`: the
- * validators that are there now. d->n_rows is 0 when there is nothing to draw. */
+ * admitted validators that are there now, at most LEDGER_CANDIDATES_MAX. d->n_rows is 0 when there is nothing to draw. */
 void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
                        const struct digest *value, const struct public_key *candidate,
                        uint32_t n_candidates);
+/* What a HEAD entry says of the log so far. */
+void ledger_books_roots(const struct ledger_books *b, struct digest *entries,
+                        struct digest *balances);
 /* The root that a BATCH entry with these rows must have. ERR_INVALID if a TRAINED row is not an
  * accepted unit. */
 MUST_USE enum status ledger_batch_root(struct digest *root, const struct ledger_books *b,

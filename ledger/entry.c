@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "base/check.h"
-#include "ledger/hash.h"
+#include "proto/digest.h"
 
 struct type_row {
     const char *name;
@@ -122,9 +122,5 @@ enum status ledger_entry_decode(struct ledger_entry *en, struct bytes in, struct
 
 void ledger_entry_hash(struct digest *out, struct bytes encoded)
 {
-    struct hash h;
-
-    hash_init(&h, "muster/1/entry");
-    hash_add(&h, encoded.data, encoded.len);
-    hash_done(out, &h);
+    digest_tagged(out, "muster/1/entry", encoded);
 }

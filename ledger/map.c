@@ -1,10 +1,10 @@
 #include "ledger/map.h"
 
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "proto/digest.h"
 
 void map_init(struct map *m)
 {
@@ -86,7 +86,9 @@ struct map_key map_key_u64(uint64_t n)
 struct map_key map_key_of(const void *data, size_t n)
 {
     struct map_key k;
+    struct digest d;
 
-    crypto_generichash(k.b, sizeof(k.b), data, n, NULL, 0);
+    digest_of(&d, (struct bytes){data, n});
+    memcpy(k.b, d.b, sizeof(k.b));
     return k;
 }

@@ -31,6 +31,6 @@ bool map_find(const struct map *m, const struct map_key *key, uint64_t *value);
 void map_put(struct map *m, const struct map_key *key, uint64_t value);
 
 struct map_key map_key_u64(uint64_t n);
-struct map_key map_key_of(const void *data, size_t n); /* BLAKE2b-128 */
+struct map_key map_key_of(const void *data, size_t n); /* half of a BLAKE2b-256 */
 
 #endif

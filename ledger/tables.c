@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "ledger/hash.h"
+#include "proto/digest.h"
 
 const char *const ledger_tables[LEDGER_TABLE_COUNT + 1] = {
     [LEDGER_TABLE_ENTRIES] = "entries",
@@ -22,12 +22,9 @@ struct ledger_idem_key ledger_idem_key(const struct public_key *signer, const st
 
 void ledger_put_blob(struct effects *out, struct bytes blob, struct digest *digest)
 {
-    struct hash h;
     struct digest d;
 
-    hash_init(&h, NULL);
-    hash_add(&h, blob.data, blob.len);
-    hash_done(&d, &h);
+    digest_of(&d, blob);
     effects_put(out, LEDGER_TABLE_BLOBS, BYTES_OF(d), blob);
     if (digest)
         *digest = d;

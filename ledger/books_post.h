@@ -1,0 +1,33 @@
+/*
+ * ledger/books_post.h - how postings are made, for ledger/books_post.c and ledger/books_unit.c
+ *
+ * One function a type: may this entry be the next one, and what does it move? They read the
+ * books and change nothing.
+ */
+#ifndef LEDGER_BOOKS_POST_H
+#define LEDGER_BOOKS_POST_H
+
+#include "ledger/books_state.h"
+
+/* The postings so far: one row an account. */
+struct post {
+    struct ledger_posting *v; /* LEDGER_POSTINGS_MAX of them */
+    uint32_t n;
+};
+void post_add(struct post *p, const struct account *a, int64_t delta);
+void post_move(struct post *p, struct account from, struct account to, int64_t amount);
+
+/* A node that may act in this role (ROLE_NONE: in any). */
+MUST_USE enum status post_find_actor(const struct node_book **out, const struct ledger_books *b,
+                                     const struct public_key *key, enum role role,
+                                     struct err *e);
+MUST_USE enum status post_need_task(const struct ledger_books *b, struct err *e);
+struct account post_task_account(const struct ledger_books *b, enum account_kind kind);
+
+#define POST_DECLARE(NAME, number, body, moves_money, text)                                    \
+    MUST_USE enum status post_##body(const struct ledger_books *b, const struct ledger_##body *x, \
+                                     struct post *p, struct err *e);
+LEDGER_TYPE_MAP(POST_DECLARE)
+#undef POST_DECLARE
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * ledger/books_state.h - the inside of struct ledger_books, for ledger/books*.c only
+ */
+#ifndef LEDGER_BOOKS_STATE_H
+#define LEDGER_BOOKS_STATE_H
+
+#include "ledger/books.h"
+#include "ledger/map.h"
+#include "proto/merkle.h"
+
+#define ASSIGNED_KEPT 16u
+#define NO_UNIT       UINT64_MAX
+
+/* What an entry credited to a node's pending account. */
+struct credit {
+    uint64_t seq;
+    uint64_t unit, lease; /* of an ACCEPT, for its worker; unit is NO_UNIT otherwise */
+    int64_t amount;
+};
+struct node_book {
+    struct ledger_node pub;
+    struct credit *credit; /* owned; [head, n) are not matured */
+    size_t head, n, cap;
+};
+struct unit_book {
+    struct ledger_unit pub;
+    uint64_t nth;                     /* of its worker's commits, from 1 */
+    uint32_t assigned[ASSIGNED_KEPT]; /* nodes, the last so many */
+    uint32_t n_assigned;              /* ever */
+};
+struct invite_book {
+    struct digest secret;
+    uint32_t role;
+    bool is_used;
+};
+struct commit_mark {
+    size_t unit; /* index */
+    uint64_t seq;
+};
+struct version_mark {
+    int64_t version;
+    struct digest weights;
+};
+
+struct ledger_books {
+    struct ledger_genesis genesis;
+    struct digest run;
+    uint64_t next_seq;
+    int64_t time_us;
+    struct account_table accounts;
+    struct merkle tree; /* over the hashes of all entries */
+
+    struct map node_at; /* pending account -> index */
+    struct node_book *node;
+    size_t n_nodes, cap_nodes;
+    struct map unit_at; /* number -> index */
+    struct unit_book *unit;
+    size_t n_units, cap_units;
+    struct map invite_at; /* id -> index */
+    struct invite_book *invite;
+    size_t n_invites, cap_invites;
+    struct map reference; /* of deposits */
+    struct map idem;      /* hash of actor and idem -> seq */
+
+    struct ledger_task task;
+    struct digest beacon; /* the value revealed last */
+    uint64_t round;
+    struct commit_mark *undrawn; /* [undrawn_head, n_undrawn), some of them void since */
+    size_t undrawn_head, n_undrawn, cap_undrawn;
+
+    struct version_mark *version; /* published and not abandoned */
+    size_t n_versions, cap_versions;
+    int64_t next_version;
+    struct digest *batch_root;
+    size_t n_batches, cap_batches;
+    uint64_t n_trained; /* batches that a standing version was made from */
+
+    union ledger_body *scratch; /* owned: the body being applied */
+};
+
+struct account books_pending(const struct public_key *node);
+const struct node_book *books_find_node(const struct ledger_books *b,
+                                        const struct public_key *key);
+const struct unit_book *books_find_unit(const struct ledger_books *b, uint64_t unit);
+int64_t books_fee(const struct ledger_books *b, uint32_t depth);
+/* What is still pending for the accepted unit. */
+int64_t books_unmatured(const struct ledger_books *b, const struct unit_book *u);
+bool books_has_version(const struct ledger_books *b, int64_t version);
+
+/* The rows that a DRAW of `value` through `through` must have, in d. False: more than fit. */
+bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b);
+
+#endif
