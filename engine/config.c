@@ -33,7 +33,7 @@ static const struct field {
     {"num_hidden_layers", offsetof(struct model_config, layers), 1, 1024, true},
     {"num_attention_heads", offsetof(struct model_config, heads), 1, 1024, true},
     {"num_key_value_heads", offsetof(struct model_config, kv_heads), 1, 1024, false},
-    {"head_dim", offsetof(struct model_config, head_dim), 2, 1024, false},
+    {"head_dim", offsetof(struct model_config, head_dim), 2, 256, false},
     {"intermediate_size", offsetof(struct model_config, ffn), 1, 1u << 18, true},
     {"max_position_embeddings", offsetof(struct model_config, max_len), 1, 1u << 24, true},
 };

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "engine/cpu/math.h"
 
 #define DTYPE_BYTES(member, bytes, st, hf) bytes,
 static const size_t bytes_of[] = {DTYPE_MAP(DTYPE_BYTES)};
@@ -60,16 +61,6 @@ static float widen_f16(uint32_t h)
     return sign ? -magnitude : magnitude;
 }
 
-/* Round to nearest even; a NaN stays one (its quiet bit is set, so it cannot round to infinity). */
-static uint32_t narrow_bf16(float x)
-{
-    uint32_t bits = bits_of_float(x);
-
-    if ((bits & 0x7fffffffu) > 0x7f800000u)
-        return bits >> 16 | 0x40u;
-    return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-}
-
 static uint32_t load_u16(const uint8_t *in)
 {
     return (uint32_t)in[0] | (uint32_t)in[1] << 8;
@@ -84,7 +75,7 @@ void dtype_widen(float *out, const uint8_t *in, enum dtype t, size_t n)
         return;
     case DTYPE_BF16:
         for (size_t i = 0; i < n; i++)
-            out[i] = float_of_bits(load_u16(in + 2 * i) << 16);
+            out[i] = f32_from_bf16((uint16_t)load_u16(in + 2 * i));
         return;
     case DTYPE_F16:
         for (size_t i = 0; i < n; i++)
@@ -101,7 +92,7 @@ void dtype_narrow(uint8_t *out, const float *in, enum dtype t, size_t n)
     size_t width = dtype_bytes(t);
 
     for (size_t i = 0; i < n; i++) {
-        uint32_t bits = t == DTYPE_F32 ? bits_of_float(in[i]) : narrow_bf16(in[i]);
+        uint32_t bits = t == DTYPE_F32 ? bits_of_float(in[i]) : bf16_from_f32(in[i]);
 
         for (size_t j = 0; j < width; j++)
             out[width * i + j] = (uint8_t)(bits >> 8 * j);

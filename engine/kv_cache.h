@@ -2,7 +2,7 @@
  * engine/kv_cache.h - keys and values of many sequences
  *
  * A fixed number of slots of max_len positions, allocated at once. A slot holds one sequence's
- * past: positions [0, kv_cache_len). model_forward() writes positions in order; a prompt that
+ * past: positions [0, len[slot]). model_forward() writes positions in order; a prompt that
  * several samples share is computed once and copied.
  *
  * Layout of one layer of one slot: keys (max_len, kv_heads * head_dim), then values the same.
@@ -22,7 +22,9 @@ struct kv_cache {
     size_t n_slots, max_len;
     size_t layers, width; /* width = kv_heads * head_dim */
     float *data;          /* owned: (layers, n_slots, 2, max_len, width) */
-    size_t *len;          /* owned, per slot */
+    size_t *len;          /* owned, per slot: positions filed */
+    uint64_t *stamp;      /* owned, per slot: the call of model_forward that used it last */
+    uint64_t calls;
 };
 
 /* What kv_cache_new would allocate; UINT64_MAX when the product does not fit. */

@@ -60,9 +60,9 @@ const struct model_config *model_config(const struct model *m);
 const struct kernels *model_kernels(const struct model *m);
 struct pool *model_pool(const struct model *m);
 
-/* n consecutive tokens of the sequence in `slot`, from position `first` on, which must be the
- * slot's length (later positions, if any, are forgotten). The hidden states of the last n_out of
- * them are wanted. */
+/* n consecutive tokens of the sequence in `slot`, from position `first` on: at most the slot's
+ * length, and what the slot held from there on is forgotten. The hidden states of the last n_out of
+ * them are wanted. A slot may be in one run of a call only. */
 struct model_run {
     size_t slot;
     size_t first;
@@ -77,7 +77,7 @@ struct model_run {
  *   tokens  (sum of n)         in   runs end to end
  *
  * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
- * unknown slot, or a run that does not start at its slot's length; nothing was changed.
+ * unknown or repeated slot, an empty run, or one that would leave a gap; nothing was changed.
  */
 MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                                    const struct model_run *runs, size_t n_runs,

@@ -1,0 +1,70 @@
+/*
+ * engine/layer.h - one layer's forward pass, shared by model.c and train.c
+ *
+ * Inference and training differ in where they put intermediate results: inference uses the same
+ * scratch for every layer and overwrites what it can, training keeps all of it. Here is the
+ * arithmetic, once; which buffers it runs over is the caller's table. Private to engine/.
+ */
+#ifndef ENGINE_LAYER_H
+#define ENGINE_LAYER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "engine/model.h"
+#include "engine/ops.h"
+
+struct model_layer {
+    struct packed q, k, v, o, gate, up, down;
+};
+
+struct model {
+    struct model_config config;
+    const struct weights *w; /* borrowed */
+    const struct kernels *kernels;
+    struct pool *pool;
+    size_t max_rows;
+    struct model_layer *layers; /* owned */
+    struct packed head;
+    float *cos, *sin;           /* owned, (max_len, D/2) */
+    float *floats;              /* owned: the scratch that the fields of `a` point into */
+    int32_t *pos;               /* owned, (max_rows) */
+    struct attention_run *runs; /* owned, (max_rows) */
+    struct model_piece *pieces; /* owned, (max_rows) */
+    struct layer_acts *a;       /* owned */
+};
+
+/* The buffers of one layer. Those on one line may be one and the same when nobody needs the
+ * earlier value again. Rows are dense. */
+struct layer_acts {
+    float *x_in, *x_mid, *x_out; /* (T, C): the residual stream before, between and after */
+    float *h1, *h2;              /* (T, C): normed x_in, normed x_mid */
+    float *q_raw, *q;  /* (T, H, D): before and after q_norm; RoPE works in place on q */
+    float *k_raw, *k;  /* (T, G, D) */
+    float *v;          /* (T, G, D) */
+    float *att;        /* (T, H, D): the attention's output */
+    float *lse;        /* (T, H), or NULL */
+    float *proj;       /* (T, C): what a block adds to the stream */
+    float *gate, *act; /* (T, F) */
+    float *up;         /* (T, F) */
+};
+
+/* From x_in to q, k, v, rotated. `pos` (T) are the rows' positions. */
+void layer_before_attention(const struct model *m, size_t layer, const struct layer_acts *a,
+                            const int32_t *pos, size_t T);
+/* From att to x_out. */
+void layer_after_attention(const struct model *m, size_t layer, const struct layer_acts *a,
+                           size_t T);
+
+/* Heads and strides of the attention calls; K and V rows are (G, D), dense. */
+struct attention_shape layer_attention_shape(const struct model *m);
+
+/* A carver of one allocation into arrays. With base NULL it only counts. */
+struct carve {
+    float *base;
+    uint64_t n; /* floats so far */
+};
+float *carve_take(struct carve *c, uint64_t n);
+
+#endif

@@ -1,0 +1,361 @@
+#include "engine/model.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "engine/layer.h"
+
+#define MAX_ROWS_DEFAULT 256
+
+/* A part of a run that is computed in one go. */
+struct model_piece {
+    size_t slot;
+    size_t first;
+    size_t n;
+    size_t n_out; /* of its last rows */
+};
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+/* Inference needs no value twice: one buffer serves each line of struct layer_acts. */
+static uint64_t carve_acts(struct layer_acts *a, float *base, const struct model_config *c,
+                           uint64_t T)
+{
+    struct carve at = {.base = base};
+    uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
+
+    a->x_in = a->x_mid = a->x_out = carve_take(&at, T * c->dim);
+    a->h1 = a->h2 = carve_take(&at, T * c->dim);
+    a->proj = carve_take(&at, T * c->dim);
+    a->q_raw = a->q = carve_take(&at, T * q);
+    a->k_raw = a->k = carve_take(&at, T * kv);
+    a->v = carve_take(&at, T * kv);
+    a->att = carve_take(&at, T * q);
+    a->lse = NULL;
+    a->gate = a->act = carve_take(&at, T * c->ffn);
+    a->up = carve_take(&at, T * c->ffn);
+    return at.n;
+}
+
+static uint64_t table_floats(const struct model_config *c)
+{
+    return (uint64_t)c->max_len * (c->head_dim / 2);
+}
+
+static uint64_t packed_bytes_of(const struct model_config *c)
+{
+    size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+    uint64_t layer = (uint64_t)packed_bytes(q, c->dim) +
+                     2 * (uint64_t)packed_bytes(kv, c->dim) + packed_bytes(c->dim, q) +
+                     2 * (uint64_t)packed_bytes(c->ffn, c->dim) + packed_bytes(c->dim, c->ffn);
+    return c->layers * layer + packed_bytes(c->vocab, c->dim);
+}
+
+uint64_t model_bytes(const struct model_config *c, size_t max_rows)
+{
+    struct layer_acts a;
+    uint64_t rows = max_rows ? max_rows : MAX_ROWS_DEFAULT;
+
+    if (rows > UINT32_MAX)
+        return UINT64_MAX;
+    return packed_bytes_of(c) + 2 * table_floats(c) * sizeof(float) +
+           carve_acts(&a, NULL, c, rows) * sizeof(float) +
+           rows * (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct model_piece));
+}
+
+static enum status init_packed(struct model *m, struct err *e)
+{
+    const struct model_config *c = &m->config;
+    size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+    enum status st = packed_init(&m->head, c->vocab, c->dim, e);
+
+    for (size_t i = 0; !st && i < c->layers; i++) {
+        struct model_layer *l = &m->layers[i];
+        const struct {
+            struct packed *p;
+            size_t n, k;
+        } all[] = {
+            {&l->q, q, c->dim},         {&l->k, kv, c->dim},        {&l->v, kv, c->dim},
+            {&l->o, c->dim, q},         {&l->gate, c->ffn, c->dim}, {&l->up, c->ffn, c->dim},
+            {&l->down, c->dim, c->ffn},
+        };
+
+        for (size_t j = 0; !st && j < sizeof(all) / sizeof(all[0]); j++)
+            st = packed_init(all[j].p, all[j].n, all[j].k, e);
+    }
+    return st;
+}
+
+static enum status init_scratch(struct model *m, struct err *e)
+{
+    struct layer_acts counted;
+    uint64_t tables = table_floats(&m->config);
+    uint64_t floats = carve_acts(&counted, NULL, &m->config, m->max_rows);
+    enum status st = alloc_array(&m->cos, (size_t)tables, sizeof(float), "rope table", e);
+
+    m->a = xcalloc(1, sizeof(*m->a));
+    if (!st)
+        st = alloc_array(&m->sin, (size_t)tables, sizeof(float), "rope table", e);
+    if (!st)
+        st = alloc_array(&m->floats, (size_t)floats, sizeof(float), "model scratch", e);
+    if (!st)
+        st = alloc_array(&m->pos, m->max_rows, sizeof(m->pos[0]), "model scratch", e);
+    if (!st)
+        st = alloc_array(&m->runs, m->max_rows, sizeof(m->runs[0]), "model scratch", e);
+    if (!st)
+        st = alloc_array(&m->pieces, m->max_rows, sizeof(m->pieces[0]), "model scratch", e);
+    if (st)
+        return st;
+    carve_acts(m->a, m->floats, &m->config, m->max_rows);
+    rope_table(m->cos, m->sin, m->config.rope_theta, m->config.max_len, m->config.head_dim);
+    return OK;
+}
+
+enum status model_new(struct model **out, const struct weights *w,
+                      const struct model_options *opt, struct err *e)
+{
+    uint64_t bytes = model_bytes(&w->config, opt->max_rows);
+    struct model *m = NULL;
+    enum status st;
+
+    *out = NULL;
+    if (bytes > (opt->max_bytes ? opt->max_bytes : SIZE_MAX - 1))
+        return err_set(e, ERR_LIMIT,
+                       "the model takes %" PRIu64 " bytes besides its weights, more than the "
+                       "%" PRIu64 " allowed",
+                       bytes, opt->max_bytes);
+    m = xcalloc(1, sizeof(*m));
+    m->config = w->config;
+    m->kernels = opt->kernels ? opt->kernels : kernels_best();
+    m->pool = opt->pool;
+    m->max_rows = opt->max_rows ? opt->max_rows : MAX_ROWS_DEFAULT;
+    st = alloc_array(&m->layers, m->config.layers, sizeof(m->layers[0]), "layers", e);
+    if (!st)
+        st = init_packed(m, e);
+    if (!st)
+        st = init_scratch(m, e);
+    if (!st) {
+        model_reload(m, w);
+        *out = m;
+        m = NULL; /* it is the caller's now */
+    }
+    model_free(&m);
+    return st;
+}
+
+void model_free(struct model **out)
+{
+    struct model *m = *out;
+
+    if (!m)
+        return;
+    for (size_t i = 0; m->layers && i < m->config.layers; i++) {
+        packed_clear(&m->layers[i].q);
+        packed_clear(&m->layers[i].k);
+        packed_clear(&m->layers[i].v);
+        packed_clear(&m->layers[i].o);
+        packed_clear(&m->layers[i].gate);
+        packed_clear(&m->layers[i].up);
+        packed_clear(&m->layers[i].down);
+    }
+    packed_clear(&m->head);
+    free(m->layers);
+    free(m->cos);
+    free(m->sin);
+    free(m->floats);
+    free(m->pos);
+    free(m->runs);
+    free(m->pieces);
+    free(m->a);
+    free(m);
+    *out = NULL;
+}
+
+void model_reload(struct model *m, const struct weights *w)
+{
+    const struct kernels *k = m->kernels;
+
+    CHECK(model_config_equal(&m->config, &w->config));
+    m->w = w;
+    for (size_t i = 0; i < m->config.layers; i++) {
+        const struct weights_layer *from = &w->layers[i];
+        struct model_layer *l = &m->layers[i];
+
+        packed_set(k, m->pool, &l->q, from->q);
+        packed_set(k, m->pool, &l->k, from->k);
+        packed_set(k, m->pool, &l->v, from->v);
+        packed_set(k, m->pool, &l->o, from->o);
+        packed_set(k, m->pool, &l->gate, from->gate);
+        packed_set(k, m->pool, &l->up, from->up);
+        packed_set(k, m->pool, &l->down, from->down);
+    }
+    packed_set(k, m->pool, &m->head, w->head ? w->head : w->embed);
+}
+
+const struct model_config *model_config(const struct model *m)
+{
+    return &m->config;
+}
+
+const struct kernels *model_kernels(const struct model *m)
+{
+    return m->kernels;
+}
+
+struct pool *model_pool(const struct model *m)
+{
+    return m->pool;
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static enum status check_run(const struct kv_cache *kv, const struct model_run *r, size_t i,
+                             struct err *e)
+{
+    if (r->slot >= kv->n_slots)
+        return err_set(e, ERR_INVALID, "run %zu: there is no slot %zu", i, r->slot);
+    if (kv->stamp[r->slot] == kv->calls)
+        return err_set(e, ERR_INVALID, "run %zu: slot %zu is in the call already", i, r->slot);
+    kv->stamp[r->slot] = kv->calls;
+    if (r->n == 0 || r->n_out > r->n)
+        return err_set(e, ERR_INVALID, "run %zu: %zu rows out of %zu", i, r->n_out, r->n);
+    if (r->first > kv->len[r->slot])
+        return err_set(e, ERR_INVALID,
+                       "run %zu starts at position %zu, slot %zu holds only %zu before it", i,
+                       r->first, r->slot, kv->len[r->slot]);
+    if (r->n > kv->max_len - r->first)
+        return err_set(e, ERR_INVALID, "run %zu ends at position %zu, the cache holds %zu", i,
+                       r->first + r->n, kv->max_len);
+    return OK;
+}
+
+static enum status check_runs(const struct model *m, struct kv_cache *kv,
+                              const struct model_run *runs, size_t n_runs,
+                              const int32_t *tokens, struct err *e)
+{
+    size_t at = 0;
+
+    CHECK(kv->layers == m->config.layers && kv->max_len <= m->config.max_len &&
+          kv->width == (size_t)m->config.kv_heads * m->config.head_dim);
+    kv->calls++;
+    for (size_t i = 0; i < n_runs; i++) {
+        enum status st = check_run(kv, &runs[i], i, e);
+
+        if (st)
+            return st;
+        for (size_t j = 0; j < runs[i].n; j++, at++)
+            if (tokens[at] < 0 || (uint32_t)tokens[at] >= m->config.vocab)
+                return err_set(e, ERR_INVALID,
+                               "run %zu: token %" PRId32
+                               " is outside the vocabulary of %" PRIu32,
+                               i, tokens[at], m->config.vocab);
+    }
+    return OK;
+}
+
+/* Copies the rows' keys and values into the cache and describes the attention calls. */
+static void file_keys(struct model *m, struct kv_cache *kv, size_t layer, size_t n_pieces)
+{
+    const struct layer_acts *a = m->a;
+    size_t q_width = (size_t)m->config.heads * m->config.head_dim, width = kv->width, row = 0;
+
+    for (size_t i = 0; i < n_pieces; i++) {
+        const struct model_piece *p = &m->pieces[i];
+        float *keys = kv_cache_keys(kv, layer, p->slot);
+        float *values = kv_cache_values(kv, layer, p->slot);
+
+        memcpy(keys + p->first * width, a->k + row * width, p->n * width * sizeof(float));
+        memcpy(values + p->first * width, a->v + row * width, p->n * width * sizeof(float));
+        m->runs[i] = (struct attention_run){
+            .out = a->att + row * q_width,
+            .q = a->q + row * q_width,
+            .k = keys,
+            .v = values,
+            .first = p->first,
+            .n = p->n,
+        };
+        row += p->n;
+    }
+}
+
+/* Runs the pieces, `rows` rows in all. Returns how many rows of hidden were written. */
+static size_t forward_pieces(struct model *m, struct kv_cache *kv, float *hidden,
+                             size_t n_pieces, const int32_t *tokens, size_t rows)
+{
+    const struct layer_acts *a = m->a;
+    struct attention_shape shape = layer_attention_shape(m);
+    size_t C = m->config.dim, row = 0, n_out = 0;
+
+    for (size_t i = 0; i < n_pieces; i++)
+        for (size_t j = 0; j < m->pieces[i].n; j++)
+            m->pos[row++] = (int32_t)(m->pieces[i].first + j);
+    CHECK(row == rows);
+    embed_forward(a->x_in, m->w->embed, tokens, rows, C);
+    for (size_t layer = 0; layer < m->config.layers; layer++) {
+        layer_before_attention(m, layer, a, m->pos, rows);
+        file_keys(m, kv, layer, n_pieces);
+        attention_forward(m->kernels, m->pool, m->runs, n_pieces, &shape);
+        layer_after_attention(m, layer, a, rows);
+    }
+    row = 0;
+    for (size_t i = 0; i < n_pieces; i++) {
+        const struct model_piece *p = &m->pieces[i];
+
+        row += p->n;
+        rmsnorm_forward(m->kernels, hidden + n_out * C, a->x_out + (row - p->n_out) * C,
+                        m->w->norm, p->n_out, C, m->config.norm_eps);
+        n_out += p->n_out;
+        kv->len[p->slot] = p->first + p->n;
+    }
+    return n_out;
+}
+
+/* The part of run r from its row `at` on, at most `room` rows. */
+static struct model_piece cut(const struct model_run *r, size_t at, size_t room)
+{
+    struct model_piece p = {.slot = r->slot, .first = r->first + at, .n = r->n - at};
+    size_t from_out = r->n - r->n_out; /* rows of the run from here on are wanted */
+
+    if (p.n > room)
+        p.n = room;
+    if (at + p.n > from_out)
+        p.n_out = at >= from_out ? p.n : at + p.n - from_out;
+    return p;
+}
+
+enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
+                          const struct model_run *runs, size_t n_runs, const int32_t *tokens,
+                          struct err *e)
+{
+    enum status st = check_runs(m, kv, runs, n_runs, tokens, e);
+    size_t run = 0, at = 0;
+
+    if (st)
+        return st;
+    while (run < n_runs) {
+        size_t n_pieces = 0, rows = 0;
+
+        while (run < n_runs && rows < m->max_rows) {
+            struct model_piece p = cut(&runs[run], at, m->max_rows - rows);
+
+            m->pieces[n_pieces++] = p;
+            rows += p.n;
+            at += p.n;
+            if (at == runs[run].n) {
+                run++;
+                at = 0;
+            }
+        }
+        hidden += forward_pieces(m, kv, hidden, n_pieces, tokens, rows) * m->config.dim;
+        tokens += rows;
+    }
+    return OK;
+}
+
+void model_logits(struct model *m, float *logits, const float *hidden, size_t rows)
+{
+    matmul_forward(m->kernels, m->pool, logits, hidden, &m->head, NULL, rows);
+}

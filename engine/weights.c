@@ -1,0 +1,257 @@
+#include "engine/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/rng.h"
+#include "engine/cpu/math.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests hash f32 data as it lies");
+
+#define TENSORS_OF_LAYER 14 /* at most */
+#define INIT_DEVIATION   0.02
+#define TWO_PI           6.283185307179586476925
+
+/* A row of the table of tensors, while the struct is being laid out. */
+struct plan {
+    struct weights_tensor tensor;
+    float **at; /* the field that shall point to its data */
+};
+
+struct plans {
+    struct plan *rows;
+    size_t n;
+};
+
+/* cols = 0 makes a vector of `rows` numbers. */
+static void plan(struct plans *p, float **at, size_t rows, size_t cols, const char *name)
+{
+    struct weights_tensor *t = &p->rows[p->n].tensor;
+
+    snprintf(t->name, sizeof(t->name), "%s", name);
+    t->is_matrix = cols > 0;
+    t->rows = cols > 0 ? rows : 1;
+    t->cols = cols > 0 ? cols : rows;
+    p->rows[p->n++].at = at;
+}
+
+static void plan_in_layer(struct plans *p, float **at, size_t rows, size_t cols, size_t layer,
+                          const char *name)
+{
+    char full[WEIGHTS_NAME_BYTES];
+
+    snprintf(full, sizeof(full), "model.layers.%zu.%s", layer, name);
+    plan(p, at, rows, cols, full);
+}
+
+static void plan_layer(struct plans *p, struct weights_layer *l, size_t i,
+                       const struct model_config *c)
+{
+    size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+
+    plan_in_layer(p, &l->input_norm, c->dim, 0, i, "input_layernorm.weight");
+    plan_in_layer(p, &l->q, q, c->dim, i, "self_attn.q_proj.weight");
+    plan_in_layer(p, &l->k, kv, c->dim, i, "self_attn.k_proj.weight");
+    plan_in_layer(p, &l->v, kv, c->dim, i, "self_attn.v_proj.weight");
+    plan_in_layer(p, &l->o, c->dim, q, i, "self_attn.o_proj.weight");
+    if (c->qkv_bias) {
+        plan_in_layer(p, &l->q_bias, q, 0, i, "self_attn.q_proj.bias");
+        plan_in_layer(p, &l->k_bias, kv, 0, i, "self_attn.k_proj.bias");
+        plan_in_layer(p, &l->v_bias, kv, 0, i, "self_attn.v_proj.bias");
+    }
+    if (c->o_bias)
+        plan_in_layer(p, &l->o_bias, c->dim, 0, i, "self_attn.o_proj.bias");
+    if (c->qk_norm) {
+        plan_in_layer(p, &l->q_norm, c->head_dim, 0, i, "self_attn.q_norm.weight");
+        plan_in_layer(p, &l->k_norm, c->head_dim, 0, i, "self_attn.k_norm.weight");
+    }
+    plan_in_layer(p, &l->post_norm, c->dim, 0, i, "post_attention_layernorm.weight");
+    plan_in_layer(p, &l->gate, c->ffn, c->dim, i, "mlp.gate_proj.weight");
+    plan_in_layer(p, &l->up, c->ffn, c->dim, i, "mlp.up_proj.weight");
+    plan_in_layer(p, &l->down, c->dim, c->ffn, i, "mlp.down_proj.weight");
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct plan *x = a, *y = b;
+    return strcmp(x->tensor.name, y->tensor.name);
+}
+
+static void lay_out(struct weights *w, struct plans *p)
+{
+    const struct model_config *c = &w->config;
+    float *at = w->data;
+
+    plan(p, &w->embed, c->vocab, c->dim, "model.embed_tokens.weight");
+    plan(p, &w->norm, c->dim, 0, "model.norm.weight");
+    if (!c->tie)
+        plan(p, &w->head, c->vocab, c->dim, "lm_head.weight");
+    for (size_t i = 0; i < c->layers; i++)
+        plan_layer(p, &w->layers[i], i, c);
+    qsort(p->rows, p->n, sizeof(p->rows[0]), by_name);
+    for (size_t i = 0; i < p->n; i++) {
+        w->tensors[i] = p->rows[i].tensor;
+        w->tensors[i].data = *p->rows[i].at = at;
+        at += w->tensors[i].rows * w->tensors[i].cols;
+    }
+    w->n_tensors = p->n;
+    CHECK(at == w->data + w->n_data);
+}
+
+enum status weights_new(struct weights **out, const struct model_config *c, struct err *e)
+{
+    struct plans plans = {0};
+    struct weights *w = NULL;
+    size_t n_max = 3 + (size_t)c->layers * TENSORS_OF_LAYER;
+    enum status st = model_config_check(c, e);
+
+    *out = NULL;
+    if (st)
+        return st;
+    w = xcalloc(1, sizeof(*w));
+    w->config = *c;
+    w->n_data = (size_t)model_config_params(c);
+    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "weights", e);
+    if (!st)
+        st = alloc_array(&w->tensors, n_max, sizeof(w->tensors[0]), "tensor table", e);
+    if (!st)
+        st = alloc_array(&w->layers, c->layers, sizeof(w->layers[0]), "layer table", e);
+    if (!st)
+        st = alloc_array(&plans.rows, n_max, sizeof(plans.rows[0]), "tensor table", e);
+    if (st)
+        goto out;
+    lay_out(w, &plans);
+    *out = w;
+    w = NULL; /* it is the caller's now */
+out:
+    free(plans.rows);
+    weights_free(&w);
+    return st;
+}
+
+void weights_free(struct weights **w)
+{
+    if (!*w)
+        return;
+    free((*w)->data);
+    free((*w)->tensors);
+    free((*w)->layers);
+    free(*w);
+    *w = NULL;
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* Box-Muller on two words: u in (0, 1) has 32 bits and is never 0. */
+static void normal_pair(double out[2], uint32_t a, uint32_t b)
+{
+    double u = ((double)a + 0.5) * 0x1p-32;
+    double r = sqrt(-2.0 * log_f64(u));
+    double angle = TWO_PI * ((double)b * 0x1p-32);
+
+    out[0] = r * cos_f64(angle);
+    out[1] = r * sin_f64(angle);
+}
+
+static void fill_normal(float *data, size_t n, double deviation, uint64_t seed, uint64_t stream)
+{
+    for (size_t i = 0; i < n; i += 4) {
+        uint64_t block = i / 4;
+        uint32_t words[4];
+        double z[4];
+
+        philox4x32(words, seed,
+                   (const uint32_t[4]){(uint32_t)block, (uint32_t)(block >> 32),
+                                       (uint32_t)stream, (uint32_t)(stream >> 32)});
+        normal_pair(z, words[0], words[1]);
+        normal_pair(z + 2, words[2], words[3]);
+        for (size_t j = 0; j < 4 && i + j < n; j++)
+            data[i + j] = (float)(deviation * z[j]);
+    }
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), m = strlen(tail);
+    return n >= m && strcmp(s + n - m, tail) == 0;
+}
+
+void weights_init_random(struct weights *w, uint64_t seed)
+{
+    double residual = INIT_DEVIATION / sqrt(2.0 * (double)w->config.layers);
+
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        struct weights_tensor *t = &w->tensors[i];
+        size_t n = t->rows * t->cols;
+        bool is_residual =
+            ends_with(t->name, "o_proj.weight") || ends_with(t->name, "down_proj.weight");
+
+        if (t->is_matrix) {
+            fill_normal(t->data, n, is_residual ? residual : INIT_DEVIATION, seed, i);
+            continue;
+        }
+        for (size_t j = 0; j < n; j++)
+            t->data[j] = ends_with(t->name, ".bias") ? 0.0f : 1.0f;
+    }
+}
+
+void weights_zero(struct weights *w)
+{
+    memset(w->data, 0, w->n_data * sizeof(w->data[0]));
+}
+
+void weights_copy(struct weights *to, const struct weights *from)
+{
+    CHECK(model_config_equal(&to->config, &from->config));
+    memcpy(to->data, from->data, to->n_data * sizeof(to->data[0]));
+}
+
+void weights_round(struct weights *w, enum dtype dtype)
+{
+    CHECK(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
+    for (size_t i = 0; dtype == DTYPE_BF16 && i < w->n_data; i++)
+        w->data[i] = f32_from_bf16(bf16_from_f32(w->data[i]));
+}
+
+enum status weights_check_finite(const struct weights *w, struct err *e)
+{
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        const struct weights_tensor *t = &w->tensors[i];
+
+        for (size_t j = 0; j < t->rows * t->cols; j++)
+            if (!isfinite(t->data[j]))
+                return err_set(e, ERR_NUMERIC, "tensor '%s': number %zu is not finite", t->name,
+                               j);
+    }
+    return OK;
+}
+
+struct weights_tensor *weights_find(const struct weights *w, const char *name)
+{
+    size_t lo = 0, hi = w->n_tensors;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int order = strcmp(name, w->tensors[mid].name);
+
+        if (order == 0)
+            return &w->tensors[mid];
+        if (order < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return NULL;
+}
+
+void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w)
+{
+    crypto_generichash(out, WEIGHTS_DIGEST_BYTES, (const uint8_t *)w->data,
+                       w->n_data * sizeof(w->data[0]), NULL, 0);
+}
