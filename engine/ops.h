@@ -28,7 +28,7 @@
 #include "engine/matmul.h"
 
 #define ATTENTION_BLOCK  256u /* positions; part of the numerics class */
-#define ATTENTION_D_MAX  256u
+#define ATTENTION_D_MAX  128u
 
 /* The class's sum: sixteen lanes in blocks of 256, the rule applied again to the block sums. 0 for
  * n = 0. dot16 is the same sum of a[i] * b[i], each product entering by fma. */

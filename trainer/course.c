@@ -1,0 +1,368 @@
+#include "trainer/course.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "engine/checkpoint.h"
+#include "proto/digest.h"
+#include "proto/merkle.h"
+
+#define NUMERICS_CLASS   "f32-1"
+#define MICRO_ROWS       1024u /* rows of a micro-batch: cut so, activations stay in cache */
+#define META_MAGIC       0x3152434du /* "MCR1" */
+
+void course_init(struct course *c, struct setup *setup, const struct course_options *options)
+{
+    memset(c, 0, sizeof(*c));
+    c->setup = setup;
+    c->options = *options;
+    c->version = -1;
+    buf_init(&c->manifest, MSG_MAX_BYTES);
+}
+
+void course_clear(struct course *c)
+{
+    learner_free(&c->learner);
+    buf_clear(&c->manifest);
+    c->version = -1;
+}
+
+enum status course_settings(struct learn_settings *out, const struct task *t, struct err *e)
+{
+    const char *schedule = t->optimizer.schedule;
+
+    memset(out, 0, sizeof(*out));
+    if (strcmp(t->algorithm.loss, "two-sided"))
+        return err_set(e, ERR_UNSUPPORTED, "algorithm.loss '%s' is not known here",
+                       t->algorithm.loss);
+    if (strcmp(t->algorithm.advantage, "mean"))
+        return err_set(e, ERR_UNSUPPORTED, "algorithm.advantage '%s' is not known here",
+                       t->algorithm.advantage);
+    out->loss.clip_eps = (float)t->algorithm.clip_eps;
+    out->loss.delta = (float)t->algorithm.delta;
+    out->loss.log_ratio_max = (float)t->algorithm.log_ratio_max;
+    out->temperature = (float)t->sampling.temperature;
+    out->optimizer.lr = t->optimizer.lr;
+    out->optimizer.lr_end = t->optimizer.lr_end;
+    out->optimizer.beta1 = (float)t->optimizer.beta1;
+    out->optimizer.beta2 = (float)t->optimizer.beta2;
+    out->optimizer.eps = (float)t->optimizer.eps;
+    out->optimizer.weight_decay = (float)t->optimizer.weight_decay;
+    out->optimizer.clip_norm = (float)t->optimizer.clip_norm;
+    out->optimizer.schedule = !strcmp(schedule, "linear")   ? LEARN_LINEAR
+                              : !strcmp(schedule, "cosine") ? LEARN_COSINE
+                                                            : LEARN_CONSTANT;
+    out->optimizer.warm_steps = (uint64_t)t->optimizer.warm_steps;
+    out->optimizer.total_steps = (uint64_t)t->algorithm.steps;
+    out->warmup_lr = t->warmup.lr;
+    return OK;
+}
+
+static enum status make_learner(struct course *c, struct weights **w, struct adamw **opt,
+                                struct err *e)
+{
+    size_t longest = (size_t)c->setup->task.model.max_len;
+    const struct learner_options lo = {
+        .kernels = c->options.kernels,
+        .pool = c->options.pool,
+        .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
+        .max_bytes = c->options.max_bytes,
+    };
+    enum status st = course_settings(&c->settings, &c->setup->task, e);
+
+    if (st) {
+        weights_free(w);
+        adamw_free(opt);
+        return st;
+    }
+    learner_free(&c->learner);
+    st = learner_new(&c->learner, w, opt, &c->settings, &lo, e);
+    if (!st)
+        learner_roots(c->learner, &c->masters, &c->optimizer);
+    return st;
+}
+
+enum status course_begin(struct course *c, struct err *e)
+{
+    const char *init = c->setup->task.model.init;
+    struct weights *w = NULL;
+    struct adamw *opt = NULL;
+    enum status st;
+
+    if (strcmp(init, "random")) {
+        st = weights_load(&w, init, e);
+        if (!st && !model_config_equal(&w->config, &c->setup->config))
+            st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's",
+                         init);
+    } else {
+        st = weights_new(&w, &c->setup->config, e);
+        if (!st)
+            weights_init_random(w, plan_init_seed(&c->setup->plan));
+    }
+    if (st) {
+        weights_free(&w);
+        return st;
+    }
+    return make_learner(c, &w, &opt, e);
+}
+
+size_t course_file_bytes(const struct course *c)
+{
+    return weights_encode_bytes(&c->setup->config);
+}
+
+enum status course_file(const struct course *c, struct buf *out, struct err *e)
+{
+    return weights_encode(out, learner_published(c->learner), c->setup->config.dtype, e);
+}
+
+/* Digests of the file's shards, appended to `out`, and their root. */
+static void cut(struct buf *out, struct digest *root, struct bytes file)
+{
+    for (size_t at = 0; at < file.len; at += SHARD_BYTES) {
+        size_t n = file.len - at < SHARD_BYTES ? file.len - at : SHARD_BYTES;
+        struct digest d;
+
+        digest_of(&d, bytes_slice(file, at, n));
+        buf_append(out, BYTES_OF(d.b));
+    }
+    merkle_root_of_digests(root, buf_bytes(out));
+}
+
+/* Files the manifest of version c->version + 1, made from the state whose roots c still holds,
+ * and makes it the newest. */
+static enum status conclude(struct course *c, const struct digest *batch, struct err *e)
+{
+    struct msg_manifest m = {0};
+    struct buf file, shards;
+    enum status st;
+
+    buf_init(&file, course_file_bytes(c));
+    buf_init(&shards, (size_t)MSG_MAX_SHARDS * DIGEST_BYTES);
+    st = course_file(c, &file, e);
+    if (st)
+        goto out;
+    cut(&shards, &m.weights, buf_bytes(&file));
+    st = buf_status(&shards, e);
+    if (st)
+        goto out;
+    m.version = c->version + 1;
+    m.parent = c->version >= 0 ? c->weights : (struct digest){{0}};
+    m.task = c->setup->task_id;
+    m.batch = *batch;
+    learn_settings_digest(&m.settings, &c->settings);
+    m.masters_before = c->masters;
+    m.optimizer_before = c->optimizer;
+    learner_roots(c->learner, &m.masters_after, &m.optimizer_after);
+    memcpy(m.numerics, NUMERICS_CLASS, sizeof(NUMERICS_CLASS));
+    m.file_bytes = file.len;
+    m.shard_bytes = SHARD_BYTES;
+    m.shards = buf_bytes(&shards);
+    m.tokens_trained = c->report.n_tokens;
+    m.loss = c->report.loss;
+    m.grad_norm = c->report.grad_norm;
+    m.kl = c->report.kl;
+    m.reward_mean = c->report.reward_mean;
+    buf_reset(&c->manifest);
+    st = msg_manifest_encode(&c->manifest, &m, e);
+    if (st)
+        goto out;
+    c->version = m.version;
+    c->weights = m.weights;
+    c->masters = m.masters_after;
+    c->optimizer = m.optimizer_after;
+out:
+    buf_clear(&file);
+    buf_clear(&shards);
+    return st;
+}
+
+/* The demonstrations of one supervised step, end to end in `ids`. */
+static enum status demos_of_step(const struct course *c, uint64_t step, struct learn_demo *demo,
+                                 int32_t *ids, struct err *e)
+{
+    uint64_t batch = (uint64_t)c->setup->task.warmup.batch;
+    size_t max_len = (size_t)c->setup->task.model.max_len;
+
+    for (uint64_t i = 0; i < batch; i++) {
+        int32_t *at = ids + i * max_len;
+        enum status st = setup_demo(c->setup, step * batch + i, at, max_len, &demo[i].n_prompt,
+                                    &demo[i].n, e);
+        if (st)
+            return st;
+        demo[i].tokens = at;
+    }
+    return OK;
+}
+
+static enum status imitate_all(struct course *c, course_progress *progress, void *arg,
+                               struct err *e)
+{
+    const struct task *t = &c->setup->task;
+    uint64_t steps = (uint64_t)t->warmup.steps;
+    size_t batch = (size_t)t->warmup.batch;
+    struct learn_demo *demo = NULL;
+    int32_t *ids = NULL;
+    enum status st;
+
+    st = alloc_array(&demo, batch, sizeof(*demo), "demonstrations", e);
+    if (!st)
+        st = alloc_array(&ids, batch * (size_t)t->model.max_len, sizeof(*ids), "demonstrations",
+                         e);
+    for (uint64_t step = 0; !st && step < steps; step++) {
+        st = demos_of_step(c, step, demo, ids, e);
+        if (!st)
+            st = learner_imitate(c->learner, demo, batch, &c->report, e);
+        if (!st && progress && !progress(arg, step + 1, steps, c->report.loss))
+            st = err_set(e, ERR_TIMEOUT, "the warm-up was stopped at step %llu",
+                         (unsigned long long)(step + 1));
+        if (!st && t->warmup.stop_loss > 0.0 && (double)c->report.loss < t->warmup.stop_loss)
+            break;
+    }
+    free(demo);
+    free(ids);
+    return st;
+}
+
+/* A new optimizer for the reinforcement: the moments of imitation say nothing about it. */
+static enum status fresh_optimizer(struct course *c, struct err *e)
+{
+    struct adamw *opt;
+    enum status st = adamw_new(&opt, &c->setup->config, e);
+
+    if (st)
+        return st;
+    adamw_free(&c->learner->opt);
+    c->learner->opt = opt;
+    return OK;
+}
+
+enum status course_warm_up(struct course *c, course_progress *progress, void *arg, struct err *e)
+{
+    static const struct digest no_batch;
+    enum status st = OK;
+
+    CHECK(c->learner && c->version < 0);
+    if (c->setup->task.warmup.steps > 0)
+        st = imitate_all(c, progress, arg, e);
+    if (!st)
+        st = fresh_optimizer(c, e);
+    return st ? st : conclude(c, &no_batch, e);
+}
+
+enum status course_step(struct course *c, const struct msg_batch *m, const struct digest *run,
+                        struct err *e)
+{
+    const struct task *t = &c->setup->task;
+    const struct learn_rules rules = {
+        .run = *run,
+        .task = c->setup->task_id,
+        .numerics = NUMERICS_CLASS,
+        .head = c->version,
+        .max_staleness = strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness
+                                                            : t->algorithm.lag,
+        .vocab = c->setup->config.vocab,
+        .max_len = (uint32_t)t->model.max_len,
+    };
+    struct learn_batch b;
+    enum status st;
+
+    CHECK(c->learner && c->version >= 0);
+    if (m->batch != (uint64_t)c->version)
+        return err_set(e, ERR_DENIED, "batch %llu came where batch %lld was due",
+                       (unsigned long long)m->batch, (long long)c->version);
+    st = learn_batch_build(&b, m, &rules, e);
+    if (st)
+        return st;
+    st = learner_step(c->learner, &b, (uint64_t)c->version, &c->report, e);
+    if (!st)
+        st = conclude(c, &b.root, e);
+    learn_batch_clear(&b);
+    return st;
+}
+
+enum status course_save(const struct course *c, const char *path, struct err *e)
+{
+    struct buf meta;
+    enum status st;
+
+    buf_init(&meta, CHECKPOINT_META_MAX);
+    buf_put_u32(&meta, META_MAGIC);
+    buf_append(&meta, BYTES_OF(c->setup->task_id.b));
+    buf_put_u64(&meta, (uint64_t)c->version);
+    buf_append(&meta, BYTES_OF(c->weights.b));
+    buf_put_blob(&meta, buf_bytes(&c->manifest));
+    st = buf_status(&meta, e);
+    if (!st)
+        st = checkpoint_save(path, c->learner->masters, c->learner->opt, buf_bytes(&meta), e);
+    buf_clear(&meta);
+    return st;
+}
+
+/* Takes version and manifest from the metadata. */
+static enum status load_meta(struct course *c, struct bytes meta, const char *path,
+                             struct err *e)
+{
+    struct reader r = reader_of(meta);
+    struct digest task;
+    uint32_t magic = reader_u32(&r);
+    struct bytes manifest;
+    enum status st;
+
+    reader_copy(&r, task.b, sizeof(task.b));
+    c->version = (int64_t)reader_u64(&r);
+    reader_copy(&r, c->weights.b, sizeof(c->weights.b));
+    manifest = reader_blob(&r);
+    st = reader_done(&r, "checkpoint metadata", e);
+    if (st || magic != META_MAGIC || c->version < 0)
+        return err_set(e, ERR_CORRUPT, "'%s' is no checkpoint of a trainer", path);
+    if (!digest_equal(&task, &c->setup->task_id))
+        return err_set(e, ERR_CORRUPT, "'%s' belongs to another task", path);
+    buf_reset(&c->manifest);
+    buf_append(&c->manifest, manifest);
+    return buf_status(&c->manifest, e);
+}
+
+/* The manifest must speak of the weights beside it. */
+static enum status check_loaded(const struct course *c, const char *path, struct err *e)
+{
+    struct msg_manifest m;
+    enum status st = msg_manifest_decode(&m, buf_bytes(&c->manifest), e);
+
+    if (st)
+        return st;
+    if (m.version != c->version || !digest_equal(&m.masters_after, &c->masters) ||
+        !digest_equal(&m.optimizer_after, &c->optimizer))
+        return err_set(e, ERR_CORRUPT, "'%s': weights and manifest do not belong together",
+                       path);
+    return OK;
+}
+
+enum status course_load(struct course *c, const char *path, struct err *e)
+{
+    struct weights *w = NULL;
+    struct adamw *opt = NULL;
+    struct buf meta;
+    enum status st;
+
+    buf_init(&meta, CHECKPOINT_META_MAX);
+    st = checkpoint_load(&w, &opt, &meta, path, e);
+    if (!st && !model_config_equal(&w->config, &c->setup->config))
+        st = err_set(e, ERR_CORRUPT, "'%s' holds a model of another shape", path);
+    if (!st)
+        st = load_meta(c, buf_bytes(&meta), path, e);
+    if (!st)
+        st = make_learner(c, &w, &opt, e);
+    if (!st)
+        st = check_loaded(c, path, e);
+    if (st) {
+        weights_free(&w);
+        adamw_free(&opt);
+        learner_free(&c->learner);
+        c->version = -1;
+    }
+    buf_clear(&meta);
+    return st;
+}

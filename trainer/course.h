@@ -1,0 +1,76 @@
+/*
+ * trainer/course.h - the weights of a run, version after version
+ *
+ * A course begins with initial weights, imitates demonstrations, which makes version 0, and then
+ * takes batch after batch, each of which makes the next version. Every version is a function of
+ * the task bundle and the batches so far; what it commits to is its manifest. The trainer walks
+ * it with a disk underneath, `muster replay` without one.
+ *
+ * Threads: one at a time.
+ */
+#ifndef TRAINER_COURSE_H
+#define TRAINER_COURSE_H
+
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/pool.h"
+#include "base/status.h"
+#include "learn/learner.h"
+#include "proto/msg.h"
+#include "rollout/setup.h"
+
+struct course_options {
+    const struct kernels *kernels; /* borrowed */
+    struct pool *pool;             /* borrowed; may be NULL */
+    uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
+};
+
+struct course {
+    struct setup *setup;         /* borrowed */
+    struct learner *learner;     /* owned; NULL before course_begin or course_load */
+    struct course_options options;
+    struct learn_settings settings;
+    int64_t version;             /* newest made; -1: none yet */
+    struct digest weights;       /* its root */
+    struct digest masters, optimizer; /* roots of the learner's state */
+    struct buf manifest;         /* owned: its manifest's encoded body */
+    struct learn_report report;  /* of the step that made it */
+};
+
+void course_init(struct course *c, struct setup *setup, const struct course_options *options);
+void course_clear(struct course *c);
+
+/* The task's algorithm and optimizer as the learner takes them. ERR_UNSUPPORTED names a choice
+ * this program does not have. */
+MUST_USE enum status course_settings(struct learn_settings *out, const struct task *t,
+                                     struct err *e);
+
+/* Initial weights: random by the task's seed, or those of model.init's directory, which must
+ * have the task's shape. */
+MUST_USE enum status course_begin(struct course *c, struct err *e);
+
+/* Called after each supervised step; returning false stops with ERR_TIMEOUT. */
+typedef bool course_progress(void *arg, uint64_t step, uint64_t steps, float loss);
+
+/* The supervised steps; then version 0 exists. Errors as learner_imitate and setup_demo. */
+MUST_USE enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
+                                    struct err *e);
+
+/* Makes version c->version + 1 from batch c->version. `run` as in learn_rules. On failure the
+ * course must be cleared and loaded again, unless the batch was refused (ERR_DIGEST,
+ * ERR_MALFORMED, ERR_DENIED): then nothing changed. */
+MUST_USE enum status course_step(struct course *c, const struct msg_batch *m,
+                                 const struct digest *run, struct err *e);
+
+/* The newest version as one safetensors file, appended to `out`. */
+MUST_USE enum status course_file(const struct course *c, struct buf *out, struct err *e);
+/* An upper bound of that file's bytes, for the ceiling of `out`. */
+size_t course_file_bytes(const struct course *c);
+
+/* The state after the newest version: masters, moments, and in the checkpoint's metadata version
+ * and manifest. Loading checks that they belong together: ERR_CORRUPT otherwise. */
+MUST_USE enum status course_save(const struct course *c, const char *path, struct err *e);
+MUST_USE enum status course_load(struct course *c, const char *path, struct err *e);
+
+#endif
