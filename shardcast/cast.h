@@ -1,0 +1,108 @@
+/*
+ * shardcast/cast.h - weights outward: the part of a process that shares weight versions
+ *
+ * Every node of a run adds one to its shell. It binds a ROUTER of its own, dials up to eight
+ * peers of the roster, learns of new versions from them, pulls the shards it lacks from whoever
+ * has them, and serves what it has. The trainer's signature on the manifest and the digest of
+ * each shard are checked here, so peers and relays need not be trusted: at worst they withhold.
+ *
+ *     key_load(&key); shell_new(&shell, key);
+ *     cast_new(&cast, shell, key, dir, &options);      before shell_run
+ *     ... member_new() (shardcast/member.h) feeds it run, roster and head version ...
+ *     on_version(): remember it, shell_wake(own part);  then, in on_timer or a job:
+ *     cast_read(cast, version, &file);
+ *
+ * Versions:  one is "here" when its manifest and all its shards are. The last `keep` versions
+ *            and the pinned ones are kept, and fetched if missing, the newest first.
+ * On disk:   DIR/shards and DIR/manifests (shardcast/shard_store.h). A restart fetches nothing
+ *            that is there.
+ * Threads:   everything on the shell's thread, from any callback; cast_read and cast_manifest
+ *            also from the job thread.
+ */
+#ifndef SHARDCAST_CAST_H
+#define SHARDCAST_CAST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "node/key.h"
+#include "node/shell.h"
+#include "proto/msg.h"
+#include "proto/types.h"
+
+struct cast;
+
+struct cast_options {
+    const char *listen;    /* NULL: "tcp://127.0.0.1:*" */
+    const char *advertise; /* host name or address that peers reach us by; NULL: as bound */
+    uint32_t keep;         /* how many of the newest versions are kept; 0: 6. At least the
+                            * task's lag + 2, or units for old versions find nobody */
+    uint64_t max_bytes;    /* ceiling of the shards on disk; 0: 64 GiB */
+    void *ctx;             /* passed to the callbacks */
+    /* A version is here, whole. At start it is called, from the first round of shell_run, for
+     * each version found on disk, oldest first. May be NULL. */
+    void (*on_version)(void *ctx, int64_t version);
+    /* The trainer signed two contents for one version: both envelopes are on disk. May be NULL. */
+    void (*on_equivocation)(void *ctx, int64_t version);
+};
+
+/* Opens the store below `dir`, binds, and adds a part to the shell. `key` is borrowed until
+ * cast_free. Free it after shell_run ended and before shell_free. */
+MUST_USE enum status cast_new(struct cast **out, struct shell *s, const struct node_key *key,
+                              const char *dir, const struct cast_options *opt, struct err *e);
+void cast_free(struct cast **c);
+
+/* Where peers reach us: what HELLO reports. Lent until cast_free. */
+const char *cast_endpoint(const struct cast *c);
+
+/* ---- what the orchestrator says (member.h calls these) ----------------------------------- */
+
+/* Whose manifests count. `trainer` may be all zero: none is known yet. */
+void cast_set_run(struct cast *c, const struct digest *run, const struct public_key *trainer);
+/* Who the peers are. Does not call shell_admit. */
+void cast_set_roster(struct cast *c, const struct msg_roster *roster);
+/* Version `head` exists: peers are asked for its manifest at once if it is not known. */
+void cast_hint(struct cast *c, int64_t head);
+
+/* ---- versions ---------------------------------------------------------------------------- */
+
+int64_t cast_newest(const struct cast *c); /* the newest that is here; -1: none */
+/* The oldest such that every version from it to cast_newest() is here; -1: none. These two are
+ * what LEASE_ASK and CHECK_ASK report. */
+int64_t cast_oldest(const struct cast *c);
+bool cast_has(const struct cast *c, int64_t version);
+/* Keeps a version, and fetches it if it is not here, whatever its age, until unpinned. Survives
+ * restarts. */
+MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
+MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
+
+/* Appends the whole weights file of a version that is here; every shard and the root are checked.
+ * ERR_NOT_FOUND. Any thread. */
+MUST_USE enum status cast_read(struct cast *c, int64_t version, struct buf *file, struct err *e);
+/* Appends the trainer's PUBLISH envelope of a version. ERR_NOT_FOUND. Any thread. */
+MUST_USE enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope,
+                                   struct err *e);
+/* The same, decoded: *m lends from `envelope`, to which the envelope is appended. */
+MUST_USE enum status cast_manifest_decoded(struct cast *c, int64_t version, struct buf *envelope,
+                                           struct msg_manifest *m, struct err *e);
+
+/* ---- publishing (the trainer) ------------------------------------------------------------ */
+
+/* The shard digests of a file, 32 bytes each in order, appended: msg_manifest.shards. */
+void cast_cut(struct buf *digests, struct bytes file);
+/* Merkle root over them: msg_manifest.weights. CHECKs a multiple of 32 bytes. */
+void cast_root(struct digest *root, struct bytes digests);
+/* Checks the envelope (our own signature, the run set by cast_set_run, digests and sizes of
+ * `file`), stores the shards, makes the manifest durable, then announces it. Publishing the same
+ * again announces again. ERR_EXISTS: another content was published under this version. */
+MUST_USE enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
+                                  struct err *e);
+
+/* ---- people ------------------------------------------------------------------------------ */
+
+/* Appends one JSON object: versions with shards here and in all, peers, bytes, bans. */
+void cast_status_json(const struct cast *c, struct buf *out);
+
+#endif
