@@ -238,7 +238,7 @@ endfunction()
 
 # Sanitizers stop at the first finding, and a test that aborts must not leave a core behind.
 set(MUSTER_TEST_ENV
-    "ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1:disable_coredump=1"
+    "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1:disable_coredump=1"
     "UBSAN_OPTIONS=print_stacktrace=1"
     "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1")
 

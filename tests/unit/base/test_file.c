@@ -1,0 +1,218 @@
+/* base/file */
+#include "base/file.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support/tempdir.h"
+#include "support/test.h"
+
+static void write_then_read_gives_the_same_bytes(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    char *big = malloc(200000);
+    struct buf b;
+    struct err e;
+
+    memset(big, 'x', 200000);
+    buf_init(&b, 1 << 20);
+
+    assert_ok(file_write_atomic(path, (struct bytes){(uint8_t *)big, 200000}, 0644, &e), &e);
+    assert_ok(file_read(&b, path, &e), &e);
+
+    assert_int_equal(b.len, 200000);
+    assert_memory_equal(b.data, big, 200000);
+    buf_clear(&b);
+    free(big);
+}
+
+static void write_replaces_and_leaves_no_temporary_file(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct buf b;
+    struct stat sb;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_ok(file_write_atomic(path, BYTES_LIT("a long old text"), 0644, &e), &e);
+    assert_ok(file_write_atomic(path, BYTES_LIT("new"), 0600, &e), &e);
+
+    assert_ok(file_read(&b, path, &e), &e);
+    assert_string_equal(buf_cstr(&b), "new");
+    assert_false(file_exists(tempdir_path(*state, "data.tmp")));
+    assert_int_equal(stat(path, &sb), 0);
+    assert_int_equal(sb.st_mode & 0777, 0600);
+    buf_clear(&b);
+}
+
+static void read_of_a_missing_file_is_not_found(void **state)
+{
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_status(file_read(&b, tempdir_path(*state, "none"), &e), ERR_NOT_FOUND, &e);
+    assert_contains(e.text, "/none'");
+    buf_clear(&b);
+}
+
+static void read_of_a_directory_is_an_error(void **state)
+{
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_status(file_read(&b, *state, &e), ERR_IO, &e);
+    buf_clear(&b);
+}
+
+static void read_stops_at_the_ceiling(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct buf exact, small;
+    struct err e;
+
+    buf_init(&exact, 4);
+    buf_init(&small, 3);
+    assert_ok(file_write_atomic(path, BYTES_LIT("1234"), 0644, &e), &e);
+
+    assert_ok(file_read(&exact, path, &e), &e);
+    assert_status(file_read(&small, path, &e), ERR_LIMIT, &e);
+    assert_contains(e.text, "/data'");
+    buf_clear(&exact);
+    buf_clear(&small);
+}
+
+/* A limit on the file size stands in for a full disk: write(2) then says EFBIG. */
+static void write_on_a_full_disk_keeps_the_old_file(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    static uint8_t big[100000];
+    struct rlimit old, tiny;
+    struct buf b;
+    struct err e;
+    enum status st;
+
+    buf_init(&b, 100);
+    assert_ok(file_write_atomic(path, BYTES_LIT("old"), 0644, &e), &e);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tiny = (struct rlimit){50000, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tiny), 0);
+
+    st = file_write_atomic(path, BYTES_OF(big), 0644, &e);
+
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_status(st, ERR_FULL, &e);
+    assert_false(file_exists(tempdir_path(*state, "data.tmp")));
+    assert_ok(file_read(&b, path, &e), &e);
+    assert_string_equal(buf_cstr(&b), "old");
+    buf_clear(&b);
+}
+
+static void write_into_a_missing_directory_fails(void **state)
+{
+    struct err e;
+
+    assert_status(file_write_atomic(tempdir_path(*state, "no/data"), BYTES_LIT("x"), 0644, &e),
+                  ERR_NOT_FOUND, &e);
+}
+
+static void mkdirs_makes_every_level_and_accepts_what_is_there(void **state)
+{
+    const char *path = tempdir_path(*state, "a/b/c");
+    struct err e;
+
+    assert_ok(file_mkdirs(path, 0700, &e), &e);
+    assert_ok(file_mkdirs(path, 0700, &e), &e);
+    assert_ok(file_mkdirs(tempdir_path(*state, "a//d/"), 0700, &e), &e);
+
+    assert_true(file_exists(path));
+    assert_true(file_exists(tempdir_path(*state, "a/d")));
+}
+
+static void mkdirs_refuses_a_file_in_the_way(void **state)
+{
+    struct err e;
+
+    assert_ok(file_write_atomic(tempdir_path(*state, "a"), BYTES_LIT("x"), 0644, &e), &e);
+
+    assert_status(file_mkdirs(tempdir_path(*state, "a"), 0700, &e), ERR_IO, &e);
+    assert_status(file_mkdirs(tempdir_path(*state, "a/b"), 0700, &e), ERR_IO, &e);
+}
+
+static void join_puts_one_slash(void **state)
+{
+    (void)state;
+    char *a = file_join("dir", "name"), *b = file_join("dir/", "name");
+
+    assert_string_equal(a, "dir/name");
+    assert_string_equal(b, "dir/name");
+    free(a);
+    free(b);
+}
+
+static void map_shows_the_files_bytes(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct file_map m;
+    struct err e;
+
+    assert_ok(file_write_atomic(path, BYTES_LIT("content"), 0644, &e), &e);
+    assert_ok(file_map_open(&m, path, &e), &e);
+
+    assert_true(bytes_equal(m.bytes, BYTES_LIT("content")));
+    file_map_close(&m);
+    assert_int_equal(m.bytes.len, 0);
+}
+
+static void map_of_an_empty_file_is_empty(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct file_map m;
+    struct err e;
+
+    assert_ok(file_write_atomic(path, BYTES_LIT(""), 0644, &e), &e);
+    assert_ok(file_map_open(&m, path, &e), &e);
+
+    assert_int_equal(m.bytes.len, 0);
+    file_map_close(&m);
+}
+
+static void map_refuses_what_is_missing_or_no_file(void **state)
+{
+    struct file_map m;
+    struct err e;
+
+    assert_status(file_map_open(&m, tempdir_path(*state, "none"), &e), ERR_NOT_FOUND, &e);
+    assert_status(file_map_open(&m, *state, &e), ERR_IO, &e);
+    file_map_close(&m);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(write_then_read_gives_the_same_bytes),
+        TEST(write_replaces_and_leaves_no_temporary_file),
+        TEST(read_of_a_missing_file_is_not_found),
+        TEST(read_of_a_directory_is_an_error),
+        TEST(read_stops_at_the_ceiling),
+        TEST(write_on_a_full_disk_keeps_the_old_file),
+        TEST(write_into_a_missing_directory_fails),
+        TEST(mkdirs_makes_every_level_and_accepts_what_is_there),
+        TEST(mkdirs_refuses_a_file_in_the_way),
+        TEST(join_puts_one_slash),
+        TEST(map_shows_the_files_bytes),
+        TEST(map_of_an_empty_file_is_empty),
+        TEST(map_refuses_what_is_missing_or_no_file),
+    };
+    return cmocka_run_group_tests_name("base/file", tests, NULL, NULL);
+}
