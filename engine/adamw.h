@@ -37,7 +37,7 @@ struct adamw_report {
 MUST_USE enum status adamw_new(struct adamw **out, const struct model_config *c, struct err *e);
 void adamw_free(struct adamw **a);
 
-/* One step: masters and moments change, `grads` are scaled by the clip. ERR_NUMERIC, with nothing
+/* One step: masters and moments change, `grads` do not (the clip scales them on the way). ERR_NUMERIC, with nothing
  * changed, when the gradients' norm is not finite; ERR_NUMERIC also when a weight comes out not
  * finite: then everything must be reloaded from before the step. */
 MUST_USE enum status adamw_step(struct adamw *a, struct weights *masters, struct weights *grads,
