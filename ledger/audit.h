@@ -25,12 +25,12 @@ enum audit_result { AUDIT_CLEAN = 0, AUDIT_VIOLATION = 1, AUDIT_UNREADABLE = 2 }
 struct audit_report {
     enum audit_result result;
     bool has_bad_seq;
-    uint64_t bad_seq;        /* the first entry that is wrong */
+    uint64_t bad_seq; /* the first entry that is wrong */
     char why[ERR_TEXT_BYTES];
     struct digest run, head; /* hash of entries 0 and last */
     uint64_t n_entries, n_blobs;
     uint64_t n_of_type[LEDGER_TYPE_COUNT];
-    uint64_t n_signatures;   /* verified */
+    uint64_t n_signatures; /* verified */
     uint64_t n_drawn, n_drawn_full;
     uint64_t n_units, n_accepted, n_given_up;
     int64_t deposited, escrow, reserved, stake, pending, avail, jackpot, burnt;

@@ -1,6 +1,6 @@
 /* Bodies are flat, so that one table of fields a type is both encoder and decoder; the two that
  * end in lists (DRAW, BATCH) have their tails by hand. */
-#include "ledger/body.h"
+#include "ledger/body_fields.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -9,28 +9,11 @@
 
 #define BODY_VERSION 1u
 
-enum field_kind {
-    FIELD_RAW,   /* `size` bytes */
-    FIELD_BOOL,  /* u8, 0 or 1 */
-    FIELD_U32,
-    FIELD_U64,   /* also int64_t */
-    FIELD_MONEY, /* int64_t, 0..LEDGER_SUPPLY_MAX */
-    FIELD_ROLE,  /* u8 */
-    FIELD_DEPTH, /* u8 */
-    FIELD_CODE,  /* u8: enum reason */
-    FIELD_TEXT,  /* u16 length, printable bytes; `size` counts the NUL */
-};
-
-struct field {
-    const char *name;
-    enum field_kind kind;
-    size_t at;
-    size_t size;
-};
-
 #define FIELD(body, name, kind)                                                                \
-    {#name, FIELD_##kind, offsetof(struct ledger_##body, name),                                \
-     sizeof(((struct ledger_##body *)0)->name)}
+    {                                                                                          \
+#name, FIELD_##kind, offsetof(struct ledger_##body, name),                             \
+            sizeof(((struct ledger_##body *)0)->name)                                          \
+    }
 
 /* clang-format off */
 static const struct field genesis_fields[] = {
@@ -143,12 +126,8 @@ static void put_field(struct buf *out, const struct field *f, const uint8_t *fro
     size_t len;
 
     switch (f->kind) {
-    case FIELD_RAW:
-        buf_append(out, (struct bytes){from, f->size});
-        break;
-    case FIELD_BOOL:
-        buf_put_u8(out, *(const bool *)from ? 1 : 0);
-        break;
+    case FIELD_RAW: buf_append(out, (struct bytes){from, f->size}); break;
+    case FIELD_BOOL: buf_put_u8(out, *(const bool *)from ? 1 : 0); break;
     case FIELD_ROLE:
     case FIELD_DEPTH:
     case FIELD_CODE:
@@ -168,7 +147,8 @@ static void put_field(struct buf *out, const struct field *f, const uint8_t *fro
     case FIELD_TEXT:
         len = strnlen((const char *)from, f->size - 1);
         buf_put_u16(out, (uint16_t)len);
-        buf_append(out, (struct bytes){from, len});
+        for (size_t i = 0; i < len; i++) /* what a terminal must not see becomes '?' */
+            buf_put_u8(out, from[i] < 0x20 || from[i] > 0x7e ? '?' : from[i]);
         break;
     }
 }
@@ -176,7 +156,7 @@ static void put_field(struct buf *out, const struct field *f, const uint8_t *fro
 static bool is_printable(struct bytes text)
 {
     for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] < 0x20 || text.data[i] == 0x7f)
+        if (text.data[i] < 0x20 || text.data[i] > 0x7e)
             return false;
     return true;
 }
@@ -207,19 +187,14 @@ static bool get_field(struct reader *r, const struct field *f, uint8_t *to)
     uint64_t u64;
 
     switch (f->kind) {
-    case FIELD_RAW:
-        reader_copy(r, to, f->size);
-        return true;
+    case FIELD_RAW: reader_copy(r, to, f->size); return true;
     case FIELD_BOOL:
         u32 = reader_u8(r);
         *(bool *)to = u32 == 1;
         return u32 <= 1;
-    case FIELD_ROLE:
-        return get_u8(r, to, ROLE_NONE + 1, ROLE_COUNT);
-    case FIELD_DEPTH:
-        return get_u8(r, to, CHECK_LIGHT, CHECK_FULL + 1);
-    case FIELD_CODE:
-        return get_u8(r, to, 0, REASON_COUNT);
+    case FIELD_ROLE: return get_u8(r, to, ROLE_NONE + 1, ROLE_COUNT);
+    case FIELD_DEPTH: return get_u8(r, to, CHECK_LIGHT, CHECK_FULL + 1);
+    case FIELD_CODE: return get_u8(r, to, 0, REASON_COUNT);
     case FIELD_U32:
         u32 = reader_u32(r);
         memcpy(to, &u32, sizeof(u32));
@@ -232,8 +207,7 @@ static bool get_field(struct reader *r, const struct field *f, uint8_t *to)
         u64 = reader_u64(r);
         memcpy(to, &u64, sizeof(u64));
         return u64 <= LEDGER_SUPPLY_MAX;
-    case FIELD_TEXT:
-        return get_text(r, f, to);
+    case FIELD_TEXT: return get_text(r, f, to);
     }
     return false;
 }
@@ -264,6 +238,21 @@ static enum status get_fields(struct reader *r, const struct field *f, size_t n,
 }
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+const struct field *body_fields(enum ledger_type type, size_t *n)
+{
+#define FIELDS_CASE(NAME, number, body, moves_money, text)                                     \
+    case LEDGER_##NAME: *n = COUNT_OF(body##_fields); return body##_fields;
+
+    switch (type) {
+        LEDGER_TYPE_MAP(FIELDS_CASE)
+    case LEDGER_NONE:
+    case LEDGER_TYPE_COUNT: break;
+    }
+#undef FIELDS_CASE
+    *n = 0;
+    return NULL;
+}
 
 #define BODY_FLAT(body, NAME)                                                                  \
     enum status ledger_##body##_body_encode(struct buf *out, const struct ledger_##body *b,    \

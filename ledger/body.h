@@ -20,8 +20,8 @@
 #define LEDGER_TEXT_BYTES     256u /* NUL included */
 #define LEDGER_DRAW_ROWS_MAX  256u
 #define LEDGER_CANDIDATES_MAX 64u
-#define LEDGER_ASSIGNED_MAX   4u    /* validators a DRAW gives one unit to */
-#define LEDGER_VERDICTS_MAX   8u    /* on one attempt */
+#define LEDGER_ASSIGNED_MAX   4u /* validators a DRAW gives one unit to */
+#define LEDGER_VERDICTS_MAX   8u /* on one attempt */
 #define LEDGER_BATCH_ROWS_MAX 4096u
 #define LEDGER_ONE            (1ull << 32) /* probability 1 */
 #define LEDGER_SUPPLY_MAX     (1ll << 53) /* ucr: a sum of money is exact in any language (I14) */
@@ -75,13 +75,13 @@ struct ledger_task_open {
     int64_t price_step;          /* to the trainer; deposit >= steps * price_step */
     int64_t stake_required;      /* of a worker, before it is leased a unit */
     uint64_t steps;
-    uint64_t tokens_max;         /* of one unit: group * max_new_tokens */
-    uint32_t verdicts_max;       /* of one attempt, what is reserved for; 1..LEDGER_VERDICTS_MAX */
-    uint32_t validators;         /* assigned by a DRAW, 1..LEDGER_ASSIGNED_MAX */
-    uint32_t audit_first;        /* so many first commits of a worker are checked fully */
-    uint64_t audit_floor;        /* least probability, in LEDGER_ONE */
-    uint32_t saving_ppm;         /* what a cheat saves, of a unit's pay: 550000 */
-    uint32_t detection_ppm;      /* chance that a full check finds it: 980000 */
+    uint64_t tokens_max;    /* of one unit: group * max_new_tokens */
+    uint32_t verdicts_max;  /* of one attempt, what is reserved for; 1..LEDGER_VERDICTS_MAX */
+    uint32_t validators;    /* assigned by a DRAW, 1..LEDGER_ASSIGNED_MAX */
+    uint32_t audit_first;   /* so many first commits of a worker are checked fully */
+    uint64_t audit_floor;   /* least probability, in LEDGER_ONE */
+    uint32_t saving_ppm;    /* what a cheat saves, of a unit's pay: 550000 */
+    uint32_t detection_ppm; /* chance that a full check finds it: 980000 */
 };
 struct ledger_task_close {
     struct digest task;
@@ -110,9 +110,9 @@ struct ledger_draw_row {
     uint8_t assigned[LEDGER_ASSIGNED_MAX]; /* indices into `candidate` */
 };
 struct ledger_draw {
-    uint64_t round;     /* 1, 2, ... */
+    uint64_t round;      /* 1, 2, ... */
     struct digest value; /* the beacon's, revealed now */
-    uint64_t through;   /* all undrawn commits with seq <= through are drawn, no other */
+    uint64_t through;    /* all undrawn commits with seq <= through are drawn, no other */
     uint32_t n_candidates;
     struct public_key candidate[LEDGER_CANDIDATES_MAX]; /* validators that were there */
     uint32_t n_rows;
@@ -184,8 +184,8 @@ struct ledger_equivocation {
     struct digest first, second; /* PUBLISH envelopes, both blobs */
 };
 struct ledger_head {
-    uint64_t seq;         /* the last entry covered: the one before this */
-    struct digest root;   /* RFC 6962 tree over the hashes of entries 0..seq */
+    uint64_t seq;       /* the last entry covered: the one before this */
+    struct digest root; /* RFC 6962 tree over the hashes of entries 0..seq */
     struct digest balances;
 };
 

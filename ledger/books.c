@@ -295,8 +295,9 @@ static enum status check_place(const struct ledger_books *b, const struct ledger
                                struct err *e)
 {
     if (en->seq != b->next_seq)
-        return err_set(e, ERR_CORRUPT, "I10: entry %" PRIu64 " stands where %" PRIu64 " belongs",
-                       en->seq, b->next_seq);
+        return err_set(e, ERR_CORRUPT,
+                       "I10: entry %" PRIu64 " stands where %" PRIu64 " belongs", en->seq,
+                       b->next_seq);
     if (!digest_equal(&en->run, &b->run))
         return err_set(e, ERR_CORRUPT, "I10: the entry is of another run");
     if (en->time_us < b->time_us)
@@ -407,12 +408,11 @@ static void apply_node_admit(struct ledger_books *b, const struct ledger_node_ad
 
     map_put(&b->node_at, &k, b->n_nodes);
     b->node = grow(b->node, b->n_nodes, &b->cap_nodes, sizeof(*b->node));
-    b->node[b->n_nodes++] = (struct node_book){
-        .pub = {.node = x->node,
-                .transport = x->transport,
-                .owner = x->owner,
-                .role = x->role,
-                .admitted = b->next_seq}};
+    b->node[b->n_nodes++] = (struct node_book){.pub = {.node = x->node,
+                                                       .transport = x->transport,
+                                                       .owner = x->owner,
+                                                       .role = x->role,
+                                                       .admitted = b->next_seq}};
     memcpy(k.b, x->invite, sizeof(k.b));
     CHECK(map_find(&b->invite_at, &k, &i));
     b->invite[i].is_used = true;

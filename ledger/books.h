@@ -41,7 +41,6 @@
 #include "ledger/entry.h"
 #include "proto/types.h"
 
-
 struct ledger_books; /* opaque; grows with the entries */
 
 void ledger_books_new(struct ledger_books **out);
@@ -95,14 +94,14 @@ struct ledger_node {
     bool is_revoked, is_slashed;
     uint64_t admitted; /* seq */
     uint64_t n_commits, n_accepted, n_refused, n_verdicts;
-    uint64_t n_live;   /* units LEASED or COMMITTED */
-    int64_t earned;    /* ever credited to pending */
+    uint64_t n_live; /* units LEASED or COMMITTED */
+    int64_t earned;  /* ever credited to pending */
 };
 struct ledger_task {
     struct ledger_task_open open;
     bool is_open, is_closed;
-    uint64_t opened; /* seq */
-    uint64_t steps_done; /* STEP entries */
+    uint64_t opened;                                                        /* seq */
+    uint64_t steps_done;                                                    /* STEP entries */
     int64_t paid_workers, paid_validators, paid_trainer, refunded, slashed; /* totals */
     int64_t promised; /* reserved by live units */
 };
@@ -121,7 +120,7 @@ const struct ledger_node *ledger_books_node(const struct ledger_books *b,
                                             const struct public_key *node);
 size_t ledger_books_n_nodes(const struct ledger_books *b);
 const struct ledger_node *ledger_books_node_at(const struct ledger_books *b, size_t i);
-int64_t ledger_books_version(const struct ledger_books *b);    /* newest; -1: none */
+int64_t ledger_books_version(const struct ledger_books *b); /* newest; -1: none */
 int64_t ledger_books_next_version(const struct ledger_books *b);
 const struct digest *ledger_books_weights(const struct ledger_books *b); /* its root */
 uint64_t ledger_books_next_batch(const struct ledger_books *b);

@@ -46,8 +46,7 @@ static void fill_row(struct ledger_draw_row *row, const struct ledger_books *b,
     row->lease = u->pub.lease;
     row->probability = unit_probability(b, u);
     row->depth = draw_is_audited(&r, row->probability) ? CHECK_FULL : CHECK_LIGHT;
-    n = draw_validators(order, &r, candidate, n_candidates, &u->pub.worker,
-                        &worker->pub.owner);
+    n = draw_validators(order, &r, candidate, n_candidates, &u->pub.worker, &worker->pub.owner);
     row->n_assigned = n < b->task.open.validators ? (uint32_t)n : b->task.open.validators;
     memcpy(row->assigned, order, row->n_assigned);
 }

@@ -32,7 +32,7 @@ void post_move(struct post *p, struct account from, struct account to, int64_t a
 
 /* A node that may act in this role. */
 enum status post_find_actor(const struct node_book **out, const struct ledger_books *b,
-                              const struct public_key *key, enum role role, struct err *e)
+                            const struct public_key *key, enum role role, struct err *e)
 {
     const struct node_book *node = books_find_node(b, key);
 
@@ -74,7 +74,7 @@ static bool mul_money(int64_t *out, uint64_t a, uint64_t b)
 /* ---- people and money ---------------------------------------------------------------------- */
 
 enum status post_genesis(const struct ledger_books *b, const struct ledger_genesis *x,
-                                struct post *p, struct err *e)
+                         struct post *p, struct err *e)
 {
     (void)p;
     if (b->next_seq != 0)
@@ -88,14 +88,14 @@ enum status post_genesis(const struct ledger_books *b, const struct ledger_genes
 }
 
 enum status post_param(const struct ledger_books *b, const struct ledger_param *x,
-                              struct post *p, struct err *e)
+                       struct post *p, struct err *e)
 {
     (void)b, (void)x, (void)p, (void)e;
     return OK;
 }
 
 enum status post_invite(const struct ledger_books *b, const struct ledger_invite *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     struct map_key key;
 
@@ -106,9 +106,8 @@ enum status post_invite(const struct ledger_books *b, const struct ledger_invite
     return OK;
 }
 
-enum status post_node_admit(const struct ledger_books *b,
-                                   const struct ledger_node_admit *x, struct post *p,
-                                   struct err *e)
+enum status post_node_admit(const struct ledger_books *b, const struct ledger_node_admit *x,
+                            struct post *p, struct err *e)
 {
     struct map_key key;
     struct account pending = books_pending(&x->node);
@@ -125,14 +124,12 @@ enum status post_node_admit(const struct ledger_books *b,
         return err_set(e, ERR_DENIED, "I10: the invite was used before");
     if (b->invite[i].role != x->role)
         return err_set(e, ERR_DENIED, "I10: the invite is for role %s, not %s",
-                       role_name((enum role)b->invite[i].role),
-                       role_name((enum role)x->role));
+                       role_name((enum role)b->invite[i].role), role_name((enum role)x->role));
     return OK;
 }
 
-enum status post_node_revoke(const struct ledger_books *b,
-                                    const struct ledger_node_revoke *x, struct post *p,
-                                    struct err *e)
+enum status post_node_revoke(const struct ledger_books *b, const struct ledger_node_revoke *x,
+                             struct post *p, struct err *e)
 {
     const struct node_book *node = books_find_node(b, &x->node);
 
@@ -145,7 +142,7 @@ enum status post_node_revoke(const struct ledger_books *b,
 }
 
 enum status post_deposit(const struct ledger_books *b, const struct ledger_deposit *x,
-                                struct post *p, struct err *e)
+                         struct post *p, struct err *e)
 {
     struct map_key key;
 
@@ -160,7 +157,7 @@ enum status post_deposit(const struct ledger_books *b, const struct ledger_depos
 }
 
 enum status post_stake(const struct ledger_books *b, const struct ledger_stake *x,
-                              struct post *p, struct err *e)
+                       struct post *p, struct err *e)
 {
     const struct node_book *node;
     enum status st = post_find_actor(&node, b, &x->node, ROLE_NONE, e);
@@ -174,7 +171,7 @@ enum status post_stake(const struct ledger_books *b, const struct ledger_stake *
 }
 
 enum status post_unstake(const struct ledger_books *b, const struct ledger_unstake *x,
-                                struct post *p, struct err *e)
+                         struct post *p, struct err *e)
 {
     const struct node_book *node = books_find_node(b, &x->node);
     struct account pending = books_pending(&x->node);
@@ -193,15 +190,15 @@ enum status post_unstake(const struct ledger_books *b, const struct ledger_unsta
 }
 
 enum status post_mature(const struct ledger_books *b, const struct ledger_mature *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     const struct node_book *node = books_find_node(b, &x->node);
     int64_t amount = 0;
 
     if (!node)
         return err_set(e, ERR_NOT_FOUND, "I10: no such node was admitted");
-    if (x->through >= b->next_seq || (!b->task.is_closed && b->next_seq - x->through <
-                                                               b->genesis.mature_window))
+    if (x->through >= b->next_seq ||
+        (!b->task.is_closed && b->next_seq - x->through < b->genesis.mature_window))
         return err_set(e, ERR_DENIED, "I7: pay of entry %" PRIu64 " has not matured yet",
                        x->through);
     for (size_t i = node->head; i < node->n && node->credit[i].seq <= x->through; i++)
@@ -236,9 +233,8 @@ static enum status check_terms(const struct ledger_task_open *x, int64_t *steps,
     return OK;
 }
 
-enum status post_task_open(const struct ledger_books *b,
-                                  const struct ledger_task_open *x, struct post *p,
-                                  struct err *e)
+enum status post_task_open(const struct ledger_books *b, const struct ledger_task_open *x,
+                           struct post *p, struct err *e)
 {
     const struct node_book *node;
     enum status st = post_find_actor(&node, b, &x->initiator, ROLE_INITIATOR, e);
@@ -251,17 +247,16 @@ enum status post_task_open(const struct ledger_books *b,
     st = check_terms(x, &steps, e);
     if (st)
         return st;
-    post_move(p, of_owner(node), account_of_task(ACCOUNT_ESCROW, &x->task),
-              x->deposit - steps);
+    post_move(p, of_owner(node), account_of_task(ACCOUNT_ESCROW, &x->task), x->deposit - steps);
     post_move(p, of_owner(node), account_of_task(ACCOUNT_RESERVED, &x->task), steps);
     return OK;
 }
 
-enum status post_task_close(const struct ledger_books *b,
-                                   const struct ledger_task_close *x, struct post *p,
-                                   struct err *e)
+enum status post_task_close(const struct ledger_books *b, const struct ledger_task_close *x,
+                            struct post *p, struct err *e)
 {
-    struct account escrow = post_task_account(b, ACCOUNT_ESCROW), reserved = post_task_account(b, ACCOUNT_RESERVED);
+    struct account escrow = post_task_account(b, ACCOUNT_ESCROW),
+                   reserved = post_task_account(b, ACCOUNT_RESERVED);
     const struct node_book *initiator = books_find_node(b, &b->task.open.initiator);
 
     if (!b->task.is_open || !digest_equal(&x->task, &b->task.open.task))
@@ -310,7 +305,7 @@ static bool row_fits(const struct ledger_books *b, const struct ledger_batch_row
 }
 
 enum status post_batch(const struct ledger_books *b, const struct ledger_batch *x,
-                              struct post *p, struct err *e)
+                       struct post *p, struct err *e)
 {
     struct digest root;
     enum status st = post_need_task(b, e);
@@ -333,8 +328,8 @@ enum status post_batch(const struct ledger_books *b, const struct ledger_batch *
     return st;
 }
 
-enum status post_step(const struct ledger_books *b, const struct ledger_step *x,
-                             struct post *p, struct err *e)
+enum status post_step(const struct ledger_books *b, const struct ledger_step *x, struct post *p,
+                      struct err *e)
 {
     static const struct digest none;
     const struct digest *batch = &none, *parent = &none;
@@ -365,7 +360,7 @@ enum status post_step(const struct ledger_books *b, const struct ledger_step *x,
 }
 
 enum status post_abandon(const struct ledger_books *b, const struct ledger_abandon *x,
-                                struct post *p, struct err *e)
+                         struct post *p, struct err *e)
 {
     const struct version_mark *top = b->n_versions ? &b->version[b->n_versions - 1] : NULL;
 
@@ -377,9 +372,8 @@ enum status post_abandon(const struct ledger_books *b, const struct ledger_aband
     return post_need_task(b, e);
 }
 
-enum status post_equivocation(const struct ledger_books *b,
-                                     const struct ledger_equivocation *x, struct post *p,
-                                     struct err *e)
+enum status post_equivocation(const struct ledger_books *b, const struct ledger_equivocation *x,
+                              struct post *p, struct err *e)
 {
     const struct node_book *trainer = books_find_node(b, &x->trainer);
 
@@ -391,8 +385,8 @@ enum status post_equivocation(const struct ledger_books *b,
     return OK;
 }
 
-enum status post_head(const struct ledger_books *b, const struct ledger_head *x,
-                             struct post *p, struct err *e)
+enum status post_head(const struct ledger_books *b, const struct ledger_head *x, struct post *p,
+                      struct err *e)
 {
     struct digest root, balances;
 

@@ -25,8 +25,9 @@ MUST_USE enum status post_need_task(const struct ledger_books *b, struct err *e)
 struct account post_task_account(const struct ledger_books *b, enum account_kind kind);
 
 #define POST_DECLARE(NAME, number, body, moves_money, text)                                    \
-    MUST_USE enum status post_##body(const struct ledger_books *b, const struct ledger_##body *x, \
-                                     struct post *p, struct err *e);
+    MUST_USE enum status post_##body(const struct ledger_books *b,                             \
+                                     const struct ledger_##body *x, struct post *p,            \
+                                     struct err *e);
 LEDGER_TYPE_MAP(POST_DECLARE)
 #undef POST_DECLARE
 

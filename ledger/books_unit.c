@@ -37,7 +37,7 @@ static enum status find_committed(const struct unit_book **out, const struct led
 }
 
 enum status post_lease(const struct ledger_books *b, const struct ledger_lease *x,
-                              struct post *p, struct err *e)
+                       struct post *p, struct err *e)
 {
     const struct unit_book *u = books_find_unit(b, x->unit);
     struct account stake = account_of_key(ACCOUNT_STAKE, &x->worker);
@@ -65,12 +65,13 @@ enum status post_lease(const struct ledger_books *b, const struct ledger_lease *
     if (x->reserve != ledger_unit_reserve(b))
         return err_set(e, ERR_INVALID, "I6: the reserve is %" PRId64 " ucr, not %" PRId64,
                        ledger_unit_reserve(b), x->reserve);
-    post_move(p, post_task_account(b, ACCOUNT_ESCROW), post_task_account(b, ACCOUNT_RESERVED), x->reserve);
+    post_move(p, post_task_account(b, ACCOUNT_ESCROW), post_task_account(b, ACCOUNT_RESERVED),
+              x->reserve);
     return OK;
 }
 
 enum status post_commit(const struct ledger_books *b, const struct ledger_commit *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     const struct unit_book *u;
     enum status st = find_attempt(&u, b, x->unit, x->lease, e);
@@ -113,8 +114,8 @@ static bool same_row(const struct ledger_draw_row *a, const struct ledger_draw_r
            !memcmp(a->assigned, b->assigned, a->n_assigned);
 }
 
-enum status post_draw(const struct ledger_books *b, const struct ledger_draw *x,
-                             struct post *p, struct err *e)
+enum status post_draw(const struct ledger_books *b, const struct ledger_draw *x, struct post *p,
+                      struct err *e)
 {
     struct ledger_draw want;
     struct digest above;
@@ -157,8 +158,8 @@ static bool has_opinion(const struct unit_book *u, const struct public_key *vali
 
 /* What ASSIGN and VERDICT share: a drawn unit, and a validator that has not judged it. */
 static enum status check_judge(const struct unit_book **out, const struct ledger_books *b,
-                               uint64_t unit, uint64_t lease, const struct public_key *validator,
-                               struct err *e)
+                               uint64_t unit, uint64_t lease,
+                               const struct public_key *validator, struct err *e)
 {
     const struct node_book *node;
     const struct unit_book *u;
@@ -181,7 +182,7 @@ static enum status check_judge(const struct unit_book **out, const struct ledger
 }
 
 enum status post_assign(const struct ledger_books *b, const struct ledger_assign *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     const struct unit_book *u;
 
@@ -201,7 +202,7 @@ static bool is_assigned(const struct ledger_books *b, const struct unit_book *u,
 }
 
 enum status post_verdict(const struct ledger_books *b, const struct ledger_verdict *x,
-                                struct post *p, struct err *e)
+                         struct post *p, struct err *e)
 {
     const struct unit_book *u;
     enum status st = check_judge(&u, b, x->unit, x->lease, &x->validator, e);
@@ -261,7 +262,7 @@ static bool has_code(const struct unit_book *u, uint32_t code)
 }
 
 enum status post_accept(const struct ledger_books *b, const struct ledger_accept *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     const struct unit_book *u;
     enum status st = find_committed(&u, b, x->unit, x->lease, e);
@@ -269,7 +270,8 @@ enum status post_accept(const struct ledger_books *b, const struct ledger_accept
     if (st)
         return st;
     if (books_find_node(b, &u->pub.worker)->pub.is_slashed)
-        return err_set(e, ERR_DENIED, "I8: the worker of unit %" PRIu64 " was slashed", x->unit);
+        return err_set(e, ERR_DENIED, "I8: the worker of unit %" PRIu64 " was slashed",
+                       x->unit);
     if (!u->pub.depth || !count_accepts(u, u->pub.depth) ||
         count_accepts(u, CHECK_LIGHT) <= count_hard(u))
         return err_set(e, ERR_DENIED,
@@ -278,8 +280,8 @@ enum status post_accept(const struct ledger_books *b, const struct ledger_accept
     return OK;
 }
 
-enum status post_void(const struct ledger_books *b, const struct ledger_void *x,
-                             struct post *p, struct err *e)
+enum status post_void(const struct ledger_books *b, const struct ledger_void *x, struct post *p,
+                      struct err *e)
 {
     const struct unit_book *u;
     const struct node_book *worker;
@@ -301,9 +303,8 @@ enum status post_void(const struct ledger_books *b, const struct ledger_void *x,
     return OK;
 }
 
-enum status post_reject_soft(const struct ledger_books *b,
-                                    const struct ledger_reject_soft *x, struct post *p,
-                                    struct err *e)
+enum status post_reject_soft(const struct ledger_books *b, const struct ledger_reject_soft *x,
+                             struct post *p, struct err *e)
 {
     const struct unit_book *u;
     enum status st = find_committed(&u, b, x->unit, x->lease, e);
@@ -351,16 +352,16 @@ static void post_slash(const struct ledger_books *b, const struct unit_book *u, 
         post_add(p, &finder, each);
         finders += each;
     }
-    struct account jack = account_of_pool(ACCOUNT_JACKPOT), burn = account_of_pool(ACCOUNT_BURN);
+    struct account jack = account_of_pool(ACCOUNT_JACKPOT),
+                   burn = account_of_pool(ACCOUNT_BURN);
     post_add(p, &jack, jackpot);
     post_add(p, &burn, total - finders - jackpot);
     post_add(p, &pending, -left[0]);
     post_add(p, &stake, -left[1]);
 }
 
-enum status post_reject_hard(const struct ledger_books *b,
-                                    const struct ledger_reject_hard *x, struct post *p,
-                                    struct err *e)
+enum status post_reject_hard(const struct ledger_books *b, const struct ledger_reject_hard *x,
+                             struct post *p, struct err *e)
 {
     const struct unit_book *u;
     enum status st = find_committed(&u, b, x->unit, x->lease, e);
@@ -373,8 +374,9 @@ enum status post_reject_hard(const struct ledger_books *b,
         return err_set(e, ERR_DENIED, "I9: no verdict on unit %" PRIu64 " gives this reason",
                        x->unit);
     if (n_hard <= count_accepts(u, CHECK_LIGHT) || n_hard < (x->is_sole ? 1u : 2u))
-        return err_set(e, ERR_DENIED, "I9: %u validators found fraud in unit %" PRIu64
-                                      ", %u did not: no ground to slash",
+        return err_set(e, ERR_DENIED,
+                       "I9: %u validators found fraud in unit %" PRIu64
+                       ", %u did not: no ground to slash",
                        n_hard, x->unit, count_accepts(u, CHECK_LIGHT));
     post_settle(b, u, 0, p);
     post_slash(b, u, p);
@@ -382,7 +384,7 @@ enum status post_reject_hard(const struct ledger_books *b,
 }
 
 enum status post_giveup(const struct ledger_books *b, const struct ledger_giveup *x,
-                               struct post *p, struct err *e)
+                        struct post *p, struct err *e)
 {
     const struct unit_book *u = books_find_unit(b, x->unit);
 

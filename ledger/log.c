@@ -14,8 +14,8 @@ struct ledger_log {
     struct ledger_books *books;
     struct digest *hash; /* owned: of every entry */
     size_t n, cap;
-    struct buf body;    /* of the entry appended last */
-    struct buf encoded; /* its bytes */
+    struct buf body;            /* of the entry appended last */
+    struct buf encoded;         /* its bytes */
     union ledger_body *scratch; /* owned: the body being appended */
 };
 
@@ -152,7 +152,8 @@ enum status ledger_append(struct ledger_log *l, enum ledger_type type, struct by
         enum status st;                                                                        \
         buf_reset(&l->body);                                                                   \
         st = ledger_##body_##_body_encode(&l->body, b, e);                                     \
-        return st ? st : ledger_append(l, LEDGER_##NAME, buf_bytes(&l->body), why, out, en, e); \
+        return st ? st                                                                         \
+                  : ledger_append(l, LEDGER_##NAME, buf_bytes(&l->body), why, out, en, e);     \
     }
 LEDGER_TYPE_MAP(LEDGER_APPEND_DEFINE)
 #undef LEDGER_APPEND_DEFINE
@@ -187,6 +188,7 @@ struct load {
     struct ledger_log *log;
     ledger_visit *fn;
     void *arg;
+    bool is_enough; /* the visitor said so */
 };
 
 static enum status load_entry(void *arg, struct bytes key, struct bytes value, struct err *e)
@@ -198,9 +200,13 @@ static enum status load_entry(void *arg, struct bytes key, struct bytes value, s
     if (key.len != 8 || db_key_read_u64(key) != x->log->n)
         return err_set(e, ERR_CORRUPT, "I10: entry %zu is missing", x->log->n);
     st = ledger_replay(x->log, value, &en, e);
-    if (st)
-        return err_prefix(e, st, "entry %zu", x->log->n);
-    return x->fn ? x->fn(x->arg, &en, value, e) : OK;
+    if (st) { /* never ERR_NOT_FOUND, which would end the walk in peace */
+        (void)err_prefix(e, st, "entry %zu", x->log->n);
+        return st == ERR_UNSUPPORTED ? st : ERR_CORRUPT;
+    }
+    st = x->fn ? x->fn(x->arg, &en, value, e) : OK;
+    x->is_enough = st == ERR_NOT_FOUND;
+    return st;
 }
 
 static enum status check_head(const struct ledger_log *l, struct db_txn *t, struct err *e)
@@ -217,19 +223,20 @@ static enum status check_head(const struct ledger_log *l, struct db_txn *t, stru
     if (l->n == 0 || head.len != HEAD_BYTES ||
         db_key_read_u64(bytes_slice(head, 0, 8)) != l->n - 1 ||
         memcmp(head.data + 8, last_hash(l)->b, DIGEST_BYTES))
-        return err_set(e, ERR_CORRUPT, "I10: the last entry is not the one that table meta names");
+        return err_set(e, ERR_CORRUPT,
+                       "I10: the last entry is not the one that table meta names");
     return OK;
 }
 
 enum status ledger_log_load(struct ledger_log *l, struct db_txn *t, ledger_visit *fn, void *arg,
                             struct err *e)
 {
-    struct load x = {l, fn, arg};
+    struct load x = {l, fn, arg, false};
     enum status st;
 
     CHECK(l->n == 0);
     st = db_each(t, LEDGER_TABLE_ENTRIES, (struct bytes){NULL, 0}, load_entry, &x, e);
-    return st ? st : check_head(l, t, e);
+    return st || x.is_enough ? st : check_head(l, t, e);
 }
 
 enum status ledger_read(struct bytes *encoded, struct db_txn *t, uint64_t seq, struct err *e)

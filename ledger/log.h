@@ -36,8 +36,8 @@ const struct digest *ledger_log_hash(const struct ledger_log *l, uint64_t seq);
 /* Who caused an entry, and when. */
 struct ledger_cause {
     const struct public_key *actor; /* NULL: the orchestrator by itself */
-    const struct idem *idem;        /* NULL: answers no request, or is not the first that does */
-    int64_t wall_us;                /* clamped to the last entry's time */
+    const struct idem *idem; /* NULL: answers no request, or is not the first that does */
+    int64_t wall_us;         /* clamped to the last entry's time */
 };
 
 /* Appends one entry. On OK *en (may be NULL) is the entry, whose body is lent until the next
@@ -66,12 +66,13 @@ void ledger_head_build(struct ledger_head *h, const struct ledger_log *l);
 /* ---- a directory ------------------------------------------------------------------------- */
 
 /* Called with each entry in order, after it was replayed; `encoded` and en->body are lent for the
- * call. A status other than OK ends the walk. */
+ * call. A status other than OK ends the walk: ERR_NOT_FOUND in peace, others as a failure. */
 typedef enum status ledger_visit(void *arg, const struct ledger_entry *en, struct bytes encoded,
                                  struct err *e);
 
 /* Replays all entries of an open ledger directory into an empty log, and checks that the last is
- * the one "meta" says. `fn` may be NULL. */
+ * the one "meta" says. `fn` may be NULL. ERR_CORRUPT for an entry that breaks a rule, with a text
+ * that begins "entry 17: I4: ..."; ledger_log_length() is then its number. */
 MUST_USE enum status ledger_log_load(struct ledger_log *l, struct db_txn *t, ledger_visit *fn,
                                      void *arg, struct err *e);
 /* One entry's bytes, lent until the transaction ends. ERR_NOT_FOUND. */

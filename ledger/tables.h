@@ -36,7 +36,8 @@ extern const char *const ledger_tables[LEDGER_TABLE_COUNT + 1];
 struct ledger_idem_key {
     uint8_t b[KEY_BYTES + 16];
 };
-struct ledger_idem_key ledger_idem_key(const struct public_key *signer, const struct idem *idem);
+struct ledger_idem_key ledger_idem_key(const struct public_key *signer,
+                                       const struct idem *idem);
 
 /* Files `blob` under its BLAKE2b-256 digest, which is also stored in *digest (may be NULL). */
 void ledger_put_blob(struct effects *out, struct bytes blob, struct digest *digest);

@@ -1,0 +1,395 @@
+#include "ledger/audit.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/db.h"
+#include "ledger/log.h"
+#include "ledger/tables.h"
+#include "proto/digest.h"
+#include "proto/msg.h"
+#include "proto/sign.h"
+#include "proto/submission.h"
+
+#define AUDIT_MAP_BYTES                                                                        \
+    (64ull << 30) /* room for what a live writer adds; a larger file raises it */
+
+struct audit {
+    struct audit_report *report;
+    struct db *db;
+    struct db_txn *txn;
+    struct ledger_log *log;
+    union ledger_body *body;   /* owned: of the entry under audit */
+    struct msg_submit *submit; /* owned; large */
+    uint64_t n_idem;           /* entries that answered a request */
+    uint64_t n_rows;           /* of the table being walked */
+};
+
+/* ---- what entries refer to ------------------------------------------------------------------- */
+
+static enum status find_blob(struct bytes *out, struct audit *a, const struct digest *name,
+                             const char *what, struct err *e)
+{
+    struct digest is;
+    enum status st = db_get(a->txn, LEDGER_TABLE_BLOBS, BYTES_OF(*name), out, e);
+
+    if (st == ERR_NOT_FOUND)
+        return err_set(e, ERR_CORRUPT, "I10: %s is not in table blobs", what);
+    if (st)
+        return st;
+    digest_of(&is, *out);
+    if (!digest_equal(&is, name))
+        return err_set(e, ERR_CORRUPT, "I10: %s has another digest than its name", what);
+    return OK;
+}
+
+/* The envelope `name` is there, of this kind, and signed by `signer` for this request. */
+static enum status find_envelope(struct msg_envelope *m, struct audit *a,
+                                 const struct ledger_entry *en, const struct digest *name,
+                                 enum msg_kind kind, const struct public_key *signer,
+                                 struct err *e)
+{
+    const char *what = msg_kind_name(kind);
+    struct bytes blob;
+    enum status st = find_blob(&blob, a, name, what, e);
+
+    if (!st)
+        st = msg_envelope_decode(m, blob, e);
+    if (st)
+        return st;
+    if (m->kind != kind || !digest_equal(&m->run, &en->run))
+        return err_set(e, ERR_CORRUPT, "I10: the envelope is no %s of this run", what);
+    if (!key_equal(&m->signer, signer))
+        return err_set(e, ERR_CORRUPT, "I10: %s is from another key than the entry names",
+                       what);
+    if (!idem_is_zero(&en->idem) && !idem_equal(&m->idem, &en->idem))
+        return err_set(e, ERR_CORRUPT, "I5: %s is of another request than the entry", what);
+    st = msg_envelope_verify(m, e);
+    if (st)
+        return err_prefix(e, st, "I10: %s", what);
+    a->report->n_signatures++;
+    return OK;
+}
+
+static bool is_flat(const struct msg_submit *m)
+{
+    for (uint32_t i = 1; i < m->n_samples; i++)
+        if (memcmp(&m->sample[i].reward, &m->sample[0].reward, sizeof(float)))
+            return false;
+    return true;
+}
+
+static enum status audit_commit(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_commit *x = &a->body->commit_;
+    const struct ledger_books *books = ledger_log_books(a->log);
+    const struct ledger_unit *u = ledger_books_unit(books, x->unit);
+    struct msg_submit *m = a->submit;
+    struct msg_envelope env;
+    struct digest root;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_SUBMIT, &u->worker, e);
+
+    if (!st)
+        st = msg_submit_decode(m, env.body, e);
+    if (st)
+        return st;
+    submission_root(&root, m);
+    if (m->unit != x->unit || m->lease != x->lease || m->version != x->version ||
+        !digest_equal(&m->task, &ledger_books_task(books)->open.task))
+        return err_set(e, ERR_CORRUPT,
+                       "I10: SUBMIT is of another unit, lease, version or task");
+    if (!digest_equal(&m->root, &x->root) || !digest_equal(&root, &x->root))
+        return err_set(e, ERR_CORRUPT, "I10: SUBMIT has another root than the entry");
+    if (submission_tokens(m) != x->tokens)
+        return err_set(e, ERR_CORRUPT,
+                       "I6: SUBMIT has %" PRIu64 " sampled tokens, not %" PRIu64,
+                       submission_tokens(m), x->tokens);
+    if (is_flat(m) != x->is_flat)
+        return err_set(e, ERR_CORRUPT, "I10: the rewards in SUBMIT are%s all equal",
+                       x->is_flat ? " not" : "");
+    return OK;
+}
+
+static enum status audit_verdict(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_verdict *x = &a->body->verdict_;
+    const struct ledger_unit *u = ledger_books_unit(ledger_log_books(a->log), x->unit);
+    struct msg_envelope env;
+    struct msg_verdict m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_VERDICT, &x->validator, e);
+
+    if (!st)
+        st = msg_verdict_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.unit != x->unit || m.lease != x->lease || m.depth != x->depth ||
+        m.is_accepted != x->is_accepted || m.code != x->code)
+        return err_set(e, ERR_CORRUPT, "I10: VERDICT says something else than the entry");
+    if (!digest_equal(&m.submission, &u->envelope))
+        return err_set(e, ERR_CORRUPT, "I10: VERDICT is about another submission");
+    return OK;
+}
+
+static enum status audit_manifest(struct audit *a, const struct ledger_entry *en,
+                                  const struct digest *name, const struct public_key *trainer,
+                                  struct msg_manifest *m, struct err *e)
+{
+    struct msg_envelope env;
+    enum status st = find_envelope(&env, a, en, name, MSG_PUBLISH, trainer, e);
+
+    return st ? st : msg_manifest_decode(m, env.body, e);
+}
+
+static enum status audit_step(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_step *x = &a->body->step_;
+    const struct ledger_task *task = ledger_books_task(ledger_log_books(a->log));
+    struct msg_manifest m;
+    enum status st = audit_manifest(a, en, &x->envelope, &x->trainer, &m, e);
+
+    if (st)
+        return st;
+    if (m.version != x->version || !digest_equal(&m.parent, &x->parent) ||
+        !digest_equal(&m.weights, &x->weights) || !digest_equal(&m.batch, &x->batch) ||
+        !digest_equal(&m.task, &task->open.task))
+        return err_set(e, ERR_CORRUPT, "I10: PUBLISH says something else than the entry");
+    return OK;
+}
+
+static enum status audit_equivocation(struct audit *a, const struct ledger_entry *en,
+                                      struct err *e)
+{
+    const struct ledger_equivocation *x = &a->body->equivocation_;
+    const struct digest *name[2] = {&x->first, &x->second};
+    struct ledger_entry any = *en; /* two envelopes cannot both have the entry's idem */
+    struct digest weights[2];
+
+    memset(&any.idem, 0, sizeof(any.idem));
+    for (int i = 0; i < 2; i++) {
+        struct msg_manifest m;
+        enum status st = audit_manifest(a, &any, name[i], &x->trainer, &m, e);
+        if (st)
+            return st;
+        if (m.version != x->version)
+            return err_set(e, ERR_CORRUPT, "I10: PUBLISH is of version %" PRId64, m.version);
+        weights[i] = m.weights;
+    }
+    if (digest_equal(&weights[0], &weights[1]))
+        return err_set(e, ERR_CORRUPT, "I10: both contents are the same");
+    return OK;
+}
+
+static enum status audit_node(struct audit *a, struct err *e)
+{
+    const struct ledger_node_admit *x = &a->body->node_admit_;
+    uint8_t message[2 * KEY_BYTES + 1];
+    enum status st;
+
+    memcpy(message, x->node.b, KEY_BYTES);
+    memcpy(message + KEY_BYTES, x->transport.b, KEY_BYTES);
+    message[2 * KEY_BYTES] = (uint8_t)x->role;
+    st = sign_check(&x->owner_sig, "muster/1/cert", BYTES_OF(message), &x->owner, e);
+    if (st)
+        return err_prefix(e, st, "I10: the owner's certificate");
+    a->report->n_signatures++;
+    return OK;
+}
+
+static void count_draw(struct audit *a)
+{
+    const struct ledger_draw *x = &a->body->draw_;
+
+    a->report->n_drawn += x->n_rows;
+    for (uint32_t i = 0; i < x->n_rows; i++)
+        a->report->n_drawn_full += x->row[i].depth == CHECK_FULL;
+}
+
+static enum status audit_idem(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    struct ledger_idem_key key = ledger_idem_key(&en->actor, &en->idem);
+    struct bytes seq;
+    enum status st;
+
+    if (idem_is_zero(&en->idem))
+        return OK;
+    a->n_idem++;
+    st = db_get(a->txn, LEDGER_TABLE_IDEM, BYTES_OF(key), &seq, e);
+    if (st && st != ERR_NOT_FOUND)
+        return st;
+    if (st || seq.len != 8 || db_key_read_u64(seq) != en->seq)
+        return err_set(e, ERR_CORRUPT, "I5: table idem does not lead from the request to it");
+    return OK;
+}
+
+static enum status audit_reference(struct audit *a, const struct ledger_entry *en,
+                                   struct err *e)
+{
+    struct bytes bundle;
+
+    switch (en->type) {
+    case LEDGER_NODE_ADMIT: return audit_node(a, e);
+    case LEDGER_TASK_OPEN:
+        return find_blob(&bundle, a, &a->body->task_open_.task, "the task's bundle", e);
+    case LEDGER_COMMIT: return audit_commit(a, en, e);
+    case LEDGER_DRAW: count_draw(a); return OK;
+    case LEDGER_VERDICT: return audit_verdict(a, en, e);
+    case LEDGER_STEP: return audit_step(a, en, e);
+    case LEDGER_EQUIVOCATION: return audit_equivocation(a, en, e);
+    default: return OK;
+    }
+}
+
+static enum status visit_entry(void *arg, const struct ledger_entry *en, struct bytes encoded,
+                               struct err *e)
+{
+    struct audit *a = arg;
+    enum status st;
+
+    (void)encoded;
+    a->report->n_of_type[en->type]++;
+    st = ledger_body_decode(a->body, en->type, en->body, e);
+    if (!st)
+        st = audit_reference(a, en, e);
+    if (!st)
+        st = audit_idem(a, en, e);
+    if (!st)
+        return OK;
+    a->report->has_bad_seq = true;
+    a->report->bad_seq = en->seq;
+    (void)err_prefix(e, st, "entry %" PRIu64, en->seq);
+    return st == ERR_IO ? st : ERR_CORRUPT;
+}
+
+/* ---- the tables beside ----------------------------------------------------------------------- */
+
+static enum status visit_blob(void *arg, struct bytes key, struct bytes value, struct err *e)
+{
+    struct audit *a = arg;
+    struct digest is;
+
+    digest_of(&is, value);
+    if (key.len != DIGEST_BYTES || memcmp(key.data, is.b, DIGEST_BYTES))
+        return err_set(e, ERR_CORRUPT,
+                       "I10: a value in table blobs has another digest than its "
+                       "name");
+    a->n_rows++;
+    return OK;
+}
+
+static enum status audit_tables(struct audit *a, struct err *e)
+{
+    const struct bytes from_start = {NULL, 0};
+    enum status st = db_each(a->txn, LEDGER_TABLE_BLOBS, from_start, visit_blob, a, e);
+
+    a->report->n_blobs = a->n_rows;
+    if (!st)
+        st = db_count(a->txn, LEDGER_TABLE_IDEM, &a->n_rows, e);
+    if (!st && a->n_rows != a->n_idem)
+        st = err_set(e, ERR_CORRUPT,
+                     "I5: table idem has %" PRIu64 " rows, and %" PRIu64
+                     " entries answered a request",
+                     a->n_rows, a->n_idem);
+    return st;
+}
+
+/* ---- the report ------------------------------------------------------------------------------ */
+
+static void report_totals(struct audit *a)
+{
+    struct audit_report *r = a->report;
+    const struct ledger_books *books = ledger_log_books(a->log);
+    const struct account_table *t = ledger_books_accounts(books);
+    const struct ledger_task *task = ledger_books_task(books);
+
+    r->n_entries = ledger_log_length(a->log);
+    if (r->n_entries) {
+        r->run = *ledger_log_hash(a->log, 0);
+        r->head = *ledger_log_hash(a->log, r->n_entries - 1);
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        int64_t v = t->v[i].balance;
+        switch (account_kind(&t->v[i].account)) {
+        case ACCOUNT_EXTERNAL: r->deposited -= v; break;
+        case ACCOUNT_AVAIL: r->avail += v; break;
+        case ACCOUNT_STAKE: r->stake += v; break;
+        case ACCOUNT_PENDING: r->pending += v; break;
+        case ACCOUNT_ESCROW: r->escrow += v; break;
+        case ACCOUNT_RESERVED: r->reserved += v; break;
+        case ACCOUNT_JACKPOT: r->jackpot += v; break;
+        case ACCOUNT_BURN: r->burnt += v; break;
+        case ACCOUNT_NONE:
+        case ACCOUNT_KIND_COUNT: break;
+        }
+    }
+    r->n_units = ledger_books_n_units(books);
+    for (size_t i = 0; i < r->n_units; i++) {
+        enum ledger_unit_state state = ledger_books_unit_at(books, i)->state;
+        r->n_accepted += state == UNIT_ACCEPTED;
+        r->n_given_up += state == UNIT_GIVEN_UP;
+    }
+    r->paid_workers = task->paid_workers;
+    r->paid_validators = task->paid_validators;
+    r->paid_trainer = task->paid_trainer;
+    r->refunded = task->refunded;
+    r->slashed = task->slashed;
+}
+
+static enum status open_ledger(struct audit *a, const char *dir, struct err *e)
+{
+    const struct db_options opt = {
+        .magic = LEDGER_DB_MAGIC,
+        .version = LEDGER_DB_VERSION,
+        .tables = ledger_tables,
+        .map_bytes = AUDIT_MAP_BYTES,
+        .read_only = true,
+    };
+    enum status st = db_open(&a->db, dir, &opt, e);
+
+    return st ? st : db_begin(&a->txn, a->db, false, e);
+}
+
+static enum status check_entries(struct audit *a, struct err *e)
+{
+    enum status st = ledger_log_load(a->log, a->txn, visit_entry, a, e);
+
+    if (!st && ledger_log_length(a->log) == 0)
+        return err_set(e, ERR_NOT_FOUND, "the ledger has no entry yet");
+    if (!st)
+        return audit_tables(a, e);
+    if (!a->report->has_bad_seq) {
+        a->report->has_bad_seq = true;
+        a->report->bad_seq = ledger_log_length(a->log);
+    }
+    return st;
+}
+
+enum audit_result audit_run(struct audit_report *r, const char *dir)
+{
+    struct audit a = {.report = r};
+    struct err e = {OK, ""};
+    enum status st;
+
+    memset(r, 0, sizeof(*r));
+    ledger_log_new(&a.log);
+    a.body = xcalloc(1, sizeof(*a.body));
+    a.submit = xcalloc(1, sizeof(*a.submit));
+    st = open_ledger(&a, dir, &e);
+    if (st)
+        r->result = AUDIT_UNREADABLE;
+    else
+        st = check_entries(&a, &e);
+    if (st && r->result != AUDIT_UNREADABLE)
+        r->result =
+            st == ERR_CORRUPT || st == ERR_UNSUPPORTED ? AUDIT_VIOLATION : AUDIT_UNREADABLE;
+    if (st)
+        memcpy(r->why, e.text, sizeof(r->why));
+    report_totals(&a);
+    db_abort(&a.txn);
+    db_close(&a.db);
+    ledger_log_free(&a.log);
+    free(a.submit);
+    free(a.body);
+    return r->result;
+}
