@@ -44,13 +44,14 @@ static enum status db_error(const struct db *d, int rc, const char *doing, struc
 {
     enum status st = ERR_IO;
 
+    if (rc == EIO && disk_is_full(d->dir))
+        rc = ENOSPC;
     switch (rc) {
     case MDB_MAP_FULL:
     case MDB_TXN_FULL:
     case ENOSPC:
     case EDQUOT:
     case EFBIG: st = ERR_FULL; break;
-    case EIO: st = disk_is_full(d->dir) ? ERR_FULL : ERR_IO; break;
     case MDB_INVALID:
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
