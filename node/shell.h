@@ -15,6 +15,8 @@
  *           peer whose queue is full: requests are retried by whoever asked.
  * Threads:  everything but run_job is called on the thread that runs shell_run. run_job runs on
  *           the shell's one job thread, jobs of all parts in the order they were started.
+ *           Sending to a server that is away keeps the message (64 of them, 128 MiB) until it
+ *           is back; a second copy of one that waits is not kept, so retries do not pile up.
  * Failure:  a transaction that fails ends shell_run with its error (ERR_FULL: disk full); all
  *           that had been acknowledged is on disk.
  */
@@ -58,6 +60,7 @@ struct shell_part_ops {
 
 /* `key` is borrowed until shell_free: its transport half is this process' CURVE identity. */
 MUST_USE enum status shell_new(struct shell **out, const struct node_key *key, struct err *e);
+/* Waits for a job that is running; those still waiting are dropped. */
 void shell_free(struct shell **s);
 
 /* `db` (may be NULL if the part never PUTs) is borrowed; parts may share one. Job results are at
@@ -81,8 +84,15 @@ void shell_disconnect(struct shell *s, uint64_t peer);
  * replaces the whole set. */
 void shell_admit(struct shell *s, const struct public_key *transport, size_t n);
 
+struct shell_stats {
+    uint64_t received, sent;
+    uint64_t refused; /* handshakes of unknown keys, and messages of keys no longer admitted */
+    uint64_t dropped; /* messages not sent (peer gone or full) or not taken (shape, rate) */
+};
+void shell_get_stats(struct shell *s, struct shell_stats *out);
+
 /* Makes the part's on_timer run in the next round. The two calls below are safe from any
- * callback; shell_stop also from a signal handler. */
+ * callback, run_job included; shell_stop also from a signal handler. */
 void shell_wake(struct shell_part *p);
 void shell_stop(struct shell *s);
 

@@ -1,0 +1,18 @@
+/*
+ * node/node_options.h - what every role is told on its command line
+ */
+#ifndef NODE_NODE_OPTIONS_H
+#define NODE_NODE_OPTIONS_H
+
+#include <stdint.h>
+
+struct node_options {
+    const char *dir;       /* keys, membership, shards, checkpoints: all that must survive */
+    const char *link;      /* invite link; "" once DIR is a member */
+    const char *listen;    /* where shards are served: "tcp://127.0.0.1:*" */
+    const char *advertise; /* host by which peers reach us; "" as bound */
+    const char *kernels;   /* "auto", "scalar", "avx2", "avx512" */
+    int64_t threads;       /* of the kernels' pool */
+};
+
+#endif

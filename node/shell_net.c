@@ -1,0 +1,476 @@
+#include "node/shell_net.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <zmq.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "node/shell_peers.h"
+#include "node/sock.h"
+
+#define BATCH_MESSAGES 256 /* of one link in one round */
+#define OUTBOX_MESSAGES 64u
+#define OUTBOX_BYTES    (128u << 20)
+#define OPEN_RATE      20 /* messages a second from strangers */
+#define FRAME_MIN      512u /* the handshake's own frames must fit */
+
+/* What waits for a server that is away. */
+struct outbox {
+    struct buf message[OUTBOX_MESSAGES]; /* owned; a ring */
+    size_t first;
+    size_t n;
+    size_t bytes;
+};
+
+struct link {
+    uint32_t id;
+    void *socket; /* NULL: closed, to be removed */
+    struct shell_part *part;
+    size_t max_frame;
+    bool is_server;
+    bool open_to_all;
+    int64_t rate_ms; /* open_to_all: when the allowance was last counted, and what it was */
+    int64_t allowance; /* in thousandths of a message */
+    uint64_t peer;             /* client: the server's number */
+    struct public_key server;  /* client */
+    struct outbox *outbox;     /* client; owned */
+    short events;              /* of the last poll */
+};
+
+struct net {
+    void *ctx;
+    const struct node_key *key; /* borrowed */
+    struct zap *zap;
+    struct link **link; /* owned */
+    size_t n_links, cap_links;
+    uint32_t next_link;
+    struct peers *peers;
+    zmq_pollitem_t *item; /* owned; as many as links, and one */
+    size_t cap_items;
+    struct shell_stats stats;
+};
+
+/* ---- outbox ------------------------------------------------------------------------------ */
+
+static struct buf *outbox_at(struct outbox *o, size_t i)
+{
+    return &o->message[(o->first + i) % OUTBOX_MESSAGES];
+}
+
+/* False if there is no room. */
+static bool outbox_add(struct outbox *o, struct bytes m)
+{
+    struct buf *b;
+
+    for (size_t i = 0; i < o->n; i++) {
+        if (bytes_equal(buf_bytes(outbox_at(o, i)), m))
+            return true; /* the same question, asked again */
+    }
+    if (o->n == OUTBOX_MESSAGES || m.len > OUTBOX_BYTES - o->bytes)
+        return false;
+    b = outbox_at(o, o->n);
+    buf_init(b, m.len);
+    buf_append(b, m);
+    if (b->bad) {
+        buf_clear(b);
+        return false;
+    }
+    o->n++;
+    o->bytes += m.len;
+    return true;
+}
+
+static void outbox_drop_first(struct outbox *o)
+{
+    o->bytes -= outbox_at(o, 0)->len;
+    buf_clear(outbox_at(o, 0));
+    o->first = (o->first + 1) % OUTBOX_MESSAGES;
+    o->n--;
+}
+
+/* ---- links ------------------------------------------------------------------------------- */
+
+enum status net_open(struct net **out, const struct node_key *key, struct err *e)
+{
+    struct net *n = xcalloc(1, sizeof(*n));
+    enum status st;
+
+    *out = NULL;
+    n->key = key;
+    n->next_link = 1;
+    peers_new(&n->peers);
+    n->ctx = zmq_ctx_new();
+    CHECK(n->ctx);
+    st = zap_start(&n->zap, n->ctx, e);
+    if (st) {
+        net_close(&n);
+        return st;
+    }
+    *out = n;
+    return OK;
+}
+
+static void close_link(struct link *l)
+{
+    if (l->socket)
+        zmq_close(l->socket);
+    while (l->outbox && l->outbox->n > 0)
+        outbox_drop_first(l->outbox);
+    free(l->outbox);
+    free(l);
+}
+
+void net_close(struct net **out)
+{
+    struct net *n = *out;
+
+    if (!n)
+        return;
+    zmq_ctx_shutdown(n->ctx);
+    zap_stop(&n->zap);
+    for (size_t i = 0; i < n->n_links; i++)
+        close_link(n->link[i]);
+    free(n->link);
+    free(n->item);
+    peers_free(&n->peers);
+    while (zmq_ctx_term(n->ctx) != 0 && errno == EINTR)
+        continue;
+    free(n);
+    *out = NULL;
+}
+
+static struct link *add_link(struct net *n, struct shell_part *p, void *socket, size_t max_frame)
+{
+    struct link *l = xcalloc(1, sizeof(*l));
+
+    l->id = n->next_link++;
+    l->socket = socket;
+    l->part = p;
+    l->max_frame = max_frame;
+    if (n->n_links == n->cap_links) {
+        n->cap_links = n->cap_links ? 2 * n->cap_links : 8;
+        n->link = xrealloc(n->link, n->cap_links * sizeof(*n->link));
+    }
+    n->link[n->n_links++] = l;
+    return l;
+}
+
+enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint, bool open_to_all,
+                     size_t max_frame, uint32_t *link, char bound[256], struct err *e)
+{
+    void *socket = zmq_socket(n->ctx, ZMQ_ROUTER);
+    size_t bound_bytes = 256;
+    struct link *l;
+
+    CHECK(max_frame >= FRAME_MIN);
+    if (!socket)
+        return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
+    sock_set_common(socket, endpoint, max_frame);
+    sock_set_server(socket, n->key->transport_secret, open_to_all);
+    sock_set_int(socket, ZMQ_ROUTER_MANDATORY, 1);
+    if (zmq_bind(socket, endpoint) != 0) {
+        enum status st =
+            err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
+        zmq_close(socket);
+        return st;
+    }
+    CHECK(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &bound_bytes) == 0);
+    l = add_link(n, p, socket, max_frame);
+    l->is_server = true;
+    l->open_to_all = open_to_all;
+    l->allowance = OPEN_RATE * 1000;
+    *link = l->id;
+    return OK;
+}
+
+enum status net_connect(struct net *n, struct shell_part *p, const char *endpoint,
+                        const struct public_key *server, size_t max_frame, uint64_t *peer,
+                        struct err *e)
+{
+    void *socket = zmq_socket(n->ctx, ZMQ_DEALER);
+    struct link *l;
+
+    CHECK(max_frame >= FRAME_MIN);
+    if (!socket)
+        return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
+    sock_set_common(socket, endpoint, max_frame);
+    sock_set_client(socket, &n->key->transport, n->key->transport_secret, server);
+    sock_set_int(socket, ZMQ_IMMEDIATE, 1); /* what waits, waits in our outbox */
+    if (zmq_connect(socket, endpoint) != 0) {
+        enum status st =
+            err_set(e, ERR_INVALID, "cannot dial '%s': %s", endpoint, zmq_strerror(errno));
+        zmq_close(socket);
+        return st;
+    }
+    l = add_link(n, p, socket, max_frame);
+    l->peer = peers_next_number(n->peers);
+    l->server = *server;
+    l->outbox = xcalloc(1, sizeof(*l->outbox));
+    *peer = l->peer;
+    return OK;
+}
+
+static struct link *find_client(struct net *n, uint64_t peer)
+{
+    for (size_t i = 0; i < n->n_links; i++) {
+        if (!n->link[i]->is_server && n->link[i]->peer == peer)
+            return n->link[i];
+    }
+    return NULL;
+}
+
+static struct link *find_server(struct net *n, uint32_t id)
+{
+    for (size_t i = 0; i < n->n_links; i++) {
+        if (n->link[i]->is_server && n->link[i]->id == id)
+            return n->link[i];
+    }
+    return NULL;
+}
+
+/* The link itself stays until the next poll: a callback may be in the middle of its messages. */
+void net_disconnect(struct net *n, uint64_t peer)
+{
+    struct link *l = find_client(n, peer);
+
+    if (!l || !l->socket)
+        return;
+    zmq_close(l->socket);
+    l->socket = NULL;
+}
+
+static void remove_closed(struct net *n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n->n_links; i++) {
+        if (n->link[i]->socket)
+            n->link[kept++] = n->link[i];
+        else
+            close_link(n->link[i]);
+    }
+    n->n_links = kept;
+}
+
+void net_admit(struct net *n, const struct public_key *key, size_t n_keys)
+{
+    zap_admit(n->zap, key, n_keys);
+}
+
+void net_get_stats(struct net *n, struct shell_stats *out)
+{
+    *out = n->stats;
+    out->refused = zap_n_refused(n->zap);
+}
+
+/* ---- sending ----------------------------------------------------------------------------- */
+
+static void client_flush(struct net *n, struct link *l)
+{
+    while (l->outbox->n > 0) {
+        struct buf *b = outbox_at(l->outbox, 0);
+
+        if (zmq_send(l->socket, b->data, b->len, ZMQ_DONTWAIT) < 0)
+            return;
+        n->stats.sent++;
+        outbox_drop_first(l->outbox);
+    }
+}
+
+static void client_send(struct net *n, struct link *l, struct bytes m)
+{
+    if (!l->socket)
+        return;
+    client_flush(n, l);
+    if (l->outbox->n == 0 && zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) >= 0) {
+        n->stats.sent++;
+        return;
+    }
+    if (!outbox_add(l->outbox, m))
+        n->stats.dropped++;
+}
+
+static void server_send(struct net *n, const struct peer *p, struct bytes m)
+{
+    struct link *l = find_server(n, p->link);
+
+    if (!l || (!l->open_to_all && !zap_is_admitted(n->zap, &p->key))) {
+        n->stats.dropped++;
+        return;
+    }
+    if (zmq_send(l->socket, p->routing_id, p->n_routing_id, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+        n->stats.dropped++;
+        if (errno == EHOSTUNREACH)
+            peers_forget(n->peers, p->number);
+        return;
+    }
+    if (zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) < 0)
+        n->stats.dropped++;
+    else
+        n->stats.sent++;
+}
+
+void net_send(struct net *n, uint64_t peer, struct bytes message)
+{
+    struct link *l = find_client(n, peer);
+    const struct peer *p;
+
+    if (l) {
+        client_send(n, l, message);
+        return;
+    }
+    p = peers_find(n->peers, peer);
+    if (p)
+        server_send(n, p, message);
+    else
+        n->stats.dropped++;
+}
+
+/* ---- polling ----------------------------------------------------------------------------- */
+
+void net_poll(struct net *n, int wake_fd, int64_t timeout_ms, bool *is_woken)
+{
+    size_t n_items;
+
+    remove_closed(n);
+    n_items = n->n_links + 1;
+    if (n_items > n->cap_items) {
+        n->cap_items = 2 * n_items;
+        n->item = xrealloc(n->item, n->cap_items * sizeof(*n->item));
+    }
+    for (size_t i = 0; i < n->n_links; i++) {
+        struct link *l = n->link[i];
+
+        n->item[i] = (zmq_pollitem_t){.socket = l->socket, .events = ZMQ_POLLIN};
+        if (l->outbox && l->outbox->n > 0)
+            n->item[i].events |= ZMQ_POLLOUT;
+        l->events = 0;
+    }
+    n->item[n->n_links] = (zmq_pollitem_t){.fd = wake_fd, .events = ZMQ_POLLIN};
+    *is_woken = false;
+    if (timeout_ms > INT_MAX)
+        timeout_ms = INT_MAX;
+    if (zmq_poll(n->item, (int)n_items, timeout_ms) <= 0)
+        return; /* time is over, or a signal: its handler wrote to wake_fd */
+    for (size_t i = 0; i < n->n_links; i++) {
+        n->link[i]->events = n->item[i].revents;
+        if (n->item[i].revents & ZMQ_POLLOUT)
+            client_flush(n, n->link[i]);
+    }
+    *is_woken = n->item[n->n_links].revents & ZMQ_POLLIN;
+}
+
+/* ---- receiving --------------------------------------------------------------------------- */
+
+/* One message as it came: a routing id (servers only) and one frame. */
+struct incoming {
+    uint8_t routing_id[PEER_ROUTING_ID_MAX];
+    size_t n_routing_id;
+    zmq_msg_t body;
+    bool is_well_formed;
+};
+
+/* False when nothing is there. */
+static bool take_message(struct link *l, struct incoming *in)
+{
+    size_t want = l->is_server ? 2 : 1;
+    size_t n_frames = 0;
+    int more = 1;
+
+    CHECK(zmq_msg_init(&in->body) == 0);
+    in->n_routing_id = 0;
+    in->is_well_formed = true;
+    while (more) {
+        if (zmq_msg_recv(&in->body, l->socket, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(&in->body);
+            return false;
+        }
+        more = zmq_msg_more(&in->body);
+        n_frames++;
+        if (l->is_server && n_frames == 1) {
+            in->n_routing_id = zmq_msg_size(&in->body);
+            if (in->n_routing_id <= sizeof(in->routing_id))
+                memcpy(in->routing_id, zmq_msg_data(&in->body), in->n_routing_id);
+            else
+                in->is_well_formed = false;
+        }
+    }
+    if (n_frames != want || zmq_msg_size(&in->body) > l->max_frame)
+        in->is_well_formed = false;
+    return true;
+}
+
+static bool within_rate(struct link *l, int64_t now_ms)
+{
+    if (!l->open_to_all)
+        return true;
+    if (l->rate_ms) {
+        l->allowance += (now_ms - l->rate_ms) * OPEN_RATE;
+        if (l->allowance > OPEN_RATE * 1000)
+            l->allowance = OPEN_RATE * 1000;
+    }
+    l->rate_ms = now_ms;
+    if (l->allowance < 1000)
+        return false;
+    l->allowance -= 1000;
+    return true;
+}
+
+/* Who sent it: the key that the handshake proved, as our ZAP handler noted it. It is read from
+ * the body frame: libzmq 4.3.4 may lose the metadata of a routing id's. */
+static bool sender_of(struct link *l, struct incoming *in, struct public_key *key)
+{
+    const char *user;
+
+    if (!l->is_server) {
+        *key = l->server;
+        return true;
+    }
+    user = zmq_msg_gets(&in->body, "User-Id");
+    return user && hex_decode(key->b, sizeof(key->b), user, NULL) == OK;
+}
+
+static void deliver(struct net *n, struct link *l, struct incoming *in, int64_t now_ms,
+                    net_deliver *fn, void *arg)
+{
+    struct shell_message m = {.link = l->id, .peer = l->peer};
+
+    if (!in->is_well_formed || !sender_of(l, in, &m.transport) || !within_rate(l, now_ms)) {
+        n->stats.dropped++;
+        return;
+    }
+    if (l->is_server) {
+        /* The connection may be older than the roster that revoked its key. */
+        if (!l->open_to_all && !zap_is_admitted(n->zap, &m.transport)) {
+            zap_refused(n->zap, &m.transport, "revoked");
+            return;
+        }
+        m.peer = peers_note(n->peers, l->id, (struct bytes){in->routing_id, in->n_routing_id},
+                            &m.transport, now_ms);
+    }
+    n->stats.received++;
+    m.data = (struct bytes){zmq_msg_data(&in->body), zmq_msg_size(&in->body)};
+    fn(arg, l->part, &m);
+}
+
+void net_receive(struct net *n, int64_t now_ms, net_deliver *fn, void *arg)
+{
+    size_t n_links = n->n_links; /* a callback may add some */
+
+    peers_expire(n->peers, now_ms);
+    for (size_t i = 0; i < n_links; i++) {
+        struct link *l = n->link[i];
+        struct incoming in;
+
+        if (!(l->events & ZMQ_POLLIN))
+            continue;
+        for (int k = 0; k < BATCH_MESSAGES && l->socket && take_message(l, &in); k++) {
+            deliver(n, l, &in, now_ms, fn, arg);
+            zmq_msg_close(&in.body);
+        }
+    }
+}
