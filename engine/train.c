@@ -131,7 +131,7 @@ uint64_t train_bytes(const struct model_config *c, size_t max_rows)
     struct train counted = {0};
     uint64_t table = (uint64_t)c->vocab * c->dim;
 
-    if (max_rows > c->max_len && max_rows > (1u << 24))
+    if (max_rows > 1u << 24)
         return UINT64_MAX;
     return model_bytes(c, 0) + (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
            carve_all(&counted, NULL, c, max_rows, logits_rows(c, max_rows)) * sizeof(float) +
