@@ -66,7 +66,7 @@ static enum status db_error(const struct db *d, int rc, const char *doing, struc
 
 static MDB_val val_of(struct bytes b)
 {
-    return (MDB_val){b.len, (void *)(uintptr_t)b.data}; /* LMDB does not write through it */
+    return (MDB_val){b.len, (void *)b.data}; /* LMDB does not write through it */
 }
 
 static struct bytes bytes_of(MDB_val v)

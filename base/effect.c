@@ -18,7 +18,7 @@ static struct bytes copy(struct bytes b)
 
 static void release(struct bytes b)
 {
-    free((void *)(uintptr_t)b.data); /* the list made it, so it may drop the const */
+    free((void *)b.data); /* the list made it, so it may drop the const */
 }
 
 void effects_init(struct effects *l)

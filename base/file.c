@@ -165,14 +165,12 @@ bool file_exists(const char *path)
 
 char *file_join(const char *dir, const char *name)
 {
-    size_t d = strlen(dir), n = strlen(name);
-    bool has_slash = d > 0 && dir[d - 1] == '/';
-    char *s = xmalloc(d + n + 2);
+    size_t n = strlen(dir);
+    const char *slash = n > 0 && dir[n - 1] == '/' ? "" : "/";
+    size_t size = n + strlen(name) + 2;
+    char *s = xmalloc(size);
 
-    memcpy(s, dir, d);
-    if (!has_slash)
-        s[d++] = '/';
-    memcpy(s + d, name, n + 1);
+    (void)snprintf(s, size, "%s%s%s", dir, slash, name);
     return s;
 }
 
@@ -211,6 +209,6 @@ out:
 void file_map_close(struct file_map *m)
 {
     if (m->bytes.data)
-        (void)munmap((void *)(uintptr_t)m->bytes.data, m->bytes.len);
+        (void)munmap((void *)m->bytes.data, m->bytes.len);
     *m = (struct file_map){{NULL, 0}};
 }

@@ -40,7 +40,7 @@ static void become(const char *const *argv, int out, int err, pid_t parent)
     (void)dup2(in, 0);
     (void)dup2(out, 1);
     (void)dup2(err, 2);
-    execvp(argv[0], (char *const *)(uintptr_t)argv);
+    execvp(argv[0], (char *const *)argv);
     dprintf(2, "cannot run '%s': %s\n", argv[0], strerror(errno));
     _exit(127);
 }

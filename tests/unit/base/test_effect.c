@@ -55,7 +55,7 @@ static void list_owns_copies(void **state)
     char text[] = "before";
 
     effects_send(l, 1, BYTES_OF(text));
-    memcpy(text, "after!", 6);
+    memset(text, 'x', sizeof(text));
 
     assert_memory_equal(l->v[0].value.data, "before", 6);
 }

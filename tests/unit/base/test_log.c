@@ -48,16 +48,16 @@ static const char *logged(struct pipe_log *p)
 
 static void a_line_has_time_level_module_and_event(void **state)
 {
+    static const char form[] = "0000-00-00T00:00:00.000Z W trainer step n=118\n";
     struct pipe_log *p = *state;
-    int y, mo, d, h, mi, s, ms, end = 0;
 
     log_line(LOG_W, "trainer", "step n=%d", 118);
 
-    assert_int_equal(sscanf(logged(p), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &y, &mo, &d, &h, &mi,
-                            &s, &ms, &end),
-                     7);
-    assert_int_equal(end, 24);
-    assert_string_equal(p->text + end, " W trainer step n=118\n");
+    logged(p);
+    for (size_t i = 0; i < 24; i++)
+        if (p->text[i] >= '0' && p->text[i] <= '9')
+            p->text[i] = '0';
+    assert_string_equal(p->text, form);
 }
 
 static void lines_above_the_level_are_dropped(void **state)

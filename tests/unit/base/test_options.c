@@ -160,7 +160,7 @@ static enum status parse(struct config *c, const char *const *argv, int *at, str
 
     while (argv[argc])
         argc++;
-    return opt_parse(c->table, N, argc, (char **)(uintptr_t)argv, at, e); /* it only reads */
+    return opt_parse(c->table, N, argc, (char **)argv, at, e); /* it only reads */
 }
 
 static void parse_takes_both_spellings_and_stops_at_an_operand(void **state)
