@@ -205,6 +205,23 @@ const struct digest *ledger_books_weights(const struct ledger_books *b)
     return b->n_versions ? &b->version[b->n_versions - 1].weights : &none;
 }
 
+const struct digest *ledger_books_batch_to_train(const struct ledger_books *b)
+{
+    return b->n_versions && b->n_trained < b->n_batches ? &b->batch_root[b->n_trained] : NULL;
+}
+
+bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
+                              const struct public_key *validator)
+{
+    const struct unit_book *u = books_find_unit(b, unit);
+    uint32_t n = !u ? 0 : u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (key_equal(&b->node[u->assigned[i]].pub.node, validator))
+            return true;
+    return false;
+}
+
 uint64_t ledger_books_next_batch(const struct ledger_books *b)
 {
     return b->n_batches;

@@ -123,6 +123,12 @@ const struct ledger_node *ledger_books_node_at(const struct ledger_books *b, siz
 int64_t ledger_books_version(const struct ledger_books *b); /* newest; -1: none */
 int64_t ledger_books_next_version(const struct ledger_books *b);
 const struct digest *ledger_books_weights(const struct ledger_books *b); /* its root */
+/* The root of the batch that the next STEP must name; NULL: none is there, or the next is the first
+ * version, which needs none. */
+const struct digest *ledger_books_batch_to_train(const struct ledger_books *b);
+/* Was the unit, in its live attempt, given to this validator? */
+bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
+                              const struct public_key *validator);
 uint64_t ledger_books_next_batch(const struct ledger_books *b);
 uint64_t ledger_books_next_round(const struct ledger_books *b); /* of the beacon */
 /* The role an invite is for; ROLE_NONE when it is unknown or used. */

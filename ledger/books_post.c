@@ -345,10 +345,10 @@ enum status post_step(const struct ledger_books *b, const struct ledger_step *x,
                        x->version, b->next_version);
     if (b->n_versions) {
         parent = &b->version[b->n_versions - 1].weights;
-        if (b->n_trained >= b->n_batches)
+        batch = ledger_books_batch_to_train(b);
+        if (!batch)
             return err_set(e, ERR_DENIED, "I4: no batch is there for version %" PRId64,
                            x->version);
-        batch = &b->batch_root[b->n_trained];
     }
     if (!digest_equal(&x->parent, parent) || !digest_equal(&x->batch, batch))
         return err_set(e, ERR_DIGEST, "I10: version %" PRId64 " has another %s", x->version,

@@ -190,17 +190,6 @@ enum status post_assign(const struct ledger_books *b, const struct ledger_assign
     return check_judge(&u, b, x->unit, x->lease, &x->to, e);
 }
 
-static bool is_assigned(const struct ledger_books *b, const struct unit_book *u,
-                        const struct public_key *validator)
-{
-    uint32_t n = u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (key_equal(&b->node[u->assigned[i]].pub.node, validator))
-            return true;
-    return false;
-}
-
 enum status post_verdict(const struct ledger_books *b, const struct ledger_verdict *x,
                          struct post *p, struct err *e)
 {
@@ -210,7 +199,7 @@ enum status post_verdict(const struct ledger_books *b, const struct ledger_verdi
     (void)p;
     if (st)
         return st;
-    if (!is_assigned(b, u, &x->validator))
+    if (!ledger_books_is_assigned(b, x->unit, &x->validator))
         return err_set(e, ERR_DENIED, "I9: unit %" PRIu64 " was not given to this validator",
                        x->unit);
     if (x->is_accepted != (x->code == REASON_NONE))

@@ -1,0 +1,527 @@
+#include "unit/ledger/world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "ledger/tables.h"
+#include "proto/digest.h"
+#include "proto/msg.h"
+#include "proto/sign.h"
+#include "proto/submission.h"
+#include "support/test.h"
+
+#define ENVELOPE_MAX ((size_t)1 << 20)
+#define TOKENS_MAX   64u
+
+struct ledger_cause world_cause(struct world *w)
+{
+    w->now_us += 1000;
+    return (struct ledger_cause){NULL, NULL, w->now_us};
+}
+
+static void fill(void *out, size_t n, const char *what, uint64_t number)
+{
+    struct digest_state s;
+    struct digest d;
+
+    CHECK(n <= sizeof(d.b));
+    digest_begin(&s, what);
+    digest_add_u64(&s, number);
+    digest_end(&s, &d);
+    memcpy(out, d.b, n);
+}
+
+static struct idem next_idem(struct world *w)
+{
+    struct idem i;
+
+    fill(i.b, sizeof(i.b), "idem", ++w->n_idem);
+    return i;
+}
+
+const struct world_node *world_worker(const struct world *w, unsigned i)
+{
+    CHECK(i < WORLD_WORKERS);
+    return &w->node[WORLD_WORKER + i];
+}
+
+const struct world_node *world_validator(const struct world *w, unsigned i)
+{
+    CHECK(i < WORLD_VALIDATORS);
+    return &w->node[WORLD_VALIDATOR + i];
+}
+
+const struct ledger_books *world_books(const struct world *w)
+{
+    return ledger_log_books(w->log);
+}
+
+const struct ledger_unit *world_unit(const struct world *w, uint64_t unit)
+{
+    return ledger_books_unit(world_books(w), unit);
+}
+
+int64_t world_balance(const struct world *w, enum account_kind kind,
+                      const struct public_key *key)
+{
+    struct account a = key ? account_of_key(kind, key) : account_of_pool(kind);
+
+    return ledger_books_balance(world_books(w), &a);
+}
+
+int64_t world_escrow(const struct world *w)
+{
+    struct account a = account_of_task(ACCOUNT_ESCROW, &w->task);
+
+    return ledger_books_balance(world_books(w), &a);
+}
+
+int64_t world_reserved(const struct world *w)
+{
+    struct account a = account_of_task(ACCOUNT_RESERVED, &w->task);
+
+    return ledger_books_balance(world_books(w), &a);
+}
+
+void world_flush(struct world *w)
+{
+    struct db_txn *t = NULL;
+
+    if (w->db) {
+        assert_ok(db_begin(&t, w->db, true, &w->e), &w->e);
+        for (size_t i = 0; i < w->out.n; i++)
+            assert_ok(db_put(t, w->out.v[i].table, w->out.v[i].key, w->out.v[i].value, &w->e),
+                      &w->e);
+        assert_ok(db_commit(&t, &w->e), &w->e);
+    }
+    effects_reset(&w->out);
+}
+
+static void make_keys(struct world *w)
+{
+    for (unsigned i = 0; i < WORLD_NODES; i++) {
+        struct world_node *n = &w->node[i];
+        unsigned owner = i == WORLD_VALIDATOR ? WORLD_WORKER : i;
+        uint8_t seed[32];
+        fill(seed, sizeof(seed), "node", i);
+        sign_keys_of_seed(&n->node, &n->secret, seed);
+        fill(seed, sizeof(seed), "owner", owner);
+        sign_keys_of_seed(&n->owner, &n->owner_secret, seed);
+        fill(n->transport.b, KEY_BYTES, "transport", i);
+        n->role = i == WORLD_INITIATOR ? ROLE_INITIATOR
+                  : i == WORLD_TRAINER ? ROLE_TRAINER
+                  : i < WORLD_VALIDATOR ? ROLE_INFERENCE
+                                        : ROLE_VERIFIER;
+    }
+}
+
+static void add_genesis(struct world *w)
+{
+    struct ledger_genesis g = {.mature_window = WORLD_WINDOW,
+                               .finder_percent = 10,
+                               .jackpot_percent = 40,
+                               .beacon_length = 4096};
+    struct ledger_cause why = world_cause(w);
+    struct digest seed;
+
+    fill(seed.b, sizeof(seed.b), "beacon", 0);
+    beacon_new(&w->beacon, &seed, g.beacon_length);
+    g.beacon_head = *beacon_head(w->beacon);
+    fill(g.node.b, KEY_BYTES, "orchestrator", 0);
+    assert_ok(ledger_append_genesis(w->log, &g, &why, &w->out, NULL, &w->e), &w->e);
+}
+
+static void add_node(struct world *w, unsigned i)
+{
+    const struct world_node *n = &w->node[i];
+    struct ledger_cause why = world_cause(w);
+    struct ledger_invite invite = {.role = n->role};
+    struct ledger_node_admit admit = {.node = n->node,
+                                      .transport = n->transport,
+                                      .owner = n->owner,
+                                      .role = n->role};
+    struct ledger_deposit deposit = {.owner = n->owner};
+    struct ledger_stake stake = {.node = n->node, .amount = WORLD_STAKE};
+    struct idem idem = next_idem(w);
+    uint8_t message[2 * KEY_BYTES + 1];
+
+    fill(invite.id, sizeof(invite.id), "invite", i);
+    memcpy(admit.invite, invite.id, sizeof(admit.invite));
+    assert_ok(ledger_append_invite(w->log, &invite, &why, &w->out, NULL, &w->e), &w->e);
+    memcpy(message, n->node.b, KEY_BYTES);
+    memcpy(message + KEY_BYTES, n->transport.b, KEY_BYTES);
+    message[2 * KEY_BYTES] = (uint8_t)n->role;
+    assert_ok(sign_make(&admit.owner_sig, "muster/1/cert", BYTES_OF(message), &n->owner_secret,
+                        &w->e),
+              &w->e);
+    why = (struct ledger_cause){&n->node, &idem, w->now_us};
+    assert_ok(ledger_append_node_admit(w->log, &admit, &why, &w->out, NULL, &w->e), &w->e);
+    fill(deposit.reference, sizeof(deposit.reference), "deposit", i);
+    deposit.amount = i == WORLD_INITIATOR ? WORLD_DEPOSIT : WORLD_STAKE;
+    why = world_cause(w);
+    assert_ok(ledger_append_deposit(w->log, &deposit, &why, &w->out, NULL, &w->e), &w->e);
+    if (n->role == ROLE_INFERENCE)
+        assert_ok(ledger_append_stake(w->log, &stake, &why, &w->out, NULL, &w->e), &w->e);
+}
+
+static void add_task(struct world *w)
+{
+    const struct world_node *initiator = &w->node[WORLD_INITIATOR];
+    struct ledger_task_open t = {.initiator = initiator->node,
+                                 .deposit = WORLD_DEPOSIT,
+                                 .price_token = 3,
+                                 .fee_light = 5,
+                                 .fee_full = 20,
+                                 .price_step = 50,
+                                 .stake_required = WORLD_STAKE,
+                                 .steps = 100,
+                                 .tokens_max = TOKENS_MAX,
+                                 .verdicts_max = 3,
+                                 .validators = 1,
+                                 .audit_first = 2,
+                                 .audit_floor = LEDGER_ONE / 50,
+                                 .saving_ppm = 550000,
+                                 .detection_ppm = 980000};
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&initiator->node, &idem, w->now_us};
+
+    ledger_put_blob(&w->out, BYTES_LIT("a bundle"), &t.task);
+    w->task = t.task;
+    assert_ok(ledger_append_task_open(w->log, &t, &why, &w->out, NULL, &w->e), &w->e);
+    assert_ok(world_try_step(w), &w->e);
+}
+
+void world_init(struct world *w, const char *dir)
+{
+    const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
+                                   .version = LEDGER_DB_VERSION,
+                                   .tables = ledger_tables,
+                                   .map_bytes = 64u << 20,
+                                   .no_sync = true};
+
+    memset(w, 0, sizeof(*w));
+    w->now_us = 1700000000000000;
+    effects_init(&w->out);
+    ledger_log_new(&w->log);
+    if (dir)
+        assert_ok(db_open(&w->db, dir, &opt, &w->e), &w->e);
+    make_keys(w);
+    add_genesis(w);
+    for (unsigned i = 0; i < WORLD_NODES; i++)
+        add_node(w, i);
+    add_task(w);
+    world_flush(w);
+}
+
+void world_clear(struct world *w)
+{
+    effects_clear(&w->out);
+    ledger_log_free(&w->log);
+    beacon_free(&w->beacon);
+    db_close(&w->db);
+}
+
+/* ---- moves ----------------------------------------------------------------------------------- */
+
+/* Signs `body` as `n`'s message, files it, and names it. */
+static void file_envelope(struct world *w, enum msg_kind kind, const struct world_node *n,
+                          const struct idem *idem, const struct buf *body, struct digest *name)
+{
+    struct buf out;
+
+    buf_init(&out, ENVELOPE_MAX);
+    assert_ok(msg_envelope_encode(&out, kind, ledger_books_run(world_books(w)), idem,
+                                  buf_bytes(body), &n->secret, &w->e),
+              &w->e);
+    ledger_put_blob(&w->out, buf_bytes(&out), name);
+    buf_clear(&out);
+}
+
+static uint64_t lease_of(const struct world *w, uint64_t unit)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+
+    return u ? u->lease : 0;
+}
+
+enum status world_try_lease(struct world *w, uint64_t unit, unsigned worker)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+    struct ledger_cause why = world_cause(w);
+    struct ledger_lease x = {.unit = unit,
+                             .attempt = (u ? u->attempt : 0) + 1,
+                             .worker = world_worker(w, worker)->node,
+                             .version = ledger_books_version(world_books(w)),
+                             .expires_us = w->now_us + 1000000,
+                             .hard_us = w->now_us + 5000000,
+                             .reserve = ledger_unit_reserve(world_books(w))};
+
+    return ledger_append_lease(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+static const struct world_node *node_of(const struct world *w, const struct public_key *key)
+{
+    for (unsigned i = 0; i < WORLD_NODES; i++)
+        if (key_equal(&w->node[i].node, key))
+            return &w->node[i];
+    return world_worker(w, 0);
+}
+
+enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bool is_flat)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+    const struct world_node *n = node_of(w, u ? &u->worker : &w->node[WORLD_WORKER].node);
+    struct msg_submit *m = xcalloc(1, sizeof(*m));
+    uint8_t zeros[4 * 4096] = {0}, ones[4096];
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
+    struct ledger_commit x = {.unit = unit, .tokens = tokens, .is_flat = is_flat};
+    struct buf body;
+    enum status st;
+
+    CHECK(tokens >= 2 && tokens <= sizeof(ones));
+    memset(ones, 1, sizeof(ones));
+    m->unit = unit;
+    m->lease = x.lease = u ? u->lease : 0;
+    m->version = x.version = u ? u->version : 0;
+    m->task = w->task;
+    m->weights = *ledger_books_weights(world_books(w));
+    memcpy(m->numerics, "f32-1", 6);
+    m->prompt = (struct bytes){zeros, 8};
+    m->n_samples = 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t n_tokens = i ? tokens - 1 : 1;
+        m->sample[i] = (struct msg_sample){.tokens = {zeros, 4 * (size_t)n_tokens},
+                                           .logprobs = {zeros, 4 * (size_t)n_tokens},
+                                           .mask = {ones, n_tokens},
+                                           .reward = is_flat || i ? 1.0f : 0.5f,
+                                           .finish = FINISH_LENGTH};
+    }
+    submission_root(&m->root, m);
+    x.root = m->root;
+    buf_init(&body, ENVELOPE_MAX);
+    assert_ok(msg_submit_encode(&body, m, &w->e), &w->e);
+    file_envelope(w, MSG_SUBMIT, n, &idem, &body, &x.envelope);
+    st = ledger_append_commit(w->log, &x, &why, &w->out, NULL, &w->e);
+    buf_clear(&body);
+    free(m);
+    return st;
+}
+
+enum status world_try_draw(struct world *w)
+{
+    struct public_key candidate[WORLD_VALIDATORS];
+    struct ledger_cause why = world_cause(w);
+    struct ledger_draw *d = xcalloc(1, sizeof(*d));
+    struct digest value;
+    enum status st;
+
+    for (unsigned i = 0; i < WORLD_VALIDATORS; i++)
+        candidate[i] = world_validator(w, i)->node;
+    assert_ok(beacon_value(&value, w->beacon, ledger_books_next_round(world_books(w)), &w->e),
+              &w->e);
+    ledger_draw_build(d, world_books(w), &value, candidate, WORLD_VALIDATORS);
+    st = ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e);
+    free(d);
+    return st;
+}
+
+enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator, uint32_t depth)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_assign x = {.unit = unit,
+                              .lease = lease_of(w, unit),
+                              .to = world_validator(w, validator)->node,
+                              .depth = depth};
+
+    return ledger_append_assign(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
+                              enum reason code)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+    const struct world_node *n = world_validator(w, validator);
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
+    struct ledger_verdict x = {.unit = unit,
+                               .lease = lease_of(w, unit),
+                               .validator = n->node,
+                               .depth = u && u->depth ? u->depth : CHECK_LIGHT,
+                               .is_accepted = code == REASON_NONE,
+                               .code = code};
+    struct msg_verdict m = {.unit = x.unit,
+                            .lease = x.lease,
+                            .depth = x.depth,
+                            .is_accepted = x.is_accepted,
+                            .code = x.code};
+    struct buf body;
+    enum status st;
+
+    if (u)
+        m.submission = u->envelope;
+    buf_init(&body, ENVELOPE_MAX);
+    assert_ok(msg_verdict_encode(&body, &m, &w->e), &w->e);
+    file_envelope(w, MSG_VERDICT, n, &idem, &body, &x.envelope);
+    st = ledger_append_verdict(w->log, &x, &why, &w->out, NULL, &w->e);
+    buf_clear(&body);
+    return st;
+}
+
+enum status world_try_accept(struct world *w, uint64_t unit)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_accept x = {unit, lease_of(w, unit)};
+
+    return ledger_append_accept(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_void(struct world *w, uint64_t unit, enum reason code)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_void x = {unit, lease_of(w, unit), code};
+
+    return ledger_append_void(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_reject_soft x = {unit, lease_of(w, unit), code};
+
+    return ledger_append_reject_soft(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code, bool is_sole)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_reject_hard x = {unit, lease_of(w, unit), code, is_sole};
+
+    return ledger_append_reject_hard(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_giveup(struct world *w, uint64_t unit)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_giveup x = {unit, REASON_EXPIRED};
+
+    return ledger_append_giveup(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_mature(struct world *w, const struct public_key *node)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_mature x;
+    int64_t amount;
+
+    ledger_mature_build(&x, &amount, world_books(w), node);
+    return ledger_append_mature(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_batch(struct world *w, const uint64_t *unit, uint32_t n)
+{
+    struct ledger_batch *x = xcalloc(1, sizeof(*x));
+    struct ledger_cause why = world_cause(w);
+    enum status st;
+
+    x->batch = ledger_books_next_batch(world_books(w));
+    x->n_rows = n;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ledger_unit *u = world_unit(w, unit[i]);
+        x->row[i].unit = unit[i];
+        x->row[i].use = u && u->state == UNIT_GIVEN_UP ? LEDGER_GIVEN_UP
+                        : u && u->is_flat              ? LEDGER_FLAT
+                                                       : LEDGER_TRAINED;
+    }
+    st = ledger_batch_root(&x->root, world_books(w), x, &w->e);
+    if (!st)
+        st = ledger_append_batch(w->log, x, &why, &w->out, NULL, &w->e);
+    free(x);
+    return st;
+}
+
+enum status world_try_step(struct world *w)
+{
+    const struct world_node *n = &w->node[WORLD_TRAINER];
+    const struct digest *batch = ledger_books_batch_to_train(world_books(w));
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
+    struct msg_manifest m = {.shard_bytes = SHARD_BYTES, .file_bytes = 1};
+    struct ledger_step x = {.version = ledger_books_next_version(world_books(w)),
+                            .parent = *ledger_books_weights(world_books(w)),
+                            .trainer = n->node};
+    struct digest shard;
+    struct buf body;
+    enum status st;
+
+    if (batch)
+        x.batch = *batch;
+    fill(x.weights.b, sizeof(x.weights.b), "weights", (uint64_t)x.version);
+    fill(shard.b, sizeof(shard.b), "shard", (uint64_t)x.version);
+    m.version = x.version;
+    m.parent = x.parent;
+    m.task = w->task;
+    m.batch = x.batch;
+    m.weights = x.weights;
+    m.shards = BYTES_OF(shard);
+    memcpy(m.numerics, "f32-1", 6);
+    buf_init(&body, ENVELOPE_MAX);
+    assert_ok(msg_manifest_encode(&body, &m, &w->e), &w->e);
+    file_envelope(w, MSG_PUBLISH, n, &idem, &body, &x.envelope);
+    st = ledger_append_step(w->log, &x, &why, &w->out, NULL, &w->e);
+    buf_clear(&body);
+    return st;
+}
+
+enum status world_try_head(struct world *w)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_head x;
+
+    ledger_head_build(&x, w->log);
+    return ledger_append_head(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_close(struct world *w)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_task_close x = {w->task};
+
+    return ledger_append_task_close(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+/* ---- whole lives ----------------------------------------------------------------------------- */
+
+unsigned world_judge(struct world *w, uint64_t unit)
+{
+    for (unsigned i = 0; i < WORLD_VALIDATORS; i++)
+        if (ledger_books_is_assigned(world_books(w), unit, &world_validator(w, i)->node))
+            return i;
+    CHECK(!"the unit was drawn");
+    return 0;
+}
+
+void world_commit_unit(struct world *w, uint64_t unit, unsigned worker)
+{
+    assert_ok(world_try_lease(w, unit, worker), &w->e);
+    assert_ok(world_try_commit(w, unit, 10, false), &w->e);
+    assert_ok(world_try_draw(w), &w->e);
+}
+
+void world_two_judges(struct world *w, uint64_t unit, unsigned judge[2])
+{
+    judge[0] = world_judge(w, unit);
+    judge[1] = (judge[0] + 1) % WORLD_VALIDATORS;
+    assert_ok(world_try_assign(w, unit, judge[1], CHECK_FULL), &w->e);
+}
+
+void world_accept_unit(struct world *w, uint64_t unit, unsigned worker, bool is_flat)
+{
+    assert_ok(world_try_lease(w, unit, worker), &w->e);
+    assert_ok(world_try_commit(w, unit, 10, is_flat), &w->e);
+    assert_ok(world_try_draw(w), &w->e);
+    assert_ok(world_try_verdict(w, unit, world_judge(w, unit), REASON_NONE), &w->e);
+    assert_ok(world_try_accept(w, unit), &w->e);
+}

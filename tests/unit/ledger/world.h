@@ -1,0 +1,89 @@
+/*
+ * unit/ledger/world.h - a small run whose every entry is real
+ *
+ * Keys, certificates, envelopes and roots are what a true run would have, so that the audit finds
+ * nothing to complain about. Each move appends one entry and fails the test if it is refused;
+ * world_try_* give the status back instead.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "base/db.h"
+#include "base/effect.h"
+#include "ledger/beacon.h"
+#include "ledger/log.h"
+#include "proto/types.h"
+
+#define WORLD_WORKERS    3u
+#define WORLD_VALIDATORS 3u
+#define WORLD_NODES      (2u + WORLD_WORKERS + WORLD_VALIDATORS)
+#define WORLD_STAKE      10000
+#define WORLD_DEPOSIT    1000000
+#define WORLD_WINDOW     20u
+
+enum { WORLD_INITIATOR, WORLD_TRAINER, WORLD_WORKER, WORLD_VALIDATOR = WORLD_WORKER + 3 };
+
+struct world_node {
+    struct public_key node, transport, owner;
+    struct secret_key secret, owner_secret;
+    enum role role;
+};
+struct world {
+    struct ledger_log *log;
+    struct effects out; /* not yet on disk */
+    struct db *db;      /* NULL: memory only */
+    struct beacon *beacon;
+    struct world_node node[WORLD_NODES];
+    struct digest task;
+    int64_t now_us;
+    uint64_t n_idem;
+    struct err e;
+};
+
+/* Genesis, nodes with stakes, and a task that is open. `dir` NULL: memory only. worker(0) and
+ * validator(0) have one owner. */
+void world_init(struct world *w, const char *dir);
+void world_clear(struct world *w);
+/* Everything put since the last time, in one transaction. */
+void world_flush(struct world *w);
+
+const struct world_node *world_worker(const struct world *w, unsigned i);
+const struct world_node *world_validator(const struct world *w, unsigned i);
+const struct ledger_books *world_books(const struct world *w);
+const struct ledger_unit *world_unit(const struct world *w, uint64_t unit);
+int64_t world_balance(const struct world *w, enum account_kind kind,
+                      const struct public_key *key);
+int64_t world_escrow(const struct world *w);
+int64_t world_reserved(const struct world *w);
+/* A cause of its own time, without actor. */
+struct ledger_cause world_cause(struct world *w);
+
+enum status world_try_lease(struct world *w, uint64_t unit, unsigned worker);
+enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bool is_flat);
+enum status world_try_draw(struct world *w);
+enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator, uint32_t depth);
+enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
+                              enum reason code);
+enum status world_try_accept(struct world *w, uint64_t unit);
+enum status world_try_void(struct world *w, uint64_t unit, enum reason code);
+enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code);
+enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code, bool is_sole);
+enum status world_try_giveup(struct world *w, uint64_t unit);
+enum status world_try_mature(struct world *w, const struct public_key *node);
+/* A batch of these units, each with the use that its state has. */
+enum status world_try_batch(struct world *w, const uint64_t *unit, uint32_t n);
+/* The next weight version, from the batch that is next to train. */
+enum status world_try_step(struct world *w);
+enum status world_try_head(struct world *w);
+enum status world_try_close(struct world *w);
+
+/* Lease to accepted, all by the rules: checks by whoever was drawn. */
+void world_accept_unit(struct world *w, uint64_t unit, unsigned worker, bool is_flat);
+/* To committed and drawn. */
+void world_commit_unit(struct world *w, uint64_t unit, unsigned worker);
+/* A second validator in addition to the one drawn; returns its index. Both are given back. */
+void world_two_judges(struct world *w, uint64_t unit, unsigned judge[2]);
+/* The validator that a drawn unit was given to first. */
+unsigned world_judge(struct world *w, uint64_t unit);
+
+#endif
