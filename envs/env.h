@@ -31,17 +31,17 @@
 #include "base/status.h"
 #include "envs/task.h"
 
-#define ENV_TEXT_MAX_BYTES  (256u << 10) /* of one message, and of a reply */
-#define ENV_MESSAGES_MAX    64u          /* of an episode */
-#define ENV_METRICS_MAX     16u
-#define ENV_METRIC_BYTES    32u
+#define ENV_TEXT_MAX_BYTES (256u << 10) /* of one message, and of a reply */
+#define ENV_MESSAGES_MAX   64u          /* of an episode */
+#define ENV_METRICS_MAX    16u
+#define ENV_METRIC_BYTES   32u
 
 struct env;
 
 struct env_options {
-    const char *program;     /* executed as worker; NULL: this very binary */
-    bool allow_unsandboxed;  /* run without what the kernel refuses instead of ERR_DENIED */
-    bool keep_stderr;        /* let the worker's stderr through, for debugging */
+    const char *program;    /* executed as worker; NULL: this very binary */
+    bool allow_unsandboxed; /* run without what the kernel refuses instead of ERR_DENIED */
+    bool keep_stderr;       /* let the worker's stderr through, for debugging */
 };
 
 /* Held-out problems never occur in training: the script draws from disjoint sets. */
@@ -74,7 +74,7 @@ struct env_metric {
 struct env_score {
     float reward; /* the script's number rounded to binary32 */
     enum env_outcome outcome;
-    char why[128]; /* what failed, "" if nothing */
+    char why[128];                             /* what failed, "" if nothing */
     struct env_metric metric[ENV_METRICS_MAX]; /* sorted by name */
     size_t n_metrics;
 };

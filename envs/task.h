@@ -26,11 +26,11 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
-#define TASK_ID_BYTES          32u
-#define TASK_FILE_MAX_BYTES    (64u << 10)
-#define TASK_PARAMS_MAX        32u
-#define TASK_PARAM_NAME_BYTES  32u
-#define BUNDLE_MAX_BYTES       (48u << 20) /* fits one protocol message */
+#define TASK_ID_BYTES         32u
+#define TASK_FILE_MAX_BYTES   (64u << 10)
+#define TASK_PARAMS_MAX       32u
+#define TASK_PARAM_NAME_BYTES 32u
+#define BUNDLE_MAX_BYTES      (48u << 20) /* fits one protocol message */
 
 enum bundle_file {
     BUNDLE_TASK,      /* task.yaml */
@@ -72,20 +72,20 @@ struct task_param {
 /* Strings are owned; an optional one that was not given is "". */
 struct task {
     char *name;
-    char *about;   /* one line for people */
-    int64_t seed;  /* of everything drawn in the run */
+    char *about;  /* one line for people */
+    int64_t seed; /* of everything drawn in the run */
     struct {
-        char *init;    /* "random", or the directory of a Hugging Face model */
+        char *init; /* "random", or the directory of a Hugging Face model */
         int64_t dim, layers, heads, kv_heads, head_dim, ffn; /* resolved: none is 0 */
-        bool tie;      /* input and output embeddings are one tensor */
+        bool tie;        /* input and output embeddings are one tensor */
         int64_t max_len; /* tokens of prompt and completion together */
         char *tokenizer; /* "char" or "byte" */
         char *alphabet;  /* of "char": each character is a token, in this order */
         double rope_theta, norm_eps;
     } model;
     struct {
-        char *file;    /* env.lua, relative to the task file */
-        char *data;    /* data.jsonl or "" */
+        char *file;           /* env.lua, relative to the task file */
+        char *data;           /* data.jsonl or "" */
         int64_t instructions; /* of one call */
         int64_t memory_bytes; /* of one call; nothing is collected during a call */
         int64_t wall_ms;      /* of one call, before it is killed without a verdict */
@@ -108,29 +108,29 @@ struct task {
         char *advantage; /* "mean" */
         double clip_eps, delta, log_ratio_max;
         int64_t units_per_batch, steps, lag;
-        char *order;     /* "unit" or "arrival" */
+        char *order;           /* "unit" or "arrival" */
         int64_t max_staleness; /* versions; of order "arrival" */
     } algorithm;
     struct {
         double lr, beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0: none */
-        char *schedule; /* "constant", "linear" or "cosine" */
+        char *schedule;     /* "constant", "linear" or "cosine" */
         int64_t warm_steps; /* steps over which lr rises from 0 */
         double lr_end;      /* final lr of linear and cosine, as a part of lr */
     } optimizer;
     struct {
         double reward_min, reward_max; /* what score may return; a failed score is reward_min */
-        int64_t audit_first;     /* a worker's first units are all checked fully */
-        int64_t audit_floor_ppm; /* least probability of a full check, per million */
-        int64_t audit_saving_ppm; /* what cheating saves, per million of a unit's pay */
-        int64_t audit_detect_ppm; /* probability that a full check finds a cheat */
+        int64_t audit_first;           /* a worker's first units are all checked fully */
+        int64_t audit_floor_ppm;       /* least probability of a full check, per million */
+        int64_t audit_saving_ppm;      /* what cheating saves, per million of a unit's pay */
+        int64_t audit_detect_ppm;      /* probability that a full check finds a cheat */
     } acceptance;
     struct {
-        int64_t deposit;         /* escrow at the opening */
-        int64_t stake_required;  /* of a worker */
-        int64_t stake_grant;     /* given to a node at admission: closed economies only */
+        int64_t deposit;             /* escrow at the opening */
+        int64_t stake_required;      /* of a worker */
+        int64_t stake_grant;         /* given to a node at admission: closed economies only */
         int64_t fee_light, fee_full; /* of one verdict */
-        int64_t price_step;      /* of one weight version, to the trainer */
-        int64_t mature_units;    /* units accepted after which pending pay is available */
+        int64_t price_step;          /* of one weight version, to the trainer */
+        int64_t mature_units;        /* units accepted after which pending pay is available */
     } budget;
     struct {
         int64_t f32_1; /* per sampled token in this class; 0: the class is not accepted */

@@ -1,0 +1,479 @@
+#include "envs/env.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <lua.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "envs/env_wire.h"
+#include "envs/sandbox.h"
+
+/* Starting a program may take long on a busy machine, and says nothing about the script. */
+#define START_MS 30000
+
+struct env {
+    char *program; /* owned */
+    bool keep_stderr;
+    bool allow_unsandboxed;
+    struct buf setup; /* the SETUP frame, sent to each worker */
+    int64_t wall_ms;
+    double reward_min, reward_max;
+
+    pid_t pid; /* of the worker; 0: none */
+    int fd;
+    struct buf out, in;
+
+    uint64_t n_tasks; /* as the first worker's hello says */
+    bool has_demo, has_step, is_sandboxed;
+    struct env_usage usage;
+};
+
+const char *env_lua_release(void)
+{
+    return LUA_RELEASE;
+}
+
+enum status env_sandbox_check(struct err *e)
+{
+    return sandbox_check(e);
+}
+
+/* ---- the worker process -------------------------------------------------------------------- */
+
+/* Ends the worker, if there is one; *status as waitpid gives it. */
+static void reap(struct env *env, int *status)
+{
+    *status = 0;
+    if (!env->pid)
+        return;
+    kill(env->pid, SIGKILL);
+    while (waitpid(env->pid, status, 0) < 0 && errno == EINTR)
+        ;
+    close(env->fd);
+    env->pid = 0;
+    env->fd = -1;
+}
+
+static enum status spawn(struct env *env, int fd, struct err *e)
+{
+    char *argv[] = {(char *)"muster", (char *)ENV_WORKER_COMMAND, NULL};
+    char *environment[] = {NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t signals;
+    int rc;
+
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attr);
+    posix_spawn_file_actions_adddup2(&files, fd, 0);
+    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+    if (!env->keep_stderr)
+        posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_addclosefrom_np(&files, 3);
+    /* Its own process group: an interrupt from the terminal is for us to deal with. */
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                        POSIX_SPAWN_SETSIGDEF);
+    sigemptyset(&signals);
+    posix_spawnattr_setsigmask(&attr, &signals);
+    sigfillset(&signals);
+    posix_spawnattr_setsigdefault(&attr, &signals);
+    rc = posix_spawn(&env->pid, env->program, &files, &attr, argv, environment);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attr);
+    if (rc) {
+        env->pid = 0;
+        return err_set(e, ERR_IO, "cannot start '%s' as environment worker: %s", env->program,
+                       strerror(rc));
+    }
+    return OK;
+}
+
+/* The worker is gone: says how. */
+static enum status report_death(struct env *env, struct err *e)
+{
+    int status;
+
+    reap(env, &status);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
+                       env->wall_ms);
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+        return err_set(e, ERR_IO, "the environment's worker died: %s",
+                       strsignal(WTERMSIG(status)));
+    return err_set(e, ERR_IO, "the environment's worker ended");
+}
+
+static enum status send_frame(struct env *env, struct bytes b, struct err *e)
+{
+    while (b.len) {
+        ssize_t n = send(env->fd, b.data, b.len, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return report_death(env, e);
+        b.data += n;
+        b.len -= (size_t)n;
+    }
+    return OK;
+}
+
+static enum status receive(struct env *env, uint8_t *p, size_t n, int64_t deadline_ms,
+                           struct err *e)
+{
+    while (n) {
+        struct pollfd poll_fd = {env->fd, POLLIN, 0};
+        int64_t left = deadline_ms - clock_mono_ms();
+        ssize_t got;
+        int rc;
+
+        rc = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+        if (rc < 0 && errno == EINTR)
+            continue;
+        if (rc == 0) {
+            int status;
+
+            reap(env, &status);
+            return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
+                           env->wall_ms);
+        }
+        got = recv(env->fd, p, n, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return report_death(env, e);
+        p += got;
+        n -= (size_t)got;
+    }
+    return OK;
+}
+
+/* The next frame into env->in. */
+static enum status receive_frame(struct env *env, int64_t within_ms, struct err *e)
+{
+    int64_t deadline_ms = clock_mono_ms() + within_ms;
+    uint8_t head[4], *body;
+    struct reader r = reader_of(BYTES_OF(head));
+    enum status st;
+    uint32_t len;
+
+    buf_reset(&env->in);
+    st = receive(env, head, sizeof(head), deadline_ms, e);
+    if (st)
+        return st;
+    len = reader_u32(&r);
+    body = buf_extend(&env->in, len);
+    if (!body) {
+        int status;
+
+        reap(env, &status);
+        return err_set(e, ERR_IO, "the environment's worker sent a frame of %u bytes", len);
+    }
+    return receive(env, body, len, deadline_ms, e);
+}
+
+static void start_frame(struct buf *out)
+{
+    buf_reset(out);
+    buf_put_u32(out, 0);
+}
+
+static enum status finish_frame(struct buf *out, struct err *e)
+{
+    enum status st = buf_status(out, e);
+
+    for (int i = 0; i < 4 && !st; i++)
+        out->data[i] = (uint8_t)((uint32_t)(out->len - 4) >> (8 * i));
+    return st;
+}
+
+static enum status take_hello(struct env *env, struct err *e)
+{
+    struct env_hello hello;
+    enum status st;
+    int status;
+
+    st = receive_frame(env, env->wall_ms + START_MS, e);
+    if (st)
+        return st;
+    st = env_hello_decode(&hello, buf_bytes(&env->in), e);
+    if (!st && hello.st)
+        st = err_set(e, hello.st, "%.*s", (int)hello.text.len, (const char *)hello.text.data);
+    if (!st && !hello.is_sandboxed && !env->allow_unsandboxed)
+        st = err_set(e, ERR_DENIED, "the environment's worker is not confined");
+    if (st) {
+        reap(env, &status);
+        return st;
+    }
+    env->n_tasks = hello.n_tasks;
+    env->has_demo = hello.has_demo;
+    env->has_step = hello.has_step;
+    env->is_sandboxed = hello.is_sandboxed;
+    return OK;
+}
+
+static enum status start(struct env *env, struct err *e)
+{
+    enum status st;
+    int fd[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
+        return err_set(e, ERR_IO, "cannot make a socket pair: %s", strerror(errno));
+    st = spawn(env, fd[1], e);
+    close(fd[1]);
+    if (st) {
+        close(fd[0]);
+        return st;
+    }
+    env->fd = fd[0];
+    st = send_frame(env, buf_bytes(&env->setup), e);
+    return st ? st : take_hello(env, e);
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+enum status env_open(struct env **out, const struct task *t, const struct bundle *b,
+                     const struct env_options *opt, struct err *e)
+{
+    struct env_setup setup = {0};
+    struct env *env;
+    enum status st;
+
+    *out = NULL;
+    if (!b->file[BUNDLE_ENV].data)
+        return err_set(e, ERR_INVALID, "the bundle has no env.lua");
+    if (!opt || !opt->allow_unsandboxed) {
+        st = sandbox_check(e);
+        if (st)
+            return st;
+    }
+    env = xcalloc(1, sizeof(*env));
+    env->fd = -1;
+    env->program = xstrdup(opt && opt->program ? opt->program : "/proc/self/exe");
+    env->keep_stderr = opt && opt->keep_stderr;
+    env->allow_unsandboxed = opt && opt->allow_unsandboxed;
+    env->wall_ms = t->environment.wall_ms;
+    env->reward_min = t->acceptance.reward_min;
+    env->reward_max = t->acceptance.reward_max;
+    buf_init(&env->setup, ENV_FRAME_MAX_BYTES);
+    buf_init(&env->out, ENV_CALL_MAX_BYTES);
+    buf_init(&env->in, ENV_REPLY_MAX_BYTES);
+
+    setup.src.lua = b->file[BUNDLE_ENV];
+    setup.src.data = b->file[BUNDLE_DATA];
+    setup.src.param = t->environment.param;
+    setup.src.n_params = t->environment.n_params;
+    setup.src.instructions = (uint64_t)t->environment.instructions;
+    setup.src.memory_bytes = (uint64_t)t->environment.memory_bytes;
+    setup.wall_ms = (uint64_t)t->environment.wall_ms;
+    setup.allow_unsandboxed = env->allow_unsandboxed;
+    start_frame(&env->setup);
+    env_setup_encode(&env->setup, &setup);
+    st = finish_frame(&env->setup, e);
+    if (!st)
+        st = start(env, e);
+    if (st)
+        env_close(&env);
+    *out = env;
+    return st;
+}
+
+void env_close(struct env **p)
+{
+    struct env *env = *p;
+    int status;
+
+    if (!env)
+        return;
+    reap(env, &status);
+    buf_clear(&env->setup);
+    buf_clear(&env->out);
+    buf_clear(&env->in);
+    free(env->program);
+    free(env);
+    *p = NULL;
+}
+
+uint64_t env_n_tasks(const struct env *env)
+{
+    return env->n_tasks;
+}
+
+bool env_has_demo(const struct env *env)
+{
+    return env->has_demo;
+}
+
+bool env_has_step(const struct env *env)
+{
+    return env->has_step;
+}
+
+bool env_is_sandboxed(const struct env *env)
+{
+    return env->is_sandboxed;
+}
+
+struct env_usage env_last_usage(const struct env *env)
+{
+    return env->usage;
+}
+
+/* ---- calling ------------------------------------------------------------------------------- */
+
+static enum status call_once(struct env *env, struct script_result *result, struct err *e)
+{
+    enum status st = OK;
+    int status;
+
+    if (!env->pid)
+        st = start(env, e);
+    if (!st)
+        st = send_frame(env, buf_bytes(&env->out), e);
+    if (!st)
+        st = receive_frame(env, env->wall_ms, e);
+    if (st)
+        return st;
+    if (env_result_decode(result, buf_bytes(&env->in), e)) {
+        reap(env, &status);
+        return err_set(e, ERR_IO, "the environment's worker sent nonsense");
+    }
+    return OK;
+}
+
+/* A worker may have been ended by somebody else while it was idle: one that dies gets one
+ * successor. */
+static enum status call_worker(struct env *env, const struct script_call *call,
+                               struct script_result *result, struct err *e)
+{
+    enum status st;
+
+    if (call->n_messages > ENV_MESSAGES_MAX)
+        return err_set(e, ERR_LIMIT, "an episode of %zu messages, more than %u",
+                       call->n_messages, ENV_MESSAGES_MAX);
+    for (size_t i = 0; i < call->n_messages; i++)
+        if (call->message[i].text.len > ENV_TEXT_MAX_BYTES)
+            return err_set(e, ERR_LIMIT, "a message of %zu bytes, more than %u",
+                           call->message[i].text.len, ENV_TEXT_MAX_BYTES);
+    start_frame(&env->out);
+    env_call_encode(&env->out, call);
+    st = finish_frame(&env->out, e);
+    if (st)
+        return st;
+    st = call_once(env, result, e);
+    if (st == ERR_IO)
+        st = call_once(env, result, e);
+    if (!st)
+        env->usage = result->usage;
+    return st;
+}
+
+/* For calls whose failure the caller cannot use. */
+static enum status status_of(const struct script_result *r, const char *function, struct err *e)
+{
+    switch (r->end) {
+    case SCRIPT_DONE: return OK;
+    case SCRIPT_ABSENT:
+        return err_set(e, ERR_NOT_FOUND, "the environment has no function '%s'", function);
+    case SCRIPT_LIMIT: return err_set(e, ERR_LIMIT, "%s: %s", function, r->why);
+    case SCRIPT_ERROR: break;
+    }
+    return err_set(e, ERR_INVALID, "%s: %s", function, r->why);
+}
+
+static enum status text_call(struct env *env, enum script_op op, const char *function,
+                             const struct env_problem *p, struct buf *text, struct err *e)
+{
+    struct script_call call = {.op = op, .problem = *p};
+    struct script_result r;
+    enum status st;
+
+    st = call_worker(env, &call, &r, e);
+    if (!st)
+        st = status_of(&r, function, e);
+    if (st)
+        return st;
+    buf_append(text, r.text);
+    return buf_status(text, e);
+}
+
+enum status env_prompt(struct env *env, const struct env_problem *p, struct buf *text,
+                       struct err *e)
+{
+    return text_call(env, SCRIPT_PROMPT, "prompt", p, text, e);
+}
+
+enum status env_demo(struct env *env, const struct env_problem *p, struct buf *text,
+                     struct err *e)
+{
+    return text_call(env, SCRIPT_DEMO, "demo", p, text, e);
+}
+
+enum status env_step(struct env *env, const struct env_problem *p, const struct env_message *m,
+                     size_t n, bool *is_done, struct buf *text, struct err *e)
+{
+    struct script_call call = {SCRIPT_STEP, *p, m, n};
+    struct script_result r;
+    enum status st;
+
+    *is_done = true;
+    if (!env->has_step)
+        return OK;
+    st = call_worker(env, &call, &r, e);
+    if (st || r.end)
+        return st;
+    *is_done = r.is_done;
+    buf_append(text, r.text);
+    return buf_status(text, e);
+}
+
+enum status env_score(struct env *env, const struct env_problem *p, const struct env_message *m,
+                      size_t n, struct env_score *score, struct err *e)
+{
+    struct script_call call = {SCRIPT_SCORE, *p, m, n};
+    struct script_result r;
+    enum status st;
+
+    memset(score, 0, sizeof(*score));
+    st = call_worker(env, &call, &r, e);
+    if (st)
+        return st;
+    score->reward = (float)env->reward_min;
+    memcpy(score->why, r.why, sizeof(score->why));
+    if (r.end == SCRIPT_LIMIT) {
+        score->outcome = ENV_FAILED_LIMIT;
+    } else if (r.end) {
+        score->outcome = ENV_FAILED_ERROR;
+    } else if (!(r.reward >= env->reward_min && r.reward <= env->reward_max)) {
+        score->outcome = ENV_FAILED_ERROR;
+        snprintf(score->why, sizeof(score->why), "reward %g is outside %g..%g", r.reward,
+                 env->reward_min, env->reward_max);
+    } else {
+        score->reward = (float)r.reward + 0.0f; /* minus zero becomes zero */
+        memcpy(score->metric, r.metric, sizeof(score->metric));
+        score->n_metrics = r.n_metrics;
+    }
+    return OK;
+}
+
+enum status env_score_text(struct env *env, const struct env_problem *p,
+                           struct bytes completion, struct env_score *score, struct err *e)
+{
+    struct env_message m = {ENV_MODEL, completion};
+
+    return env_score(env, p, &m, 1, score, e);
+}
