@@ -6,8 +6,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/checkpoint.h"
-#include "proto/digest.h"
-#include "proto/merkle.h"
+#include "shardcast/cast.h"
 
 #define NUMERICS_CLASS   "f32-1"
 #define MICRO_ROWS       1024u /* rows of a micro-batch: cut so, activations stay in cache */
@@ -118,19 +117,6 @@ enum status course_file(const struct course *c, struct buf *out, struct err *e)
     return weights_encode(out, learner_published(c->learner), c->setup->config.dtype, e);
 }
 
-/* Digests of the file's shards, appended to `out`, and their root. */
-static void cut(struct buf *out, struct digest *root, struct bytes file)
-{
-    for (size_t at = 0; at < file.len; at += SHARD_BYTES) {
-        size_t n = file.len - at < SHARD_BYTES ? file.len - at : SHARD_BYTES;
-        struct digest d;
-
-        digest_of(&d, bytes_slice(file, at, n));
-        buf_append(out, BYTES_OF(d.b));
-    }
-    merkle_root_of_digests(root, buf_bytes(out));
-}
-
 /* Files the manifest of version c->version + 1, made from the state whose roots c still holds,
  * and makes it the newest. */
 static enum status conclude(struct course *c, const struct digest *batch, struct err *e)
@@ -144,10 +130,11 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     st = course_file(c, &file, e);
     if (st)
         goto out;
-    cut(&shards, &m.weights, buf_bytes(&file));
+    cast_cut(&shards, buf_bytes(&file));
     st = buf_status(&shards, e);
     if (st)
         goto out;
+    cast_root(&m.weights, buf_bytes(&shards));
     m.version = c->version + 1;
     m.parent = c->version >= 0 ? c->weights : (struct digest){{0}};
     m.task = c->setup->task_id;

@@ -1,0 +1,378 @@
+#include "trainer/train_run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/pool.h"
+#include "engine/kernels.h"
+#include "node/shell.h"
+#include "proto/digest.h"
+#include "shardcast/cast.h"
+#include "shardcast/member.h"
+#include "trainer/course.h"
+#include "trainer/train_state.h"
+
+#define LOG_MODULE "trainer"
+#include "base/log.h"
+
+#define N_CHECKPOINTS 2
+
+struct trainer {
+    const struct train_run_options *opt;
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part;
+    struct cast *cast;
+    struct member *member;
+    struct train_state *state;
+    struct pool *pool;
+    const struct kernels *kernels;
+    struct setup *setup;
+    struct course course; /* of the job thread while a job runs, else of the shell's */
+    struct digest run;
+    bool is_stopping;     /* read by the warm-up's progress */
+    char said[MSG_TEXT_BYTES];
+    enum status st; /* why the run ended early */
+    struct err err;
+};
+
+/* ---- on the job thread ------------------------------------------------------------------- */
+
+static char *path_of(const struct trainer *t, const char *name)
+{
+    return file_join(t->opt->node.dir, name);
+}
+
+static char *checkpoint_path(const struct trainer *t, unsigned i)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "checkpoint.%u", i);
+    return path_of(t, name);
+}
+
+static enum status save(struct trainer *t, struct err *e)
+{
+    int64_t every = t->opt->checkpoint_every;
+    int64_t v = t->course.version;
+    bool is_last = v >= t->setup->task.algorithm.steps;
+    char *path;
+    enum status st;
+
+    if (v % every && !is_last)
+        return OK;
+    path = checkpoint_path(t, (unsigned)(v / every + (is_last && v % every)) % N_CHECKPOINTS);
+    st = course_save(&t->course, path, e);
+    free(path);
+    return st;
+}
+
+/* The newest checkpoint that loads. ERR_NOT_FOUND: there is none. */
+static enum status load_newest(struct trainer *t, struct err *e)
+{
+    int64_t best = -1;
+    unsigned best_i = 0;
+
+    for (unsigned i = 0; i < N_CHECKPOINTS; i++) {
+        char *path = checkpoint_path(t, i);
+        struct err why;
+        enum status st = course_load(&t->course, path, &why);
+
+        free(path);
+        if (!st && t->course.version > best) {
+            best = t->course.version;
+            best_i = i;
+        }
+        if (st && st != ERR_NOT_FOUND)
+            LOG_WARN("checkpoint.%u is passed over why=\"%s\"", i, why.text);
+    }
+    if (best < 0)
+        return err_set(e, ERR_NOT_FOUND, "no checkpoint");
+    if (t->course.version == best)
+        return OK;
+    char *path = checkpoint_path(t, best_i);
+    enum status st = course_load(&t->course, path, e);
+    free(path);
+    return st;
+}
+
+static enum status export_model(struct trainer *t, const char *name, struct err *e)
+{
+    char *dir = path_of(t, name);
+    enum status st = weights_save(learner_published(t->course.learner), dir,
+                                  t->setup->config.dtype, e);
+
+    if (!st)
+        st = tokenizer_save(t->setup->tokenizer, dir, e);
+    if (!st)
+        LOG_INFO("exported version=%" PRId64 " dir=%s", t->course.version, dir);
+    free(dir);
+    return st;
+}
+
+static bool warm_up_progress(void *arg, uint64_t step, uint64_t steps, float loss)
+{
+    struct trainer *t = arg;
+
+    if (step % 10 == 0 || step == steps)
+        LOG_INFO("warm-up step=%" PRIu64 "/%" PRIu64 " loss=%.4f", step, steps, (double)loss);
+    return !__atomic_load_n(&t->is_stopping, __ATOMIC_RELAXED);
+}
+
+static enum status open_course(struct trainer *t, struct err *e)
+{
+    enum status st = load_newest(t, e);
+
+    if (!st) {
+        LOG_INFO("resumed version=%" PRId64, t->course.version);
+        return OK;
+    }
+    if (st != ERR_NOT_FOUND)
+        return st;
+    st = course_begin(&t->course, e);
+    if (!st)
+        st = course_warm_up(&t->course, warm_up_progress, t, e);
+    if (!st)
+        st = export_model(t, "model-v0", e);
+    return st ? st : save(t, e);
+}
+
+static enum status take_step(struct trainer *t, struct bytes args, struct err *e)
+{
+    struct msg_batch *m = xcalloc(1, sizeof(*m));
+    int64_t start_us = clock_mono_us();
+    enum status st = msg_batch_decode(m, args, e);
+    const struct learn_report *r = &t->course.report;
+
+    if (!st)
+        st = course_step(&t->course, m, &t->run, e);
+    if (!st)
+        st = save(t, e);
+    if (!st)
+        LOG_INFO("step n=%" PRId64 " version=%" PRId64 " units=%" PRIu32
+                 " loss=%.5f reward=%.4f kl=%.5f clipped=%.3f grad=%.4f lr=%.2e ms=%" PRId64,
+                 t->course.version - 1, t->course.version, m->n, (double)r->loss,
+                 (double)r->reward_mean, (double)r->kl, (double)r->clipped,
+                 (double)r->grad_norm, (double)r->lr, (clock_mono_us() - start_us) / 1000);
+    free(m);
+    return st;
+}
+
+static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
+                           struct buf *result, struct err *e)
+{
+    struct trainer *t = ctx;
+    enum status st;
+
+    (void)number;
+    if (job == TRAIN_JOB_EXPORT)
+        return export_model(t, "model", e);
+    st = job == TRAIN_JOB_OPEN ? open_course(t, e) : take_step(t, args, e);
+    if (st)
+        return st;
+    buf_put_u64(result, (uint64_t)t->course.version);
+    buf_put_blob(result, buf_bytes(&t->course.manifest));
+    return buf_status(result, e);
+}
+
+/* ---- on the shell's thread --------------------------------------------------------------- */
+
+static void end_with(struct trainer *t, enum status st, const struct err *e)
+{
+    t->st = st;
+    t->err = *e;
+    shell_stop(t->shell);
+}
+
+/* Hands the version to shardcast: shards stored, manifest durable, then announced. No job runs
+ * now, so the course is ours to read. */
+static void announce(struct trainer *t)
+{
+    struct bytes manifest;
+    int64_t version = train_state_take_announcement(t->state, &manifest);
+    struct buf envelope, file;
+    struct digest d;
+    struct idem idem;
+    struct err e;
+    enum status st;
+
+    if (version < 0)
+        return;
+    digest_of(&d, manifest);
+    memcpy(idem.b, d.b, sizeof(idem.b)); /* the same version, the same bytes, in every life */
+    buf_init(&envelope, MSG_MAX_BYTES);
+    buf_init(&file, course_file_bytes(&t->course));
+    st = msg_envelope_encode(&envelope, MSG_PUBLISH, &t->run, &idem, manifest,
+                             t->key->node_secret, &e);
+    if (!st)
+        st = course_file(&t->course, &file, &e);
+    if (!st)
+        st = cast_publish(t->cast, buf_bytes(&envelope), buf_bytes(&file), &e);
+    if (st)
+        end_with(t, st, &e);
+    buf_clear(&file);
+    buf_clear(&envelope);
+}
+
+static void look(struct trainer *t)
+{
+    const char *why = train_state_why(t->state);
+    struct err e;
+    enum status st = train_state_failure(t->state, &e);
+
+    announce(t);
+    if (st)
+        end_with(t, st, &e);
+    if (train_state_is_done(t->state) && member_is_done(t->member))
+        shell_stop(t->shell);
+    if (!why[0] || !strncmp(why, t->said, sizeof(t->said) - 1))
+        return;
+    snprintf(t->said, sizeof(t->said), "%s", why);
+    LOG_DEBUG("wait why=\"%s\"", why);
+}
+
+static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
+                       struct effects *out)
+{
+    struct trainer *t = ctx;
+    struct train_news news;
+
+    if (member_message(t->member, m, now_ms, out)) {
+        look(t);
+        return;
+    }
+    train_state_message(t->state, m->data, now_ms, &news, out);
+    if (news.is_set)
+        member_note(t->member, news.head_version, news.roster_seq, news.is_done, now_ms, out);
+    look(t);
+}
+
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
+                   const struct err *e, int64_t now_ms, struct effects *out)
+{
+    struct trainer *t = ctx;
+
+    (void)number;
+    if (st)
+        LOG_ERROR("job failed job=%" PRIu32 " why=\"%s\"", job, e ? e->text : status_text(st));
+    train_state_job(t->state, job, st, result, e, now_ms, out);
+    look(t);
+}
+
+static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct trainer *t = ctx;
+
+    member_tick(t->member, now_ms, out);
+    train_state_tick(t->state, now_ms, out);
+    look(t);
+}
+
+static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
+                       struct effects *out)
+{
+    struct trainer *t = ctx;
+
+    (void)now_ms;
+    (void)out;
+    t->run = m->run;
+    train_state_welcome(t->state, member_peer(t->member), &m->run);
+}
+
+static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
+                      struct effects *out)
+{
+    struct trainer *t = ctx;
+    const struct env_options eo = {.allow_unsandboxed = t->opt->allow_unsandboxed};
+    const struct course_options co = {.kernels = t->kernels, .pool = t->pool};
+    struct err e;
+    enum status st;
+
+    (void)task;
+    if (t->setup)
+        return;
+    st = setup_open(&t->setup, bundle, &eo, &e);
+    if (st) {
+        end_with(t, st, &e);
+        return;
+    }
+    course_init(&t->course, t->setup, &co);
+    LOG_INFO("task name=%s parameters=%" PRIu64 " steps=%" PRId64, t->setup->task.name,
+             model_config_params(&t->setup->config), t->setup->task.algorithm.steps);
+    train_state_ready(t->state, (uint64_t)t->setup->task.algorithm.steps, now_ms, out);
+}
+
+static enum status start(struct trainer *t, struct err *e)
+{
+    const struct node_options *n = &t->opt->node;
+    const struct shell_part_ops ops = {t, on_message, on_job, on_timer, run_job};
+    const struct cast_options co = {
+        .listen = n->listen,
+        .advertise = n->advertise && n->advertise[0] ? n->advertise : NULL,
+        .ctx = t,
+    };
+    const struct member_options mo = {
+        .role = ROLE_TRAINER,
+        .link = n->link,
+        .wants_bundle = true,
+        .ctx = t,
+        .on_welcome = on_welcome,
+        .on_bundle = on_bundle,
+    };
+    struct train_state_options so = {0};
+    enum status st = kernels_choose(&t->kernels, n->kernels, e);
+
+    if (!st)
+        st = member_keys(&t->key, n->dir, e);
+    if (!st)
+        st = shell_new(&t->shell, t->key, e);
+    if (st)
+        return st;
+    pool_new(&t->pool, (size_t)n->threads);
+    randombytes_buf(&so.boot, sizeof(so.boot));
+    so.key = t->key;
+    train_state_new(&t->state, &so);
+    t->part = shell_add_part(t->shell, &ops, NULL, MSG_MAX_BYTES);
+    st = cast_new(&t->cast, t->shell, t->key, n->dir, &co, e);
+    if (!st)
+        st = member_new(&t->member, t->shell, t->part, t->cast, t->key, n->dir, &mo, e);
+    return st;
+}
+
+enum status train_run(const struct train_run_options *opt, struct err *e)
+{
+    struct trainer t = {.opt = opt};
+    enum status st = start(&t, e);
+
+    if (!st) {
+        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s checkpoint_every=%" PRId64,
+                 opt->node.dir, opt->node.threads, kernels_name(t.kernels),
+                 opt->checkpoint_every);
+        st = shell_run(t.shell, e);
+    }
+    __atomic_store_n(&t.is_stopping, true, __ATOMIC_RELAXED);
+    if (!st && t.st) {
+        st = t.st;
+        if (e)
+            *e = t.err;
+    }
+    if (!st && t.member)
+        st = member_failure(t.member, e);
+    member_free(&t.member);
+    cast_free(&t.cast);
+    shell_free(&t.shell);
+    train_state_free(&t.state);
+    course_clear(&t.course);
+    setup_close(&t.setup);
+    pool_free(&t.pool);
+    key_free(&t.key);
+    return st;
+}

@@ -1,0 +1,27 @@
+/*
+ * trainer/train_run.h - the trainer as a process
+ *
+ * Returns when the last version has its receipt and the run is over, on SIGTERM, or with the
+ * failure that ended it. Started again with the same directory it goes on, bit for bit.
+ *
+ * On disk:  DIR/checkpoint.0 and .1, written in turn; DIR/model-v0 and DIR/model, Hugging Face
+ *           directories of version 0 and of the last version.
+ */
+#ifndef TRAINER_TRAIN_RUN_H
+#define TRAINER_TRAIN_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "node/node_options.h"
+
+struct train_run_options {
+    struct node_options node;
+    int64_t checkpoint_every; /* versions; the first and the last are always kept */
+    bool allow_unsandboxed;
+};
+
+MUST_USE enum status train_run(const struct train_run_options *opt, struct err *e);
+
+#endif

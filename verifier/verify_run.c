@@ -1,0 +1,332 @@
+#include "verifier/verify_run.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/pool.h"
+#include "engine/kernels.h"
+#include "node/shell.h"
+#include "proto/digest.h"
+#include "rollout/check.h"
+#include "rollout/model_set.h"
+#include "rollout/setup.h"
+#include "shardcast/cast.h"
+#include "shardcast/member.h"
+#include "verifier/verify_state.h"
+
+#define LOG_MODULE "verifier"
+#include "base/log.h"
+
+#define RESULT_MAX ((size_t)64 << 10)
+
+struct validator {
+    const struct verify_run_options *opt;
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part;
+    struct cast *cast;
+    struct member *member;
+    struct verify *verify;
+    struct pool *pool;
+    const struct kernels *kernels;
+    struct setup *setup; /* of the job thread, set before the first job starts */
+    struct model_set *models;
+    char said[MSG_TEXT_BYTES];
+    enum status st; /* why the run ended early */
+    struct err err;
+};
+
+/* ---- on the job thread ------------------------------------------------------------------- */
+
+/* The version's root and, for a full check, its model. ERR_NOT_FOUND: not here yet. */
+static enum status version_of(struct validator *v, int64_t version, bool full,
+                              struct model **model, struct digest *root, struct err *e)
+{
+    struct msg_manifest m;
+    struct buf envelope, file;
+    enum status st;
+
+    *model = NULL;
+    buf_init(&envelope, MSG_MAX_BYTES);
+    buf_init(&file, weights_encode_bytes(&v->setup->config));
+    st = cast_manifest_decoded(v->cast, version, &envelope, &m, e);
+    if (!st)
+        *root = m.weights;
+    if (!st && full) {
+        *model = model_set_find(v->models, version);
+        if (!*model) {
+            st = cast_read(v->cast, version, &file, e);
+            if (!st)
+                st = model_set_add(v->models, version, buf_bytes(&file), e);
+            *model = model_set_find(v->models, version);
+        }
+    }
+    buf_clear(&file);
+    buf_clear(&envelope);
+    return st;
+}
+
+static enum status judge(struct validator *v, const struct msg_submit *s, uint32_t depth,
+                         struct rollout_finding *f, struct err *e)
+{
+    struct model *model;
+    struct digest root;
+    enum status st;
+
+    if (v->opt->is_lazy) {
+        memset(f, 0, sizeof(*f));
+        f->is_accepted = true;
+        return OK;
+    }
+    st = version_of(v, s->version, depth == CHECK_FULL, &model, &root, e);
+    if (st)
+        return st;
+    const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
+    return rollout_check(&w, s, (enum check_depth)depth, &v->key->node, f, e);
+}
+
+static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
+                       const struct rollout_finding *f)
+{
+    memset(out, 0, sizeof(*out));
+    out->unit = c->unit;
+    out->lease = c->lease;
+    digest_of(&out->submission, c->submission);
+    out->depth = c->depth;
+    out->is_accepted = f->is_accepted;
+    out->code = (uint32_t)f->code;
+    out->sample = f->sample;
+    out->position = f->position;
+    out->claimed = f->claimed;
+    out->found = f->found;
+    out->states = f->states;
+    memcpy(out->text, f->text, sizeof(out->text));
+}
+
+static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
+                           struct buf *result, struct err *e)
+{
+    struct validator *v = ctx;
+    struct msg_submit *s = xcalloc(1, sizeof(*s));
+    struct rollout_finding f = {.code = REASON_MALFORMED};
+    struct msg_envelope env;
+    struct msg_verdict verdict;
+    struct msg_check c;
+    enum status st = msg_check_decode(&c, args, e);
+
+    (void)job;
+    (void)number;
+    if (st)
+        goto out;
+    if (msg_envelope_decode(&env, c.submission, NULL) || env.kind != MSG_SUBMIT ||
+        msg_submit_decode(s, env.body, NULL))
+        snprintf(f.text, sizeof(f.text), "the submission does not decode");
+    else if (msg_envelope_verify(&env, NULL))
+        f.code = REASON_SIGNATURE;
+    else if (s->unit != c.unit || s->lease != c.lease)
+        f.code = REASON_NO_LEASE;
+    else
+        st = judge(v, s, c.depth, &f, e);
+    if (!st) {
+        verdict_of(&verdict, &c, &f);
+        st = msg_verdict_encode(result, &verdict, e);
+    }
+out:
+    free(s);
+    return st;
+}
+
+/* ---- on the shell's thread --------------------------------------------------------------- */
+
+static void say_why(struct validator *v)
+{
+    const char *why = verify_why(v->verify);
+
+    if (!why[0] || !strncmp(why, v->said, sizeof(v->said) - 1))
+        return;
+    snprintf(v->said, sizeof(v->said), "%s", why);
+    LOG_INFO("wait why=\"%s\"", why);
+}
+
+static void maybe_stop(struct validator *v)
+{
+    bool over = member_is_done(v->member) || verify_is_drained(v->verify);
+
+    if (over && verify_is_idle(v->verify))
+        shell_stop(v->shell);
+}
+
+static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
+                       struct effects *out)
+{
+    struct validator *v = ctx;
+    struct verify_news news;
+
+    if (member_message(v->member, m, now_ms, out))
+        return;
+    verify_message(v->verify, m->data, now_ms, &news, out);
+    if (news.is_set)
+        member_note(v->member, news.head_version, news.roster_seq, news.is_done, now_ms, out);
+    say_why(v);
+    maybe_stop(v);
+}
+
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
+                   const struct err *e, int64_t now_ms, struct effects *out)
+{
+    struct validator *v = ctx;
+    struct msg_verdict m;
+
+    (void)job;
+    if (!st && !msg_verdict_decode(&m, result, NULL)) {
+        if (m.is_accepted)
+            LOG_DEBUG("verdict unit=%" PRIu64 " accepted depth=%" PRIu32, m.unit, m.depth);
+        else
+            LOG_WARN("verdict unit=%" PRIu64 " rejected why=%s text=\"%s\"", m.unit,
+                     reason_name((enum reason)m.code), m.text);
+    } else if (st && st != ERR_NOT_FOUND) {
+        LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
+    }
+    verify_job(v->verify, number, st, result, e, now_ms, out);
+    maybe_stop(v);
+}
+
+static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct validator *v = ctx;
+
+    member_tick(v->member, now_ms, out);
+    verify_versions(v->verify, cast_oldest(v->cast), cast_newest(v->cast), now_ms, out);
+    say_why(v);
+    maybe_stop(v);
+}
+
+static void on_version(void *ctx, int64_t version)
+{
+    struct validator *v = ctx;
+
+    (void)version;
+    shell_wake(v->part);
+}
+
+static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
+                       struct effects *out)
+{
+    struct validator *v = ctx;
+
+    (void)now_ms;
+    (void)out;
+    verify_welcome(v->verify, member_peer(v->member), &m->run);
+}
+
+static void on_done(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct validator *v = ctx;
+
+    (void)now_ms;
+    (void)out;
+    verify_stop(v->verify);
+    maybe_stop(v);
+}
+
+static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
+                      struct effects *out)
+{
+    struct validator *v = ctx;
+    const struct env_options eo = {.allow_unsandboxed = v->opt->allow_unsandboxed};
+
+    (void)task;
+    if (v->setup)
+        return;
+    v->st = setup_open(&v->setup, bundle, &eo, &v->err);
+    if (v->st) {
+        shell_stop(v->shell);
+        return;
+    }
+    const struct model_set_options mo = {
+        .kernels = v->kernels,
+        .pool = v->pool,
+        .cap = (size_t)v->setup->task.algorithm.lag + 2,
+    };
+    model_set_new(&v->models, &v->setup->config, &mo);
+    LOG_INFO("task name=%s sandbox=%s", v->setup->task.name,
+             env_is_sandboxed(v->setup->env) ? "yes" : "no");
+    verify_ready(v->verify);
+    verify_tick(v->verify, now_ms, out);
+}
+
+static enum status start(struct validator *v, struct err *e)
+{
+    const struct node_options *n = &v->opt->node;
+    const struct shell_part_ops ops = {v, on_message, on_job, on_timer, run_job};
+    const struct cast_options co = {
+        .listen = n->listen,
+        .advertise = n->advertise && n->advertise[0] ? n->advertise : NULL,
+        .ctx = v,
+        .on_version = on_version,
+    };
+    const struct member_options mo = {
+        .role = ROLE_VERIFIER,
+        .link = n->link,
+        .wants_bundle = true,
+        .ctx = v,
+        .on_welcome = on_welcome,
+        .on_bundle = on_bundle,
+        .on_done = on_done,
+    };
+    struct verify_options vo = {0};
+    enum status st = kernels_choose(&v->kernels, n->kernels, e);
+
+    if (!st)
+        st = member_keys(&v->key, n->dir, e);
+    if (!st)
+        st = shell_new(&v->shell, v->key, e);
+    if (st)
+        return st;
+    pool_new(&v->pool, (size_t)n->threads);
+    randombytes_buf(&vo.boot, sizeof(vo.boot));
+    vo.key = v->key;
+    verify_new(&v->verify, &vo);
+    v->part = shell_add_part(v->shell, &ops, NULL, RESULT_MAX);
+    st = cast_new(&v->cast, v->shell, v->key, n->dir, &co, e);
+    if (!st)
+        st = member_new(&v->member, v->shell, v->part, v->cast, v->key, n->dir, &mo, e);
+    return st;
+}
+
+enum status verify_run(const struct verify_run_options *opt, struct err *e)
+{
+    struct validator v = {.opt = opt};
+    enum status st = start(&v, e);
+
+    if (!st) {
+        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s lazy=%s", opt->node.dir,
+                 opt->node.threads, kernels_name(v.kernels), opt->is_lazy ? "yes" : "no");
+        st = shell_run(v.shell, e);
+    }
+    if (!st && v.st) {
+        st = v.st;
+        if (e)
+            *e = v.err;
+    }
+    if (!st && v.member)
+        st = member_failure(v.member, e);
+    if (v.verify)
+        LOG_INFO("end checked=%" PRIu64 " full=%" PRIu64 " rejected=%" PRIu64,
+                 verify_counts(v.verify)->checked, verify_counts(v.verify)->full,
+                 verify_counts(v.verify)->rejected);
+    member_free(&v.member);
+    cast_free(&v.cast);
+    shell_free(&v.shell);
+    verify_free(&v.verify);
+    model_set_free(&v.models);
+    setup_close(&v.setup);
+    pool_free(&v.pool);
+    key_free(&v.key);
+    return st;
+}

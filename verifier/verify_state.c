@@ -1,0 +1,240 @@
+#include "verifier/verify_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "node/rpc.h"
+
+#define RETRY_MS       2000
+#define AFTER_ERROR_MS 1000
+
+/* A check: one may run while another waits its turn. */
+struct task_slot {
+    bool is_set;
+    struct buf check;    /* owned: the encoded msg_check */
+    int64_t until_ms;    /* its deadline: somebody else has it afterwards */
+};
+
+struct verify {
+    struct rpc *rpc; /* owned */
+    bool is_welcome, is_ready, is_stopped, is_drained;
+    int64_t oldest, newest;
+    int64_t ask_at_ms;
+    bool is_asking;
+    bool is_running;   /* a job is under way for slot[0] */
+    bool is_parked;    /* slot[0] waits for weights */
+    uint64_t job;
+    struct task_slot slot[2];
+    struct verify_counts counts;
+    char why[MSG_TEXT_BYTES];
+};
+
+void verify_new(struct verify **out, const struct verify_options *opt)
+{
+    struct verify *s = xcalloc(1, sizeof(*s));
+
+    rpc_new(&s->rpc, opt->key, opt->boot);
+    s->oldest = s->newest = -1;
+    for (size_t i = 0; i < 2; i++)
+        buf_init(&s->slot[i].check, MSG_MAX_BYTES);
+    snprintf(s->why, sizeof(s->why), "not admitted yet");
+    *out = s;
+}
+
+void verify_free(struct verify **s)
+{
+    if (!*s)
+        return;
+    for (size_t i = 0; i < 2; i++)
+        buf_clear(&(*s)->slot[i].check);
+    rpc_free(&(*s)->rpc);
+    free(*s);
+    *s = NULL;
+}
+
+void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run)
+{
+    rpc_set_peer(s->rpc, peer);
+    rpc_set_run(s->rpc, run);
+    s->is_welcome = true;
+}
+
+void verify_ready(struct verify *s)
+{
+    s->is_ready = true;
+}
+
+void verify_stop(struct verify *s)
+{
+    s->is_stopped = true;
+}
+
+bool verify_is_idle(const struct verify *s)
+{
+    return !s->is_running && rpc_open(s->rpc, MSG_VERDICT) == 0;
+}
+
+bool verify_is_drained(const struct verify *s)
+{
+    return s->is_drained;
+}
+
+const struct verify_counts *verify_counts(const struct verify *s)
+{
+    return &s->counts;
+}
+
+const char *verify_why(const struct verify *s)
+{
+    return s->is_running ? "" : s->why;
+}
+
+static void ask(struct verify *s, int64_t now_ms, struct effects *out)
+{
+    const struct msg_check_ask m = {.newest_version = s->newest, .oldest_version = s->oldest};
+    struct buf body;
+
+    if (!s->is_welcome || !s->is_ready || s->is_stopped || s->is_asking || s->slot[1].is_set ||
+        s->is_parked)
+        return;
+    if (now_ms < s->ask_at_ms) {
+        effects_timer(out, s->ask_at_ms);
+        return;
+    }
+    buf_init(&body, 256);
+    CHECK(!msg_check_ask_encode(&body, &m, NULL));
+    if (!rpc_ask(s->rpc, MSG_CHECK_ASK, buf_bytes(&body), 0, RETRY_MS, now_ms, out, NULL))
+        s->is_asking = true;
+    buf_clear(&body);
+}
+
+static void drop_first(struct verify *s)
+{
+    struct task_slot first = s->slot[0];
+
+    s->slot[0] = s->slot[1];
+    s->slot[1] = first;
+    s->slot[1].is_set = false;
+    buf_reset(&s->slot[1].check);
+    s->is_parked = false;
+}
+
+static void run_next(struct verify *s, int64_t now_ms, struct effects *out)
+{
+    while (s->slot[0].is_set && !s->is_running && now_ms >= s->slot[0].until_ms)
+        drop_first(s);
+    if (!s->slot[0].is_set || s->is_running)
+        return;
+    if (s->is_parked) {
+        effects_timer(out, s->slot[0].until_ms);
+        return;
+    }
+    s->is_running = true;
+    s->job++;
+    effects_start(out, VERIFY_JOB_CHECK, s->job, buf_bytes(&s->slot[0].check));
+}
+
+static void on_check(struct verify *s, struct bytes body, int64_t now_ms)
+{
+    struct task_slot *slot = s->slot[0].is_set ? &s->slot[1] : &s->slot[0];
+    struct msg_check m;
+
+    if (slot->is_set || msg_check_decode(&m, body, NULL)) {
+        s->ask_at_ms = now_ms + AFTER_ERROR_MS;
+        return;
+    }
+    buf_reset(&slot->check);
+    buf_append(&slot->check, body);
+    slot->is_set = !slot->check.bad;
+    slot->until_ms = now_ms + m.deadline_ms;
+}
+
+static void on_wait(struct verify *s, struct bytes body, int64_t now_ms,
+                    struct verify_news *news)
+{
+    struct msg_wait m;
+
+    s->ask_at_ms = now_ms + AFTER_ERROR_MS;
+    if (msg_wait_decode(&m, body, NULL))
+        return;
+    s->ask_at_ms = now_ms + m.retry_ms;
+    s->is_drained = m.code == REASON_DRAINING;
+    snprintf(s->why, sizeof(s->why), "%s", m.text[0] ? m.text : reason_text(m.code));
+    *news = (struct verify_news){true, m.head_version, m.roster_seq, m.is_done};
+}
+
+void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct verify_news *news,
+                    struct effects *out)
+{
+    struct msg_envelope env;
+    enum msg_kind asked;
+    uint64_t tag;
+
+    memset(news, 0, sizeof(*news));
+    if (msg_envelope_decode(&env, data, NULL) || !rpc_answered(s->rpc, &env, &asked, &tag))
+        return;
+    if (asked == MSG_CHECK_ASK) {
+        s->is_asking = false;
+        if (env.kind == MSG_CHECK)
+            on_check(s, env.body, now_ms);
+        else if (env.kind == MSG_WAIT)
+            on_wait(s, env.body, now_ms, news);
+        else
+            s->ask_at_ms = now_ms + AFTER_ERROR_MS;
+    } else if (asked == MSG_VERDICT && env.kind == MSG_RECEIPT) {
+        s->counts.receipts++;
+    }
+    verify_tick(s, now_ms, out);
+}
+
+void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
+                     struct effects *out)
+{
+    if (newest != s->newest || oldest != s->oldest)
+        s->is_parked = false;
+    s->oldest = oldest;
+    s->newest = newest;
+    verify_tick(s, now_ms, out);
+}
+
+static void send_verdict(struct verify *s, struct bytes body, int64_t now_ms, struct effects *out)
+{
+    struct msg_verdict v;
+
+    if (msg_verdict_decode(&v, body, NULL))
+        return;
+    s->counts.checked++;
+    s->counts.full += v.depth == CHECK_FULL;
+    s->counts.rejected += !v.is_accepted;
+    (void)!rpc_ask(s->rpc, MSG_VERDICT, body, v.unit, RETRY_MS, now_ms, out, NULL);
+}
+
+void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,
+                const struct err *e, int64_t now_ms, struct effects *out)
+{
+    if (!s->is_running || number != s->job)
+        return;
+    s->is_running = false;
+    if (st == ERR_NOT_FOUND) {
+        s->is_parked = true;
+        snprintf(s->why, sizeof(s->why), "the weights to check with are not here yet");
+    } else {
+        if (!st)
+            send_verdict(s, result, now_ms, out);
+        else
+            snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1,
+                     e ? e->text : status_text(st));
+        drop_first(s);
+    }
+    verify_tick(s, now_ms, out);
+}
+
+void verify_tick(struct verify *s, int64_t now_ms, struct effects *out)
+{
+    run_next(s, now_ms, out);
+    ask(s, now_ms, out);
+    rpc_tick(s->rpc, now_ms, out);
+}
