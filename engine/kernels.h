@@ -23,7 +23,8 @@ struct kernels; /* private: engine/cpu/table.h */
 
 /* Chooses a backend by name; NULL or "auto" is the fastest that this CPU has. ERR_INVALID: no such
  * name. ERR_UNSUPPORTED: this CPU cannot run it. */
-MUST_USE enum status kernels_choose(const struct kernels **out, const char *name, struct err *e);
+MUST_USE enum status kernels_choose(const struct kernels **out, const char *name,
+                                    struct err *e);
 
 /* The fastest backend of this CPU. */
 const struct kernels *kernels_best(void);

@@ -27,8 +27,8 @@
 #include "engine/kernels.h"
 #include "engine/matmul.h"
 
-#define ATTENTION_BLOCK  256u /* positions; part of the numerics class */
-#define ATTENTION_D_MAX  128u
+#define ATTENTION_BLOCK 256u /* positions; part of the numerics class */
+#define ATTENTION_D_MAX 128u
 
 /* The class's sum: sixteen lanes in blocks of 256, the rule applied again to the block sums. 0 for
  * n = 0. dot16 is the same sum of a[i] * b[i], each product entering by fma. */
@@ -59,8 +59,8 @@ void embed_backward(const struct kernels *k, float *dtable, const float *dy, con
  * r = 1 / sqrt(sum(x^2) / C + eps),  y = (x * r) * w,  for each of N rows of C. For the norms of
  * single heads: N = T * H, C = D. y may be x.
  */
-void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const float *w, size_t N,
-                     size_t C, float eps);
+void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const float *w,
+                     size_t N, size_t C, float eps);
 /*
  * With h = x * r and u = dy * w:  dx += r * fma(-h, sum(u * h) / C, u)   (one add)
  *                                 dw = fma(dy, h, dw) over rows ascending

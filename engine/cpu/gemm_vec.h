@@ -1,0 +1,161 @@
+/*
+ * engine/cpu/gemm_vec.h - the matrix product in vectors of VEC_LANES (private to engine/cpu/)
+ *
+ * A tile of R rows by P panels of sixteen columns stays in registers for all steps. Two fma can
+ * start per cycle and each takes four, so a tile needs at least eight accumulators; with few rows
+ * it takes more panels. Rows are dealt evenly over the tiles, for a tile of one row at the end
+ * would cost nearly as much as a full one.
+ */
+#include "engine/cpu/table.h"
+#include "engine/cpu/vec.h"
+
+#include <string.h>
+
+#if VEC_LANES == 8
+#define TILE_ROWS   6u /* 12 accumulators of 16 registers */
+#define TILE_PANELS 1u
+#else
+#define TILE_ROWS   12u /* 24 of 32 */
+#define TILE_PANELS 2u
+#endif
+#define PANEL_VECS (PACK_LANES / VEC_LANES)
+
+/* R and P are constants at every call, which makes acc a set of registers. */
+ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const float *a,
+                        const float *b, const size_t R, const size_t P)
+{
+    VEC acc[TILE_ROWS][8];
+    const size_t a_row = g->a_row, a_step = g->a_step, b_step = g->b_step, b_panel = g->b_panel;
+    const size_t n_vecs = P * PANEL_VECS;
+
+    for (size_t r = 0; r < R; r++)
+        for (size_t v = 0; v < n_vecs; v++)
+            acc[r][v] = g->resume ? vec_load(c + r * c_row + v * VEC_LANES) : vec_zero();
+
+    for (size_t s = g->steps; s > 0; s--) {
+        VEC row[8];
+        for (size_t v = 0; v < n_vecs; v++)
+            row[v] = vec_load(b + (v / PANEL_VECS) * b_panel + (v % PANEL_VECS) * VEC_LANES);
+        for (size_t r = 0; r < R; r++) {
+            VEC x = vec_all(a[r * a_row]);
+            for (size_t v = 0; v < n_vecs; v++)
+                acc[r][v] = vec_fma(x, row[v], acc[r][v]);
+        }
+        a += a_step;
+        b += b_step;
+    }
+
+    for (size_t r = 0; r < R; r++)
+        for (size_t v = 0; v < n_vecs; v++)
+            vec_store(c + r * c_row + v * VEC_LANES, acc[r][v]);
+}
+
+#define TILE_CASE(R, P)                                                                        \
+    case R: tile(g, c, c_row, a, b, R, P); break
+
+/* One tile of whole panels: `rows` rows by tile_panels(rows) panels. */
+static void tile_wide(const struct gemm *g, float *c, size_t c_row, const float *a,
+                      const float *b, size_t rows)
+{
+    switch (rows) {
+#if VEC_LANES == 8
+        TILE_CASE(1u, 4u);
+        TILE_CASE(2u, 2u);
+        TILE_CASE(3u, 1u);
+        TILE_CASE(4u, 1u);
+        TILE_CASE(5u, 1u);
+        TILE_CASE(6u, 1u);
+#else
+        TILE_CASE(1u, 8u);
+        TILE_CASE(2u, 4u);
+        TILE_CASE(3u, 4u);
+        TILE_CASE(4u, 2u);
+        TILE_CASE(5u, 2u);
+        TILE_CASE(6u, 2u);
+        TILE_CASE(7u, 2u);
+        TILE_CASE(8u, 2u);
+        TILE_CASE(9u, 2u);
+        TILE_CASE(10u, 2u);
+        TILE_CASE(11u, 2u);
+        TILE_CASE(12u, 2u);
+#endif
+    default: break;
+    }
+}
+
+static size_t tile_panels(size_t rows)
+{
+#if VEC_LANES == 8
+    return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+#else
+    return rows == 1 ? 8 : rows <= 3 ? 4 : 2;
+#endif
+}
+
+/* One panel, for what tile_wide leaves over. */
+static void tile_narrow(const struct gemm *g, float *c, size_t c_row, const float *a,
+                        const float *b, size_t rows)
+{
+    switch (rows) {
+        TILE_CASE(1u, 1u);
+        TILE_CASE(2u, 1u);
+        TILE_CASE(3u, 1u);
+        TILE_CASE(4u, 1u);
+        TILE_CASE(5u, 1u);
+        TILE_CASE(6u, 1u);
+#if VEC_LANES != 8
+        TILE_CASE(7u, 1u);
+        TILE_CASE(8u, 1u);
+        TILE_CASE(9u, 1u);
+        TILE_CASE(10u, 1u);
+        TILE_CASE(11u, 1u);
+        TILE_CASE(12u, 1u);
+#endif
+    default: break;
+    }
+}
+
+/* The last columns, fewer than a panel: computed in a full one aside. */
+static void tile_ragged(const struct gemm *g, float *c, const float *a, const float *b,
+                        size_t rows, size_t cols)
+{
+    float aside[TILE_ROWS * PACK_LANES];
+
+    memset(aside, 0, sizeof(aside));
+    if (g->resume)
+        for (size_t r = 0; r < rows; r++)
+            memcpy(aside + r * PACK_LANES, c + r * g->c_row, cols * sizeof(float));
+    tile_narrow(g, aside, PACK_LANES, a, b, rows);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(c + r * g->c_row, aside + r * PACK_LANES, cols * sizeof(float));
+}
+
+static void gemm(const struct gemm *g)
+{
+    const size_t n_tiles = (g->rows + TILE_ROWS - 1) / TILE_ROWS;
+    const size_t n_panels = g->cols / PACK_LANES, left = g->cols % PACK_LANES;
+
+    if (n_tiles == 0)
+        return;
+    const size_t least = g->rows / n_tiles, longer = g->rows % n_tiles;
+    const size_t wide = tile_panels(least + (longer > 0));
+
+    for (size_t p = 0; p < n_panels + (left > 0);) {
+        bool is_wide = p + wide <= n_panels;
+        size_t r = 0;
+        for (size_t t = 0; t < n_tiles; t++) {
+            size_t rows = least + (t < longer);
+            const float *a = g->a + r * g->a_row, *b = g->b + p * g->b_panel;
+            float *c = g->c + r * g->c_row + p * PACK_LANES;
+            if (p == n_panels)
+                tile_ragged(g, c, a, b, rows, left);
+            else if (is_wide && tile_panels(rows) == wide)
+                tile_wide(g, c, g->c_row, a, b, rows);
+            else
+                for (size_t q = 0; q < (is_wide ? wide : 1); q++)
+                    tile_narrow(g, c + q * PACK_LANES, g->c_row, a, b + q * g->b_panel, rows);
+            r += rows;
+        }
+        p += is_wide ? wide : 1;
+    }
+}

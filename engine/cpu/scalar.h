@@ -1,0 +1,33 @@
+/*
+ * engine/cpu/scalar.h - the definition of the matrix product (private to engine/cpu/)
+ *
+ * Included by kernels_scalar.c, and by kernels_scalar_fma.c, which compiles the same text for CPUs
+ * whose fmaf() is one instruction.
+ */
+#include "engine/cpu/table.h"
+
+#include <math.h>
+
+static void gemm(const struct gemm *g)
+{
+    for (size_t r = 0; r < g->rows; r++)
+        for (size_t j = 0; j < g->cols; j++) {
+            const float *a = g->a + r * g->a_row;
+            const float *b = g->b + (j / PACK_LANES) * g->b_panel + j % PACK_LANES;
+            float *c = g->c + r * g->c_row + j;
+            float acc = g->resume ? *c : 0.0f;
+            for (size_t s = 0; s < g->steps; s++)
+                acc = fmaf(a[s * g->a_step], b[s * g->b_step], acc);
+            *c = acc;
+        }
+}
+
+static void pack(float *panels, const float *w, size_t w_row, size_t N, size_t K)
+{
+    for (size_t n0 = 0; n0 < N; n0 += PACK_LANES)
+        for (size_t i = 0; i < K; i++)
+            for (size_t j = 0; j < PACK_LANES; j++)
+                *panels++ = n0 + j < N ? w[(n0 + j) * w_row + i] : 0.0f;
+}
+
+#include "engine/cpu/loops.h"

@@ -1,0 +1,91 @@
+/*
+ * engine/cpu/table.h - the inner loops that a backend consists of (private to engine/)
+ *
+ * Every function is the definition of kernels_scalar.c or gives its bits. They work on one row or
+ * one tile; engine/ops.h has what is made of them. `n` may be 0 unless said.
+ */
+#ifndef ENGINE_CPU_TABLE_H
+#define ENGINE_CPU_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/ops.h"
+
+/*
+ * c[r, j] = running fma over steps s ascending of a[r, s] * b[s, j], from +0 or, with `resume`,
+ * from c[r, j].
+ *
+ *   a  element (r, s) at a + r * a_row + s * a_step
+ *   b  panels of PACK_LANES columns: element (s, j) at
+ *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES. All lanes of the last panel
+ *      are readable, whatever they hold.
+ *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
+ */
+struct gemm {
+    float *c;
+    const float *a;
+    const float *b;
+    size_t c_row, a_row, a_step, b_step, b_panel;
+    size_t rows, cols, steps;
+    bool resume;
+};
+
+struct kernels {
+    const char *name;
+
+    void (*gemm)(const struct gemm *g);
+    /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */
+    void (*pack)(float *panels, const float *w, size_t w_row, size_t N, size_t K);
+
+    float (*sum)(const float *x, size_t n);
+    float (*dot)(const float *a, const float *b, size_t n);
+    /* -inf for n = 0. NaN is passed over. */
+    float (*max)(const float *x, size_t n);
+    bool (*all_finite)(const float *x, size_t n);
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*scale)(float *y, const float *x, float s, size_t n);
+    /* y = fma(y, a, x * b) */
+    void (*merge)(float *y, const float *x, float a, float b, size_t n);
+    void (*bf16_from_f32)(uint16_t *y, const float *x, size_t n);
+    void (*f32_from_bf16)(float *y, const uint16_t *x, size_t n);
+
+    void (*exp)(float *y, const float *x, size_t n);
+    void (*log)(float *y, const float *x, size_t n);
+    void (*log1p)(float *y, const float *x, size_t n);
+
+    /* one row each; C <= 65536 in the gradient */
+    void (*rmsnorm)(float *y, const float *x, const float *w, size_t C, float eps);
+    void (*rmsnorm_grad)(float *dx, float *dw, const float *dy, const float *x, const float *w,
+                         size_t C, float eps);
+    /* one head; sin is taken as is, or negated for the gradient */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t D, bool inverse);
+    void (*swiglu)(float *y, const float *g, const float *u, size_t n);
+    void (*swiglu_grad)(float *dg, float *du, const float *dy, const float *g, const float *u,
+                        size_t n);
+
+    /* Attention, one row of one block, 1 <= n <= ATTENTION_BLOCK. p holds q.k and gets
+     * exp(q.k * scale - m), exp being +0 below -87; the sum is returned, *m the maximum. */
+    float (*softmax)(float *p, float *m, float scale, size_t n);
+    /* p holds q.k and gets P = exp(q.k * scale - lse); dp holds dout.v and gets P * (dp - D). */
+    void (*softmax_grad)(float *p, float *dp, float scale, float lse, float D, size_t n);
+
+    /* *m = max(x) / T and the sum of exp(x / T - *m) */
+    float (*exp_sum)(const float *x, float *m, float T, size_t n);
+    /* y = ((exp(x / T - m) * inv) * weight) / T. y may be x. */
+    void (*exp_grad)(float *y, const float *x, float T, float m, float inv, float weight,
+                     size_t n);
+    /* y = x / T + gumbel(word) */
+    void (*gumbel)(float *y, const float *x, const uint32_t *word, float T, size_t n);
+
+    void (*adamw)(float *p, float *m, float *v, const float *g, const struct adamw_scalars *s,
+                  size_t n);
+};
+
+extern const struct kernels kernels_scalar;     /* any CPU */
+extern const struct kernels kernels_scalar_fma; /* the same source for CPUs with FMA */
+extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;
+
+#endif

@@ -1,0 +1,310 @@
+#include "engine/matmul.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "engine/cpu/table.h"
+
+/* Sums are cut into pieces of STEPS that go on from what is in memory: a piece of a panel (16 KiB)
+ * and of a tile's rows then stay in the first-level cache. */
+#define STEPS    256u
+#define ROWS     96u /* rows of one task; with STEPS, 96 KiB of them */
+#define GROUP    4u  /* panels of one task */
+#define DX_ROWS  192u
+#define DW_STEPS 128u
+#define DW_ROWS  24u /* rows copied together: whole tiles of any backend */
+#define DW_GROUP 8u
+#define INLINE_OPS                                                                             \
+    (1u << 18) /* below this many fma, handing work to another thread costs more */
+
+static size_t min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t pieces(size_t n, size_t of)
+{
+    return (n + of - 1) / of;
+}
+
+static void run(struct pool *pool, size_t n_tasks, size_t ops, pool_fn *fn, void *arg)
+{
+    pool_run(ops < INLINE_OPS ? NULL : pool, n_tasks, 1, fn, arg);
+}
+
+size_t packed_bytes(size_t N, size_t K)
+{
+    size_t rows = pieces(N, PACK_LANES);
+
+    if (N > SIZE_MAX - PACK_LANES || K == 0 ||
+        rows > SIZE_MAX / (PACK_LANES * sizeof(float)) / K)
+        return SIZE_MAX;
+    return rows * PACK_LANES * K * sizeof(float);
+}
+
+enum status packed_init(struct packed *p, size_t N, size_t K, struct err *e)
+{
+    size_t bytes = packed_bytes(N, K);
+    enum status st;
+
+    CHECK(N > 0 && K > 0);
+    memset(p, 0, sizeof(*p));
+    if (bytes == SIZE_MAX)
+        return err_set(e, ERR_NO_MEMORY, "packed matrix of %zu x %zu does not fit memory", N,
+                       K);
+    st = alloc_array(&p->data, bytes / sizeof(float), sizeof(float), "packed matrix", e);
+    if (st)
+        return st;
+    p->N = N;
+    p->K = K;
+    return OK;
+}
+
+void packed_clear(struct packed *p)
+{
+    free(p->data);
+    memset(p, 0, sizeof(*p));
+}
+
+struct pack_job {
+    const struct kernels *k;
+    struct packed *p;
+    const float *w;
+    const uint16_t *w16;
+};
+
+static void pack_panels(void *arg, size_t lo, size_t hi)
+{
+    const struct pack_job *job = arg;
+    const size_t K = job->p->K;
+    size_t n0 = lo * PACK_LANES, n = min(hi * PACK_LANES, job->p->N) - n0;
+
+    job->k->pack(job->p->data + n0 * K, job->w + n0 * K, K, n, K);
+}
+
+static void pack_panels_bf16(void *arg, size_t lo, size_t hi)
+{
+    const struct pack_job *job = arg;
+    const size_t K = job->p->K;
+    float wide[PACK_LANES * STEPS];
+
+    for (size_t p = lo; p < hi; p++) {
+        size_t n0 = p * PACK_LANES, n = min(PACK_LANES, job->p->N - n0);
+        for (size_t s = 0; s < K; s += STEPS) {
+            size_t len = min(STEPS, K - s);
+            for (size_t j = 0; j < n; j++)
+                job->k->f32_from_bf16(wide + j * STEPS, job->w16 + (n0 + j) * K + s, len);
+            job->k->pack(job->p->data + n0 * K + s * PACK_LANES, wide, STEPS, n, len);
+        }
+    }
+}
+
+void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const float *W)
+{
+    struct pack_job job = {k, p, W, NULL};
+    run(pool, pieces(p->N, PACK_LANES), p->N * p->K, pack_panels, &job);
+}
+
+void packed_set_bf16(const struct kernels *k, struct pool *pool, struct packed *p,
+                     const uint16_t *W)
+{
+    struct pack_job job = {k, p, NULL, W};
+    run(pool, pieces(p->N, PACK_LANES), p->N * p->K, pack_panels_bf16, &job);
+}
+
+/* y (M, N) = a (M, K) b, where b is W packed (forward) or W itself (dx), or dW += dy^T x. */
+struct matmul_job {
+    const struct kernels *k;
+    float *y;
+    const float *a;
+    const float *b;
+    const float *bias;
+    size_t M, N, K;
+    size_t n_groups; /* tasks side by side */
+    bool is_added;
+};
+
+/* Tasks are numbered along the columns first, so those of one thread share rows of x; runs of them
+ * within one block of rows are one product. */
+static void forward_tasks(void *arg, size_t lo, size_t hi)
+{
+    const struct matmul_job *j = arg;
+
+    while (lo < hi) {
+        size_t block = lo / j->n_groups, last = min(hi, (block + 1) * j->n_groups);
+        size_t m0 = block * ROWS, rows = min(ROWS, j->M - m0);
+        size_t n0 = (lo - block * j->n_groups) * GROUP * PACK_LANES;
+        size_t n1 = min(j->N, (last - block * j->n_groups) * GROUP * PACK_LANES);
+        struct gemm g = {.c = j->y + m0 * j->N + n0,
+                         .c_row = j->N,
+                         .a_row = j->K,
+                         .a_step = 1,
+                         .b_step = PACK_LANES,
+                         .b_panel = j->K * PACK_LANES,
+                         .rows = rows,
+                         .cols = n1 - n0};
+
+        for (size_t s = 0; s < j->K; s += STEPS) {
+            g.a = j->a + m0 * j->K + s;
+            g.b = j->b + n0 * j->K + s * PACK_LANES;
+            g.steps = min(STEPS, j->K - s);
+            g.resume = s > 0;
+            j->k->gemm(&g);
+        }
+        for (size_t m = 0; j->bias && m < rows; m++)
+            j->k->add(g.c + m * j->N, g.c + m * j->N, j->bias + n0, n1 - n0);
+        lo = last;
+    }
+}
+
+void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
+                    const struct packed *W, const float *bias, size_t M)
+{
+    struct matmul_job job = {.k = k,
+                             .y = y,
+                             .a = x,
+                             .b = W->data,
+                             .bias = bias,
+                             .M = M,
+                             .N = W->N,
+                             .K = W->K,
+                             .n_groups = pieces(W->N, GROUP * PACK_LANES)};
+    run(pool, pieces(M, ROWS) * job.n_groups, M * W->N * W->K, forward_tasks, &job);
+}
+
+/* Copies columns c0 .. c0 + cols of `steps` rows of w into panels of (steps, PACK_LANES). */
+static void copy_panels(float *to, const float *w, size_t w_row, size_t c0, size_t cols,
+                        size_t steps)
+{
+    for (size_t p = 0; p < cols; p += PACK_LANES) {
+        size_t n = min(PACK_LANES, cols - p);
+        for (size_t s = 0; s < steps; s++, to += PACK_LANES) {
+            const float *from = w + s * w_row + c0 + p;
+            if (n == PACK_LANES) {
+                memcpy(to, from, PACK_LANES * sizeof(float));
+            } else {
+                memset(to, 0, PACK_LANES * sizeof(float));
+                memcpy(to, from, n * sizeof(float));
+            }
+        }
+    }
+}
+
+/* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. */
+static void dx_task(const struct matmul_job *j, size_t task)
+{
+    float panels[GROUP * PACK_LANES * STEPS], sum[DX_ROWS * GROUP * PACK_LANES];
+    size_t m0 = task / j->n_groups * DX_ROWS, k0 = task % j->n_groups * GROUP * PACK_LANES;
+    float *dx = j->y + m0 * j->K + k0;
+    struct gemm g = {.c = j->is_added ? sum : dx,
+                     .b = panels,
+                     .c_row = j->is_added ? GROUP * PACK_LANES : j->K,
+                     .a_row = j->N,
+                     .a_step = 1,
+                     .b_step = PACK_LANES,
+                     .rows = min(DX_ROWS, j->M - m0),
+                     .cols = min(GROUP * PACK_LANES, j->K - k0)};
+
+    for (size_t s = 0; s < j->N; s += STEPS) {
+        g.steps = min(STEPS, j->N - s);
+        g.a = j->a + m0 * j->N + s;
+        g.b_panel = g.steps * PACK_LANES;
+        g.resume = s > 0;
+        copy_panels(panels, j->b + s * j->K, j->K, k0, g.cols, g.steps);
+        j->k->gemm(&g);
+    }
+    for (size_t m = 0; j->is_added && m < g.rows; m++)
+        j->k->add(dx + m * j->K, dx + m * j->K, sum + m * g.c_row, g.cols);
+}
+
+static void dx_tasks(void *arg, size_t lo, size_t hi)
+{
+    for (size_t task = lo; task < hi; task++)
+        dx_task(arg, task);
+}
+
+static void dx_run(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+                   const float *W, size_t M, size_t N, size_t K, bool is_added)
+{
+    struct matmul_job job = {.k = k,
+                             .y = dx,
+                             .a = dy,
+                             .b = W,
+                             .M = M,
+                             .N = N,
+                             .K = K,
+                             .n_groups = pieces(K, GROUP * PACK_LANES),
+                             .is_added = is_added};
+    run(pool, pieces(M, DX_ROWS) * job.n_groups, M * N * K, dx_tasks, &job);
+}
+
+void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+               const float *W, size_t M, size_t N, size_t K)
+{
+    dx_run(k, pool, dx, dy, W, M, N, K, false);
+}
+
+void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+                   const float *W, size_t M, size_t N, size_t K)
+{
+    dx_run(k, pool, dx, dy, W, M, N, K, true);
+}
+
+/* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns of
+ * dy are copied next to each other: in place they lie a whole row apart, in few cache sets. */
+static void dw_task(const struct matmul_job *j, size_t task)
+{
+    float panels[DW_GROUP * PACK_LANES * DW_STEPS], columns[DW_ROWS * DW_STEPS];
+    size_t n0 = task / j->n_groups * ROWS, n1 = min(j->N, n0 + ROWS);
+    size_t k0 = task % j->n_groups * DW_GROUP * PACK_LANES;
+    struct gemm g = {.a = columns,
+                     .b = panels,
+                     .c_row = j->K,
+                     .a_row = 1,
+                     .a_step = DW_ROWS,
+                     .b_step = PACK_LANES,
+                     .cols = min(DW_GROUP * PACK_LANES, j->K - k0),
+                     .resume = true};
+
+    for (size_t s = 0; s < j->M; s += DW_STEPS) {
+        g.steps = min(DW_STEPS, j->M - s);
+        g.b_panel = g.steps * PACK_LANES;
+        copy_panels(panels, j->b + s * j->K, j->K, k0, g.cols, g.steps);
+        for (size_t n = n0; n < n1; n += DW_ROWS) {
+            g.rows = min(DW_ROWS, n1 - n);
+            g.c = j->y + n * j->K + k0;
+            for (size_t t = 0; t < g.steps; t++)
+                memcpy(columns + t * DW_ROWS, j->a + (s + t) * j->N + n,
+                       g.rows * sizeof(float));
+            j->k->gemm(&g);
+        }
+    }
+}
+
+static void dw_tasks(void *arg, size_t lo, size_t hi)
+{
+    for (size_t task = lo; task < hi; task++)
+        dw_task(arg, task);
+}
+
+void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+               const float *x, size_t T, size_t N, size_t K)
+{
+    struct matmul_job job = {.k = k,
+                             .y = dW,
+                             .a = dy,
+                             .b = x,
+                             .M = T,
+                             .N = N,
+                             .K = K,
+                             .n_groups = pieces(K, DW_GROUP * PACK_LANES)};
+    run(pool, pieces(N, ROWS) * job.n_groups, T * N * K, dw_tasks, &job);
+}
+
+void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N)
+{
+    for (size_t t = 0; t < T; t++)
+        k->add(dbias, dbias, dy + t * N, N);
+}
