@@ -24,7 +24,7 @@ enum phase {
 struct train_state {
     struct rpc *rpc; /* owned */
     enum phase phase;
-    bool is_welcome, is_asking;
+    bool is_asking;
     int64_t ask_at_ms;
     uint64_t steps;
     int64_t version;
@@ -60,7 +60,6 @@ void train_state_welcome(struct train_state *s, uint64_t peer, const struct dige
 {
     rpc_set_peer(s->rpc, peer);
     rpc_set_run(s->rpc, run);
-    s->is_welcome = true;
 }
 
 bool train_state_is_done(const struct train_state *s)

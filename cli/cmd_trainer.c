@@ -1,0 +1,37 @@
+/*
+ * muster trainer: update the policy and publish its weights
+ */
+#include "cli/commands.h"
+#include "cli/role_options.h"
+#include "cli/usage.h"
+#include "trainer/train_run.h"
+
+int cmd_trainer(int argc, char **argv)
+{
+    struct role_options o = {0};
+    struct train_run_options run = {0};
+    struct opt table[ROLE_OPTIONS_COUNT + 1] = {
+        [ROLE_OPTIONS_COUNT] = {"checkpoint-every", OPT_INT, &run.checkpoint_every, "4",
+                                "1..1000",
+                                "versions between checkpoints; a restart redoes the others",
+                                false},
+    };
+    struct usage u = {
+        .line = "muster trainer --dir DIR [--join LINK] [options]",
+        .about = "Warms the model up, takes a step on every batch, publishes every version.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e = {0};
+    int status;
+
+    role_options_table(table, &o);
+    status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN) {
+        run.node = role_options_apply(&o);
+        run.allow_unsandboxed = o.allow_unsandboxed;
+        status = role_finish("trainer", train_run(&run, &e), &e);
+    }
+    opt_clear(table, u.n);
+    return status;
+}

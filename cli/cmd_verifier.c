@@ -1,0 +1,35 @@
+/*
+ * muster verifier: earn by checking rollouts
+ */
+#include "cli/commands.h"
+#include "cli/role_options.h"
+#include "cli/usage.h"
+#include "verifier/verify_run.h"
+
+int cmd_verifier(int argc, char **argv)
+{
+    struct role_options o = {0};
+    struct verify_run_options run = {.is_lazy = false};
+    struct opt table[ROLE_OPTIONS_COUNT + 1] = {
+        [ROLE_OPTIONS_COUNT] = {"lazy", OPT_FLAG, &run.is_lazy, "false", NULL,
+                                "approve without looking, to try a network's defences", false},
+    };
+    struct usage u = {
+        .line = "muster verifier --dir DIR [--join LINK] [options]",
+        .about = "Checks the rollouts of others, to the last bit, for a fee per verdict.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e = {0};
+    int status;
+
+    role_options_table(table, &o);
+    status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN) {
+        run.node = role_options_apply(&o);
+        run.allow_unsandboxed = o.allow_unsandboxed;
+        status = role_finish("verifier", verify_run(&run, &e), &e);
+    }
+    opt_clear(table, u.n);
+    return status;
+}

@@ -1,0 +1,53 @@
+#include "cli/role_options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+void role_options_table(struct opt *table, struct role_options *o)
+{
+    const struct opt rows[ROLE_OPTIONS_COUNT] = {
+        {"dir", OPT_STRING, &o->dir, NULL, NULL,
+         "directory of this node: keys, shards, all that survives a restart", false},
+        {"join", OPT_STRING, &o->join, "", NULL, "invite link; needed the first time only", false},
+        {"listen", OPT_STRING, &o->listen, "tcp://127.0.0.1:*", NULL,
+         "where shards are served to peers", false},
+        {"advertise", OPT_STRING, &o->advertise, "", NULL,
+         "host by which peers reach this node; empty: as bound", false},
+        {"kernels", OPT_CHOICE, &o->kernels, "auto", "auto|scalar|avx2|avx512",
+         "inner loops to use; all give the same bits", false},
+        {"threads", OPT_INT, &o->threads, "1", "1..256", "threads of the kernels", false},
+        {"allow-unsandboxed", OPT_FLAG, &o->allow_unsandboxed, "false", NULL,
+         "run environments even where the kernel gives no sandbox", false},
+        {"log-level", OPT_CHOICE, &o->log_level, "info", "error|warn|info|debug",
+         "least important lines that are written", false},
+    };
+
+    memcpy(table, rows, sizeof(rows));
+}
+
+struct node_options role_options_apply(const struct role_options *o)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+
+    for (int level = LOG_E; level <= LOG_D; level++)
+        if (!strcmp(o->log_level, names[level]))
+            log_set_level((enum log_level)level);
+    return (struct node_options){
+        .dir = o->dir,
+        .link = o->join,
+        .listen = o->listen,
+        .advertise = o->advertise,
+        .kernels = o->kernels,
+        .threads = o->threads,
+    };
+}
+
+int role_finish(const char *role, enum status st, const struct err *e)
+{
+    if (!st)
+        return 0;
+    fprintf(stderr, "muster %s: %s\n", role, e->text);
+    return 1;
+}

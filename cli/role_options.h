@@ -1,0 +1,28 @@
+/*
+ * cli/role_options.h - the options that every role has
+ */
+#ifndef CLI_ROLE_OPTIONS_H
+#define CLI_ROLE_OPTIONS_H
+
+#include <stddef.h>
+
+#include "base/options.h"
+#include "node/node_options.h"
+
+struct role_options {
+    char *dir, *join, *listen, *advertise, *kernels, *log_level;
+    int64_t threads;
+    bool allow_unsandboxed;
+};
+
+#define ROLE_OPTIONS_COUNT 8u
+
+/* Fills the first ROLE_OPTIONS_COUNT rows of `table`; a role adds its own behind them. */
+void role_options_table(struct opt *table, struct role_options *o);
+/* What the rows were set to, as roles take it (strings lent), and the log level. */
+struct node_options role_options_apply(const struct role_options *o);
+
+/* The end of every role command: OK is 0, a failure is told and is 1. */
+int role_finish(const char *role, enum status st, const struct err *e);
+
+#endif
