@@ -219,7 +219,9 @@ static void apply_batch(struct orch *s, const struct ledger_entry *en,
     memcpy(b->row, x->row, x->n_rows * sizeof(*b->row));
     for (uint32_t i = 0; i < x->n_rows; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), x->row[i].unit);
-        uint64_t behind;
+        uint64_t behind, fact = orch_unit_at(s, x->row[i].unit)->last_fact;
+        if (fact >= s->arrival_from)
+            s->arrival_from = fact + 1;
         b->n_flat += x->row[i].use == LEDGER_FLAT;
         s->n_flat += x->row[i].use == LEDGER_FLAT;
         if (x->row[i].use != LEDGER_TRAINED)

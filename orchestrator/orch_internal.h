@@ -34,8 +34,8 @@
 struct orch_check {
     uint32_t node;
     uint32_t depth;
-    int64_t deadline_ms; /* 0: to be set at the next tick */
-    int64_t sent_ms;     /* 0: not yet */
+    int64_t since_ms; /* 0: to be set at the next tick */
+    int64_t sent_ms;  /* 0: not yet */
     bool is_over;        /* judged, or handed to another */
     bool is_judged;
 };
@@ -45,6 +45,8 @@ struct orch_unit {
     uint32_t worker;    /* of the live attempt */
     int64_t deadline_ms, hard_ms; /* of the live lease; 0: to be set at the next tick */
     uint64_t progress;            /* tokens the worker last said */
+    int64_t listed_ms; /* when the worker was last known to know of the lease */
+    int64_t failed_ms; /* when its last attempt ended without pay; 0: none */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
     uint32_t n_checks;
     struct orch_check check[LEDGER_VERDICTS_MAX];
@@ -70,6 +72,7 @@ struct orch_node {
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     /* volatile */
     int64_t seen_ms; /* 0: never */
+    int64_t asked_ms; /* a validator: when it last asked for a check */
     bool is_back;    /* heard from again after a silence */
     char endpoint[128];
     char numerics[32];
@@ -134,6 +137,7 @@ struct orch {
     uint32_t rejected[REASON_COUNT];
     uint64_t staleness[ORCH_STALE_BINS];
     uint64_t first_open; /* units below are in batches or given up (order unit) */
+    uint64_t arrival_from; /* order arrival: no ACCEPT before this seq is of use */
     bool is_stopped;     /* equivocation: no more work is given */
     char why_stopped[MSG_TEXT_BYTES];
     uint64_t n_abandoned;
@@ -219,7 +223,9 @@ void orch_mature(struct orch *s, struct turn *t);
 /* If the last version is published: closes the task. */
 void orch_finish(struct orch *s, struct turn *t);
 /* Takes back all live units and closes the task. */
-MUST_USE enum status orch_close(struct orch *s, struct turn *t, bool is_answer, uint64_t *seq);
+MUST_USE enum status orch_close(struct orch *s, struct turn *t, enum orch_cause cause,
+                                uint64_t *seq);
+void orch_append_summary(struct orch *s, struct turn *t); /* a HEAD */
 bool orch_is_open(const struct orch *s); /* a task is open, and the run is not stopped */
 
 /* ---- orch_units.c ---- */
@@ -239,7 +245,6 @@ void orch_on_lease_ask(struct orch *s, struct turn *t);
 void orch_on_heartbeat(struct orch *s, struct turn *t);
 void orch_on_submit(struct orch *s, struct turn *t);
 void orch_expire(struct orch *s, struct turn *t);
-void orch_hex(char *out, struct bytes in); /* hex_encode */
 
 /* ---- orch_checks.c ---- */
 void orch_start_draw(struct orch *s, struct turn *t);
