@@ -50,8 +50,7 @@ static void run_changes(struct rng *r, uint8_t *data, size_t n)
         size_t at = (size_t)rng_below(r, n);
         uint8_t old = data[at];
 
-        data[at] =
-            rng_below(r, 2) ? (uint8_t)rng_u32(r) : (uint8_t)(old ^ 1u << rng_below(r, 8));
+        data[at] = (uint8_t)(rng_below(r, 2) ? rng_u32(r) : old ^ 1u << rng_below(r, 8));
         run_one(data, n);
         data[at] = old;
     }

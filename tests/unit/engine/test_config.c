@@ -1,0 +1,203 @@
+/*
+ * config.json in and out.
+ */
+#include "engine/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "support/test.h"
+
+#define SIZES                                                                                  \
+    "\"vocab_size\":259,\"hidden_size\":64,\"intermediate_size\":128,"                         \
+    "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"max_position_embeddings\":128"
+#define LLAMA "\"architectures\":[\"LlamaForCausalLM\"],"
+#define QWEN2 "\"architectures\":[\"Qwen2ForCausalLM\"],"
+#define QWEN3 "\"architectures\":[\"Qwen3ForCausalLM\"],"
+
+static void absent_keys_have_the_defaults_of_transformers(void **state)
+{
+    (void)state;
+    struct model_config c;
+    struct err e;
+
+    assert_ok(model_config_decode(&c, bytes_str("{" LLAMA SIZES "}"), &e), &e);
+
+    assert_int_equal(c.kv_heads, 4);
+    assert_int_equal(c.head_dim, 16);
+    assert_true(c.norm_eps == 1e-6f);
+    assert_true(c.rope_theta == 10000.0);
+    assert_false(c.tie);
+    assert_false(c.qkv_bias);
+    assert_false(c.qk_norm);
+    assert_int_equal(c.dtype, DTYPE_F32);
+    assert_int_equal(c.bos, -1);
+    assert_int_equal(c.n_stops, 0);
+}
+
+static void qwen2_has_biases_and_an_unused_window(void **state)
+{
+    (void)state;
+    struct model_config c;
+    struct err e;
+
+    assert_ok(model_config_decode(&c,
+                                  bytes_str("{" QWEN2 SIZES ",\"use_sliding_window\":false,"
+                                            "\"sliding_window\":32768,\"eos_token_id\":5,"
+                                            "\"torch_dtype\":\"bfloat16\"}"),
+                                  &e),
+              &e);
+
+    assert_true(c.qkv_bias);
+    assert_false(c.o_bias);
+    assert_int_equal(c.dtype, DTYPE_BF16);
+    assert_int_equal(c.n_stops, 1);
+    assert_int_equal(c.stops[0], 5);
+}
+
+static void qwen3_has_head_norms_and_heads_of_128(void **state)
+{
+    (void)state;
+    struct model_config c;
+    struct err e;
+
+    assert_ok(model_config_decode(
+                  &c,
+                  bytes_str("{" QWEN3 SIZES ",\"eos_token_id\":[3,4],\"rope_parameters\":"
+                            "{\"rope_theta\":1000000,\"rope_type\":\"default\"}}"),
+                  &e),
+              &e);
+
+    assert_true(c.qk_norm);
+    assert_int_equal(c.head_dim, 128);
+    assert_true(c.rope_theta == 1e6);
+    assert_int_equal(c.n_stops, 2);
+}
+
+static void what_is_encoded_decodes_to_the_same(void **state)
+{
+    (void)state;
+    static const char *const in[] = {
+        "{" LLAMA SIZES ",\"attention_bias\":true,\"rms_norm_eps\":1e-5,\"bos_token_id\":1}",
+        "{" QWEN2 SIZES ",\"tie_word_embeddings\":true,\"num_key_value_heads\":2}",
+        "{" QWEN3 SIZES ",\"head_dim\":32,\"eos_token_id\":[3,4],\"rope_theta\":500000.5}",
+    };
+    struct model_config a, b;
+    struct buf text;
+    struct err e;
+
+    buf_init(&text, 1u << 16);
+    for (size_t i = 0; i < sizeof(in) / sizeof(in[0]); i++) {
+        buf_reset(&text);
+        assert_ok(model_config_decode(&a, bytes_str(in[i]), &e), &e);
+        model_config_encode(&text, &a);
+        assert_ok(model_config_decode(&b, buf_bytes(&text), &e), &e);
+        assert_true(model_config_equal(&a, &b));
+    }
+    buf_clear(&text);
+}
+
+/* What would change the numbers is refused, and the message names it. */
+static void unknown_features_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *name;
+    } cases[] = {
+        {"{\"architectures\":[\"MixtralForCausalLM\"]," SIZES "}", "MixtralForCausalLM"},
+        {"{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"llama3\"}}", "llama3"},
+        {"{" LLAMA SIZES ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}", "linear"},
+        {"{" LLAMA SIZES ",\"sliding_window\":4096}", "sliding"},
+        {"{" QWEN2 SIZES ",\"use_sliding_window\":true}", "sliding"},
+        {"{" QWEN3 SIZES ",\"layer_types\":[\"sliding_attention\"]}", "sliding_attention"},
+        {"{" LLAMA SIZES ",\"hidden_act\":\"gelu\"}", "gelu"},
+        {"{" LLAMA SIZES ",\"mlp_bias\":true}", "mlp_bias"},
+        {"{" LLAMA SIZES ",\"torch_dtype\":\"float64\"}", "float64"},
+        {"{" LLAMA SIZES ",\"partial_rotary_factor\":0.5}", "partial_rotary_factor"},
+        {"{" LLAMA SIZES ",\"quantization_config\":{}}", "quantised"},
+    };
+    struct model_config c;
+    struct err e;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_status(model_config_decode(&c, bytes_str(cases[i].json), &e), ERR_UNSUPPORTED,
+                      &e);
+        assert_contains(e.text, cases[i].name);
+    }
+}
+
+static void values_out_of_range_are_refused_by_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *key;
+    } cases[] = {
+        {"{" LLAMA SIZES ",\"head_dim\":15}", "head_dim"},
+        {"{" LLAMA SIZES ",\"head_dim\":512}", "head_dim"},
+        {"{" LLAMA SIZES ",\"num_key_value_heads\":3}", "num_key_value_heads"},
+        {"{" LLAMA SIZES ",\"num_key_value_heads\":0}", "num_key_value_heads"},
+        {"{" LLAMA SIZES ",\"rms_norm_eps\":0}", "rms_norm_eps"},
+        {"{" LLAMA SIZES ",\"rope_theta\":-1}", "rope_theta"},
+        {"{" LLAMA SIZES ",\"eos_token_id\":259}", "eos_token_id"},
+        {"{" LLAMA SIZES ",\"bos_token_id\":259}", "bos_token_id"},
+    };
+    struct model_config c;
+    struct err e;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_status(model_config_decode(&c, bytes_str(cases[i].json), &e), ERR_INVALID, &e);
+        assert_contains(e.text, cases[i].key);
+    }
+}
+
+static void rubbish_is_malformed(void **state)
+{
+    (void)state;
+    static const char *const in[] = {
+        "",
+        "[]",
+        "{",
+        "{" LLAMA SIZES ",\"vocab_size\":1}",
+        "{" LLAMA "\"vocab_size\":5}",
+        "{" SIZES "}",
+        "{" LLAMA SIZES ",\"tie_word_embeddings\":1}",
+        "{" LLAMA SIZES ",\"rms_norm_eps\":\"x\"}",
+        "{" LLAMA SIZES ",\"eos_token_id\":\"x\"}",
+    };
+    struct model_config c;
+    struct err e;
+
+    for (size_t i = 0; i < sizeof(in) / sizeof(in[0]); i++)
+        assert_status(model_config_decode(&c, bytes_str(in[i]), &e), ERR_MALFORMED, &e);
+}
+
+/* Qwen2.5-0.5B has 494,032,768 parameters by its own card. */
+static void parameters_are_counted(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{" QWEN2 "\"vocab_size\":151936,\"hidden_size\":896,\"intermediate_size\":4864,"
+        "\"num_hidden_layers\":24,\"num_attention_heads\":14,\"num_key_value_heads\":2,"
+        "\"max_position_embeddings\":32768,\"tie_word_embeddings\":true}";
+    struct model_config c;
+    struct err e;
+
+    assert_ok(model_config_decode(&c, bytes_str(json), &e), &e);
+
+    assert_int_equal(model_config_params(&c), 494032768);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(absent_keys_have_the_defaults_of_transformers),
+        cmocka_unit_test(qwen2_has_biases_and_an_unused_window),
+        cmocka_unit_test(qwen3_has_head_norms_and_heads_of_128),
+        cmocka_unit_test(what_is_encoded_decodes_to_the_same),
+        cmocka_unit_test(unknown_features_are_refused_by_name),
+        cmocka_unit_test(values_out_of_range_are_refused_by_key),
+        cmocka_unit_test(rubbish_is_malformed),
+        cmocka_unit_test(parameters_are_counted),
+    };
+    return cmocka_run_group_tests_name("engine/config", tests, NULL, NULL);
+}
