@@ -50,7 +50,7 @@ int cmd_join(int argc, char **argv)
                 "the rest.\n");
         return asked ? 0 : 2;
     }
-    if (invite_parse(&invite, argv[1], &e)) {
+    if (invite_decode(&invite, argv[1], &e)) {
         fprintf(stderr, "muster join: %s\nusage: muster join LINK [options of the role]\n",
                 e.text);
         return 2;
