@@ -35,9 +35,8 @@ static bool parse_real(double *out, const char *s)
 
     if (*s != '-' && *s != '+' && *s != '.' && (*s < '0' || *s > '9'))
         return false; /* nor "inf", nor "nan" */
-    errno = 0;
     v = strtod(s, &end);
-    if (end == s || *end || !isfinite(v) || (errno == ERANGE && fabs(v) > 1))
+    if (end == s || *end || !isfinite(v))
         return false;
     *out = v;
     return true;

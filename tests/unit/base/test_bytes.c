@@ -140,6 +140,24 @@ static void printf_that_passes_the_ceiling_goes_bad(void **state)
     buf_clear(&b);
 }
 
+/* vsnprintf writes a NUL after the text, for which there must be room whatever the capacity. */
+static void printf_has_room_for_the_nul_it_does_not_count(void **state)
+{
+    (void)state;
+
+    for (int n = 1; n <= 300; n++) {
+        struct buf b;
+
+        buf_init(&b, (size_t)n);
+        buf_printf(&b, "%0*d", n, 7);
+
+        assert_false(b.bad);
+        assert_int_equal(b.len, n);
+        assert_int_equal(b.data[n - 1], '7');
+        buf_clear(&b);
+    }
+}
+
 static void clear_leaves_a_usable_buf(void **state)
 {
     (void)state;
@@ -305,6 +323,7 @@ int main(void)
         cmocka_unit_test(extend_gives_room_that_counts),
         cmocka_unit_test(printf_appends_without_a_final_nul),
         cmocka_unit_test(printf_that_passes_the_ceiling_goes_bad),
+        cmocka_unit_test(printf_has_room_for_the_nul_it_does_not_count),
         cmocka_unit_test(clear_leaves_a_usable_buf),
         cmocka_unit_test(integers_are_little_endian),
         cmocka_unit_test(reader_reads_what_was_put),

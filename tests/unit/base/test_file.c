@@ -192,6 +192,7 @@ static void map_refuses_what_is_missing_or_no_file(void **state)
 
     assert_status(file_map_open(&m, tempdir_path(*state, "none"), &e), ERR_NOT_FOUND, &e);
     assert_status(file_map_open(&m, *state, &e), ERR_IO, &e);
+    assert_status(file_map_open(&m, "/dev/null", &e), ERR_IO, &e);
     file_map_close(&m);
 }
 

@@ -136,8 +136,12 @@ static void ranges_may_be_open_on_either_side(void **state)
 
     assert_ok(opt_set(table, 2, "n", "9223372036854775807", &e), &e);
     assert_status(opt_set(table, 2, "n", "0", &e), ERR_INVALID, &e);
+    assert_status(opt_set(table, 2, "n", "9223372036854775808", &e), ERR_INVALID, &e);
+    assert_ok(opt_set(table, 2, "n", "1", &e), &e);
     assert_ok(opt_set(table, 2, "x", "-1e300", &e), &e);
     assert_status(opt_set(table, 2, "x", "0.1", &e), ERR_INVALID, &e);
+    assert_status(opt_set(table, 2, "x", "-1e999", &e), ERR_INVALID, &e);
+    assert_ok(opt_set(table, 2, "x", "0", &e), &e);
 }
 
 static void unknown_key_suggests_the_nearest(void **state)
@@ -152,6 +156,8 @@ static void unknown_key_suggests_the_nearest(void **state)
 
     assert_status(opt_set(c->table, N, "zebra", "1", &e), ERR_NOT_FOUND, &e);
     assert_string_equal(e.text, "unknown option 'zebra'");
+    assert_status(opt_set(c->table, N, "eads", "1", &e), ERR_NOT_FOUND, &e);
+    assert_string_equal(e.text, "unknown option 'eads'");
 }
 
 static enum status parse(struct config *c, const char *const *argv, int *at, struct err *e)

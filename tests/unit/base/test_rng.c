@@ -103,6 +103,17 @@ static void stream_reads_the_words_of_consecutive_counters(void **state)
     assert_int_equal(r.n, 12);
 }
 
+static void stream_goes_on_past_2_to_the_32_blocks(void **state)
+{
+    (void)state;
+    struct rng r = {.key = 1, .stream = 2, .n = UINT64_C(5) << 34};
+    uint32_t want[4];
+
+    philox4x32(want, 1, (const uint32_t[4]){0, 5, 2, 0});
+
+    assert_int_equal(rng_u32(&r), want[0]);
+}
+
 static void u64_is_two_draws_low_word_first(void **state)
 {
     (void)state;
@@ -172,6 +183,7 @@ int main(void)
         cmocka_unit_test(philox_gives_the_known_answers),
         cmocka_unit_test(philox_equals_a_second_implementation),
         cmocka_unit_test(stream_reads_the_words_of_consecutive_counters),
+        cmocka_unit_test(stream_goes_on_past_2_to_the_32_blocks),
         cmocka_unit_test(u64_is_two_draws_low_word_first),
         cmocka_unit_test(below_stays_below_and_reaches_every_value),
         cmocka_unit_test(below_is_unbiased_where_a_modulo_is_not),
