@@ -14,9 +14,8 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests hash f32 data as it lies");
 
-#define TENSORS_OF_LAYER 14 /* at most */
-#define INIT_DEVIATION   0.02
-#define TWO_PI           6.283185307179586476925
+#define INIT_DEVIATION 0.02
+#define TWO_PI         6.283185307179586476925
 
 /* A row of the table of tensors, while the struct is being laid out. */
 struct plan {
@@ -26,7 +25,7 @@ struct plan {
 
 struct plans {
     struct plan *rows;
-    size_t n;
+    size_t n, cap;
 };
 
 /* cols = 0 makes a vector of `rows` numbers. */
@@ -34,6 +33,7 @@ static void plan(struct plans *p, float **at, size_t rows, size_t cols, const ch
 {
     struct weights_tensor *t = &p->rows[p->n].tensor;
 
+    CHECK(p->n < p->cap);
     snprintf(t->name, sizeof(t->name), "%s", name);
     t->is_matrix = cols > 0;
     t->rows = cols > 0 ? rows : 1;
@@ -108,7 +108,7 @@ enum status weights_new(struct weights **out, const struct model_config *c, stru
 {
     struct plans plans = {0};
     struct weights *w = NULL;
-    size_t n_max = 3 + (size_t)c->layers * TENSORS_OF_LAYER;
+    size_t n_max = 3 + (size_t)c->layers * WEIGHTS_LAYER_TENSORS;
     enum status st = model_config_check(c, e);
 
     *out = NULL;
@@ -126,6 +126,7 @@ enum status weights_new(struct weights **out, const struct model_config *c, stru
         st = alloc_array(&plans.rows, n_max, sizeof(plans.rows[0]), "tensor table", e);
     if (st)
         goto out;
+    plans.cap = n_max;
     lay_out(w, &plans);
     *out = w;
     w = NULL; /* it is the caller's now */

@@ -20,8 +20,9 @@
 #include "base/status.h"
 #include "engine/config.h"
 
-#define WEIGHTS_NAME_BYTES   64
-#define WEIGHTS_DIGEST_BYTES 32
+#define WEIGHTS_NAME_BYTES    64
+#define WEIGHTS_DIGEST_BYTES  32
+#define WEIGHTS_LAYER_TENSORS 15 /* at most, of one layer */
 
 struct weights_tensor {
     char name[WEIGHTS_NAME_BYTES];

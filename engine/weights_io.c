@@ -10,14 +10,13 @@
 #include "base/file.h"
 #include "engine/safetensors.h"
 
-#define TENSORS_OF_LAYER 14 /* at most */
-#define INDEX_JSON_MAX   (16u << 20)
-#define SHARD_FILES_MAX  1024u
+#define INDEX_JSON_MAX  (16u << 20)
+#define SHARD_FILES_MAX 1024u
 
 size_t weights_encode_bytes(const struct model_config *c)
 {
     /* A header line is a name of up to 63 bytes, a dtype, two dimensions and two offsets. */
-    size_t header = 64 + (3 + (size_t)c->layers * TENSORS_OF_LAYER) * 224;
+    size_t header = 64 + (3 + (size_t)c->layers * WEIGHTS_LAYER_TENSORS) * 224;
     return 8 + header + (size_t)model_config_params(c) * sizeof(float);
 }
 
