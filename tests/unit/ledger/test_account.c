@@ -17,14 +17,11 @@ static void names_survive_text_and_back(void **state)
     (void)state;
     struct public_key key = key_of(0xab);
     struct digest task = {{0xcd}};
-    struct account all[] = {account_of_key(ACCOUNT_AVAIL, &key),
-                            account_of_key(ACCOUNT_STAKE, &key),
-                            account_of_key(ACCOUNT_PENDING, &key),
-                            account_of_task(ACCOUNT_ESCROW, &task),
-                            account_of_task(ACCOUNT_RESERVED, &task),
-                            account_of_pool(ACCOUNT_EXTERNAL),
-                            account_of_pool(ACCOUNT_JACKPOT),
-                            account_of_pool(ACCOUNT_BURN)};
+    struct account all[] = {
+        account_of_key(ACCOUNT_AVAIL, &key),      account_of_key(ACCOUNT_STAKE, &key),
+        account_of_key(ACCOUNT_PENDING, &key),    account_of_task(ACCOUNT_ESCROW, &task),
+        account_of_task(ACCOUNT_RESERVED, &task), account_of_pool(ACCOUNT_EXTERNAL),
+        account_of_pool(ACCOUNT_JACKPOT),         account_of_pool(ACCOUNT_BURN)};
 
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         char text[ACCOUNT_TEXT_BYTES];
@@ -51,8 +48,14 @@ static void the_name_of_a_key_shows_its_digits(void **state)
 static void parse_refuses_what_is_no_account(void **state)
 {
     (void)state;
-    const char *bad[] = {"",       "stake",     "stake:",    "stake:ab", "nonsense",
-                         "burn:ab", "external:", "stakes:ab0203000000000000000000000000",
+    const char *bad[] = {"",
+                         "stake",
+                         "stake:",
+                         "stake:ab",
+                         "nonsense",
+                         "burn:ab",
+                         "external:",
+                         "stakes:ab0203000000000000000000000000",
                          "stake:zz0203000000000000000000000000",
                          "stake:ab02030000000000000000000000001"};
 

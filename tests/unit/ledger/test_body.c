@@ -260,7 +260,8 @@ static void every_type_comes_back_as_it_was(void **state)
         struct err e;
         make(b, (enum ledger_type)t);
         memset(b->out, 0xee, sizeof(*b->out));
-        assert_ok(ledger_body_decode(b->out, (enum ledger_type)t, buf_bytes(&b->bytes), &e), &e);
+        assert_ok(ledger_body_decode(b->out, (enum ledger_type)t, buf_bytes(&b->bytes), &e),
+                  &e);
         assert_memory_equal(b->out, b->in, size_of((enum ledger_type)t));
     }
 }

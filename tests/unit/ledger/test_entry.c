@@ -67,13 +67,13 @@ static void the_layout_is_the_one_of_the_manual(void **state)
     const uint8_t head[] = {0x4c, 0x44, 0x45, 0x47, 1, 0, 7, 0, 7, 0, 0, 0, 0, 0, 0, 0};
 
     assert_memory_equal(s->bytes.data, head, sizeof(head));
-    assert_int_equal(s->bytes.data[24], 1);          /* run */
-    assert_int_equal(s->bytes.data[56], 2);          /* prev */
-    assert_int_equal(s->bytes.data[88], 3);          /* idem */
-    assert_int_equal(s->bytes.data[104], 4);         /* actor */
-    assert_int_equal(s->bytes.data[136], 4);         /* body_len */
-    assert_int_equal(s->bytes.data[140], 2);         /* n_postings */
-    assert_int_equal(s->bytes.data[144], 'b');       /* body */
+    assert_int_equal(s->bytes.data[24], 1);    /* run */
+    assert_int_equal(s->bytes.data[56], 2);    /* prev */
+    assert_int_equal(s->bytes.data[88], 3);    /* idem */
+    assert_int_equal(s->bytes.data[104], 4);   /* actor */
+    assert_int_equal(s->bytes.data[136], 4);   /* body_len */
+    assert_int_equal(s->bytes.data[140], 2);   /* n_postings */
+    assert_int_equal(s->bytes.data[144], 'b'); /* body */
     assert_int_equal(s->bytes.data[148], ACCOUNT_AVAIL);
 }
 

@@ -110,8 +110,8 @@ static void make_keys(struct world *w)
         fill(seed, sizeof(seed), "owner", owner);
         sign_keys_of_seed(&n->owner, &n->owner_secret, seed);
         fill(n->transport.b, KEY_BYTES, "transport", i);
-        n->role = i == WORLD_INITIATOR ? ROLE_INITIATOR
-                  : i == WORLD_TRAINER ? ROLE_TRAINER
+        n->role = i == WORLD_INITIATOR  ? ROLE_INITIATOR
+                  : i == WORLD_TRAINER  ? ROLE_TRAINER
                   : i < WORLD_VALIDATOR ? ROLE_INFERENCE
                                         : ROLE_VERIFIER;
     }
@@ -138,10 +138,8 @@ static void add_node(struct world *w, unsigned i)
     const struct world_node *n = &w->node[i];
     struct ledger_cause why = world_cause(w);
     struct ledger_invite invite = {.role = n->role};
-    struct ledger_node_admit admit = {.node = n->node,
-                                      .transport = n->transport,
-                                      .owner = n->owner,
-                                      .role = n->role};
+    struct ledger_node_admit admit = {
+        .node = n->node, .transport = n->transport, .owner = n->owner, .role = n->role};
     struct ledger_deposit deposit = {.owner = n->owner};
     struct ledger_stake stake = {.node = n->node, .amount = WORLD_STAKE};
     struct idem idem = next_idem(w);
@@ -394,7 +392,8 @@ enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason co
     return ledger_append_reject_soft(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
-enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code, bool is_sole)
+enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code,
+                                  bool is_sole)
 {
     struct ledger_cause why = world_cause(w);
     struct ledger_reject_hard x = {unit, lease_of(w, unit), code, is_sole};

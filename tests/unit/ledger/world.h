@@ -61,13 +61,15 @@ struct ledger_cause world_cause(struct world *w);
 enum status world_try_lease(struct world *w, uint64_t unit, unsigned worker);
 enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bool is_flat);
 enum status world_try_draw(struct world *w);
-enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator, uint32_t depth);
+enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator,
+                             uint32_t depth);
 enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
                               enum reason code);
 enum status world_try_accept(struct world *w, uint64_t unit);
 enum status world_try_void(struct world *w, uint64_t unit, enum reason code);
 enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code);
-enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code, bool is_sole);
+enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code,
+                                  bool is_sole);
 enum status world_try_giveup(struct world *w, uint64_t unit);
 enum status world_try_mature(struct world *w, const struct public_key *node);
 /* A batch of these units, each with the use that its state has. */
