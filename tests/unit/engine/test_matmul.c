@@ -1,0 +1,310 @@
+/*
+ * The matrix products against their definition (one running fma per output element), bit for bit.
+ */
+#include "engine/matmul.h"
+
+#include <math.h>
+
+#include "numerics.h"
+
+/* Around the edges of panels (16), tiles (6, 12), blocks of steps (128, 256) and of rows (96). */
+static const size_t shapes[][3] = {
+    {1, 1, 1},    {1, 16, 8},   {2, 17, 9},    {3, 33, 40},  {4, 64, 64},   {5, 15, 257},
+    {6, 16, 256}, {7, 50, 31},  {11, 100, 70}, {12, 32, 16}, {13, 130, 20}, {25, 31, 300},
+    {97, 48, 33}, {193, 70, 5}, {300, 20, 20}, {1, 300, 64}, {2, 128, 520}, {31, 257, 131},
+};
+#define N_SHAPES (sizeof(shapes) / sizeof(shapes[0]))
+
+struct fixture {
+    size_t M, N, K;
+    float *x, *W, *dy, *bias; /* owned */
+};
+
+static struct fixture fixture_of(struct rng *r, const size_t s[3])
+{
+    struct fixture f = {s[0], s[1], s[2], NULL, NULL, NULL, NULL};
+    f.x = some_floats(r, f.M * f.K, 1.0f);
+    f.W = some_floats(r, f.N * f.K, 1.0f);
+    f.dy = some_floats(r, f.M * f.N, 1.0f);
+    f.bias = some_floats(r, f.N, 1.0f);
+    return f;
+}
+
+static void fixture_clear(struct fixture *f)
+{
+    free(f->x);
+    free(f->W);
+    free(f->dy);
+    free(f->bias);
+}
+
+static float *product(const struct kernels *k, struct pool *pool, const struct fixture *f,
+                      const float *bias, size_t M, const float *x)
+{
+    struct packed p;
+    float *y = zeros(M * f->N);
+    assert_ok(packed_init(&p, f->N, f->K, NULL), NULL);
+    packed_set(k, pool, &p, f->W);
+    matmul_forward(k, pool, y, x, &p, bias, M);
+    packed_clear(&p);
+    return y;
+}
+
+static void forward_is_one_running_fma_and_one_add_of_the_bias(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(1);
+
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        float *want = zeros(f.M * f.N);
+        for (size_t m = 0; m < f.M; m++)
+            for (size_t n = 0; n < f.N; n++) {
+                float acc = 0.0f;
+                for (size_t j = 0; j < f.K; j++)
+                    acc = fmaf(f.x[m * f.K + j], f.W[n * f.K + j], acc);
+                want[m * f.N + n] = acc + f.bias[n];
+            }
+
+        float *y = product(k, NULL, &f, f.bias, f.M, f.x);
+
+        assert_same_bits(y, want, f.M * f.N);
+        free(y);
+        free(want);
+        fixture_clear(&f);
+    }
+}
+
+static void forward_of_a_row_does_not_depend_on_the_other_rows(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(2);
+    struct fixture f = fixture_of(&r, (size_t[3]){103, 83, 70});
+    float *together = product(k, NULL, &f, NULL, f.M, f.x);
+
+    for (size_t m = 0; m < f.M; m += 6) {
+        size_t n = f.M - m < 1 + m % 5 ? f.M - m : 1 + m % 5;
+        float *alone = product(k, NULL, &f, NULL, n, f.x + m * f.K);
+        assert_same_bits(alone, together + m * f.N, n * f.N);
+        free(alone);
+    }
+
+    free(together);
+    fixture_clear(&f);
+}
+
+static void dx_is_one_running_fma_over_outputs(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(3);
+
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        float *want = zeros(f.M * f.K), *sum = zeros(f.M * f.K), *dx = zeros(f.M * f.K);
+        for (size_t m = 0; m < f.M; m++)
+            for (size_t j = 0; j < f.K; j++) {
+                float acc = 0.0f;
+                for (size_t n = 0; n < f.N; n++)
+                    acc = fmaf(f.dy[m * f.N + n], f.W[n * f.K + j], acc);
+                want[m * f.K + j] = acc;
+                sum[m * f.K + j] = f.x[m * f.K + j] + acc;
+            }
+
+        matmul_dx(k, NULL, dx, f.dy, f.W, f.M, f.N, f.K);
+        assert_same_bits(dx, want, f.M * f.K);
+
+        matmul_dx_add(k, NULL, f.x, f.dy, f.W, f.M, f.N, f.K);
+        assert_same_bits(f.x, sum, f.M * f.K);
+
+        free(want);
+        free(sum);
+        free(dx);
+        fixture_clear(&f);
+    }
+}
+
+static void dw_goes_on_from_what_is_there_over_tokens(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(4);
+
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        float *want = zeros(f.N * f.K);
+        for (size_t n = 0; n < f.N; n++)
+            for (size_t j = 0; j < f.K; j++) {
+                float acc = f.W[n * f.K + j];
+                for (size_t t = 0; t < f.M; t++)
+                    acc = fmaf(f.dy[t * f.N + n], f.x[t * f.K + j], acc);
+                want[n * f.K + j] = acc;
+            }
+
+        matmul_dw(k, NULL, f.W, f.dy, f.x, f.M, f.N, f.K);
+
+        assert_same_bits(f.W, want, f.N * f.K);
+        free(want);
+        fixture_clear(&f);
+    }
+}
+
+static void dw_of_two_micro_batches_is_that_of_one_batch(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(5);
+    struct fixture f = fixture_of(&r, (size_t[3]){301, 37, 29});
+    float *whole = zeros(f.N * f.K), *parts = zeros(f.N * f.K);
+
+    matmul_dw(k, NULL, whole, f.dy, f.x, f.M, f.N, f.K);
+    for (size_t t = 0, n = 1; t < f.M; t += n, n = n * 3) {
+        n = f.M - t < n ? f.M - t : n;
+        matmul_dw(k, NULL, parts, f.dy + t * f.N, f.x + t * f.K, n, f.N, f.K);
+    }
+
+    assert_same_bits(parts, whole, f.N * f.K);
+    free(whole);
+    free(parts);
+    fixture_clear(&f);
+}
+
+static void bias_gradient_adds_tokens_in_order(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(6);
+    struct fixture f = fixture_of(&r, (size_t[3]){41, 37, 1});
+    float want[37];
+    for (size_t n = 0; n < f.N; n++) {
+        want[n] = f.bias[n];
+        for (size_t t = 0; t < f.M; t++)
+            want[n] += f.dy[t * f.N + n];
+    }
+
+    bias_backward(k, f.bias, f.dy, f.M, f.N);
+
+    assert_same_bits(f.bias, want, f.N);
+    fixture_clear(&f);
+}
+
+/* Large enough that the work is handed out. */
+static void threads_do_not_change_a_bit(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(7);
+    struct fixture f = fixture_of(&r, (size_t[3]){201, 147, 83});
+    struct pool *pool;
+    float *a = zeros(f.M * f.K), *b = zeros(f.M * f.K), *one, *three;
+    float *dw1 = zeros(f.N * f.K), *dw3 = zeros(f.N * f.K);
+    pool_new(&pool, 3);
+
+    one = product(k, NULL, &f, f.bias, f.M, f.x);
+    three = product(k, pool, &f, f.bias, f.M, f.x);
+    matmul_dx(k, NULL, a, f.dy, f.W, f.M, f.N, f.K);
+    matmul_dx(k, pool, b, f.dy, f.W, f.M, f.N, f.K);
+    matmul_dw(k, NULL, dw1, f.dy, f.x, f.M, f.N, f.K);
+    matmul_dw(k, pool, dw3, f.dy, f.x, f.M, f.N, f.K);
+
+    assert_same_bits(three, one, f.M * f.N);
+    assert_same_bits(b, a, f.M * f.K);
+    assert_same_bits(dw3, dw1, f.N * f.K);
+    pool_free(&pool);
+    free(a);
+    free(b);
+    free(one);
+    free(three);
+    free(dw1);
+    free(dw3);
+    fixture_clear(&f);
+}
+
+static void packing_bf16_is_packing_what_it_widens_to(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(8);
+    const size_t N = 45, K = 303;
+    uint16_t *w16 = xcalloc(N * K, sizeof(uint16_t));
+    float *w = some_floats(&r, N * K, 1.0f);
+    struct packed narrow, wide;
+    for (size_t i = 0; i < N * K; i++) {
+        w16[i] = bf16_from_f32(w[i]);
+        w[i] = f32_from_bf16(w16[i]);
+    }
+    assert_ok(packed_init(&narrow, N, K, NULL), NULL);
+    assert_ok(packed_init(&wide, N, K, NULL), NULL);
+
+    packed_set_bf16(k, NULL, &narrow, w16);
+    packed_set(k, NULL, &wide, w);
+
+    assert_same_bits(narrow.data, wide.data, packed_bytes(N, K) / sizeof(float));
+    packed_clear(&narrow);
+    packed_clear(&wide);
+    free(w16);
+    free(w);
+}
+
+static void packed_layout_is_panels_padded_with_zeros(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(9);
+    const size_t sizes[][2] = {{1, 1}, {16, 8}, {17, 9}, {24, 24}, {37, 11}, {8, 7}};
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        size_t N = sizes[i][0], K = sizes[i][1];
+        float *w = some_floats(&r, N * K, 1.0f);
+        struct packed p;
+        assert_ok(packed_init(&p, N, K, NULL), NULL);
+
+        packed_set(k, NULL, &p, w);
+
+        for (size_t n = 0; n < (N + 15) / 16 * 16; n++)
+            for (size_t j = 0; j < K; j++) {
+                float want = n < N ? w[n * K + j] : 0.0f;
+                assert_same_bits(&p.data[n / 16 * K * 16 + j * 16 + n % 16], &want, 1);
+            }
+        packed_clear(&p);
+        free(w);
+    }
+}
+
+static void packed_bytes_refuses_what_no_memory_can_hold(void **state)
+{
+    (void)state;
+
+    assert_int_equal(packed_bytes(17, 3), 32 * 3 * sizeof(float));
+    assert_true(packed_bytes(SIZE_MAX / 4, 64) == SIZE_MAX);
+    assert_true(packed_bytes(64, SIZE_MAX / 4) == SIZE_MAX);
+    assert_true(packed_bytes(SIZE_MAX - 3, 1) == SIZE_MAX);
+}
+
+/* What a wrong start (-0, or the first product instead of a fma on +0) or a flush of subnormals
+ * would change. */
+static void forward_keeps_signed_zeros_and_subnormals(void **state)
+{
+    const struct kernels *k = *state;
+    const float x[3] = {0.0f, -1.0f, 0x1p-140f};
+    const float W[4 * 3] = {0, 0, 0x1p-5f, 0, 0, -0x1p-12f, 0, 1, 0, -1, 0, -0.0f};
+    const float want[4] = {0x1p-145f, -0.0f, -1.0f, 0.0f};
+    struct fixture f = {1, 4, 3, NULL, (float *)(uintptr_t)W, NULL, NULL};
+
+    float *y = product(k, NULL, &f, NULL, 1, x);
+
+    assert_same_bits(y, want, 4);
+    free(y);
+}
+
+int main(int argc, char **argv)
+{
+    const struct kernels *k = backend_of(argc, argv);
+    const struct CMUnitTest tests[] = {
+        BACKEND_TEST(forward_is_one_running_fma_and_one_add_of_the_bias),
+        BACKEND_TEST(forward_of_a_row_does_not_depend_on_the_other_rows),
+        BACKEND_TEST(dx_is_one_running_fma_over_outputs),
+        BACKEND_TEST(dw_goes_on_from_what_is_there_over_tokens),
+        BACKEND_TEST(dw_of_two_micro_batches_is_that_of_one_batch),
+        BACKEND_TEST(bias_gradient_adds_tokens_in_order),
+        BACKEND_TEST(threads_do_not_change_a_bit),
+        BACKEND_TEST(packing_bf16_is_packing_what_it_widens_to),
+        BACKEND_TEST(packed_layout_is_panels_padded_with_zeros),
+        BACKEND_TEST(packed_bytes_refuses_what_no_memory_can_hold),
+        BACKEND_TEST(forward_keeps_signed_zeros_and_subnormals),
+    };
+    return cmocka_run_group_tests_name("engine/matmul", tests, NULL, NULL);
+}
