@@ -32,8 +32,6 @@ def allowed(parts):
     """The folders that a file at these path parts may include from; None: not ours to judge."""
     if parts[0] in USES:
         return {parts[0], *USES[parts[0]].split()}
-    if parts[:2] == ("tests", "support"):
-        return {"support", "base"}
     if parts[:2] == ("tests", "unit") and parts[2] in USES:
         return {"support", "unit", parts[2], *USES[parts[2]].split()}
     return None
