@@ -89,6 +89,7 @@ struct shell_stats {
     uint64_t refused; /* handshakes of unknown keys, and messages of keys no longer admitted */
     uint64_t dropped; /* messages not sent (peer gone or full) or not taken (shape, rate) */
 };
+/* From any thread. */
 void shell_get_stats(struct shell *s, struct shell_stats *out);
 
 /* Makes the part's on_timer run in the next round. The two calls below are safe from any

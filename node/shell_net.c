@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,7 +52,7 @@ struct net {
     struct peers *peers;
     zmq_pollitem_t *item; /* owned; as many as links, and one */
     size_t cap_items;
-    struct shell_stats stats;
+    atomic_uint_least64_t received, sent, dropped; /* read by any thread */
 };
 
 /* ---- outbox ------------------------------------------------------------------------------ */
@@ -263,8 +264,10 @@ void net_admit(struct net *n, const struct public_key *key, size_t n_keys)
 
 void net_get_stats(struct net *n, struct shell_stats *out)
 {
-    *out = n->stats;
-    out->refused = zap_n_refused(n->zap);
+    *out = (struct shell_stats){.received = n->received,
+                                .sent = n->sent,
+                                .refused = zap_n_refused(n->zap),
+                                .dropped = n->dropped};
 }
 
 /* ---- sending ----------------------------------------------------------------------------- */
@@ -276,7 +279,7 @@ static void client_flush(struct net *n, struct link *l)
 
         if (zmq_send(l->socket, b->data, b->len, ZMQ_DONTWAIT) < 0)
             return;
-        n->stats.sent++;
+        n->sent++;
         outbox_drop_first(l->outbox);
     }
 }
@@ -287,11 +290,11 @@ static void client_send(struct net *n, struct link *l, struct bytes m)
         return;
     client_flush(n, l);
     if (l->outbox->n == 0 && zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) >= 0) {
-        n->stats.sent++;
+        n->sent++;
         return;
     }
     if (!outbox_add(l->outbox, m))
-        n->stats.dropped++;
+        n->dropped++;
 }
 
 static void server_send(struct net *n, const struct peer *p, struct bytes m)
@@ -299,19 +302,19 @@ static void server_send(struct net *n, const struct peer *p, struct bytes m)
     struct link *l = find_server(n, p->link);
 
     if (!l || (!l->open_to_all && !zap_is_admitted(n->zap, &p->key))) {
-        n->stats.dropped++;
+        n->dropped++;
         return;
     }
     if (zmq_send(l->socket, p->routing_id, p->n_routing_id, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-        n->stats.dropped++;
+        n->dropped++;
         if (errno == EHOSTUNREACH)
             peers_forget(n->peers, p->number);
         return;
     }
     if (zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) < 0)
-        n->stats.dropped++;
+        n->dropped++;
     else
-        n->stats.sent++;
+        n->sent++;
 }
 
 void net_send(struct net *n, uint64_t peer, struct bytes message)
@@ -327,7 +330,7 @@ void net_send(struct net *n, uint64_t peer, struct bytes message)
     if (p)
         server_send(n, p, message);
     else
-        n->stats.dropped++;
+        n->dropped++;
 }
 
 /* ---- polling ----------------------------------------------------------------------------- */
@@ -440,7 +443,7 @@ static void deliver(struct net *n, struct link *l, struct incoming *in, int64_t 
     struct shell_message m = {.link = l->id, .peer = l->peer};
 
     if (!in->is_well_formed || !sender_of(l, in, &m.transport) || !within_rate(l, now_ms)) {
-        n->stats.dropped++;
+        n->dropped++;
         return;
     }
     if (l->is_server) {
@@ -452,7 +455,7 @@ static void deliver(struct net *n, struct link *l, struct incoming *in, int64_t 
         m.peer = peers_note(n->peers, l->id, (struct bytes){in->routing_id, in->n_routing_id},
                             &m.transport, now_ms);
     }
-    n->stats.received++;
+    n->received++;
     m.data = (struct bytes){zmq_msg_data(&in->body), zmq_msg_size(&in->body)};
     fn(arg, l->part, &m);
 }

@@ -20,6 +20,7 @@
 #define DOMAIN_ADMITTED "admitted"
 #define CURVE_OVERHEAD  64 /* of an encrypted frame: 33 bytes and what libzmq may add */
 #define LINGER_MS       250 /* a last answer may still leave; a peer that is away holds nobody up */
+#define CLIENT_HANDSHAKE_MS 2000 /* also how soon a refused client tries again */
 #define LOGGED_KEYS     64
 #define LOG_LINES_A_SECOND 20
 
@@ -40,7 +41,6 @@ void sock_set_common(void *socket, const char *endpoint, size_t max_frame)
     sock_set_int(socket, ZMQ_RCVHWM, 64);
     sock_set_int(socket, ZMQ_HEARTBEAT_IVL, 10000);
     sock_set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 30000);
-    sock_set_int(socket, ZMQ_HANDSHAKE_IVL, 5000);
     sock_set_int(socket, ZMQ_RECONNECT_IVL, 100);
     sock_set_int(socket, ZMQ_RECONNECT_IVL_MAX, 2000);
     sock_set_int(socket, ZMQ_TCP_KEEPALIVE, 1);
@@ -58,6 +58,7 @@ void sock_set_server(void *socket, const uint8_t secret[32], bool open_to_all)
     const char *domain = open_to_all ? DOMAIN_OPEN : DOMAIN_ADMITTED;
 
     sock_set_int(socket, ZMQ_CURVE_SERVER, 1);
+    sock_set_int(socket, ZMQ_HANDSHAKE_IVL, 5000);
     set_key(socket, ZMQ_CURVE_SECRETKEY, secret);
     CHECK(zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain)) == 0);
 }
@@ -65,6 +66,7 @@ void sock_set_server(void *socket, const uint8_t secret[32], bool open_to_all)
 void sock_set_client(void *socket, const struct public_key *own, const uint8_t secret[32],
                      const struct public_key *server)
 {
+    sock_set_int(socket, ZMQ_HANDSHAKE_IVL, CLIENT_HANDSHAKE_MS);
     set_key(socket, ZMQ_CURVE_SERVERKEY, server->b);
     set_key(socket, ZMQ_CURVE_PUBLICKEY, own->b);
     set_key(socket, ZMQ_CURVE_SECRETKEY, secret);

@@ -6,7 +6,8 @@
  * of admitted keys lies under a lock between the two.
  *
  * A refused client is answered 300, "temporary failure": after a 400 libzmq's client gives up for
- * good, and a node that dialled a moment before its key reached our roster would stay away.
+ * good, and a node that dialled a moment before its key reached our roster would stay away. After
+ * a 300 it hears nothing, lets the handshake time out, and dials again: every two seconds.
  */
 #ifndef NODE_SOCK_H
 #define NODE_SOCK_H
