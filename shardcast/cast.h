@@ -14,7 +14,7 @@
  *
  * Versions:  one is "here" when its manifest and all its shards are. The last `keep` versions
  *            and the pinned ones are kept, and fetched if missing, the newest first.
- * On disk:   DIR/shards and DIR/manifests (shardcast/shard_store.h). A restart fetches nothing
+ * On disk:   DIR/shards and DIR/signed (shardcast/shard_store.h). A restart fetches nothing
  *            that is there.
  * Threads:   everything on the shell's thread, from any callback; cast_read and cast_manifest
  *            also from the job thread.

@@ -95,7 +95,6 @@ struct cast_state {
     uint32_t turn;     /* rotates through the peers for questions */
     int64_t resume_ms; /* nothing is pulled before */
     int64_t armed_ms;  /* a CAST_WAKE is out for this moment */
-    uint64_t n_idem;
     struct rng rng;
     struct cast_counters counters;
 };
@@ -115,7 +114,6 @@ static inline void bit_clear(uint8_t *map, size_t i)
 
 /* ---- cast_state.c ------------------------------------------------------------------------ */
 
-struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind, struct bytes value);
 bool peer_is_linked(const struct peer *p); /* active, and there is a way to send to it */
 struct peer *peer_find(struct cast_state *s, const struct public_key *key);
 /* Looks for missing manifests soon. */
@@ -131,9 +129,6 @@ struct version *version_by_weights(const struct cast_state *s, const struct dige
 /* Where shard d stands in v->order, and how often; 0 times if it is none of v's. */
 size_t version_places(const struct version *v, const struct digest *d, size_t *first);
 int64_t version_newest_known(const struct cast_state *s); /* -1: none */
-/* Another content is known under this number. */
-bool version_contradicts(const struct cast_state *s, const struct msg_envelope *env,
-                         const struct msg_manifest *m);
 /* A checked manifest from anywhere: *v is the version, new or known. *is_new says which.
  * ERR_EXISTS: it contradicts what is known (CAST_EQUIVOCATED is out). ERR_FULL: too many or too
  * old. */

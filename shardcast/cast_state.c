@@ -487,7 +487,7 @@ enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int6
     if (st)
         return st;
     /* Contradicting ourselves is refused before it could become a proof. */
-    if (version_contradicts(s, &env, &m))
+    if (cast_state_contradicts(s, &env, &m))
         return err_set(e, ERR_EXISTS, "version %" PRId64 " was published with another content",
                        m.version);
     st = version_learn(s, envelope, &env, &m, &v, &is_new, out, e);
@@ -501,6 +501,12 @@ enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int6
     version_trim(s, out);
     settle(s, now_ms, out);
     return OK;
+}
+
+void cast_state_served(struct cast_state *s, size_t bytes)
+{
+    s->counters.shards_out++;
+    s->counters.bytes_out += bytes;
 }
 
 void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t resume_ms)
@@ -519,6 +525,16 @@ void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t r
     }
     if (resume_ms > s->resume_ms)
         s->resume_ms = resume_ms;
+}
+
+bool cast_state_make_room(struct cast_state *s, struct cast_out *out)
+{
+    for (size_t i = 0; i + 1 < s->n_versions; i++)
+        if (!s->version[i]->is_pinned) {
+            version_forget(s, s->version[i], out);
+            return true;
+        }
+    return false;
 }
 
 /* ---- what is known ----------------------------------------------------------------------- */

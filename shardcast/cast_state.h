@@ -74,6 +74,8 @@ struct cast_out {
 };
 void cast_out_init(struct cast_out *l);
 void cast_out_clear(struct cast_out *l);
+/* Appends an act with a copy of `value`; the caller fills in the rest. */
+struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind, struct bytes value);
 
 /* Whether the disk has a shard: the one question the machine asks of the world. */
 typedef bool cast_has_fn(void *arg, const struct digest *shard);
@@ -113,13 +115,21 @@ void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct 
 void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms, struct cast_out *out);
 void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
                       struct cast_out *out);
+/* Another content is known under the version of this manifest. */
+bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
+                            const struct msg_manifest *m);
 /* A manifest of our own, whose shards are all stored. ERR_EXISTS: another content has this
  * version. */
 MUST_USE enum status cast_state_publish(struct cast_state *s, struct bytes envelope,
                                         int64_t now_ms, struct cast_out *out, struct err *e);
+/* A CAST_SERVE was carried out, for the counters. */
+void cast_state_served(struct cast_state *s, size_t bytes);
 /* A shard could not be stored, or the disk gave it back spoilt: it is missing again. When the
  * store is full, nothing is asked for until `resume_ms`. */
 void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t resume_ms);
+/* The disk is full: forgets the oldest version that is neither pinned nor the newest. False: there
+ * is none. */
+bool cast_state_make_room(struct cast_state *s, struct cast_out *out);
 
 /* The envelope of SHARD that answers a CAST_SERVE. Empty data: not here. */
 void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct digest *shard,

@@ -20,16 +20,21 @@ static void encode(const struct cast_state *s, struct buf *envelope, enum msg_ki
 static void send(struct cast_state *s, const struct peer *p, enum msg_kind kind,
                  const struct idem *idem, const struct buf *body, struct cast_out *out)
 {
-    struct idem fresh = {{0}};
+    struct idem fresh;
     struct buf envelope;
 
     if (!p->via || !s->has_run)
         return;
     if (!idem) {
-        uint64_t n = ++s->n_idem;
-        memcpy(fresh.b, s->opt.self.b, 8);
-        for (size_t i = 0; i < 8; i++)
-            fresh.b[8 + i] = (uint8_t)(n >> (8 * i));
+        /* Nobody matches these: an answer says itself what it answers. A function of the content,
+         * so that what waits for a peer that is away is queued once, however often it is said. */
+        struct digest d;
+        struct digest_state hash;
+        digest_begin(&hash, "muster/cast-idem");
+        digest_add_u32(&hash, kind);
+        digest_add(&hash, buf_bytes(body));
+        digest_end(&hash, &d);
+        memcpy(fresh.b, d.b, sizeof(fresh.b));
         idem = &fresh;
     }
     buf_init(&envelope, MSG_MAX_BYTES);

@@ -318,7 +318,7 @@ static void report_equivocation(struct version *v, struct bytes other, struct ca
     buf_clear(&both);
 }
 
-bool version_contradicts(const struct cast_state *s, const struct msg_envelope *env,
+bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
                          const struct msg_manifest *m)
 {
     const struct version *v = version_find(s, m->version);
@@ -341,7 +341,7 @@ enum status version_learn(struct cast_state *s, struct bytes envelope,
     *is_new = false;
     *out_v = v;
     if (v) {
-        if (!version_contradicts(s, env, m))
+        if (!cast_state_contradicts(s, env, m))
             return OK;
         if (key_equal(&v->signer, &env->signer))
             report_equivocation(v, envelope, out);

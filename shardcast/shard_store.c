@@ -11,16 +11,16 @@
 #include "proto/merkle.h"
 
 #define DEFAULT_MAX_BYTES  ((uint64_t)64 << 30)
-#define MANIFEST_MAP_BYTES ((uint64_t)4 << 30) /* sparse: 2 MiB for each of 2,000 versions */
+#define SIGNED_MAP_BYTES   ((uint64_t)4 << 30) /* sparse: 2 MiB for each of 2,000 versions */
 #define SHARDS_PER_TXN     32u                 /* dirty pages stay in memory until the commit */
 #define FORMAT_VERSION     1u
 
-enum { TABLE_SHARDS };
-enum { TABLE_MANIFESTS, TABLE_PINS, TABLE_PROOFS };
+enum { SHARDS_BYTES, SHARDS_MANIFESTS, SHARDS_PINS };
+enum { SIGNED_MANIFESTS, SIGNED_PROOFS };
 
 struct shard_store {
-    struct db *shards;    /* owned */
-    struct db *manifests; /* owned */
+    struct db *shards;     /* owned: not synced */
+    struct db *signed_too; /* owned: synced */
 };
 
 /* ---- opening ----------------------------------------------------------------------------- */
@@ -36,7 +36,7 @@ static void unlink_in(const char *dir, const char *name)
 static enum status open_shards(struct db **out, const char *dir,
                                const struct shard_store_options *opt, struct err *e)
 {
-    static const char *const tables[] = {"shards", NULL};
+    static const char *const tables[] = {"shards", "manifests", "pins", NULL};
     struct db_options o = {
         .magic = "muster/shards",
         .version = FORMAT_VERSION,
@@ -54,15 +54,15 @@ static enum status open_shards(struct db **out, const char *dir,
     return db_open(out, dir, &o, e);
 }
 
-static enum status open_manifests(struct db **out, const char *dir,
+static enum status open_signed(struct db **out, const char *dir,
                                   const struct shard_store_options *opt, struct err *e)
 {
-    static const char *const tables[] = {"manifests", "pins", "proofs", NULL};
+    static const char *const tables[] = {"manifests", "proofs", NULL};
     struct db_options o = {
-        .magic = "muster/manifests",
+        .magic = "muster/signed",
         .version = FORMAT_VERSION,
         .tables = tables,
-        .map_bytes = MANIFEST_MAP_BYTES,
+        .map_bytes = SIGNED_MAP_BYTES,
         .read_only = opt->read_only,
     };
 
@@ -74,7 +74,7 @@ enum status shard_store_open(struct shard_store **out, const char *dir,
 {
     static const struct shard_store_options defaults = {0};
     struct shard_store *s = xcalloc(1, sizeof(*s));
-    char *shards = file_join(dir, "shards"), *manifests = file_join(dir, "manifests");
+    char *shards = file_join(dir, "shards"), *signed_too = file_join(dir, "signed");
     enum status st;
 
     *out = NULL;
@@ -83,7 +83,7 @@ enum status shard_store_open(struct shard_store **out, const char *dir,
     st = open_shards(&s->shards, shards, opt, e);
     if (st)
         goto out;
-    st = open_manifests(&s->manifests, manifests, opt, e);
+    st = open_signed(&s->signed_too, signed_too, opt, e);
     if (st)
         goto out;
     *out = s;
@@ -91,7 +91,7 @@ enum status shard_store_open(struct shard_store **out, const char *dir,
 out:
     shard_store_close(&s);
     free(shards);
-    free(manifests);
+    free(signed_too);
     return st;
 }
 
@@ -100,7 +100,7 @@ void shard_store_close(struct shard_store **s)
     if (!*s)
         return;
     db_close(&(*s)->shards);
-    db_close(&(*s)->manifests);
+    db_close(&(*s)->signed_too);
     free(*s);
     *s = NULL;
 }
@@ -111,25 +111,32 @@ static enum status put_checked(struct db_txn *t, const struct digest *digest, st
                                struct err *e)
 {
     struct bytes old;
-    enum status st = db_get(t, TABLE_SHARDS, BYTES_OF(digest->b), &old, e);
+    enum status st = db_get(t, SHARDS_BYTES, BYTES_OF(digest->b), &old, e);
 
     if (st != ERR_NOT_FOUND)
         return st;
-    return db_put(t, TABLE_SHARDS, BYTES_OF(digest->b), data, e);
+    return db_put(t, SHARDS_BYTES, BYTES_OF(digest->b), data, e);
 }
 
 enum status shard_store_put(struct shard_store *s, const struct digest *digest, struct bytes data,
                             struct err *e)
 {
-    struct db_txn *t = NULL;
     struct digest found;
+
+    digest_of(&found, data);
+    if (!digest_equal(&found, digest))
+        return err_set(e, ERR_DIGEST, "the shard's bytes do not hash to its name");
+    return shard_store_put_hashed(s, digest, data, e);
+}
+
+enum status shard_store_put_hashed(struct shard_store *s, const struct digest *digest,
+                                   struct bytes data, struct err *e)
+{
+    struct db_txn *t = NULL;
     enum status st;
 
     if (data.len == 0 || data.len > SHARD_BYTES)
         return err_set(e, ERR_INVALID, "a shard of %zu bytes, not 1..%u", data.len, SHARD_BYTES);
-    digest_of(&found, data);
-    if (!digest_equal(&found, digest))
-        return err_set(e, ERR_DIGEST, "the shard's bytes do not hash to its name");
     if (shard_store_has(s, digest))
         return OK;
     st = db_begin(&t, s->shards, true, e);
@@ -143,7 +150,7 @@ enum status shard_store_put(struct shard_store *s, const struct digest *digest, 
 
 /* Shards [from, to) of the file, in one transaction. */
 static enum status put_range(struct shard_store *s, struct bytes file, size_t from, size_t to,
-                             struct err *e)
+                             struct buf *digests, struct err *e)
 {
     struct db_txn *t = NULL;
     enum status st = db_begin(&t, s->shards, true, e);
@@ -154,6 +161,8 @@ static enum status put_range(struct shard_store *s, struct bytes file, size_t fr
         struct digest d;
         digest_of(&d, data);
         st = put_checked(t, &d, data, e);
+        if (digests)
+            buf_append(digests, BYTES_OF(d.b));
     }
     if (!st)
         st = db_commit(&t, e);
@@ -161,14 +170,16 @@ static enum status put_range(struct shard_store *s, struct bytes file, size_t fr
     return st;
 }
 
-enum status shard_store_put_file(struct shard_store *s, struct bytes file, struct err *e)
+enum status shard_store_put_file(struct shard_store *s, struct bytes file, struct buf *digests,
+                                 struct err *e)
 {
     size_t n = file.len / SHARD_BYTES + (file.len % SHARD_BYTES != 0);
     enum status st = OK;
 
     for (size_t i = 0; !st && i < n; i += SHARDS_PER_TXN)
-        st = put_range(s, file, i, i + SHARDS_PER_TXN < n ? i + SHARDS_PER_TXN : n, e);
-    return st;
+        st = put_range(s, file, i, i + SHARDS_PER_TXN < n ? i + SHARDS_PER_TXN : n, digests,
+                       e);
+    return !st && digests ? buf_status(digests, e) : st;
 }
 
 bool shard_store_has(struct shard_store *s, const struct digest *digest)
@@ -189,7 +200,7 @@ enum status shard_view_open(struct shard_view *v, struct shard_store *s,
     *v = (struct shard_view){0};
     st = db_begin(&v->txn, s->shards, false, e);
     if (!st)
-        st = db_get(v->txn, TABLE_SHARDS, BYTES_OF(digest->b), &v->data, e);
+        st = db_get(v->txn, SHARDS_BYTES, BYTES_OF(digest->b), &v->data, e);
     if (st == ERR_NOT_FOUND)
         err_set(e, st, "the shard is not here");
     if (st)
@@ -224,7 +235,7 @@ enum status shard_store_drop(struct shard_store *s, const struct digest *digest,
         if (!t)
             st = db_begin(&t, s->shards, true, e);
         if (!st)
-            st = db_del(t, TABLE_SHARDS, BYTES_OF(digest[i].b), e);
+            st = db_del(t, SHARDS_BYTES, BYTES_OF(digest[i].b), e);
         if (st == ERR_NOT_FOUND)
             st = OK;
         if (!st && (i + 1) % (8 * SHARDS_PER_TXN) == 0)
@@ -238,49 +249,97 @@ enum status shard_store_drop(struct shard_store *s, const struct digest *digest,
 
 /* ---- manifests --------------------------------------------------------------------------- */
 
-static enum status write_note(struct db_txn *t, const struct shard_note *n, struct err *e)
-{
-    CHECK(n->version >= 0);
-    struct db_key8 k = db_key_u64((uint64_t)n->version);
-    struct bytes key = BYTES_OF(k.b);
-    enum status st = OK;
-
-    switch (n->kind) {
-    case SHARD_NOTE_KEEP: return db_put(t, TABLE_MANIFESTS, key, n->value, e);
-    case SHARD_NOTE_PIN: return db_put(t, TABLE_PINS, key, BYTES_LIT("pin"), e);
-    case SHARD_NOTE_PROOF: return db_put(t, TABLE_PROOFS, key, n->value, e);
-    case SHARD_NOTE_FORGET: st = db_del(t, TABLE_MANIFESTS, key, e); break;
-    case SHARD_NOTE_UNPIN: st = db_del(t, TABLE_PINS, key, e); break;
-    }
-    return st == ERR_NOT_FOUND ? OK : st;
-}
-
-enum status shard_store_note(struct shard_store *s, const struct shard_note *note, size_t n,
+static enum status write_one(struct db *d, unsigned table, int64_t version, struct bytes value,
                              struct err *e)
 {
+    CHECK(version >= 0);
+    struct db_key8 k = db_key_u64((uint64_t)version);
     struct db_txn *t = NULL;
-    enum status st = db_begin(&t, s->manifests, true, e);
+    enum status st = db_begin(&t, d, true, e);
 
-    for (size_t i = 0; !st && i < n; i++)
-        st = write_note(t, &note[i], e);
+    if (!st)
+        st = db_put(t, table, BYTES_OF(k.b), value, e);
     if (!st)
         st = db_commit(&t, e);
     db_abort(&t);
     return st;
 }
 
-enum status shard_store_manifest(struct shard_store *s, int64_t version, struct buf *out,
-                                 struct err *e)
+static bool is_in(struct db *d, unsigned table, int64_t version)
+{
+    struct db_key8 k = db_key_u64((uint64_t)version);
+    struct db_txn *t = NULL;
+    struct bytes value;
+    bool found = !db_begin(&t, d, false, NULL) &&
+                 !db_get(t, table, BYTES_OF(k.b), &value, NULL);
+
+    db_abort(&t);
+    return found;
+}
+
+/* Looks before it writes: an absent key costs no transaction, and no sync. */
+static enum status delete_one(struct db *d, unsigned table, int64_t version, struct err *e)
+{
+    struct db_key8 k = db_key_u64((uint64_t)version);
+    struct db_txn *t = NULL;
+    enum status st;
+
+    if (!is_in(d, table, version))
+        return OK;
+    st = db_begin(&t, d, true, e);
+    if (!st)
+        st = db_del(t, table, BYTES_OF(k.b), e);
+    if (!st)
+        st = db_commit(&t, e);
+    db_abort(&t);
+    return st;
+}
+
+enum status shard_store_keep(struct shard_store *s, int64_t version, struct bytes envelope,
+                             struct err *e)
+{
+    return write_one(s->shards, SHARDS_MANIFESTS, version, envelope, e);
+}
+
+enum status shard_store_publish(struct shard_store *s, int64_t version, struct bytes envelope,
+                                struct err *e)
+{
+    enum status st = write_one(s->signed_too, SIGNED_MANIFESTS, version, envelope, e);
+
+    return st ? st : shard_store_keep(s, version, envelope, e);
+}
+
+enum status shard_store_forget(struct shard_store *s, int64_t version, struct err *e)
+{
+    enum status st = delete_one(s->shards, SHARDS_MANIFESTS, version, e);
+
+    return st ? st : delete_one(s->signed_too, SIGNED_MANIFESTS, version, e);
+}
+
+enum status shard_store_pin(struct shard_store *s, int64_t version, bool is_pinned,
+                            struct err *e)
+{
+    if (is_pinned)
+        return write_one(s->shards, SHARDS_PINS, version, BYTES_LIT("pin"), e);
+    return delete_one(s->shards, SHARDS_PINS, version, e);
+}
+
+enum status shard_store_proof(struct shard_store *s, int64_t version, struct bytes both,
+                              struct err *e)
+{
+    return write_one(s->signed_too, SIGNED_PROOFS, version, both, e);
+}
+
+static enum status append_from(struct db *d, unsigned table, int64_t version, struct buf *out,
+                               struct err *e)
 {
     struct db_key8 k = db_key_u64((uint64_t)version);
     struct db_txn *t = NULL;
     struct bytes envelope;
-    enum status st = db_begin(&t, s->manifests, false, e);
+    enum status st = db_begin(&t, d, false, e);
 
     if (!st)
-        st = db_get(t, TABLE_MANIFESTS, BYTES_OF(k.b), &envelope, e);
-    if (st == ERR_NOT_FOUND)
-        err_set(e, st, "the manifest of version %" PRId64 " is not here", version);
+        st = db_get(t, table, BYTES_OF(k.b), &envelope, e);
     if (!st) {
         buf_append(out, envelope);
         st = buf_status(out, e);
@@ -289,59 +348,66 @@ enum status shard_store_manifest(struct shard_store *s, int64_t version, struct 
     return st;
 }
 
+enum status shard_store_manifest(struct shard_store *s, int64_t version, struct buf *out,
+                                 struct err *e)
+{
+    enum status st = append_from(s->shards, SHARDS_MANIFESTS, version, out, e);
+
+    if (st == ERR_NOT_FOUND)
+        st = append_from(s->signed_too, SIGNED_MANIFESTS, version, out, e);
+    if (st == ERR_NOT_FOUND)
+        err_set(e, st, "the manifest of version %" PRId64 " is not here", version);
+    return st;
+}
+
 struct each {
-    struct db_txn *txn;
+    struct shard_store *except; /* versions in its table of manifests were visited; or NULL */
     shard_visit *fn;
     shard_pin_visit *pin_fn;
     void *arg;
 };
 
-static enum status visit_manifest(void *arg, struct bytes key, struct bytes value, struct err *e)
+static enum status visit(void *arg, struct bytes key, struct bytes value, struct err *e)
 {
     struct each *v = arg;
-    struct bytes pin;
-    enum status st;
 
     if (key.len != 8)
-        return err_set(e, ERR_CORRUPT, "the manifests' table has a key of %zu bytes", key.len);
-    st = db_get(v->txn, TABLE_PINS, key, &pin, e);
-    if (st && st != ERR_NOT_FOUND)
-        return st;
-    return v->fn(v->arg, (int64_t)db_key_read_u64(key), value, st == OK, e);
+        return err_set(e, ERR_CORRUPT, "a table of versions has a key of %zu bytes", key.len);
+    int64_t version = (int64_t)db_key_read_u64(key);
+    if (v->except && is_in(v->except->shards, SHARDS_MANIFESTS, version))
+        return OK;
+    if (v->fn)
+        return v->fn(v->arg, version, value, e);
+    v->pin_fn(v->arg, version);
+    return OK;
+}
+
+static enum status visit_table(struct db *d, unsigned table, struct each *v, struct err *e)
+{
+    struct db_txn *t = NULL;
+    enum status st = db_begin(&t, d, false, e);
+
+    if (!st)
+        st = db_each(t, table, (struct bytes){0}, visit, v, e);
+    db_abort(&t);
+    return st;
 }
 
 enum status shard_store_each(struct shard_store *s, shard_visit *fn, void *arg, struct err *e)
 {
     struct each v = {.fn = fn, .arg = arg};
-    enum status st = db_begin(&v.txn, s->manifests, false, e);
+    enum status st = visit_table(s->shards, SHARDS_MANIFESTS, &v, e);
 
-    if (!st)
-        st = db_each(v.txn, TABLE_MANIFESTS, (struct bytes){0}, visit_manifest, &v, e);
-    db_abort(&v.txn);
-    return st;
-}
-
-static enum status visit_pin(void *arg, struct bytes key, struct bytes value, struct err *e)
-{
-    struct each *v = arg;
-
-    (void)value;
-    if (key.len != 8)
-        return err_set(e, ERR_CORRUPT, "the pins' table has a key of %zu bytes", key.len);
-    v->pin_fn(v->arg, (int64_t)db_key_read_u64(key));
-    return OK;
+    v.except = s;
+    return st ? st : visit_table(s->signed_too, SIGNED_MANIFESTS, &v, e);
 }
 
 enum status shard_store_pins(struct shard_store *s, shard_pin_visit *fn, void *arg,
                              struct err *e)
 {
     struct each v = {.pin_fn = fn, .arg = arg};
-    enum status st = db_begin(&v.txn, s->manifests, false, e);
 
-    if (!st)
-        st = db_each(v.txn, TABLE_PINS, (struct bytes){0}, visit_pin, &v, e);
-    db_abort(&v.txn);
-    return st;
+    return visit_table(s->shards, SHARDS_PINS, &v, e);
 }
 
 enum status shard_store_counts(struct shard_store *s, uint64_t *shards, uint64_t *manifests,
@@ -351,14 +417,14 @@ enum status shard_store_counts(struct shard_store *s, uint64_t *shards, uint64_t
     enum status st = db_begin(&t, s->shards, false, e);
 
     if (!st)
-        st = db_count(t, TABLE_SHARDS, shards, e);
+        st = db_count(t, SHARDS_BYTES, shards, e);
+    if (!st)
+        st = db_count(t, SHARDS_MANIFESTS, manifests, e);
     db_abort(&t);
     if (!st)
-        st = db_begin(&t, s->manifests, false, e);
+        st = db_begin(&t, s->signed_too, false, e);
     if (!st)
-        st = db_count(t, TABLE_MANIFESTS, manifests, e);
-    if (!st)
-        st = db_count(t, TABLE_PROOFS, proofs, e);
+        st = db_count(t, SIGNED_PROOFS, proofs, e);
     db_abort(&t);
     return st;
 }

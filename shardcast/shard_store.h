@@ -11,11 +11,12 @@
  * It says which shards make up the version. Two envelopes that contradict each other are kept
  * as a proof.
  *
- * On disk:  two LMDB environments. DIR/shards (digest -> bytes) does not wait for the disk: what
- *           a crash of the machine takes can be fetched again, and shard_view_check finds what
- *           it spoilt. DIR/manifests (manifests, pins, proofs) is synced at each write.
+ * On disk:  two LMDB environments. DIR/shards (shards, manifests, pins) does not wait for the
+ *           disk: what a crash of the machine takes can be fetched again, and shard_view_check
+ *           finds what it spoilt. DIR/signed (what this node published, proofs) is synced at each
+ *           write, and survives the machine's crash.
  * Failure:  ERR_FULL: the ceiling or the disk is reached; forget a version, then try again.
- * Threads:  views and manifest reads from any thread; all that writes, from one.
+ * Threads:  views and reads from any thread; all that writes, from one.
  */
 #ifndef SHARDCAST_SHARD_STORE_H
 #define SHARDCAST_SHARD_STORE_H
@@ -36,8 +37,8 @@ struct shard_store_options {
     bool read_only;     /* for looking at the directory of a running node */
 };
 
-/* Creates what is missing below `dir`. A spoilt shard environment (a machine crash may leave one)
- * is emptied; a spoilt manifest environment is ERR_CORRUPT. `opt` may be NULL. */
+/* Creates what is missing below `dir`. A spoilt DIR/shards (a machine crash may leave one) is
+ * emptied; a spoilt DIR/signed is ERR_CORRUPT. `opt` may be NULL. */
 MUST_USE enum status shard_store_open(struct shard_store **out, const char *dir,
                                       const struct shard_store_options *opt, struct err *e);
 void shard_store_close(struct shard_store **s); /* every view must be closed */
@@ -49,9 +50,13 @@ void shard_store_close(struct shard_store **s); /* every view must be closed */
  * ERR_INVALID: empty, or longer than SHARD_BYTES. */
 MUST_USE enum status shard_store_put(struct shard_store *s, const struct digest *digest,
                                      struct bytes data, struct err *e);
-/* A whole file, cut into shards of SHARD_BYTES, in one transaction. */
+/* The same for one whose digest the caller has just computed: it is not hashed again. */
+MUST_USE enum status shard_store_put_hashed(struct shard_store *s, const struct digest *digest,
+                                            struct bytes data, struct err *e);
+/* A whole file, cut into shards of SHARD_BYTES. Appends their digests, 32 bytes each in order, to
+ * `digests` (may be NULL). */
 MUST_USE enum status shard_store_put_file(struct shard_store *s, struct bytes file,
-                                          struct err *e);
+                                          struct buf *digests, struct err *e);
 bool shard_store_has(struct shard_store *s, const struct digest *digest);
 
 /* A shard lent in place, straight from the memory map, until shard_view_close. Close it soon:
@@ -73,32 +78,30 @@ MUST_USE enum status shard_store_drop(struct shard_store *s, const struct digest
 
 /* ---- manifests --------------------------------------------------------------------------- */
 
-/* What a synced transaction on the manifests does, in order. */
-enum shard_note_kind {
-    SHARD_NOTE_KEEP,   /* version, value: the PUBLISH envelope */
-    SHARD_NOTE_FORGET, /* version */
-    SHARD_NOTE_PIN,    /* version: not to be forgotten by retention */
-    SHARD_NOTE_UNPIN,  /* version */
-    SHARD_NOTE_PROOF,  /* version, value: two blobs, contradicting PUBLISH envelopes */
-};
-struct shard_note {
-    enum shard_note_kind kind;
-    int64_t version;
-    struct bytes value; /* lent */
-};
-/* All of them, durable on OK; none of them otherwise. */
-MUST_USE enum status shard_store_note(struct shard_store *s, const struct shard_note *note,
-                                      size_t n, struct err *e);
+/* Files a manifest that came from a peer. */
+MUST_USE enum status shard_store_keep(struct shard_store *s, int64_t version,
+                                      struct bytes envelope, struct err *e);
+/* Files one of our own: durable on OK, and then it may be announced. */
+MUST_USE enum status shard_store_publish(struct shard_store *s, int64_t version,
+                                         struct bytes envelope, struct err *e);
+/* Forgets a manifest, wherever it is. OK also when it is not here. */
+MUST_USE enum status shard_store_forget(struct shard_store *s, int64_t version, struct err *e);
+/* Versions that retention leaves alone. */
+MUST_USE enum status shard_store_pin(struct shard_store *s, int64_t version, bool is_pinned,
+                                     struct err *e);
+/* Two blobs (buf_put_blob), contradicting PUBLISH envelopes of one version: durable on OK. */
+MUST_USE enum status shard_store_proof(struct shard_store *s, int64_t version, struct bytes both,
+                                       struct err *e);
 
 /* Appends the PUBLISH envelope of a version. ERR_NOT_FOUND. */
 MUST_USE enum status shard_store_manifest(struct shard_store *s, int64_t version, struct buf *out,
                                           struct err *e);
-/* Calls fn for each manifest in order of version; `envelope` is lent for the call. */
-typedef enum status shard_visit(void *arg, int64_t version, struct bytes envelope, bool is_pinned,
+/* Calls fn for each manifest, once a version; `envelope` is lent for the call. */
+typedef enum status shard_visit(void *arg, int64_t version, struct bytes envelope,
                                 struct err *e);
 MUST_USE enum status shard_store_each(struct shard_store *s, shard_visit *fn, void *arg,
                                       struct err *e);
-/* Pins whose manifest is not here yet are visited too. */
+/* Calls fn for each pinned version; its manifest need not be here. */
 typedef void shard_pin_visit(void *arg, int64_t version);
 MUST_USE enum status shard_store_pins(struct shard_store *s, shard_pin_visit *fn, void *arg,
                                       struct err *e);

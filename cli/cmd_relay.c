@@ -1,0 +1,44 @@
+/*
+ * muster relay: pass weight shards on
+ */
+#include "cli/commands.h"
+#include "cli/role_options.h"
+#include "cli/usage.h"
+#include "shardcast/relay.h"
+
+int cmd_relay(int argc, char **argv)
+{
+    struct role_options o = {0};
+    int64_t keep, max_gib;
+    struct opt table[ROLE_OPTIONS_COUNT + 2] = {
+        [ROLE_OPTIONS_COUNT] = {"keep", OPT_INT, &keep, "6", "1..64",
+                                "newest weight versions to keep", false},
+        {"max-gib", OPT_INT, &max_gib, "64", "1..65536",
+         "ceiling of the shards on disk, in GiB", false},
+    };
+    struct usage u = {
+        .line = "muster relay --dir DIR [--join LINK] [options]",
+        .about = "Fetches every weight version and serves its shards to whoever asks. It can "
+                 "withhold, and nothing else: each byte is checked against the trainer's "
+                 "signature by those who fetch it.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e = {0};
+    int status;
+
+    role_options_table(table, &o);
+    status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN) {
+        struct node_options n = role_options_apply(&o);
+        struct relay_options run = {.dir = n.dir,
+                                    .link = n.link,
+                                    .listen = n.listen,
+                                    .advertise = n.advertise,
+                                    .max_bytes = (uint64_t)max_gib << 30,
+                                    .keep = (uint32_t)keep};
+        status = role_finish("relay", relay_run(&run, &e), &e);
+    }
+    opt_clear(table, u.n);
+    return status;
+}

@@ -1,0 +1,27 @@
+/*
+ * shardcast/relay.h - the relay role: a node that only passes weights on
+ *
+ * It joins, says HELLO, follows the roster, and holds and serves every version as shardcast does
+ * in each node. What it adds to a network is an address that others can dial and upload that
+ * nobody else needs. It can withhold; it cannot make anyone keep a byte that is not the trainer's.
+ */
+#ifndef SHARDCAST_RELAY_H
+#define SHARDCAST_RELAY_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct relay_options {
+    const char *dir;
+    const char *link;      /* invite link; may be "" once admitted */
+    const char *listen;    /* as struct cast_options */
+    const char *advertise;
+    uint64_t max_bytes;    /* of the shards on disk; 0: the default */
+    uint32_t keep;         /* versions kept; 0: the default */
+};
+
+/* Runs until the run is over, a signal, or a failure. */
+MUST_USE enum status relay_run(const struct relay_options *opt, struct err *e);
+
+#endif
