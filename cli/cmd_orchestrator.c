@@ -46,7 +46,8 @@ int cmd_orchestrator(int argc, char **argv)
     struct opt table[] = {
         {"dir", OPT_STRING, &o.dir, NULL, NULL, "directory of the run: ledger, keys, links",
          false},
-        {"keys", OPT_STRING, &o.keys, "", NULL, "directory of the keys; default DIR/keys", false},
+        {"keys", OPT_STRING, &o.keys, "", NULL, "directory of the keys; default DIR/keys",
+         false},
         {"listen", OPT_STRING, &o.listen, "tcp://127.0.0.1:*", NULL,
          "control socket; '*' picks a port, which a restart takes again", false},
         {"enrol", OPT_STRING, &o.enrol, "tcp://127.0.0.1:*", NULL, "enrolment socket", false},
@@ -63,8 +64,8 @@ int cmd_orchestrator(int argc, char **argv)
          "most MiB that the ledger's file may have", false},
         {"exit-when-done", OPT_FLAG, &o.c.exit_when_done, "false", NULL,
          "end some seconds after the task is closed", false},
-        {"log-level", OPT_CHOICE, &o.log_level, "info", "error|warn|info|debug", "what is logged",
-         false},
+        {"log-level", OPT_CHOICE, &o.log_level, "info", "error|warn|info|debug",
+         "what is logged", false},
     };
     struct usage u = {
         .line = "muster orchestrator --dir DIR [options]",

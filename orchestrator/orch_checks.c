@@ -63,8 +63,8 @@ void orch_draw(struct orch *s, struct turn *t)
         return; /* a unit without a verdict is neither paid nor trained on: it waits */
     if (beacon_value(&value, s->beacon, s->n_rounds + 1, &e)) {
         s->is_stopped = true;
-        snprintf(s->why_stopped, sizeof(s->why_stopped), "the beacon is used up after %" PRIu64
-                 " rounds", s->n_rounds);
+        snprintf(s->why_stopped, sizeof(s->why_stopped),
+                 "the beacon is used up after %" PRIu64 " rounds", s->n_rounds);
         return;
     }
     ledger_draw_build(d, orch_books(s), &value, candidate, n);
@@ -121,7 +121,8 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
     *wanted = -1;
     for (uint64_t i = s->first_open; i < s->n_units; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
-        struct orch_check *c = u && u->state == UNIT_COMMITTED ? find_check(s, i, t->from) : NULL;
+        struct orch_check *c =
+            u && u->state == UNIT_COMMITTED ? find_check(s, i, t->from) : NULL;
         if (!c || c->is_over)
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
@@ -162,7 +163,8 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
     if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= ORCH_RESEND_MS))
         send_check(s, t, unit, c);
     else if (c)
-        orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS, "this validator's checks were sent to it");
+        orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,
+                  "this validator's checks were sent to it");
     else if (wanted >= 0)
         orch_wait(s, t, REASON_WANT_VERSION, ORCH_RETRY_MS,
                   "a check needs weights of version %" PRId64, wanted);
@@ -330,8 +332,8 @@ static enum reason check_verdict(struct orch *s, const struct turn *t,
 }
 
 /* The VERDICT entry this validator made for the attempt before. */
-static bool find_verdict(const struct orch *s, const struct turn *t, const struct msg_verdict *m,
-                         uint64_t *seq)
+static bool find_verdict(const struct orch *s, const struct turn *t,
+                         const struct msg_verdict *m, uint64_t *seq)
 {
     uint64_t i = m->unit < s->n_units ? s->unit[m->unit].last_fact : 0;
 
@@ -399,7 +401,8 @@ void orch_sweep_barred(struct orch *s, struct turn *t)
     for (uint64_t i = s->first_open; i < s->n_units; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         if (u && !u->is_batched && s->node[s->unit[i].worker].is_revoked &&
-            (u->state == UNIT_LEASED || u->state == UNIT_COMMITTED || u->state == UNIT_ACCEPTED))
+            (u->state == UNIT_LEASED || u->state == UNIT_COMMITTED ||
+             u->state == UNIT_ACCEPTED))
             orch_void(s, t, i, REASON_REVOKED);
     }
 }

@@ -55,8 +55,7 @@ static void apply_invite(struct orch *s, const struct ledger_entry *en,
 {
     struct orch_invite_row *row;
 
-    s->invite =
-        orch_grow(s->invite, &s->cap_invites, s->n_invites + 1, sizeof(*s->invite));
+    s->invite = orch_grow(s->invite, &s->cap_invites, s->n_invites + 1, sizeof(*s->invite));
     row = &s->invite[s->n_invites++];
     row->seq = en->seq;
     memcpy(row->id, x->id, sizeof(row->id));

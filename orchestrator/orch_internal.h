@@ -36,17 +36,18 @@ struct orch_check {
     uint32_t depth;
     int64_t since_ms; /* 0: to be set at the next tick */
     int64_t sent_ms;  /* 0: not yet */
-    bool is_over;        /* judged, or handed to another */
+    bool is_over;     /* judged, or handed to another */
     bool is_judged;
 };
 
 struct orch_unit {
-    uint64_t last_fact; /* seq of its newest entry, the head of a chain through facts; 0: none */
-    uint32_t worker;    /* of the live attempt */
+    uint64_t
+        last_fact;   /* seq of its newest entry, the head of a chain through facts; 0: none */
+    uint32_t worker; /* of the live attempt */
     int64_t deadline_ms, hard_ms; /* of the live lease; 0: to be set at the next tick */
     uint64_t progress;            /* tokens the worker last said */
-    int64_t listed_ms; /* when the worker was last known to know of the lease */
-    int64_t failed_ms; /* when its last attempt ended without pay; 0: none */
+    int64_t listed_ms;            /* when the worker was last known to know of the lease */
+    int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
     uint32_t n_checks;
     struct orch_check check[LEDGER_VERDICTS_MAX];
@@ -54,13 +55,13 @@ struct orch_unit {
 
 /* What is remembered of each entry; its bytes are in the store. */
 struct orch_fact {
-    uint8_t type;      /* enum ledger_type */
-    uint8_t code;      /* enum reason, where it has one */
-    bool has_idem;     /* it answered a request itself */
-    bool is_accepted;  /* VERDICT */
-    uint32_t node;     /* who: worker, validator, joiner ... */
+    uint8_t type;     /* enum ledger_type */
+    uint8_t code;     /* enum reason, where it has one */
+    bool has_idem;    /* it answered a request itself */
+    bool is_accepted; /* VERDICT */
+    uint32_t node;    /* who: worker, validator, joiner ... */
     uint64_t unit, lease;
-    uint64_t before;   /* the entry before it about the same unit; 0: none */
+    uint64_t before; /* the entry before it about the same unit; 0: none */
 };
 
 struct orch_node {
@@ -71,9 +72,9 @@ struct orch_node {
     uint64_t tokens_paid;
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     /* volatile */
-    int64_t seen_ms; /* 0: never */
+    int64_t seen_ms;  /* 0: never */
     int64_t asked_ms; /* a validator: when it last asked for a check */
-    bool is_back;    /* heard from again after a silence */
+    bool is_back;     /* heard from again after a silence */
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;
@@ -136,9 +137,9 @@ struct orch {
     uint64_t n_given_up, n_flat, n_accepted;
     uint32_t rejected[REASON_COUNT];
     uint64_t staleness[ORCH_STALE_BINS];
-    uint64_t first_open; /* units below are in batches or given up (order unit) */
+    uint64_t first_open;   /* units below are in batches or given up (order unit) */
     uint64_t arrival_from; /* order arrival: no ACCEPT before this seq is of use */
-    bool is_stopped;     /* equivocation: no more work is given */
+    bool is_stopped;       /* equivocation: no more work is given */
     char why_stopped[MSG_TEXT_BYTES];
     uint64_t n_abandoned;
     int64_t next_version; /* published and abandoned numbers are below */
@@ -148,11 +149,11 @@ struct orch {
 
     /* scratch, kept to save allocations */
     struct buf body, frame, blob;
-    struct msg_submit *submit;  /* owned */
+    struct msg_submit *submit;   /* owned */
     struct msg_batch *out_batch; /* owned */
-    struct msg_roster *roster;  /* owned */
-    union ledger_body *entry;   /* owned; for decoding in orch_apply */
-    union ledger_body *make;    /* owned; for building */
+    struct msg_roster *roster;   /* owned */
+    union ledger_body *entry;    /* owned; for decoding in orch_apply */
+    union ledger_body *make;     /* owned; for building */
     struct buf notes;
 };
 

@@ -414,8 +414,7 @@ static enum status admit_node(struct orch *s, struct turn *t, const struct msg_j
                                      .owner = j->owner,
                                      .role = j->role,
                                      .owner_sig = j->owner_sig};
-    struct ledger_cause why = {
-        .actor = &j->node, .idem = &t->m->idem, .wall_us = t->wall_us};
+    struct ledger_cause why = {.actor = &j->node, .idem = &t->m->idem, .wall_us = t->wall_us};
     struct ledger_entry en;
     struct err e;
     enum status st;

@@ -66,8 +66,7 @@ static enum status get_blob(void *ctx, const struct digest *digest, struct buf *
                             struct err *e)
 {
     struct run *r = ctx;
-    enum status st =
-        get_value(r->db, LEDGER_TABLE_BLOBS, BYTES_OF(digest->b), out, e);
+    enum status st = get_value(r->db, LEDGER_TABLE_BLOBS, BYTES_OF(digest->b), out, e);
 
     return st == ERR_NOT_FOUND ? err_set(e, st, "the blob is not there") : st;
 }
@@ -133,8 +132,9 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     after_move(r, now_ms);
 }
 
-static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
-                   const struct err *e, int64_t now_ms, struct effects *out)
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
+                   struct bytes result, const struct err *e, int64_t now_ms,
+                   struct effects *out)
 {
     struct run *r = ctx;
 
@@ -317,20 +317,20 @@ static enum status bind_one(struct run *r, const char *name, const char *wanted,
     earlier_endpoint(r, name, earlier);
     if (n < 2 || strcmp(wanted + n - 2, ":*") || strncmp(earlier, wanted, n - 1))
         earlier[0] = 0;
-    st = shell_bind(r->shell, r->part, earlier[0] ? earlier : wanted, is_enrol, max, link, bound,
-                    e);
+    st = shell_bind(r->shell, r->part, earlier[0] ? earlier : wanted, is_enrol, max, link,
+                    bound, e);
     if (st && earlier[0])
-        return err_prefix(e, st, "cannot listen where it did before (a fixed port in --%s "
-                          "would change that)", is_enrol ? "enrol" : "listen");
+        return err_prefix(e, st,
+                          "cannot listen where it did before (a fixed port in --%s "
+                          "would change that)",
+                          is_enrol ? "enrol" : "listen");
     return st;
 }
 
 static enum status open_sockets(struct run *r, struct err *e)
 {
-    static const struct shell_part_ops handlers = {.on_message = on_message,
-                                                   .on_job = on_job,
-                                                   .on_timer = on_timer,
-                                                   .run_job = run_job};
+    static const struct shell_part_ops handlers = {
+        .on_message = on_message, .on_job = on_job, .on_timer = on_timer, .run_job = run_job};
     struct shell_part_ops ops = handlers;
     enum status st = shell_new(&r->shell, r->key, e);
 
@@ -386,8 +386,8 @@ static enum status write_invites(struct run *r, struct err *e)
         enum role role;
         st = orch_invite_at(r->orch, i, &role, link, e);
         if (!st)
-            json_array_append_new(list, json_pack("{s:s, s:s}", "role", role_name(role), "link",
-                                                  link));
+            json_array_append_new(
+                list, json_pack("{s:s, s:s}", "role", role_name(role), "link", link));
     }
     json_object_set_new(o, "invites", list);
     if (!st)

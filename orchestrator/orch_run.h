@@ -29,8 +29,8 @@ struct orch_config {
     const char *advertise; /* NULL or "": host name in links instead of the one listened on */
     const char *invites;   /* "inference:4,verifier:2": made when the run begins; NULL or "" */
     uint64_t beacon_length, mature_window; /* of a new run */
-    uint64_t map_bytes;    /* ceiling of the ledger's file */
-    bool exit_when_done;   /* return some seconds after the task is closed */
+    uint64_t map_bytes;                    /* ceiling of the ledger's file */
+    bool exit_when_done;                   /* return some seconds after the task is closed */
 };
 
 /* Runs until it is told to stop (OK) or fails. Once it listens, prints ready.json's line to

@@ -142,8 +142,7 @@ void orch_take_notes(struct orch *s, struct buf *out)
 
 void orch_answer(struct orch *s, struct turn *t, enum msg_kind kind)
 {
-    const struct secret_key *secret =
-        msg_kind_is_signed(kind) ? s->opt.key->node_secret : NULL;
+    const struct secret_key *secret = msg_kind_is_signed(kind) ? s->opt.key->node_secret : NULL;
     struct err e;
 
     buf_reset(&s->frame);

@@ -53,9 +53,9 @@ struct orch_store {
 struct orch_options {
     const struct node_key *key; /* borrowed: signs rosters, receipts and certificates */
     struct orch_store store;
-    struct digest beacon_seed;  /* secret */
-    uint64_t beacon_length;     /* of a new run's GENESIS: rounds of draws it can have */
-    uint64_t mature_window;     /* of a new run's GENESIS: entries */
+    struct digest beacon_seed; /* secret */
+    uint64_t beacon_length;    /* of a new run's GENESIS: rounds of draws it can have */
+    uint64_t mature_window;    /* of a new run's GENESIS: entries */
     char control[MSG_TEXT_BYTES], enrol[MSG_TEXT_BYTES]; /* for the links of invites */
 };
 

@@ -7,8 +7,9 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
-#define VERDICTS_MAX 4u /* reserved for: one, a second opinion, a third, and one that came late */
-#define VALIDATORS   1u /* drawn for each unit */
+#define VERDICTS_MAX                                                                           \
+    4u                /* reserved for: one, a second opinion, a third, and one that came late */
+#define VALIDATORS 1u /* drawn for each unit */
 
 bool orch_is_open(const struct orch *s)
 {
@@ -36,13 +37,12 @@ enum status orch_load_task(struct orch *s, struct bytes bundle, struct err *e)
 
     if (st)
         return st;
-    task_init(&task);
     st = task_parse(&task, b.file[BUNDLE_TASK], "task.yaml", e);
-    if (st)
-        return st;
-    if (!task_class(&task)) {
+    if (!st && !task_class(&task))
+        st = err_set(e, ERR_INVALID, "the task pays for no numerics class");
+    if (st) {
         task_clear(&task);
-        return err_set(e, ERR_INVALID, "the task pays for no numerics class");
+        return st;
     }
     task_clear(&s->task);
     s->task = task;
@@ -56,8 +56,7 @@ static void task_terms(struct ledger_task_open *x, const struct task *t, int64_t
     const char *numerics = task_class(t);
 
     x->deposit = deposit;
-    x->price_token =
-        strcmp(numerics, "open") ? task_price(t, numerics) : t->prices.open;
+    x->price_token = strcmp(numerics, "open") ? task_price(t, numerics) : t->prices.open;
     x->fee_light = t->budget.fee_light;
     x->fee_full = t->budget.fee_full;
     x->price_step = t->budget.price_step;
@@ -164,7 +163,7 @@ void orch_on_task_publish(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
-    task_init(&task);
+    memset(&task, 0, sizeof(task)); /* nothing to clear yet */
     if (msg_task_publish_decode(&m, t->m->body, &e) || bundle_decode(&b, m.bundle, &e) ||
         task_parse(&task, b.file[BUNDLE_TASK], "task.yaml", &e) ||
         check_task(&task, m.deposit > 0 ? m.deposit : task.budget.deposit, &e)) {

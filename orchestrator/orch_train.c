@@ -133,9 +133,9 @@ static void explain_missing(struct orch *s, struct turn *t, uint64_t batch, uint
                   "batch %" PRIu64 " wants %" PRIu64 " more groups", batch, missing);
         return;
     }
-    orch_node_short(who, s, missing < s->n_units && s->unit[missing].last_fact
-                                ? s->unit[missing].worker
-                                : ORCH_NONE_NODE);
+    orch_node_short(who, s,
+                    missing < s->n_units && s->unit[missing].last_fact ? s->unit[missing].worker
+                                                                       : ORCH_NONE_NODE);
     orch_wait(s, t, REASON_BATCH_PENDING, ORCH_RETRY_MS,
               "batch %" PRIu64 " waits for unit %" PRIu64 ", %s, worker %s", batch, missing,
               ledger_unit_state_name(orch_unit_state(s, missing)), who);
@@ -157,8 +157,8 @@ void orch_on_batch_ask(struct orch *s, struct turn *t)
     } else if (s->is_stopped) {
         orch_wait(s, t, REASON_EQUIVOCATION, ORCH_RETRY_FAR, "%s", s->why_stopped);
     } else if (ask.batch > s->n_batches) {
-        orch_wait(s, t, REASON_BATCH_PENDING, ORCH_RETRY_MS,
-                  "batch %zu comes before", s->n_batches);
+        orch_wait(s, t, REASON_BATCH_PENDING, ORCH_RETRY_MS, "batch %zu comes before",
+                  s->n_batches);
     } else if (form_batch(s, t, ask.batch, &missing)) {
         answer_batch(s, t, ask.batch);
     } else if (missing == ORCH_NONE_UNIT) {
@@ -222,11 +222,10 @@ static enum reason check_manifest(const struct orch *s, const struct msg_manifes
         !digest_equal(&m->parent, top ? &top->weights : &none) ||
         (top && !digest_equal(&m->settings, &top->settings))) {
         err_set(e, ERR_DIGEST, "another %s than version %" PRId64 " must have",
-                !digest_equal(&m->task, &s->task_id) ? "task"
-                : !digest_equal(&m->batch, batch)    ? "batch root"
-                : !digest_equal(&m->parent, top ? &top->weights : &none)
-                    ? "parent"
-                    : "set of settings",
+                !digest_equal(&m->task, &s->task_id)                     ? "task"
+                : !digest_equal(&m->batch, batch)                        ? "batch root"
+                : !digest_equal(&m->parent, top ? &top->weights : &none) ? "parent"
+                                                                         : "set of settings",
                 m->version);
         return REASON_ROOT;
     }
@@ -254,8 +253,8 @@ static void publish_again(struct orch *s, struct turn *t, const struct msg_manif
         return;
     }
     if (!key_equal(&v->trainer, &x.trainer)) {
-        orch_receipt_refused(s, t, 0, REASON_WRONG_ROLE, "another trainer made version %" PRId64,
-                             m->version);
+        orch_receipt_refused(s, t, 0, REASON_WRONG_ROLE,
+                             "another trainer made version %" PRId64, m->version);
         return;
     }
     digest_of(&x.second, t->m->raw);

@@ -98,8 +98,9 @@ static void advance(struct orch *s)
 {
     for (; s->first_open < s->n_units; s->first_open++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), s->first_open);
-        bool is_late = u && u->state == UNIT_ACCEPTED && orch_is_arrival(s) &&
-                       (u->is_flat ? s->n_batches >= orch_n_steps(s) : !is_fresh(s, u->version));
+        bool is_late =
+            u && u->state == UNIT_ACCEPTED && orch_is_arrival(s) &&
+            (u->is_flat ? s->n_batches >= orch_n_steps(s) : !is_fresh(s, u->version));
         if (!u || !(u->is_batched || u->state == UNIT_GIVEN_UP || is_late))
             break;
         if (u->state == UNIT_GIVEN_UP && !orch_is_arrival(s) &&
@@ -133,8 +134,8 @@ void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
     orch_node_short(who, s, orch_unit_at(s, unit)->worker);
     if (orch_append_void(s, t, &v, BY_ITSELF, NULL, NULL))
         return;
-    orch_note(s, code == REASON_DONE ? 'I' : 'W', "void unit=%" PRIu64 " worker=%s why=%s", unit,
-              who, reason_name(code));
+    orch_note(s, code == REASON_DONE ? 'I' : 'W', "void unit=%" PRIu64 " worker=%s why=%s",
+              unit, who, reason_name(code));
     if (code != REASON_DONE)
         orch_maybe_give_up(s, t, unit, code);
 }
@@ -396,9 +397,8 @@ void orch_on_lease_ask(struct orch *s, struct turn *t)
 
 void orch_on_heartbeat(struct orch *s, struct turn *t)
 {
-    struct msg_beat b = {.head_version = orch_head(s),
-                         .roster_seq = s->roster_seq,
-                         .is_done = orch_is_done(s)};
+    struct msg_beat b = {
+        .head_version = orch_head(s), .roster_seq = s->roster_seq, .is_done = orch_is_done(s)};
     struct msg_heartbeat h;
 
     if (msg_heartbeat_decode(&h, t->m->body, NULL)) {

@@ -1,0 +1,213 @@
+/*
+ * The orchestrator among nodes that crash, over a network that drops, repeats and reorders, and
+ * crashing itself at any moment: the run ends, its ledger is right, nothing acknowledged is lost,
+ * and in order "unit" the batches hold what an undisturbed run would have put there.
+ */
+#include "orchestrator/orch_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "ledger/audit.h"
+#include "ledger/books.h"
+#include "support/random.h"
+#include "support/test.h"
+#include "unit/orchestrator/world.h"
+
+#define HOUR_MS 3600000
+
+static const struct world_options calm = {.n_workers = 3,
+                                          .n_verifiers = 3,
+                                          .steps = 4,
+                                          .units_per_batch = 5,
+                                          .lag = 1,
+                                          .order = "unit",
+                                          .delay_ms = 20};
+
+static struct world_options stormy(void)
+{
+    struct world_options o = calm;
+
+    o.drop = 150;
+    o.twice = 150;
+    o.delay_ms = 400;
+    o.crash = 10;
+    o.node_crash = 30;
+    return o;
+}
+
+static const struct ledger_books *books_of(struct world *w)
+{
+    return ledger_log_books(orch_log(w->orch));
+}
+
+static void audit_is_clean(struct world *w)
+{
+    struct audit_report *r = xcalloc(1, sizeof(*r));
+
+    db_close(&w->db); /* one process opens a directory once */
+    if (audit_run(r, w->dir) != AUDIT_CLEAN)
+        fail_msg("entry %llu: %s", (unsigned long long)r->bad_seq, r->why);
+    free(r);
+}
+
+static void all_receipts_are_kept(struct world *w)
+{
+    for (size_t i = 0; i < w->n_receipts; i++) {
+        const struct world_receipt *r = &w->receipt[i];
+        assert_true(r->seq < ledger_log_length(orch_log(w->orch)));
+        assert_true(digest_equal(&r->hash, ledger_log_hash(orch_log(w->orch), r->seq)));
+    }
+}
+
+/* Every unit of every batch is accepted, holds the honest content, and is where it belongs. */
+static void batches_are_the_expected_ones(struct world *w)
+{
+    uint64_t n = (uint64_t)(w->opt.units_per_batch * w->opt.steps);
+
+    assert_int_equal(ledger_books_next_batch(books_of(w)), w->opt.steps);
+    for (uint64_t i = 0; i < n; i++) {
+        const struct ledger_unit *u = ledger_books_unit(books_of(w), i);
+        int64_t batch = (int64_t)i / w->opt.units_per_batch;
+        int64_t version = batch > w->opt.lag ? batch - w->opt.lag : 0;
+        struct digest want;
+        assert_non_null(u);
+        assert_int_equal(u->state, UNIT_ACCEPTED);
+        assert_true(u->is_batched);
+        assert_int_equal(u->version, version);
+        assert_int_equal(u->is_flat, world_is_flat(i));
+        world_expected_root(w, i, version, &want);
+        if (!w->opt.has_cheat) /* a light check does not see altered tokens */
+            assert_true(digest_equal(&want, &u->root));
+    }
+    assert_null(ledger_books_unit(books_of(w), n));
+}
+
+static void run_to_the_end(const struct world_options *o, uint64_t seed)
+{
+    struct world *w;
+
+    world_new(&w, o, seed);
+    if (!world_run(w, HOUR_MS)) {
+        struct buf json;
+        buf_init(&json, 1u << 20);
+        orch_status(w->orch, STATUS_SUMMARY, 0, w->now_ms, &json);
+        fprintf(stderr, "%s\n", buf_cstr(&json));
+        fail_msg("seed %llu: the run does not end", (unsigned long long)seed);
+    }
+
+    all_receipts_are_kept(w);
+    assert_int_equal(ledger_books_version(books_of(w)), o->steps);
+    if (!strcmp(o->order, "unit"))
+        batches_are_the_expected_ones(w);
+    world_restart(w);
+    assert_true(orch_is_done(w->orch));
+    audit_is_clean(w);
+    world_free(&w);
+}
+
+static void a_calm_run_ends_with_a_clean_ledger(void **state)
+{
+    (void)state;
+    run_to_the_end(&calm, 1);
+}
+
+static void a_stormy_run_ends_the_same(void **state)
+{
+    struct rng r = random_seeded(20);
+    struct world_options o = stormy();
+
+    (void)state;
+    for (int i = 0; i < 12; i++)
+        run_to_the_end(&o, rng_u64(&r));
+}
+
+static void lag_and_batch_size_do_not_matter(void **state)
+{
+    struct rng r = random_seeded(21);
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct world_options o = stormy();
+        o.lag = (int64_t)rng_below(&r, 4);
+        o.units_per_batch = 1 + (int64_t)rng_below(&r, 6);
+        o.n_workers = 1 + (uint32_t)rng_below(&r, 4);
+        o.n_verifiers = 1 + (uint32_t)rng_below(&r, 3);
+        run_to_the_end(&o, rng_u64(&r));
+    }
+}
+
+static void arrival_order_ends_too(void **state)
+{
+    struct rng r = random_seeded(22);
+    struct world_options o = stormy();
+
+    (void)state;
+    o.order = "arrival";
+    for (int i = 0; i < 6; i++)
+        run_to_the_end(&o, rng_u64(&r));
+}
+
+static void a_cheat_is_slashed_and_the_run_goes_on(void **state)
+{
+    struct rng r = random_seeded(23);
+    struct world_options o = stormy();
+
+    (void)state;
+    o.has_cheat = true;
+    for (int i = 0; i < 4; i++) {
+        struct world *w;
+        const struct ledger_node *cheat;
+        world_new(&w, &o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        cheat = ledger_books_node(books_of(w),
+                                  &w->node[world_node_of(w, ROLE_INFERENCE, 0)].key->node);
+        for (size_t k = 0; k < ledger_books_n_nodes(books_of(w)); k++) {
+            const struct ledger_node *n = ledger_books_node_at(books_of(w), k);
+            assert_int_equal(n->is_slashed, n == cheat && cheat->n_commits > 0);
+        }
+        batches_are_the_expected_ones(w);
+        all_receipts_are_kept(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+}
+
+static void one_lying_validator_of_three_gets_nobody_slashed(void **state)
+{
+    struct rng r = random_seeded(24);
+    struct world_options o = calm;
+
+    (void)state;
+    o.has_liar = true;
+    o.drop = o.twice = 50;
+    for (int i = 0; i < 4; i++) {
+        struct world *w;
+        world_new(&w, &o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        for (size_t k = 0; k < ledger_books_n_nodes(books_of(w)); k++)
+            assert_false(ledger_books_node_at(books_of(w), k)->is_slashed);
+        batches_are_the_expected_ones(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_calm_run_ends_with_a_clean_ledger),
+        cmocka_unit_test(a_stormy_run_ends_the_same),
+        cmocka_unit_test(lag_and_batch_size_do_not_matter),
+        cmocka_unit_test(arrival_order_ends_too),
+        cmocka_unit_test(a_cheat_is_slashed_and_the_run_goes_on),
+        cmocka_unit_test(one_lying_validator_of_three_gets_nobody_slashed),
+    };
+    return cmocka_run_group_tests_name("property/orchestrator", tests, NULL, NULL);
+}

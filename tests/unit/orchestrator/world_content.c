@@ -1,0 +1,140 @@
+/* What simulated nodes send: made up from unit and version numbers. */
+#include "unit/orchestrator/world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "envs/task.h"
+#include "proto/digest.h"
+#include "proto/merkle.h"
+#include "proto/submission.h"
+
+/* ---- the made-up content -------------------------------------------------------------------- */
+
+bool world_is_flat(uint64_t unit)
+{
+    return unit % 5 == 3;
+}
+
+/* Tokens, log-probs, masks and proofs of a unit; room for the largest. */
+struct made {
+    int32_t token[WORLD_GROUP][4];
+    float logprob[WORLD_GROUP][4];
+    uint8_t mask[4];
+    uint8_t proof[258];
+    int32_t prompt[2];
+};
+
+static void make_submit(const struct world *w, struct msg_submit *m, struct made *x,
+                        uint64_t unit, uint64_t lease, int64_t version, bool is_cheating)
+{
+    struct digest shard;
+    char text[64];
+
+    memset(m, 0, sizeof(*m));
+    memset(x, 0, sizeof(*x));
+    m->unit = unit;
+    m->lease = lease;
+    m->version = version;
+    m->task = w->task;
+    snprintf(text, sizeof(text), "weights %" PRId64 " 0", version);
+    digest_of(&shard, bytes_str(text));
+    merkle_root_of_digests(&m->weights, BYTES_OF(shard.b));
+    snprintf(m->numerics, sizeof(m->numerics), "f32-1");
+    x->prompt[0] = (int32_t)(unit % 11);
+    x->prompt[1] = 3;
+    m->prompt = BYTES_OF(x->prompt);
+    memset(x->mask, 1, sizeof(x->mask));
+    m->n_samples = WORLD_GROUP;
+    for (uint32_t i = 0; i < WORLD_GROUP; i++) {
+        size_t n = 1 + (unit + i) % 4;
+        for (size_t k = 0; k < n; k++) {
+            x->token[i][k] = (int32_t)((unit * 7 + i * 3 + k) % 13) + (is_cheating && k == 0);
+            x->logprob[i][k] = -(float)((unit + k) % 5) / 8;
+        }
+        m->sample[i] = (struct msg_sample){
+            .tokens = {(const uint8_t *)x->token[i], 4 * n},
+            .logprobs = {(const uint8_t *)x->logprob[i], 4 * n},
+            .mask = {x->mask, n},
+            .proofs = BYTES_OF(x->proof),
+            .reward = world_is_flat(unit) ? 0.5f : (float)i,
+            .finish = FINISH_LENGTH,
+        };
+    }
+    submission_root(&m->root, m);
+}
+
+void world_submission(const struct world *w, struct buf *out, const struct lease_item *l,
+                      bool is_cheating)
+{
+    struct msg_submit *m = xcalloc(1, sizeof(*m));
+    struct made x;
+
+    make_submit(w, m, &x, l->unit, l->lease, l->version, is_cheating);
+    buf_reset(out);
+    CHECK(!msg_submit_encode(out, m, NULL));
+    free(m);
+}
+
+void world_expected_root(const struct world *w, uint64_t unit, int64_t version,
+                         struct digest *root)
+{
+    struct msg_submit *m = xcalloc(1, sizeof(*m));
+    struct made x;
+
+    make_submit(w, m, &x, unit, 0, version, false);
+    *root = m->root;
+    free(m);
+}
+
+void world_manifest(const struct world *w, struct buf *out, int64_t version,
+                    const struct digest *batch, uint32_t variant)
+{
+    struct msg_manifest m = {.version = version, .task = w->task, .file_bytes = 1000};
+    struct digest shard, before;
+    char text[64];
+
+    if (version > 0) {
+        snprintf(text, sizeof(text), "weights %" PRId64 " 0", version - 1);
+        digest_of(&before, bytes_str(text));
+        merkle_root_of_digests(&m.parent, BYTES_OF(before.b));
+        m.batch = *batch;
+    }
+    snprintf(text, sizeof(text), "weights %" PRId64 " %u", version, variant);
+    digest_of(&shard, bytes_str(text));
+    merkle_root_of_digests(&m.weights, BYTES_OF(shard.b));
+    digest_of(&m.settings, BYTES_LIT("settings"));
+    snprintf(m.numerics, sizeof(m.numerics), "f32-1");
+    m.shard_bytes = SHARD_BYTES;
+    m.shards = BYTES_OF(shard.b);
+    m.reward_mean = 0.5f;
+    buf_reset(out);
+    CHECK(!msg_manifest_encode(out, &m, NULL));
+}
+
+void world_make_bundle(struct world *w)
+{
+    struct bundle b = {0};
+    struct buf yaml;
+
+    buf_init(&yaml, 1u << 16);
+    buf_printf(
+        &yaml,
+        "name: made-up\nsampling:\n  group: %u\n  max_new_tokens: 8\n"
+        "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64 "\n  lag: %" PRId64
+        "\n  order: %s\n"
+        "leases:\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n  tries: 1000\n",
+        WORLD_GROUP, w->opt.units_per_batch, w->opt.steps, w->opt.lag, w->opt.order,
+        WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS);
+    if (w->opt.extra)
+        buf_printf(&yaml, "%s", w->opt.extra);
+    b.file[BUNDLE_TASK] = buf_bytes(&yaml);
+    b.file[BUNDLE_ENV] = BYTES_LIT("return {}");
+    CHECK(!bundle_encode(&w->bundle, &b, NULL));
+    bundle_id(w->task.b, buf_bytes(&w->bundle));
+    buf_clear(&yaml);
+}

@@ -1,0 +1,354 @@
+/* The network, and what simulated nodes do and hear. */
+#include "unit/orchestrator/world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "proto/digest.h"
+#include "proto/invite.h"
+
+#define RESEND_MS 300
+
+/* ---- the network ---------------------------------------------------------------------------- */
+
+static void add_packet(struct world *w, uint32_t node, bool is_up, bool is_enrolment,
+                       struct bytes data)
+{
+    struct world_packet *p;
+
+    if (w->n_packets == w->cap_packets) {
+        w->cap_packets = w->cap_packets ? 2 * w->cap_packets : 64;
+        w->packet = xrealloc(w->packet, w->cap_packets * sizeof(*w->packet));
+    }
+    p = &w->packet[w->n_packets++];
+    *p = (struct world_packet){
+        .at_ms =
+            w->now_ms + (w->opt.delay_ms ? (int64_t)rng_below(&w->rng, w->opt.delay_ms) : 0),
+        .node = node,
+        .is_up = is_up,
+        .is_enrolment = is_enrolment};
+    buf_init(&p->data, MSG_MAX_BYTES);
+    buf_append(&p->data, data);
+}
+
+/* Drops, repeats, delays. */
+void world_post(struct world *w, uint32_t node, bool is_up, bool is_enrolment,
+                struct bytes data)
+{
+    if (rng_below(&w->rng, 1000) < w->opt.drop)
+        return;
+    add_packet(w, node, is_up, is_enrolment, data);
+    if (rng_below(&w->rng, 1000) < w->opt.twice)
+        add_packet(w, node, is_up, is_enrolment, data);
+}
+
+void world_encode(const struct world *w, struct world_node *n, enum msg_kind kind,
+                  struct bytes body, struct buf *out)
+{
+    static const struct digest none;
+
+    n->counter++;
+    memset(&n->idem, 0, sizeof(n->idem));
+    memcpy(n->idem.b, &n->counter, 8);
+    memcpy(n->idem.b + 8, &n->boot, 8);
+    buf_reset(out);
+    CHECK(!msg_envelope_encode(out, kind, kind == MSG_JOIN ? &none : orch_run_id(w->orch),
+                               &n->idem, body,
+                               msg_kind_is_signed(kind) ? n->key->node_secret : NULL, NULL));
+}
+
+static void ask(struct world *w, uint32_t node, enum msg_kind kind, struct bytes body)
+{
+    struct world_node *n = &w->node[node];
+
+    world_encode(w, n, kind, body, &n->request);
+    n->kind = kind;
+    n->resend_ms = w->now_ms + RESEND_MS;
+    world_post(w, node, true, kind == MSG_JOIN, buf_bytes(&n->request));
+}
+
+/* A message beside the open question, whose answer is not waited for. */
+static void tell(struct world *w, uint32_t node, enum msg_kind kind, struct bytes body)
+{
+    struct world_node *n = &w->node[node];
+    struct idem open = n->idem;
+    struct buf b;
+
+    buf_init(&b, MSG_MAX_BYTES);
+    world_encode(w, n, kind, body, &b);
+    world_post(w, node, true, false, buf_bytes(&b));
+    n->idem = open;
+    buf_clear(&b);
+}
+
+/* ---- what nodes do -------------------------------------------------------------------------- */
+
+void world_join_body(const struct world_node *n, struct buf *body)
+{
+    struct msg_join j = {.transport = n->key->transport,
+                         .node = n->key->node,
+                         .owner = n->key->owner,
+                         .role = (uint32_t)n->role};
+    struct invite v;
+
+    CHECK(!invite_decode(&v, (const char *)n->invite_link, NULL));
+    memcpy(j.invite, v.id, sizeof(j.invite));
+    CHECK(!key_certify(&j.owner_sig, n->key, j.role, NULL));
+    invite_mac(&j.mac, v.secret, &j);
+    buf_reset(body);
+    CHECK(!msg_join_encode(body, &j, NULL));
+}
+
+static void act_worker(struct world *w, uint32_t i, struct buf *body)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_lease_ask ask_body = {.newest_version = WORLD_SERVES,
+                                     .oldest_version = 0,
+                                     .max = 1 + (uint32_t)rng_below(&w->rng, 4)};
+
+    if (n->n_leases) {
+        world_submission(w, body, &n->lease[0],
+                         w->opt.has_cheat && i == world_node_of(w, ROLE_INFERENCE, 0));
+        ask(w, i, MSG_SUBMIT, buf_bytes(body));
+        return;
+    }
+    CHECK(!msg_lease_ask_encode(body, &ask_body, NULL));
+    ask(w, i, MSG_LEASE_ASK, buf_bytes(body));
+}
+
+static void act_verifier(struct world *w, uint32_t i, struct buf *body)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_check_ask c = {.newest_version = WORLD_SERVES};
+
+    if (n->has_verdict) {
+        CHECK(!msg_verdict_encode(body, &n->verdict, NULL));
+        ask(w, i, MSG_VERDICT, buf_bytes(body));
+        return;
+    }
+    CHECK(!msg_check_ask_encode(body, &c, NULL));
+    ask(w, i, MSG_CHECK_ASK, buf_bytes(body));
+}
+
+static void act_trainer(struct world *w, uint32_t i, struct buf *body)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_batch_ask b = {.batch = (uint64_t)(n->next_version - 1)};
+
+    if (n->next_version > w->opt.steps)
+        return;
+    if (n->next_version == 0 || n->has_batch) {
+        world_manifest(w, body, n->next_version, &n->batch_root, 0);
+        ask(w, i, MSG_PUBLISH, buf_bytes(body));
+        return;
+    }
+    CHECK(!msg_batch_ask_encode(body, &b, NULL));
+    ask(w, i, MSG_BATCH_ASK, buf_bytes(body));
+}
+
+static void act_initiator(struct world *w, uint32_t i, struct buf *body)
+{
+    struct msg_task_publish p = {.bundle = buf_bytes(&w->bundle), .deposit = 0};
+
+    if (w->node[i].counter > 1 && w->node[i].has_batch)
+        return; /* published */
+    CHECK(!msg_task_publish_encode(body, &p, NULL));
+    ask(w, i, MSG_TASK_PUBLISH, buf_bytes(body));
+}
+
+static void greet(struct world *w, uint32_t i, struct buf *body)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_hello h = {.role = (uint32_t)n->role, .newest_version = -1};
+    struct msg_heartbeat b = {.n = n->n_leases};
+
+    if (w->now_ms >= n->hello_ms) {
+        n->hello_ms = w->now_ms + 1000;
+        snprintf(h.endpoint, sizeof(h.endpoint), "tcp://127.0.0.1:%u", 5000 + i);
+        buf_reset(body);
+        CHECK(!msg_hello_encode(body, &h, NULL));
+        tell(w, i, MSG_HELLO, buf_bytes(body));
+    }
+    if (n->n_leases && w->now_ms >= n->beat_ms) {
+        n->beat_ms = w->now_ms + WORLD_LEASE_MS / 3;
+        n->tokens++;
+        for (uint32_t k = 0; k < n->n_leases; k++)
+            b.item[k] = (struct progress_item){n->lease[k].unit, n->lease[k].lease, n->tokens};
+        buf_reset(body);
+        CHECK(!msg_heartbeat_encode(body, &b, NULL));
+        tell(w, i, MSG_HEARTBEAT, buf_bytes(body));
+    }
+}
+
+void world_act(struct world *w, uint32_t i)
+{
+    struct world_node *n = &w->node[i];
+    struct buf body;
+
+    if (n->is_dead)
+        return;
+    buf_init(&body, MSG_MAX_BYTES);
+    if (n->is_joined)
+        greet(w, i, &body);
+    if (n->request.len) {
+        if (w->now_ms >= n->resend_ms) {
+            n->resend_ms = w->now_ms + RESEND_MS;
+            world_post(w, i, true, n->kind == MSG_JOIN, buf_bytes(&n->request));
+        }
+    } else if (w->now_ms >= n->idle_ms) {
+        buf_reset(&body);
+        if (!n->is_joined) {
+            world_join_body(n, &body);
+            ask(w, i, MSG_JOIN, buf_bytes(&body));
+        } else if (n->role == ROLE_INFERENCE) {
+            act_worker(w, i, &body);
+        } else if (n->role == ROLE_VERIFIER) {
+            act_verifier(w, i, &body);
+        } else if (n->role == ROLE_TRAINER) {
+            act_trainer(w, i, &body);
+        } else {
+            act_initiator(w, i, &body);
+        }
+    }
+    buf_clear(&body);
+}
+
+/* ---- what nodes hear ------------------------------------------------------------------------ */
+
+static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_submit *s = xcalloc(1, sizeof(*s));
+    struct msg_envelope sub;
+    struct msg_check c;
+    struct digest want;
+    bool is_false, lies = w->opt.has_liar && i == world_node_of(w, ROLE_VERIFIER, 0) &&
+                          rng_below(&w->rng, 3) == 0;
+
+    CHECK(!msg_check_decode(&c, m->body, NULL));
+    CHECK(!msg_envelope_decode(&sub, c.submission, NULL));
+    CHECK(!msg_envelope_verify(&sub, NULL));
+    CHECK(!msg_submit_decode(s, sub.body, NULL));
+    world_expected_root(w, s->unit, s->version, &want);
+    is_false = (c.depth == CHECK_FULL && !digest_equal(&want, &s->root)) || lies;
+    n->verdict = (struct msg_verdict){.unit = c.unit,
+                                      .lease = c.lease,
+                                      .depth = c.depth,
+                                      .is_accepted = !is_false,
+                                      .code = is_false ? REASON_TOKEN : REASON_NONE};
+    digest_of(&n->verdict.submission, c.submission);
+    n->has_verdict = true;
+    n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 60);
+    free(s);
+}
+
+static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_receipt r;
+
+    CHECK(!msg_envelope_verify(m, NULL) && key_equal(&m->signer, &w->key->node));
+    CHECK(!msg_receipt_decode(&r, m->body, NULL));
+    if (r.is_accepted) {
+        if (w->n_receipts == w->cap_receipts) {
+            w->cap_receipts = w->cap_receipts ? 2 * w->cap_receipts : 64;
+            w->receipt = xrealloc(w->receipt, w->cap_receipts * sizeof(*w->receipt));
+        }
+        w->receipt[w->n_receipts++] = (struct world_receipt){r.seq, r.entry};
+    }
+    if (n->kind == MSG_SUBMIT && n->n_leases) {
+        memmove(&n->lease[0], &n->lease[1], --n->n_leases * sizeof(n->lease[0]));
+        n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 80);
+    } else if (n->kind == MSG_VERDICT) {
+        n->has_verdict = false;
+    } else if (n->kind == MSG_PUBLISH && r.is_accepted) {
+        n->next_version++;
+        n->has_batch = false;
+    } else if (n->kind == MSG_TASK_PUBLISH) {
+        n->has_batch = r.is_accepted;
+    }
+}
+
+static void hear_beat(struct world_node *n, const struct msg_envelope *m)
+{
+    struct msg_beat b;
+
+    CHECK(!msg_beat_decode(&b, m->body, NULL));
+    n->knows_done |= b.is_done;
+    for (uint32_t k = 0; k < b.n_dropped; k++)
+        for (uint32_t j = n->kind == MSG_SUBMIT && n->request.len; j < n->n_leases; j++)
+            if (n->lease[j].lease == b.dropped[k])
+                n->lease[j] = n->lease[--n->n_leases];
+}
+
+static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_lease l;
+    struct msg_wait wait;
+    struct msg_batch *b;
+
+    switch (m->kind) {
+    case MSG_JOINED:
+        CHECK(!msg_envelope_verify(m, NULL));
+        n->is_joined = true;
+        break;
+    case MSG_LEASE:
+        CHECK(!msg_lease_decode(&l, m->body, NULL));
+        memcpy(n->lease, l.item, sizeof(n->lease));
+        n->n_leases = l.n;
+        n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 100);
+        break;
+    case MSG_WAIT:
+        CHECK(!msg_wait_decode(&wait, m->body, NULL));
+        n->knows_done |= wait.is_done;
+        n->idle_ms = w->now_ms + wait.retry_ms;
+        break;
+    case MSG_CHECK: hear_check(w, i, m); break;
+    case MSG_RECEIPT: hear_receipt(w, i, m); break;
+    case MSG_BATCH:
+        b = xcalloc(1, sizeof(*b));
+        CHECK(!msg_batch_decode(b, m->body, NULL));
+        n->batch_root = b->root;
+        n->has_batch = true;
+        n->idle_ms = w->now_ms + 50;
+        free(b);
+        break;
+    default: n->idle_ms = w->now_ms + 200; break; /* REFUSED: try again later */
+    }
+}
+
+void world_hear(struct world *w, uint32_t i, struct bytes data)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_welcome welcome;
+    struct msg_envelope m;
+
+    if (n->is_dead)
+        return;
+    CHECK(!msg_envelope_decode(&m, data, NULL));
+    if (m.kind == MSG_WELCOME) {
+        CHECK(!msg_welcome_decode(&welcome, m.body, NULL));
+        n->knows_done |= welcome.is_done;
+    } else if (m.kind == MSG_BEAT) {
+        hear_beat(n, &m);
+    } else if (n->request.len && idem_equal(&m.idem, &n->idem)) {
+        buf_reset(&n->request);
+        hear_answer(w, i, &m);
+    }
+}
+
+void world_crash_node(struct world *w, uint32_t i)
+{
+    struct world_node *n = &w->node[i];
+
+    n->boot++;
+    n->n_leases = 0;
+    n->has_verdict = false;
+    buf_reset(&n->request);
+    n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 3000);
+}
