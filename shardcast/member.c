@@ -19,21 +19,13 @@
 #define MEMBERSHIP_MAX   4096u
 #define SILENCE_LOG_MS   10000
 
-/* What DIR/membership keeps. */
-struct membership {
-    struct digest run;
-    struct public_key transport, node; /* the orchestrator's */
-    char control[MSG_TEXT_BYTES];
-    enum role role;
-};
-
 struct member {
     struct shell *shell;     /* borrowed */
     struct shell_part *part; /* borrowed */
     struct cast *cast;       /* borrowed; may be NULL */
     struct member_options opt;
     struct member_state *state;
-    struct membership home;
+    struct member_home home;
     char *path;        /* owned: DIR/membership */
     char *bundle_path; /* owned */
     bool is_admitted;
@@ -61,7 +53,7 @@ enum status member_keys(struct node_key **out, const char *dir, struct err *e)
 
 static enum status save_membership(const struct member *m, struct err *e)
 {
-    const struct membership *h = &m->home;
+    const struct member_home *h = &m->home;
     char run[DIGEST_HEX_BYTES], transport[DIGEST_HEX_BYTES], node[DIGEST_HEX_BYTES];
     struct buf text;
     enum status st;
@@ -95,7 +87,7 @@ static char *take_line(char **at, const char *name)
     return value;
 }
 
-static bool parse_membership(struct membership *h, char *at)
+static bool parse_membership(struct member_home *h, char *at)
 {
     const size_t n = sizeof(MEMBERSHIP_MAGIC) - 1;
     const char *run, *transport, *node, *control, *role;
@@ -117,19 +109,27 @@ static bool parse_membership(struct membership *h, char *at)
     return h->role != ROLE_NONE;
 }
 
-/* ERR_NOT_FOUND is ordinary. */
-static enum status load_membership(struct member *m, struct err *e)
+static enum status load_home(struct member_home *out, const char *path, struct err *e)
 {
     struct buf text;
     enum status st;
 
-    if (!file_exists(m->path))
-        return ERR_NOT_FOUND;
+    if (!file_exists(path))
+        return err_set(e, ERR_NOT_FOUND, "'%s' is not there", path);
     buf_init(&text, MEMBERSHIP_MAX);
-    st = file_read(&text, m->path, e);
-    if (!st && !parse_membership(&m->home, (char *)(uintptr_t)buf_cstr(&text)))
-        st = err_set(e, ERR_CORRUPT, "'%s' does not say where this node belongs", m->path);
+    st = file_read(&text, path, e);
+    if (!st && !parse_membership(out, (char *)(uintptr_t)buf_cstr(&text)))
+        st = err_set(e, ERR_CORRUPT, "'%s' does not say where this node belongs", path);
     buf_clear(&text);
+    return st;
+}
+
+enum status member_home_load(struct member_home *out, const char *dir, struct err *e)
+{
+    char *path = file_join(dir, "membership");
+    enum status st = load_home(out, path, e);
+
+    free(path);
     return st;
 }
 
@@ -187,7 +187,7 @@ static enum status begin(struct member *m, struct err *e)
             return err_set(e, ERR_INVALID, "the link invites a node of role %s, this is of %s",
                            role_name(v.role), role_name(m->opt.role));
     }
-    known = load_membership(m, e);
+    known = load_home(&m->home, m->path, e);
     if (known && known != ERR_NOT_FOUND)
         return known;
     if (known && !has_link)

@@ -56,6 +56,16 @@ struct member_options {
     void (*on_done)(void *ctx, int64_t now_ms, struct effects *out);
 };
 
+/* Where a directory's node belongs: what DIR/membership keeps. */
+struct member_home {
+    struct digest run;
+    struct public_key transport, node; /* the orchestrator's */
+    char control[MSG_TEXT_BYTES];      /* its control socket */
+    enum role role;                    /* ours */
+};
+/* ERR_NOT_FOUND: this directory was never admitted anywhere. ERR_CORRUPT, ERR_IO. */
+MUST_USE enum status member_home_load(struct member_home *out, const char *dir, struct err *e);
+
 /* Loads the keys of DIR/keys, which are made if there are none. */
 MUST_USE enum status member_keys(struct node_key **out, const char *dir, struct err *e);
 
