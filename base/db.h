@@ -46,7 +46,8 @@ void db_abort(struct db_txn **t); /* also how a read transaction ends; NULL is f
 
 MUST_USE enum status db_put(struct db_txn *t, unsigned table, struct bytes key,
                             struct bytes value, struct err *e);
-/* *value is lent until the transaction ends or writes. ERR_NOT_FOUND is ordinary (e untouched). */
+/* *value is lent until the transaction ends or writes, and may start at any address: copy before
+ * reading it as anything wider than bytes. ERR_NOT_FOUND is ordinary (e untouched). */
 MUST_USE enum status db_get(struct db_txn *t, unsigned table, struct bytes key,
                             struct bytes *value, struct err *e);
 MUST_USE enum status db_del(struct db_txn *t, unsigned table, struct bytes key, struct err *e);

@@ -112,7 +112,8 @@ enum status file_write_atomic(const char *path, struct bytes data, unsigned mode
     int fd;
 
     (void)snprintf(tmp, n, "%s.tmp", path);
-    fd = open_retry(tmp, O_WRONLY | O_CREAT | O_TRUNC, mode);
+    (void)unlink(tmp); /* what a crash left may have another mode, or be a link */
+    fd = open_retry(tmp, O_WRONLY | O_CREAT | O_EXCL, mode);
     if (fd < 0) {
         st = io_error(e, "create", tmp);
         goto out;

@@ -50,6 +50,27 @@ static void write_replaces_and_leaves_no_temporary_file(void **state)
     buf_clear(&b);
 }
 
+static void write_does_not_follow_what_lies_at_the_temporary_name(void **state)
+{
+    const char *path = tempdir_path(*state, "data"), *other = tempdir_path(*state, "other");
+    struct buf b;
+    struct stat sb;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_ok(file_write_atomic(other, BYTES_LIT("mine"), 0644, &e), &e);
+    assert_int_equal(symlink(other, tempdir_path(*state, "data.tmp")), 0);
+
+    assert_ok(file_write_atomic(path, BYTES_LIT("secret"), 0600, &e), &e);
+
+    assert_ok(file_read(&b, other, &e), &e);
+    assert_string_equal(buf_cstr(&b), "mine");
+    assert_int_equal(lstat(path, &sb), 0);
+    assert_true(S_ISREG(sb.st_mode));
+    assert_int_equal(sb.st_mode & 0777, 0600);
+    buf_clear(&b);
+}
+
 static void read_of_a_missing_file_is_not_found(void **state)
 {
     struct buf b;
@@ -203,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(write_then_read_gives_the_same_bytes),
         TEST(write_replaces_and_leaves_no_temporary_file),
+        TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),
         TEST(read_of_a_directory_is_an_error),
         TEST(read_stops_at_the_ceiling),
