@@ -1,0 +1,325 @@
+/*
+ * Weights: their table, their initial values, and Hugging Face directories in and out.
+ */
+#include "engine/weights.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "engine/safetensors.h"
+#include "support/tempdir.h"
+#include "support/test.h"
+
+static struct model_config small_config(void)
+{
+    return (struct model_config){.arch = MODEL_ARCH_QWEN2,
+                                 .vocab = 40,
+                                 .dim = 32,
+                                 .layers = 12, /* layer 10 sorts before layer 2 */
+                                 .heads = 4,
+                                 .kv_heads = 2,
+                                 .head_dim = 8,
+                                 .ffn = 48,
+                                 .max_len = 64,
+                                 .norm_eps = 1e-6f,
+                                 .rope_theta = 10000.0,
+                                 .tie = true,
+                                 .qkv_bias = true,
+                                 .bos = -1,
+                                 .pad = -1};
+}
+
+static struct weights *make(uint64_t seed)
+{
+    struct model_config c = small_config();
+    struct weights *w;
+    struct err e;
+
+    assert_ok(weights_new(&w, &c, &e), &e);
+    weights_init_random(w, seed);
+    return w;
+}
+
+static void assert_equal(const struct weights *a, const struct weights *b)
+{
+    assert_int_equal(a->n_data, b->n_data);
+    assert_memory_equal(a->data, b->data, a->n_data * sizeof(float));
+}
+
+static void tensors_lie_end_to_end_in_name_order(void **state)
+{
+    (void)state;
+    struct weights *w = make(1);
+    const float *at = w->data;
+
+    assert_int_equal(w->n_tensors, 2 + 12 * 12);
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        assert_ptr_equal(w->tensors[i].data, at);
+        at += w->tensors[i].rows * w->tensors[i].cols;
+        if (i > 0)
+            assert_true(strcmp(w->tensors[i - 1].name, w->tensors[i].name) < 0);
+    }
+    assert_ptr_equal(weights_find(w, "model.layers.10.mlp.up_proj.weight")->data,
+                     w->layers[10].up);
+    assert_null(weights_find(w, "lm_head.weight"));
+    assert_null(w->head);
+    weights_free(&w);
+}
+
+/* Mean and deviation of 1280 numbers: the standard errors are 0.02 / sqrt(1280) = 5.6e-4 and
+ * 0.02 / sqrt(2 * 1280) = 4e-4; five of them are allowed. */
+static void initial_values_are_normal_and_scaled(void **state)
+{
+    (void)state;
+    struct weights *w = make(7);
+    const struct {
+        const float *x;
+        size_t n;
+        double deviation;
+    } cases[] = {{w->embed, 40 * 32, 0.02}, {w->layers[3].down, 32 * 48, 0.02 / sqrt(24.0)}};
+
+    for (size_t i = 0; i < 2; i++) {
+        double sum = 0, square = 0;
+
+        for (size_t j = 0; j < cases[i].n; j++) {
+            sum += (double)cases[i].x[j];
+            square += (double)cases[i].x[j] * (double)cases[i].x[j];
+        }
+        sum /= (double)cases[i].n;
+        assert_true(fabs(sum) < 5 * 5.6e-4);
+        assert_true(fabs(sqrt(square / (double)cases[i].n) - cases[i].deviation) < 5 * 4e-4);
+    }
+    assert_true(w->layers[3].input_norm[5] == 1.0f);
+    assert_true(w->layers[3].q_bias[5] == 0.0f);
+    weights_free(&w);
+}
+
+static void initial_values_are_a_function_of_the_seed(void **state)
+{
+    (void)state;
+    struct weights *a = make(7), *b = make(7), *c = make(8);
+    uint8_t da[WEIGHTS_DIGEST_BYTES], db[WEIGHTS_DIGEST_BYTES], dc[WEIGHTS_DIGEST_BYTES];
+    char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
+
+    weights_digest(da, a);
+    weights_digest(db, b);
+    weights_digest(dc, c);
+
+    assert_memory_equal(da, db, sizeof(da));
+    assert_memory_not_equal(da, dc, sizeof(da));
+    /* Recorded: another machine or compiler must come to the same. */
+    hex_encode(hex, (struct bytes){da, sizeof(da)});
+    assert_string_equal(hex,
+                        "dc71c9895c6977834e5486221b9d1571d1f107fe6c99da14e7632b920a8a2e1d");
+    weights_free(&a);
+    weights_free(&b);
+    weights_free(&c);
+}
+
+static void what_is_saved_loads_with_the_same_bits(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    assert_ok(weights_load(&back, dir, &e), &e);
+
+    assert_equal(back, w);
+    assert_true(model_config_equal(&back->config, &w->config));
+    weights_free(&w);
+    weights_free(&back);
+}
+
+static void bf16_loads_what_rounding_gives(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_BF16, &e), &e);
+    assert_ok(weights_load(&back, dir, &e), &e);
+    assert_true(w->embed[0] != back->embed[0]);
+    weights_round(w, DTYPE_BF16);
+
+    assert_equal(back, w);
+    assert_int_equal(back->config.dtype, DTYPE_BF16);
+    weights_free(&w);
+    weights_free(&back);
+}
+
+static void a_blob_encodes_and_decodes_within_its_bound(void **state)
+{
+    (void)state;
+    struct weights *w = make(3), *back;
+    struct buf file;
+    struct err e;
+
+    buf_init(&file, weights_encode_bytes(&w->config));
+    assert_ok(weights_encode(&file, w, DTYPE_F32, &e), &e);
+    assert_ok(weights_decode(&back, &w->config, buf_bytes(&file), "blob", &e), &e);
+
+    assert_equal(back, w);
+    buf_clear(&file);
+    weights_free(&w);
+    weights_free(&back);
+}
+
+/* Writes the tensors [from, to) of w, or of another shape if `cut`, as DIR/name. */
+static void write_part(const struct weights *w, const char *dir, const char *name, size_t from,
+                       size_t to, bool cut)
+{
+    struct safetensors_entry entries[200] = {0};
+    struct buf file;
+    struct err e;
+
+    for (size_t i = from; i < to; i++) {
+        const struct weights_tensor *t = &w->tensors[i];
+
+        entries[i - from] = (struct safetensors_entry){
+            .name = t->name,
+            .n_dims = t->is_matrix ? 2 : 1,
+            .dims = {t->is_matrix ? t->rows : t->cols, t->cols - (cut && t->is_matrix)},
+            .data = t->data,
+        };
+    }
+    buf_init(&file, 1u << 24);
+    assert_ok(safetensors_encode(&file, entries, to - from, DTYPE_F32, &e), &e);
+    assert_ok(file_write_atomic(tempdir_path(dir, name), buf_bytes(&file), 0600, &e), &e);
+    buf_clear(&file);
+}
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    struct err e;
+
+    assert_ok(file_write_atomic(tempdir_path(dir, name), bytes_str(text), 0600, &e), &e);
+}
+
+static void a_model_in_several_files_loads(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e); /* for config.json */
+    write_part(w, dir, "a.safetensors", 0, 50, false);
+    write_part(w, dir, "b.safetensors", 50, w->n_tensors, false);
+    write_text(
+        dir, "model.safetensors.index.json",
+        "{\"metadata\":{},\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"b.safetensors\","
+        "\"z\":\"a.safetensors\"}}");
+    memset(w->data, 0, 4); /* model.safetensors is not what is read */
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    assert_ok(weights_load(&back, dir, &e), &e);
+
+    assert_true(back->data[0] != 0.0f);
+    assert_memory_equal(back->data + 1, w->data + 1, (w->n_data - 1) * sizeof(float));
+    weights_free(&w);
+    weights_free(&back);
+}
+
+static void an_index_cannot_lead_out_of_its_directory(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    write_text(dir, "model.safetensors.index.json",
+               "{\"weight_map\":{\"x\":\"../a.safetensors\"}}");
+
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "../a.safetensors");
+    weights_free(&w);
+}
+
+static void what_is_missing_extra_or_misshapen_is_named(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    write_part(w, dir, "model.safetensors", 0, w->n_tensors, true);
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    write_part(w, dir, "model.safetensors", 0, w->n_tensors - 1, false);
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "model.safetensors");
+    w->tensors[70].name[strlen(w->tensors[70].name) - 1] = '~'; /* still in order */
+    write_part(w, dir, "model.safetensors", 0, w->n_tensors, false);
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+
+    assert_contains(e.text, w->tensors[70].name);
+    assert_null(back);
+    weights_free(&w);
+}
+
+static void a_truncated_file_names_the_tensor(void **state)
+{
+    (void)state;
+    struct weights *w = make(3), *back;
+    struct buf file;
+    struct err e;
+
+    buf_init(&file, weights_encode_bytes(&w->config));
+    assert_ok(weights_encode(&file, w, DTYPE_F32, &e), &e);
+    file.len -= 7;
+    assert_status(weights_decode(&back, &w->config, buf_bytes(&file), "m.safetensors", &e),
+                  ERR_MALFORMED, &e);
+
+    assert_contains(e.text,
+                    "'m.safetensors' is cut short: tensor 'model.norm.weight' wants 128 "
+                    "bytes, the file has 121");
+    buf_clear(&file);
+    weights_free(&w);
+}
+
+static void numbers_that_are_not_finite_are_named(void **state)
+{
+    (void)state;
+    struct weights *w = make(3);
+    struct err e;
+
+    assert_ok(weights_check_finite(w, &e), &e);
+    w->norm[3] = -INFINITY;
+    assert_status(weights_check_finite(w, &e), ERR_NUMERIC, &e);
+
+    assert_contains(e.text, "'model.norm.weight': number 3");
+    weights_free(&w);
+}
+
+static void a_config_out_of_range_is_refused(void **state)
+{
+    (void)state;
+    struct model_config c = small_config();
+    struct weights *w;
+    struct err e;
+
+    c.kv_heads = 3;
+    assert_status(weights_new(&w, &c, &e), ERR_INVALID, &e);
+    assert_null(w);
+}
+
+#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, tempdir_setup, tempdir_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tensors_lie_end_to_end_in_name_order),
+        cmocka_unit_test(initial_values_are_normal_and_scaled),
+        cmocka_unit_test(initial_values_are_a_function_of_the_seed),
+        IN_DIR(what_is_saved_loads_with_the_same_bits),
+        IN_DIR(bf16_loads_what_rounding_gives),
+        cmocka_unit_test(a_blob_encodes_and_decodes_within_its_bound),
+        IN_DIR(a_model_in_several_files_loads),
+        IN_DIR(an_index_cannot_lead_out_of_its_directory),
+        IN_DIR(what_is_missing_extra_or_misshapen_is_named),
+        cmocka_unit_test(a_truncated_file_names_the_tensor),
+        cmocka_unit_test(numbers_that_are_not_finite_are_named),
+        cmocka_unit_test(a_config_out_of_range_is_refused),
+    };
+    return cmocka_run_group_tests_name("engine/weights", tests, NULL, NULL);
+}
