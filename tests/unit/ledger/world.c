@@ -358,8 +358,7 @@ enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator
     struct buf body;
     enum status st;
 
-    if (u)
-        m.submission = u->envelope;
+    m.submission = u && u->commit ? u->envelope : w->task; /* the codec wants some digest */
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_verdict_encode(&body, &m, &w->e), &w->e);
     file_envelope(w, MSG_VERDICT, n, &idem, &body, &x.envelope);
