@@ -114,11 +114,12 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
 /* The next check for this validator: one it was not sent yet, else the one sent longest ago. */
 static struct orch_check *next_check(struct orch *s, struct turn *t,
                                      const struct msg_check_ask *ask, uint64_t *unit,
-                                     int64_t *wanted)
+                                     int64_t *wanted, uint32_t *n_sent)
 {
     struct orch_check *best = NULL;
 
     *wanted = -1;
+    *n_sent = 0;
     for (uint64_t i = s->first_open; i < s->n_units; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
@@ -129,6 +130,7 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
             *wanted = u->version;
             continue;
         }
+        *n_sent += c->sent_ms != 0;
         if (best && best->sent_ms <= c->sent_ms)
             continue;
         best = c;
@@ -144,7 +146,8 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
     struct msg_check_ask ask;
     struct orch_check *c;
     uint64_t unit = 0;
-    int64_t wanted;
+    int64_t wanted, again_ms;
+    uint32_t n_sent;
 
     if (msg_check_ask_decode(&ask, t->m->body, NULL)) {
         orch_refuse(s, t, REASON_MALFORMED, "CHECK_ASK does not decode");
@@ -159,8 +162,10 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
         orch_wait(s, t, REASON_DONE, ORCH_RETRY_FAR, "the run is over");
         return;
     }
-    c = next_check(s, t, &ask, &unit, &wanted);
-    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= ORCH_RESEND_MS))
+    c = next_check(s, t, &ask, &unit, &wanted, &n_sent);
+    /* A validator asks for one more while it is at one: with two out, it has lost one. */
+    again_ms = n_sent > 1 ? ORCH_RESEND_MS : ORCH_RESEND_LONE;
+    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= again_ms))
         send_check(s, t, unit, c);
     else if (c)
         orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,

@@ -26,7 +26,8 @@
 #define ORCH_TICK_MS     250  /* at least so often */
 #define ORCH_RETRY_MS    50   /* in a WAIT, when work is near */
 #define ORCH_RETRY_FAR   500  /* when it is not */
-#define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that asks again */
+#define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
+#define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
 

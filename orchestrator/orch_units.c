@@ -208,15 +208,23 @@ static void repeat_leases(struct orch *s, struct turn *t, uint64_t seq, struct m
     }
 }
 
-/* Leases that this worker holds and no longer speaks of in its heartbeats: it was restarted. */
+/* All leases of one answer are for one version: a worker generates them together. */
+static bool fits_answer(const struct msg_lease *l, int64_t version)
+{
+    return l->n == 0 || l->item[0].version == version;
+}
+
+/* Leases that this worker holds and no longer speaks of in its heartbeats, which come three times
+ * a lease: it was restarted. */
 static void remind(struct orch *s, struct turn *t, struct msg_lease *l, uint32_t max)
 {
-    int64_t quiet_ms = s->task.leases.lease_ms / 2 + 500;
+    int64_t quiet_ms = s->task.leases.lease_ms / 3 + 1000;
 
     for (uint64_t i = s->first_open; i < s->n_units && l->n < max; i++) {
         const struct orch_unit *u = &s->unit[i];
         if (orch_unit_state(s, i) == UNIT_LEASED && u->worker == t->from && u->listed_ms &&
-            t->now_ms - u->listed_ms > quiet_ms)
+            t->now_ms - u->listed_ms > quiet_ms &&
+            fits_answer(l, ledger_books_unit(orch_books(s), i)->version))
             add_item(s, t, l, i);
     }
 }
@@ -312,7 +320,8 @@ static void give_units(struct orch *s, struct turn *t, const struct msg_lease_as
         if (!may_lease(s, t, i, has_others, &version))
             continue;
         version = arrival_version(s, ask, version);
-        if (version < ask->oldest_version || version > ask->newest_version)
+        if (version < ask->oldest_version || version > ask->newest_version ||
+            !fits_answer(l, version))
             continue;
         st = lease_one(s, t, i, version, l->n == 0);
         sc->is_broke |= st == ERR_INSUFFICIENT;

@@ -1,0 +1,290 @@
+/*
+ * muster status / explain: what a run does and why it waits; why a unit was paid or refused
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/json_view.h"
+#include "cli/usage.h"
+
+struct settings {
+    char *dir;
+    int64_t wait_ms, every_ms;
+    bool is_json, is_watching;
+};
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+/* "STALE 3, EXPIRED 1" */
+static void print_counts(const char *title, const json_t *o)
+{
+    const char *key, *comma = "";
+    json_t *value;
+    void *at = json_object_iter((json_t *)(uintptr_t)o);
+
+    if (!at)
+        return;
+    printf("%-10s", title);
+    for (; at; at = json_object_iter_next((json_t *)(uintptr_t)o, at)) {
+        key = json_object_iter_key(at);
+        value = json_object_iter_value(at);
+        printf("%s %s %lld", comma, key, (long long)json_integer_value(value));
+        comma = ",";
+    }
+    printf("\n");
+}
+
+static void print_recent(const json_t *list)
+{
+    size_t n = json_array_size(list), from = n > 8 ? n - 8 : 0;
+
+    if (!n)
+        return;
+    printf("%-10s", "reward");
+    for (size_t i = from; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        printf(" v%lld %.3f", json_view_int(v, "version"),
+               json_number_value(json_object_get(v, "reward")));
+    }
+    printf("\n");
+}
+
+static const char *node_state(const json_t *n)
+{
+    if (json_is_true(json_object_get(n, "barred")))
+        return "barred";
+    if (!json_is_true(json_object_get(n, "alive")))
+        return "silent";
+    return json_is_true(json_object_get(n, "draining")) ? "draining" : "alive";
+}
+
+static void print_nodes(const json_t *list)
+{
+    printf("\n%-17s%-11s%-9s%8s%10s%10s%10s%12s%12s  %s\n", "node", "role", "state", "version",
+           "accepted", "verdicts", "tokens", "pending", "stake", "waits");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *n = json_array_get(list, i);
+        printf("%-17.16s%-11s%-9s%8lld%10lld%10lld%10lld%12lld%12lld  %s\n",
+               json_view_text(n, "node"), json_view_text(n, "role"), node_state(n),
+               json_view_int(n, "version"), json_view_int(n, "accepted"),
+               json_view_int(n, "verdicts"), json_view_int(n, "tokens"),
+               json_view_int(n, "pending"), json_view_int(n, "stake"),
+               json_view_text(n, "waits"));
+        print_counts("  refused", json_object_get(n, "refused"));
+    }
+}
+
+static void print_summary(const json_t *o)
+{
+    const json_t *task = json_object_get(o, "task"), *money = json_object_get(o, "money");
+
+    printf("%-10s %.16s  %s", "run", json_view_text(o, "run"), json_view_text(o, "state"));
+    if (json_is_object(task))
+        printf(": %s, version %lld of %lld", json_view_text(task, "name"),
+               json_view_int(o, "version"), json_view_int(o, "steps"));
+    printf("\n%-10s %s\n", "why", json_view_text(o, "why"));
+    print_counts("units", json_object_get(o, "units"));
+    print_counts("refused", json_object_get(o, "refused"));
+    print_recent(json_object_get(o, "recent"));
+    if (json_is_object(money))
+        print_counts("ucr", money);
+    print_nodes(json_object_get(o, "nodes"));
+}
+
+static void pause_ms(int64_t ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000};
+
+    while (nanosleep(&t, &t) && errno == EINTR)
+        continue;
+}
+
+static enum status watch(const struct settings *o, struct err *e)
+{
+    struct client *c = NULL;
+    enum status st = client_open(&c, o->dir, NULL, o->wait_ms, e);
+    bool is_over = false;
+
+    while (!st && !is_over) {
+        json_t *all;
+        st = json_view_fetch(&all, c, STATUS_SUMMARY, 0, o->wait_ms, e);
+        if (st)
+            break;
+        if (o->is_json) {
+            json_view_print(all);
+        } else {
+            if (o->is_watching && isatty(STDOUT_FILENO))
+                printf("\033[H\033[2J"); /* home, clear */
+            print_summary(all);
+        }
+        fflush(stdout);
+        is_over = !o->is_watching || !strcmp(json_view_text(all, "state"), "done");
+        json_decref(all);
+        if (!is_over)
+            pause_ms(o->every_ms);
+    }
+    client_close(&c);
+    return st;
+}
+
+int cmd_status(int argc, char **argv)
+{
+    struct settings o = {0};
+    struct opt table[] = {
+        {"dir", OPT_STRING, &o.dir, ".", NULL, "directory of any node of the run", false},
+        {"watch", OPT_FLAG, &o.is_watching, "false", NULL, "go on until the run is done",
+         false},
+        {"every-ms", OPT_INT, &o.every_ms, "1000", "100..600000", "pause between two looks",
+         false},
+        {"wait-ms", OPT_INT, &o.wait_ms, "10000", "100..600000",
+         "how long to wait for the answer", false},
+        {"json", OPT_FLAG, &o.is_json, "false", NULL, "one JSON object a look", false},
+    };
+    struct usage u = {
+        .line = "muster status [--dir DIR] [--watch]",
+        .about = "What the run does, why it waits, and what each node has earned.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e = {0};
+    int status = usage_parse(&u, argc, argv);
+
+    if (status == USAGE_RUN)
+        status = watch(&o, &e) ? usage_fail(e.text) : 0;
+    opt_clear(table, u.n);
+    return status;
+}
+
+/* ---- explain -------------------------------------------------------------------------------- */
+
+static void print_time(long long time_us)
+{
+    time_t t = (time_t)(time_us / 1000000);
+    struct tm tm;
+    char text[32];
+
+    if (!gmtime_r(&t, &tm) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm))
+        return;
+    printf("%s.%03lldZ ", text, time_us / 1000 % 1000);
+}
+
+/* What a fact has beyond its type: one line each. */
+static void print_details(const json_t *f)
+{
+    const json_t *p = json_object_get(f, "postings");
+    const char *type = json_view_text(f, "type");
+
+    if (!strcmp(type, "LEASE"))
+        printf("      attempt %lld, for version %lld, %lld ucr set aside\n",
+               json_view_int(f, "attempt"), json_view_int(f, "version"),
+               json_view_int(f, "reserve"));
+    if (!strcmp(type, "COMMIT"))
+        printf("      %lld tokens, root %.16s, submission %.16s\n", json_view_int(f, "tokens"),
+               json_view_text(f, "root"), json_view_text(f, "envelope"));
+    if (!strcmp(type, "DRAW"))
+        printf("      round %lld, %s check (probability %.4f)\n", json_view_int(f, "round"),
+               json_view_text(f, "depth"),
+               json_number_value(json_object_get(f, "probability")));
+    if (!strcmp(type, "VERDICT"))
+        printf("      %s check: %s\n", json_view_text(f, "depth"),
+               json_is_true(json_object_get(f, "accepted")) ? "accepted" : "rejected");
+    if (json_object_get(f, "claimed"))
+        printf("      sample %lld, position %lld: claimed %s, found %s\n",
+               json_view_int(f, "sample"), json_view_int(f, "position"),
+               json_view_text(f, "claimed"), json_view_text(f, "found"));
+    if (json_view_text(f, "text")[0])
+        printf("      %s\n", json_view_text(f, "text"));
+    for (size_t i = 0; i < json_array_size(p); i++)
+        printf("      %+13lld ucr  %s\n", json_view_int(json_array_get(p, i), "ucr"),
+               json_view_text(json_array_get(p, i), "account"));
+}
+
+static void print_life(const json_t *o)
+{
+    const json_t *life = json_object_get(o, "life");
+
+    printf("unit %lld is %s", json_view_int(o, "unit"), json_view_text(o, "state"));
+    if (json_object_get(o, "paid"))
+        printf(", made by %s with version %lld, paid %lld ucr", json_view_text(o, "worker"),
+               json_view_int(o, "version"), json_view_int(o, "paid"));
+    if (json_object_get(o, "batch"))
+        printf(", in batch %lld (%s)", json_view_int(o, "batch"), json_view_text(o, "use"));
+    printf("\n");
+    for (size_t i = 0; i < json_array_size(life); i++) {
+        const json_t *f = json_array_get(life, i);
+        printf("%6lld ", json_view_int(f, "seq"));
+        print_time(json_view_int(f, "time_us"));
+        printf("%-12s %s", json_view_text(f, "type"), json_view_text(f, "what"));
+        if (json_view_text(f, "node")[0])
+            printf(" [%s]", json_view_text(f, "node"));
+        if (json_view_text(f, "why")[0])
+            printf(": %s", json_view_text(f, "why"));
+        printf("\n");
+        print_details(f);
+    }
+}
+
+static enum status explain(const struct settings *o, uint64_t unit, struct err *e)
+{
+    struct client *c = NULL;
+    json_t *all = NULL;
+    enum status st = client_open(&c, o->dir, NULL, o->wait_ms, e);
+
+    if (!st)
+        st = json_view_fetch(&all, c, STATUS_EXPLAIN, unit, o->wait_ms, e);
+    if (!st && o->is_json)
+        json_view_print(all);
+    else if (!st)
+        print_life(all);
+    json_decref(all);
+    client_close(&c);
+    return st;
+}
+
+int cmd_explain(int argc, char **argv)
+{
+    struct settings o = {0};
+    const char *word = NULL;
+    struct opt table[] = {
+        {"dir", OPT_STRING, &o.dir, ".", NULL, "directory of any node of the run", false},
+        {"wait-ms", OPT_INT, &o.wait_ms, "10000", "100..600000",
+         "how long to wait for the answer", false},
+        {"json", OPT_FLAG, &o.is_json, "false", NULL, "one JSON object", false},
+    };
+    struct usage u = {
+        .line = "muster explain UNIT [--dir DIR]",
+        .about =
+            "The life of a unit from the ledger: who made it, what was checked, what every\n"
+            "validator found, what was paid and why.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+        .operand = &word,
+        .max_operands = 1,
+    };
+    struct err e = {0};
+    char *end = NULL;
+    unsigned long long unit;
+    int status = usage_parse(&u, argc, argv);
+
+    if (status == USAGE_RUN) {
+        errno = 0;
+        unit = word ? strtoull(word, &end, 10) : 0;
+        if (!word || !*word || *word == '-' || *end || errno) {
+            fprintf(stderr, "muster explain: %s\nusage: %s\n",
+                    word ? "a unit is a number" : "which unit?", u.line);
+            status = 2;
+        } else {
+            status = explain(&o, unit, &e) ? usage_fail(e.text) : 0;
+        }
+    }
+    opt_clear(table, u.n);
+    return status;
+}

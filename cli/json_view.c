@@ -1,0 +1,42 @@
+#include "cli/json_view.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *json_view_text(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text ? text : "";
+}
+
+long long json_view_int(const json_t *o, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(o, key));
+}
+
+void json_view_print(const json_t *o)
+{
+    char *text = json_dumps(o, JSON_COMPACT);
+
+    printf("%s\n", text ? text : "{}");
+    free(text);
+}
+
+enum status json_view_fetch(json_t **out, struct client *c, enum status_view what,
+                            uint64_t number, int64_t wait_ms, struct err *e)
+{
+    struct buf text;
+    enum status st;
+
+    *out = NULL;
+    buf_init(&text, MSG_MAX_BYTES);
+    st = client_status(c, what, number, wait_ms, &text, e);
+    if (!st) {
+        *out = json_loadb((const char *)text.data, text.len, 0, NULL);
+        if (!*out)
+            st = err_set(e, ERR_MALFORMED, "the answer is no JSON");
+    }
+    buf_clear(&text);
+    return st;
+}
