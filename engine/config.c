@@ -402,6 +402,10 @@ static void put_real(struct buf *out, const char *key, double value, bool is_f32
 {
     char text[40];
 
+    if (value == floor(value) && value < 1e15) {
+        buf_printf(out, "  \"%s\": %.1f,\n", key, value);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof(text), "%.*g", digits, value);
         double back = strtod(text, NULL);
@@ -409,7 +413,7 @@ static void put_real(struct buf *out, const char *key, double value, bool is_f32
         if (is_f32 ? (float)back == (float)value : back == value)
             break;
     }
-    buf_printf(out, "  \"%s\": %s%s,\n", key, text, strpbrk(text, ".e") ? "" : ".0");
+    buf_printf(out, "  \"%s\": %s,\n", key, text);
 }
 
 static void put_id(struct buf *out, const char *key, int32_t id)

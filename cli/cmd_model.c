@@ -1,0 +1,503 @@
+/*
+ * cli/cmd_model.c - muster model info / logits / generate / init: the engine by hand
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/file.h"
+#include "base/pool.h"
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "engine/kernels.h"
+#include "engine/model.h"
+#include "engine/sampler.h"
+#include "engine/tokenizer.h"
+
+#define KERNELS_RANGE    "auto|scalar|avx2|avx512"
+#define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
+
+static int complain(const char *line, const char *text)
+{
+    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", text, line);
+    return 2;
+}
+
+/* A model in memory, ready to run. */
+struct loaded {
+    struct weights *w;
+    struct model *m;
+    struct pool *pool;
+};
+
+static enum status load(struct loaded *l, const char *dir, int64_t threads, const char *kernels,
+                        struct err *e)
+{
+    struct model_options opt = {0};
+    enum status st = kernels_choose(&opt.kernels, kernels, e);
+
+    if (!st)
+        st = weights_load(&l->w, dir, e);
+    if (st)
+        return st;
+    if (threads == 0)
+        threads = sysconf(_SC_NPROCESSORS_ONLN);
+    pool_new(&l->pool, threads < 1 ? 1 : (size_t)threads);
+    opt.pool = l->pool;
+    return model_new(&l->m, l->w, &opt, e);
+}
+
+static void unload(struct loaded *l)
+{
+    model_free(&l->m);
+    weights_free(&l->w);
+    if (l->pool)
+        pool_free(&l->pool);
+}
+
+/* ---- info ------------------------------------------------------------------------------------ */
+
+static void info_json(const struct weights *w, const char *digest, const char *tokenizer)
+{
+    const struct model_config *c = &w->config;
+    struct buf config;
+
+    buf_init(&config, 1u << 20);
+    model_config_encode(&config, c);
+    for (size_t i = 0; i < config.len; i++)
+        if (config.data[i] == '\n')
+            config.data[i] = ' ';
+    printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"masters\": \"%s\", "
+           "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
+           model_config_params(c), w->n_tensors, digest, tokenizer,
+           model_bytes(c, 0) + w->n_data * sizeof(float), buf_cstr(&config));
+    buf_clear(&config);
+}
+
+static void info_text(const struct weights *w, const char *digest, const char *tokenizer)
+{
+    const struct model_config *c = &w->config;
+
+    printf("parameters     %" PRIu64 "\n", model_config_params(c));
+    printf("layers         %" PRIu32 " of dim %" PRIu32 ", ffn %" PRIu32 "\n", c->layers,
+           c->dim, c->ffn);
+    printf("heads          %" PRIu32 " of %" PRIu32 ", over %" PRIu32 " of keys and values\n",
+           c->heads, c->head_dim, c->kv_heads);
+    printf("vocabulary     %" PRIu32 "%s\n", c->vocab, c->tie ? ", head tied" : "");
+    printf("positions      %" PRIu32 "\n", c->max_len);
+    printf("tokenizer      %s\n", tokenizer);
+    printf("published as   %s\n", dtype_hf_name(c->dtype));
+    printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
+           model_bytes(c, 0) + w->n_data * sizeof(float),
+           kv_cache_bytes(c, 1, c->max_len) / c->max_len);
+    printf("root           %s\n", digest);
+}
+
+static const char *tokenizer_text(const char *dir)
+{
+    struct tokenizer *t;
+    enum status st = tokenizer_load(&t, dir, NULL);
+    const char *text = "muster-byte";
+
+    if (st)
+        return st == ERR_NOT_FOUND ? "none" : "not supported";
+    if (tokenizer_kind(t) == TOKENIZER_CHAR)
+        text = "muster-char";
+    tokenizer_free(&t);
+    return text;
+}
+
+static int cmd_info(int argc, char **argv)
+{
+    const char *dir = NULL;
+    bool is_json = false;
+    uint8_t digest[WEIGHTS_DIGEST_BYTES];
+    char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
+    struct weights *w;
+    struct err e;
+    struct opt table[] = {
+        {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false}};
+    struct usage u = {
+        .line = "muster model info DIR [options]",
+        .about = "Says what the model in DIR is: shape, size, and the BLAKE2b-256 of its f32 "
+                 "weights in\nname order.",
+        .table = table,
+        .n = N_OPTIONS(table),
+        .operand = &dir,
+        .max_operands = 1,
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        return status;
+    if (u.n_operands != 1)
+        return complain(u.line, "which directory?");
+    if (weights_load(&w, dir, &e))
+        return usage_fail(e.text);
+    weights_digest(digest, w);
+    hex_encode(hex, (struct bytes){digest, sizeof(digest)});
+    (is_json ? info_json : info_text)(w, hex, tokenizer_text(dir));
+    weights_free(&w);
+    return 0;
+}
+
+/* ---- logits ---------------------------------------------------------------------------------- */
+
+/* Numbers between spaces or commas. */
+static enum status parse_tokens(int32_t **out, size_t *n, const char *text, struct err *e)
+{
+    size_t cap = strlen(text) / 2 + 1;
+
+    *out = xcalloc(cap, sizeof(**out));
+    *n = 0;
+    while (*text) {
+        char *end;
+
+        if (*text == ' ' || *text == ',') {
+            text++;
+            continue;
+        }
+        errno = 0;
+        long id = strtol(text, &end, 10);
+        if (end == text || errno || id < 0 || id > INT32_MAX)
+            return err_set(e, ERR_INVALID, "'%.20s' in --tokens is not a token id", text);
+        CHECK(*n < cap);
+        (*out)[(*n)++] = (int32_t)id;
+        text = end;
+    }
+    return *n ? OK : err_set(e, ERR_INVALID, "--tokens names no token");
+}
+
+/* Appends the logits after each of the n tokens. */
+static enum status compute_logits(struct buf *out, struct loaded *l, const int32_t *tokens,
+                                  size_t n, bool one_by_one, struct err *e)
+{
+    size_t C = l->w->config.dim, V = l->w->config.vocab, step = one_by_one ? 1 : n;
+    float *hidden = NULL, *logits = NULL;
+    struct kv_cache *kv = NULL;
+    enum status st = alloc_array(&hidden, n, C * sizeof(float), "hidden states", e);
+
+    if (!st)
+        st = alloc_array(&logits, n, V * sizeof(float), "logits", e);
+    if (!st)
+        st = kv_cache_new(&kv, &l->w->config, 1, n, 0, e);
+    for (size_t at = 0; !st && at < n; at += step) {
+        const struct model_run run = {.first = at, .n = step, .n_out = step};
+
+        st = model_forward(l->m, kv, hidden, &run, 1, tokens + at, e);
+        if (!st)
+            model_logits(l->m, logits + at * V, hidden, step);
+    }
+    for (size_t i = 0; !st && i < n * V; i++)
+        buf_put_f32(out, logits[i]);
+    kv_cache_free(&kv);
+    free(hidden);
+    free(logits);
+    return st ? st : buf_status(out, e);
+}
+
+static int cmd_logits(int argc, char **argv)
+{
+    const char *dir = NULL;
+    char *tokens = NULL, *path = NULL, *kernels = NULL;
+    int64_t threads;
+    bool one_by_one = false;
+    struct loaded l = {0};
+    int32_t *ids = NULL;
+    size_t n;
+    struct buf out;
+    struct err e;
+    enum status st;
+    struct opt table[] = {
+        {"tokens", OPT_STRING, &tokens, NULL, NULL, "token ids, like \"1 2 3\"", false},
+        {"out", OPT_STRING, &path, NULL, NULL,
+         "file for the logits: (tokens, vocabulary) f32, little-endian", false},
+        {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
+        {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
+         "feed one token at a time, as when generating; the bits are the same", false},
+    };
+    struct usage u = {
+        .line = "muster model logits DIR --tokens \"1 2 3\" --out FILE [options]",
+        .about = "Writes the logits after each token of a sequence.",
+        .table = table,
+        .n = N_OPTIONS(table),
+        .operand = &dir,
+        .max_operands = 1,
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    buf_init(&out, (size_t)1 << 34);
+    if (status != USAGE_RUN)
+        goto out;
+    if (u.n_operands != 1) {
+        status = complain(u.line, "which directory?");
+        goto out;
+    }
+    st = parse_tokens(&ids, &n, tokens, &e);
+    if (!st)
+        st = load(&l, dir, threads, kernels, &e);
+    if (!st)
+        st = compute_logits(&out, &l, ids, n, one_by_one, &e);
+    if (!st)
+        st = file_write_atomic(path, buf_bytes(&out), 0666, &e);
+    status = st ? usage_fail(e.text) : 0;
+out:
+    buf_clear(&out);
+    unload(&l);
+    free(ids);
+    opt_clear(table, u.n);
+    return status;
+}
+
+/* ---- generate -------------------------------------------------------------------------------- */
+
+static void print_token(void *ctx, const struct sampler_token *t)
+{
+    const struct tokenizer *tokenizer = ctx;
+    struct buf text;
+
+    buf_init(&text, 16);
+    if (tokenizer_decode(&text, tokenizer, &t->token, 1, NULL) == OK)
+        fwrite(text.data, 1, text.len, stdout);
+    fflush(stdout);
+    buf_clear(&text);
+}
+
+struct generate {
+    char *prompt;
+    int64_t max_new, seed;
+    double temperature;
+};
+
+static enum status generate(struct loaded *l, struct tokenizer *t, const struct generate *g,
+                            struct err *e)
+{
+    const struct model_config *c = &l->w->config;
+    const uint64_t seed = (uint64_t)g->seed;
+    size_t n_text = strlen(g->prompt), n;
+    int32_t *ids = xcalloc(n_text + 1, sizeof(ids[0]));
+    int32_t stops[MODEL_STOPS_MAX + 1];
+    struct sampler *s = NULL;
+    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = t};
+    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids, n_text, &n, e);
+
+    if (st)
+        goto out;
+    opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
+    st = sampler_new(&s, l->m, &opt, e);
+    if (st)
+        goto out;
+    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
+    stops[c->n_stops] = tokenizer_eos(t);
+    const struct sampler_request r = {
+        .prompt = ids,
+        .n_prompt = n,
+        .seeds = &seed,
+        .n_samples = 1,
+        .temperature = (float)g->temperature,
+        .max_new = (size_t)g->max_new,
+        .stops = stops,
+        .n_stops = c->n_stops + 1,
+    };
+    st = sampler_add(s, &r, e);
+    if (!st)
+        st = sampler_run(s, e);
+    putchar('\n');
+out:
+    sampler_free(&s);
+    free(ids);
+    return st;
+}
+
+static int cmd_generate(int argc, char **argv)
+{
+    const char *dir = NULL;
+    char *kernels = NULL;
+    int64_t threads;
+    struct generate g = {0};
+    struct loaded l = {0};
+    struct tokenizer *t = NULL;
+    struct err e;
+    enum status st;
+    struct opt table[] = {
+        {"prompt", OPT_STRING, &g.prompt, NULL, NULL, "text to continue", false},
+        {"max-new", OPT_INT, &g.max_new, "128", "1..16777216", "most new tokens", false},
+        {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
+         false},
+        {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
+        {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
+    };
+    struct usage u = {
+        .line = "muster model generate DIR --prompt TEXT [options]",
+        .about = "Continues a text and prints what comes, as it comes. The same seed gives the "
+                 "same text.",
+        .table = table,
+        .n = N_OPTIONS(table),
+        .operand = &dir,
+        .max_operands = 1,
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        goto out;
+    if (u.n_operands != 1) {
+        status = complain(u.line, "which directory?");
+        goto out;
+    }
+    st = tokenizer_load(&t, dir, &e);
+    if (!st)
+        st = load(&l, dir, threads, kernels, &e);
+    if (!st && tokenizer_vocab(t) > l.w->config.vocab)
+        st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
+                     tokenizer_vocab(t), l.w->config.vocab);
+    if (!st)
+        st = generate(&l, t, &g, &e);
+    status = st ? usage_fail(e.text) : 0;
+out:
+    unload(&l);
+    tokenizer_free(&t);
+    opt_clear(table, u.n);
+    return status;
+}
+
+/* ---- init ------------------------------------------------------------------------------------ */
+
+struct init {
+    char *tokenizer, *alphabet;
+    int64_t dim, layers, heads, kv_heads, head_dim, ffn, max_len, seed;
+    bool untied;
+};
+
+static struct model_config config_of(const struct init *in, const struct tokenizer *t)
+{
+    return (struct model_config){
+        .arch = MODEL_ARCH_LLAMA,
+        .vocab = tokenizer_vocab(t),
+        .dim = (uint32_t)in->dim,
+        .layers = (uint32_t)in->layers,
+        .heads = (uint32_t)in->heads,
+        .kv_heads = (uint32_t)(in->kv_heads ? in->kv_heads : in->heads),
+        .head_dim = (uint32_t)(in->head_dim ? in->head_dim : in->dim / in->heads),
+        .ffn = (uint32_t)(in->ffn ? in->ffn : 4 * in->dim),
+        .max_len = (uint32_t)in->max_len,
+        .norm_eps = 1e-5f,
+        .rope_theta = 10000.0,
+        .tie = !in->untied,
+        .bos = tokenizer_bos(t),
+        .pad = tokenizer_pad(t),
+        .stops = {tokenizer_eos(t)},
+        .n_stops = 1,
+    };
+}
+
+static enum status init(const struct init *in, const char *dir, struct err *e)
+{
+    struct tokenizer *t = NULL;
+    struct weights *w = NULL;
+    struct model_config c;
+    bool is_char = strcmp(in->tokenizer, "char") == 0;
+    char *config = file_join(dir, "config.json");
+    enum status st = OK;
+
+    if (file_exists(config))
+        st = err_set(e, ERR_EXISTS, "'%s' holds a model already", dir);
+    if (!st)
+        st = tokenizer_new(&t, is_char ? TOKENIZER_CHAR : TOKENIZER_BYTE,
+                           bytes_str(in->alphabet), e);
+    if (st)
+        goto out;
+    c = config_of(in, t);
+    st = weights_new(&w, &c, e);
+    if (st)
+        goto out;
+    weights_init_random(w, (uint64_t)in->seed);
+    st = tokenizer_save(t, dir, e);
+    if (!st)
+        st = weights_save(w, dir, DTYPE_F32, e);
+out:
+    weights_free(&w);
+    tokenizer_free(&t);
+    free(config);
+    return st;
+}
+
+static int cmd_init(int argc, char **argv)
+{
+    const char *dir = NULL;
+    struct init in = {0};
+    struct err e;
+    struct opt table[] = {
+        {"tokenizer", OPT_CHOICE, &in.tokenizer, "byte", "byte|char", "what a token is", false},
+        {"alphabet", OPT_STRING, &in.alphabet, "", NULL, "characters of a char tokenizer",
+         false},
+        {"dim", OPT_INT, &in.dim, "64", "1..65536", "width of the residual stream", false},
+        {"layers", OPT_INT, &in.layers, "2", "1..1024", "layers", false},
+        {"heads", OPT_INT, &in.heads, "4", "1..1024", "query heads", false},
+        {"kv-heads", OPT_INT, &in.kv_heads, "0", "0..1024", "key heads; 0: as heads", false},
+        {"head-dim", OPT_INT, &in.head_dim, "0", "0..256", "0: dim / heads", false},
+        {"ffn", OPT_INT, &in.ffn, "0", "0..262144", "width of the MLP; 0: 4 * dim", false},
+        {"max-len", OPT_INT, &in.max_len, "256", "1..16777216", "positions", false},
+        {"untied", OPT_FLAG, &in.untied, "false", NULL, "a head of its own", false},
+        {"seed", OPT_INT, &in.seed, "0", "0..", "of the weights", false},
+    };
+    struct usage u = {
+        .line = "muster model init DIR [options]",
+        .about = "Makes a Llama model with random weights in DIR: a function of the options.",
+        .table = table,
+        .n = N_OPTIONS(table),
+        .operand = &dir,
+        .max_operands = 1,
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        goto out;
+    if (u.n_operands != 1)
+        status = complain(u.line, "which directory?");
+    else
+        status = init(&in, dir, &e) ? usage_fail(e.text) : 0;
+out:
+    opt_clear(table, u.n);
+    return status;
+}
+
+/* ---- dispatch -------------------------------------------------------------------------------- */
+
+#define MODEL_LINE "muster model info|logits|generate|init DIR [options]"
+
+static void print_help(void)
+{
+    printf("usage: " MODEL_LINE "\n\n"
+           "  info      what the model in a Hugging Face directory is\n"
+           "  logits    the logits after each token of a sequence\n"
+           "  generate  continue a text\n"
+           "  init      make a model with random weights\n\n"
+           "'muster model info --help' tells more of each.\n");
+}
+
+int cmd_model(int argc, char **argv)
+{
+    static const struct {
+        const char *word;
+        int (*run)(int argc, char **argv);
+    } words[] = {{"info", cmd_info},
+                 {"logits", cmd_logits},
+                 {"generate", cmd_generate},
+                 {"init", cmd_init}};
+
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        print_help();
+        return 0;
+    }
+    for (size_t i = 0; argc > 1 && i < N_OPTIONS(words); i++)
+        if (!strcmp(argv[1], words[i].word))
+            return words[i].run(argc - 1, argv + 1);
+    return complain(MODEL_LINE, argc > 1 ? "unknown word after 'model'" : "model what?");
+}
