@@ -15,7 +15,7 @@
 
 #define CPU_SECONDS 3600u /* a worker serves many calls; each has its wall clock */
 
-/* The address sanitizer reserves terabytes, so address space cannot be limited under it. */
+/* The sanitizers reserve terabytes, so address space cannot be limited under them. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HAS_SHADOW 1
 #elif defined(__has_feature)
@@ -102,6 +102,8 @@ static int add_rules(scmp_filter_ctx filter)
 
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]) && !rc; i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, plain[i], 0);
+    if (!rc && HAS_SHADOW) /* asked before each jump out of a function */
+        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sigaltstack), 0);
     if (!rc) /* memory, never to be executed, of no file: there is no descriptor to map */
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

@@ -116,6 +116,26 @@ static void refuse_pointers(lua_State *L, const char *format)
     }
 }
 
+/* Lua's own runs the handler where the error was raised. If that is the hook that counts, hooks
+ * are off, and the handler would run uncounted. Here it runs after the unwinding. */
+static int lib_xpcall(lua_State *L)
+{
+    int n = lua_gettop(L);
+
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushboolean(L, 1);
+    lua_pushvalue(L, 1);
+    lua_rotate(L, 3, 2); /* function, handler, true, function, arguments */
+    if (lua_pcall(L, n - 2, LUA_MULTRET, 0) == LUA_OK)
+        return lua_gettop(L) - 2;
+    lua_pushvalue(L, 2);
+    lua_insert(L, -2);
+    lua_pcall(L, 1, 1, 0); /* what the handler returns, or how it failed itself */
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+}
+
 /* Upvalue 1: string.format. */
 static int lib_format(lua_State *L)
 {
@@ -336,9 +356,13 @@ static int lib_split(lua_State *L)
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
-static const luaL_Reg own_base[] = {{"pairs", script_pairs},    {"next", script_next},
-                                    {"ipairs", script_ipairs},  {"split", lib_split},
-                                    {"tostring", lib_tostring}, {NULL, NULL}};
+static const luaL_Reg own_base[] = {{"pairs", script_pairs},
+                                    {"next", script_next},
+                                    {"ipairs", script_ipairs},
+                                    {"split", lib_split},
+                                    {"tostring", lib_tostring},
+                                    {"xpcall", lib_xpcall},
+                                    {NULL, NULL}};
 static const luaL_Reg own_table[] = {{"sort", script_sort}, {NULL, NULL}};
 static const luaL_Reg own_math[] = {{"exp", lib_exp},
                                     {"log", lib_log},

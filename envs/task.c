@@ -51,6 +51,7 @@ struct task_reader {
     size_t stem[DEPTH_MAX + 1]; /* length of the path of each mapping */
     size_t depth;               /* mappings entered */
     bool has_key;
+    size_t key_line;
     bool is_over; /* the one document ended */
 };
 
@@ -91,6 +92,7 @@ static enum status read_key(struct task_reader *r, const yaml_event_t *ev, struc
         r->path[stem++] = '.';
     memcpy(r->path + stem, key, len + 1);
     r->has_key = true;
+    r->key_line = line_of(ev);
     return OK;
 }
 
@@ -192,21 +194,36 @@ static enum status read_value(struct task_reader *r, const yaml_event_t *ev, str
     return OK;
 }
 
+/* Says that r->path, which has keys below it, is no section, and which there are. */
+static enum status refuse_section(const struct task_reader *r, struct err *e)
+{
+    char names[256] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < r->n_keys; i++) {
+        const char *name = r->table[i].name;
+        size_t n = strcspn(name, ".");
+
+        if (!strcmp(name, r->path))
+            return err_set(e, ERR_INVALID, "%s:%zu: '%s' is a value, not a section", r->what,
+                           r->key_line, r->path);
+        if (!name[n] || (i && !strncmp(r->table[i - 1].name, name, n + 1)) ||
+            len + n + 3 > sizeof(names))
+            continue;
+        len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%.*s", len ? ", " : "",
+                                (int)n, name);
+    }
+    return err_set(e, ERR_INVALID,
+                   "%s:%zu: unknown section '%s' (there are %s and " PARAMS_PATH ")", r->what,
+                   r->key_line, r->path, names);
+}
+
 static enum status enter_mapping(struct task_reader *r, const yaml_event_t *ev, struct err *e)
 {
-    enum status st;
-
-    if (r->depth > 0 || r->has_key) {
-        if (!r->has_key)
-            return refuse(r, ev, "a mapping cannot be a key", e);
-        if (!is_section(r, r->path)) {
-            st = opt_set(r->table, r->n_keys, r->path, "", e);
-            if (st == ERR_NOT_FOUND)
-                return err_prefix(e, ERR_INVALID, "%s:%zu", r->what, line_of(ev));
-            return err_set(e, ERR_INVALID, "%s:%zu: '%s' is a value, not a section", r->what,
-                           line_of(ev), r->path);
-        }
-    }
+    if (r->depth > 0 && !r->has_key)
+        return refuse(r, ev, "a mapping cannot be a key", e);
+    if (r->has_key && !is_section(r, r->path))
+        return refuse_section(r, e);
     if (r->depth == DEPTH_MAX)
         return refuse(r, ev, "nested too deeply", e);
     r->depth++;
