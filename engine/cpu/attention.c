@@ -22,7 +22,7 @@ struct scratch {
     float p[CHUNK * ATTENTION_BLOCK];
     float o[CHUNK * ATTENTION_D_MAX];   /* so far, not yet divided by l */
     float add[CHUNK * ATTENTION_D_MAX]; /* of the block at hand */
-    float m[CHUNK], l[CHUNK];
+    float m[CHUNK], l[CHUNK], log_l[CHUNK];
 };
 
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
@@ -160,12 +160,14 @@ static void chunk_forward(const struct kernels *k, struct scratch *w, const stru
         memcpy(w->q + i * width, c->run->q + row_at(c, i, s->q_stride, D), D * sizeof(float));
     for (size_t b0 = 0; b0 <= row_position(c, c->n - 1); b0 += ATTENTION_BLOCK)
         chunk_block(k, w, c, b0);
-    for (size_t i = 0; i < c->n; i++) {
+    for (size_t i = 0; i < c->n; i++)
         k->scale(c->run->out + row_at(c, i, s->out_stride, D), w->o + i * width, 1.0f / w->l[i],
                  D);
-        if (c->run->lse)
-            c->run->lse[row_at(c, i, s->H, 1)] = w->m[i] + log_f32(w->l[i]);
-    }
+    if (!c->run->lse)
+        return;
+    k->log(w->log_l, w->l, c->n);
+    for (size_t i = 0; i < c->n; i++)
+        c->run->lse[row_at(c, i, s->H, 1)] = w->m[i] + w->log_l[i];
 }
 
 struct attention_job {

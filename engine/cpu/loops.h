@@ -7,9 +7,8 @@
  * switched off it has no other freedom. That is how one text is both the definition and the fast
  * version. Only the matrix product needs more (gemm_vec.h).
  *
- * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm() and pack().
+ * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack() and max().
  */
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -20,23 +19,22 @@
 
 #define STRIP 16u
 
-/* y[at] = value for at = 0..n-1. Sixteen values are computed before the first is stored, so y may
- * be one of the arrays that `value` reads at [at], and the compiler need not ask. */
+/* y may be one of the arrays that are read: each element is read before its place is written. GCC
+ * finds out at run time that such an overlap is harmless, clang has to be told. */
+#if defined(__clang__)
+#define IN_PLACE _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define IN_PLACE
+#endif
+
+/* y[at] = value for at = 0..n-1, `value` being an expression of at. */
 #define EACH(y, n, value)                                                                      \
     do {                                                                                       \
-        size_t at_ = 0;                                                                        \
-        for (; at_ + STRIP <= (n); at_ += STRIP) {                                             \
-            float strip_[STRIP];                                                               \
-            for (size_t j_ = 0; j_ < STRIP; j_++) {                                            \
-                const size_t at = at_ + j_;                                                    \
-                strip_[j_] = (value);                                                          \
-            }                                                                                  \
-            memcpy((y) + at_, strip_, sizeof(strip_));                                         \
-        }                                                                                      \
-        for (; at_ < (n); at_++) {                                                             \
-            const size_t at = at_;                                                             \
-            (y)[at] = (value);                                                                 \
-        }                                                                                      \
+        float *const to_ = (y);                                                                \
+        const size_t n_ = (n);                                                                 \
+        IN_PLACE                                                                               \
+        for (size_t at = 0; at < n_; at++)                                                     \
+            to_[at] = (value);                                                                 \
     } while (0)
 
 static float sum(const float *x, size_t n)
@@ -59,24 +57,6 @@ static float dot(const float *a, const float *b, size_t n)
     for (size_t i = 0; i < n; i += SUM_BLOCK)
         sum_tree_add(&tree, dot_block(a + i, b + i, n - i < SUM_BLOCK ? n - i : SUM_BLOCK));
     return sum_tree_total(&tree);
-}
-
-static float max(const float *x, size_t n)
-{
-    float m[STRIP];
-    size_t i = 0;
-
-    for (size_t j = 0; j < STRIP; j++)
-        m[j] = -INFINITY;
-    for (; i + STRIP <= n; i += STRIP)
-        for (size_t j = 0; j < STRIP; j++)
-            m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-    for (size_t j = 0; i + j < n; j++)
-        m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-    for (size_t half = STRIP / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            m[j] = m[j + half] > m[j] ? m[j + half] : m[j];
-    return m[0];
 }
 
 static bool all_finite_row(const float *x, size_t n)
@@ -173,19 +153,14 @@ static void rmsnorm_grad(float *dx, float *dw, const float *dy, const float *x, 
 
 static void rope(float *x, const float *cos, const float *sin, size_t D, bool inverse)
 {
-    float *x1 = x, *x2 = x + D / 2;
+    float *const x1 = x, *const x2 = x + D / 2;
     const float sign = inverse ? -1.0f : 1.0f;
 
-    for (size_t i = 0; i < D / 2; i += STRIP) {
-        size_t n = D / 2 - i < STRIP ? D / 2 - i : STRIP;
-        float a[STRIP], b[STRIP];
-        for (size_t j = 0; j < n; j++) {
-            float s = sin[i + j] * sign;
-            a[j] = fmaf(-x2[i + j], s, x1[i + j] * cos[i + j]);
-            b[j] = fmaf(x1[i + j], s, x2[i + j] * cos[i + j]);
-        }
-        memcpy(x1 + i, a, n * sizeof(float));
-        memcpy(x2 + i, b, n * sizeof(float));
+    IN_PLACE
+    for (size_t i = 0; i < D / 2; i++) {
+        float a = x1[i], b = x2[i], s = sin[i] * sign;
+        x1[i] = fmaf(-b, s, a * cos[i]);
+        x2[i] = fmaf(a, s, b * cos[i]);
     }
 }
 
@@ -197,17 +172,14 @@ static void swiglu(float *y, const float *g, const float *u, size_t n)
 static void swiglu_grad(float *dg, float *du, const float *dy, const float *g, const float *u,
                         size_t n)
 {
-    for (size_t i = 0; i < n; i += STRIP) {
-        size_t m = n - i < STRIP ? n - i : STRIP;
-        float a[STRIP], b[STRIP];
-        for (size_t j = 0; j < m; j++) {
-            float e = 1.0f + lane_exp(-g[i + j]);
-            float s = 1.0f / e;
-            a[j] = (dy[i + j] * u[i + j]) * (s * fmaf(g[i + j], 1.0f - s, 1.0f));
-            b[j] = dy[i + j] * (g[i + j] / e);
-        }
-        memcpy(dg + i, a, m * sizeof(float));
-        memcpy(du + i, b, m * sizeof(float));
+    IN_PLACE
+    for (size_t i = 0; i < n; i++) {
+        float e = 1.0f + lane_exp(-g[i]);
+        float s = 1.0f / e;
+        float a = (dy[i] * u[i]) * (s * fmaf(g[i], 1.0f - s, 1.0f));
+        float b = dy[i] * (g[i] / e);
+        dg[i] = a;
+        du[i] = b;
     }
 }
 
@@ -217,19 +189,36 @@ ALWAYS_INLINE float exp_cut(float x)
     return x < -87.0f ? 0.0f : lane_exp(x);
 }
 
-/* Scaling by c > 0 keeps the order, so the maximum is scaled instead of sought again. */
+/* n rounded up to whole strips. A strip of exponentials costs little more than one. */
+ALWAYS_INLINE size_t strips(size_t n)
+{
+    return (n + STRIP - 1) / STRIP * STRIP;
+}
+
+/* Scaling by c > 0 keeps the order, so the maximum is scaled instead of sought again. The lanes
+ * past n become +0, which leaves the sum as it is. */
 static float softmax(float *p, float *m, float scale, size_t n)
 {
     float top = max(p, n) * scale;
-    EACH(p, n, exp_cut(p[at] * scale - top));
+    const size_t whole = strips(n);
+
+    for (size_t i = n; i < whole; i++)
+        p[i] = 0.0f;
+    EACH(p, whole, exp_cut(p[at] * scale - top));
+    for (size_t i = n; i < whole; i++)
+        p[i] = 0.0f;
     *m = top;
-    return sum_block(p, n);
+    return sum_block(p, whole);
 }
 
 static void softmax_grad(float *p, float *dp, float scale, float lse, float D, size_t n)
 {
-    EACH(p, n, exp_cut(p[at] * scale - lse));
-    EACH(dp, n, p[at] * (dp[at] - D));
+    const size_t whole = strips(n);
+
+    for (size_t i = n; i < whole; i++)
+        p[i] = dp[i] = 0.0f;
+    EACH(p, whole, exp_cut(p[at] * scale - lse));
+    EACH(dp, whole, p[at] * (dp[at] - D));
 }
 
 static float exp_sum(const float *x, float *m, float T, size_t n)
@@ -240,8 +229,11 @@ static float exp_sum(const float *x, float *m, float T, size_t n)
 
     sum_tree_init(&tree);
     for (size_t i = 0; i < n; i += SUM_BLOCK) {
-        size_t len = n - i < SUM_BLOCK ? n - i : SUM_BLOCK;
-        EACH(e, len, lane_exp(x[i + at] / T - top));
+        size_t len = n - i < SUM_BLOCK ? n - i : SUM_BLOCK, whole = strips(len);
+        memcpy(e, x + i, len * sizeof(float));
+        for (size_t j = len; j < whole; j++)
+            e[j] = 0.0f;
+        EACH(e, whole, lane_exp(e[at] / T - top));
         sum_tree_add(&tree, sum_block(e, len));
     }
     *m = top;
@@ -251,12 +243,58 @@ static float exp_sum(const float *x, float *m, float T, size_t n)
 static void exp_grad(float *y, const float *x, float T, float m, float inv, float weight,
                      size_t n)
 {
-    EACH(y, n, ((lane_exp(x[at] / T - m) * inv) * weight) / T);
+    const size_t whole = n / STRIP * STRIP;
+    float last[STRIP] = {0};
+
+    EACH(y, whole, ((lane_exp(x[at] / T - m) * inv) * weight) / T);
+    memcpy(last, x + whole, (n - whole) * sizeof(float));
+    EACH(last, STRIP, ((lane_exp(last[at] / T - m) * inv) * weight) / T);
+    memcpy(y + whole, last, (n - whole) * sizeof(float));
 }
 
+#define PHILOX_BLOCKS 64u
+
+/* Philox4x32-10 as in base/rng.h, the counters side by side. */
+static void philox(uint32_t *word, uint64_t key, uint32_t first, uint32_t position, size_t n)
+{
+    uint32_t c0[PHILOX_BLOCKS], c1[PHILOX_BLOCKS], c2[PHILOX_BLOCKS], c3[PHILOX_BLOCKS];
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+
+    CHECK(n <= PHILOX_BLOCKS);
+    for (size_t j = 0; j < n; j++) {
+        c0[j] = first + (uint32_t)j;
+        c1[j] = position;
+        c2[j] = c3[j] = 0;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (size_t j = 0; j < n; j++) {
+            uint64_t a = (uint64_t)0xd2511f53u * c0[j], b = (uint64_t)0xcd9e8d57u * c2[j];
+            c0[j] = (uint32_t)(b >> 32) ^ c1[j] ^ k0;
+            c1[j] = (uint32_t)b;
+            c2[j] = (uint32_t)(a >> 32) ^ c3[j] ^ k1;
+            c3[j] = (uint32_t)a;
+        }
+        k0 += 0x9e3779b9u;
+        k1 += 0xbb67ae85u;
+    }
+    for (size_t j = 0; j < n; j++) {
+        word[4 * j] = c0[j];
+        word[4 * j + 1] = c1[j];
+        word[4 * j + 2] = c2[j];
+        word[4 * j + 3] = c3[j];
+    }
+}
+
+/* Two passes: the constants of two logarithms do not fit the registers together. */
 static void gumbel(float *y, const float *x, const uint32_t *word, float T, size_t n)
 {
-    EACH(y, n, x[at] / T + lane_gumbel(word[at]));
+    float inner[SUM_BLOCK];
+
+    for (size_t i = 0; i < n; i += SUM_BLOCK) {
+        size_t len = n - i < SUM_BLOCK ? n - i : SUM_BLOCK;
+        EACH(inner, len, lane_gumbel_inner(word[i + at]));
+        EACH(y + i, len, x[i + at] / T - lane_log(inner[at]));
+    }
 }
 
 ALWAYS_INLINE float keep_moment(float x)
@@ -306,6 +344,7 @@ const struct kernels BACKEND_TABLE = {
     .softmax_grad = softmax_grad,
     .exp_sum = exp_sum,
     .exp_grad = exp_grad,
+    .philox = philox,
     .gumbel = gumbel,
     .adamw = adamw,
 };

@@ -5,13 +5,13 @@
 
 #include <immintrin.h>
 
-/* Eight steps of eight rows of w, to eight of the sixteen lanes of eight steps of a panel. */
-ALWAYS_INLINE void transpose8(float *p, const float *w, size_t w_row)
+/* Steps at .. at + 7 of eight rows, to eight of the sixteen lanes of eight steps of a panel. */
+ALWAYS_INLINE void transpose8(float *p, const float *const row[8], const size_t at[8])
 {
     __m256 r[8], t[8];
 
     for (size_t i = 0; i < 8; i++)
-        r[i] = _mm256_loadu_ps(w + i * w_row);
+        r[i] = _mm256_loadu_ps(row[i] + at[i]);
     for (size_t i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
@@ -31,15 +31,26 @@ ALWAYS_INLINE void transpose8(float *p, const float *w, size_t w_row)
 
 static void pack(float *panels, const float *w, size_t w_row, size_t N, size_t K)
 {
-    for (size_t n0 = 0; n0 < N; n0 += PACK_LANES, panels += K * PACK_LANES) {
-        const float *rows = w + n0 * w_row;
-        size_t n = N - n0 < PACK_LANES ? N - n0 : PACK_LANES, whole = n / 8 * 8, i = 0;
+    static const float nothing[8]; /* rows that are not there */
 
-        for (; i + 8 <= K; i += 8)
-            for (size_t j = 0; j < whole; j += 8)
-                transpose8(panels + i * PACK_LANES + j, rows + j * w_row + i, w_row);
-        for (size_t s = 0; s < K; s++)
-            for (size_t j = s < i ? whole : 0; j < PACK_LANES; j++)
-                panels[s * PACK_LANES + j] = j < n ? rows[j * w_row + s] : 0.0f;
+    for (size_t n0 = 0; n0 < N; n0 += PACK_LANES, panels += K * PACK_LANES) {
+        const size_t n = N - n0 < PACK_LANES ? N - n0 : PACK_LANES;
+        for (size_t half = 0; half < PACK_LANES; half += 8) {
+            const float *row[8];
+            size_t step[8], at[8], s = 0;
+            for (size_t i = 0; i < 8; i++) {
+                bool is_there = half + i < n;
+                row[i] = is_there ? w + (n0 + half + i) * w_row : nothing;
+                step[i] = is_there;
+            }
+            for (; s + 8 <= K; s += 8) {
+                for (size_t i = 0; i < 8; i++)
+                    at[i] = s * step[i];
+                transpose8(panels + s * PACK_LANES + half, row, at);
+            }
+            for (; s < K; s++)
+                for (size_t i = 0; i < 8; i++)
+                    panels[s * PACK_LANES + half + i] = row[i][s * step[i]];
+        }
     }
 }

@@ -3,7 +3,6 @@
 #include <math.h>
 
 #include "base/check.h"
-#include "base/rng.h"
 #include "engine/cpu/math_lanes.h"
 #include "engine/cpu/table.h"
 
@@ -37,7 +36,7 @@ int32_t argmax_forward(const struct kernels *k, const float *logits, size_t V)
 
 float gumbel_f32(uint32_t r)
 {
-    return lane_gumbel(r);
+    return -lane_log(lane_gumbel_inner(r));
 }
 
 static int32_t gumbel_argmax(const struct kernels *k, const float *logits, size_t V, float T,
@@ -49,8 +48,7 @@ static int32_t gumbel_argmax(const struct kernels *k, const float *logits, size_
 
     for (size_t v = 0; v < V; v += BLOCK) {
         size_t n = V - v < BLOCK ? V - v : BLOCK;
-        for (size_t i = 0; i < n; i += 4)
-            philox4x32(word + i, seed, (uint32_t[4]){(uint32_t)((v + i) / 4), position, 0, 0});
+        k->philox(word, seed, (uint32_t)(v / 4), position, (n + 3) / 4);
         k->gumbel(z, logits + v, word, T, n);
         block_best(k, z, n, (int32_t)v, &best, &id);
     }

@@ -1,5 +1,5 @@
 /*
- * engine/cpu/scalar.h - the definition of the matrix product (private to engine/cpu/)
+ * engine/cpu/scalar.h - the definition of what vec.h speeds up (private to engine/cpu/)
  *
  * Included by kernels_scalar.c, and by kernels_scalar_fma.c, which compiles the same text for CPUs
  * whose fmaf() is one instruction.
@@ -28,6 +28,20 @@ static void pack(float *panels, const float *w, size_t w_row, size_t N, size_t K
         for (size_t i = 0; i < K; i++)
             for (size_t j = 0; j < PACK_LANES; j++)
                 *panels++ = n0 + j < N ? w[(n0 + j) * w_row + i] : 0.0f;
+}
+
+static float max(const float *x, size_t n)
+{
+    float m[PACK_LANES];
+
+    for (size_t j = 0; j < PACK_LANES; j++)
+        m[j] = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        m[i % PACK_LANES] = x[i] > m[i % PACK_LANES] ? x[i] : m[i % PACK_LANES];
+    for (size_t half = PACK_LANES / 2; half > 0; half /= 2)
+        for (size_t j = 0; j < half; j++)
+            m[j] = m[j + half] > m[j] ? m[j + half] : m[j];
+    return m[0];
 }
 
 #include "engine/cpu/loops.h"

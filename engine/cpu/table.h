@@ -41,7 +41,7 @@ struct kernels {
 
     float (*sum)(const float *x, size_t n);
     float (*dot)(const float *a, const float *b, size_t n);
-    /* -inf for n = 0. NaN is passed over. */
+    /* Sixteen lanes, then halves, by x > m ? x : m. -inf for n = 0; NaN is passed over. */
     float (*max)(const float *x, size_t n);
     bool (*all_finite)(const float *x, size_t n);
     void (*add)(float *y, const float *a, const float *b, size_t n);
@@ -65,8 +65,9 @@ struct kernels {
     void (*swiglu_grad)(float *dg, float *du, const float *dy, const float *g, const float *u,
                         size_t n);
 
-    /* Attention, one row of one block, 1 <= n <= ATTENTION_BLOCK. p holds q.k and gets
-     * exp(q.k * scale - m), exp being +0 below -87; the sum is returned, *m the maximum. */
+    /* Attention, one row of one block, 1 <= n <= ATTENTION_BLOCK; p and dp have room for n rounded
+     * up to a multiple of 16. p holds q.k and gets exp(q.k * scale - m), exp being +0 below -87;
+     * the sum is returned, *m the maximum. */
     float (*softmax)(float *p, float *m, float scale, size_t n);
     /* p holds q.k and gets P = exp(q.k * scale - lse); dp holds dout.v and gets P * (dp - D). */
     void (*softmax_grad)(float *p, float *dp, float scale, float lse, float D, size_t n);
@@ -76,6 +77,8 @@ struct kernels {
     /* y = ((exp(x / T - m) * inv) * weight) / T. y may be x. */
     void (*exp_grad)(float *y, const float *x, float T, float m, float inv, float weight,
                      size_t n);
+    /* n <= 64 blocks of four words of Philox4x32-10, at counters (first + i, position, 0, 0). */
+    void (*philox)(uint32_t *word, uint64_t key, uint32_t first, uint32_t position, size_t n);
     /* y = x / T + gumbel(word) */
     void (*gumbel)(float *y, const float *x, const uint32_t *word, float T, size_t n);
 

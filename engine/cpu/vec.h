@@ -1,5 +1,5 @@
 /*
- * engine/cpu/vec.h - the few vector operations that gemm_vec.h is written in
+ * engine/cpu/vec.h - the few vector operations that gemm_vec.h and max_vec.h are written in
  *
  * The including file defines VEC_AVX2 or VEC_AVX512; with neither it gets VEC_LANES = 16 in plain
  * C, which lets a machine without AVX-512 test the code that is written for it.
@@ -19,6 +19,7 @@
 #define vec_store(p, v)  _mm256_storeu_ps(p, v)
 #define vec_all(x)       _mm256_set1_ps(x)
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define vec_max(a, b)    _mm256_max_ps(a, b) /* a > b ? a : b */
 
 #elif defined(VEC_AVX512)
 
@@ -30,6 +31,7 @@
 #define vec_store(p, v)  _mm512_storeu_ps(p, v)
 #define vec_all(x)       _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define vec_max(a, b)    _mm512_max_ps(a, b)
 
 #else
 
