@@ -276,6 +276,52 @@ static void a_missing_or_stray_request_is_found(void **state)
     free(b);
 }
 
+/* Makes one bent entry of a type at the end of a true run, and wants it found. */
+static void assert_bend_found(enum ledger_type type, enum world_bend bend, const char *why)
+{
+    struct place *p = NULL;
+    void *state;
+
+    assert_int_equal(setup(&state), 0);
+    p = state;
+    struct world *w = &p->w;
+    assert_ok(world_try_lease(w, 9, 0), &w->e);
+    if (type == LEDGER_VERDICT) {
+        assert_ok(world_try_commit(w, 9, 10, false), &w->e);
+        assert_ok(world_try_draw(w), &w->e);
+    }
+    if (type == LEDGER_STEP)
+        assert_ok(world_try_batch(w, NULL, 0), &w->e);
+    w->bend = bend;
+    if (type == LEDGER_COMMIT)
+        assert_ok(world_try_commit(w, 9, 10, false), &w->e);
+    else if (type == LEDGER_VERDICT)
+        assert_ok(world_try_verdict(w, 9, world_judge(w, 9), REASON_TOKEN), &w->e);
+    else
+        assert_ok(world_try_step(w), &w->e);
+    world_flush(w);
+    assert_found(p, ledger_log_length(w->log) - 1, why);
+    assert_int_equal(teardown(&state), 0);
+}
+
+static void entries_that_their_envelopes_do_not_bear_out_are_found(void **state)
+{
+    (void)state;
+    const enum ledger_type all[] = {LEDGER_COMMIT, LEDGER_VERDICT, LEDGER_STEP};
+
+    for (size_t i = 0; i < 3; i++) {
+        assert_bend_found(all[i], BEND_SIGNATURE, "signature");
+        assert_bend_found(all[i], BEND_SIGNER, "is from another key");
+        assert_bend_found(all[i], BEND_IDEM, "is of another request");
+    }
+    assert_bend_found(LEDGER_COMMIT, BEND_TOKENS, "I6: SUBMIT has 10 sampled tokens, not 9");
+    assert_bend_found(LEDGER_COMMIT, BEND_FLAT, "the rewards in SUBMIT are not all equal");
+    assert_bend_found(LEDGER_COMMIT, BEND_ROOT, "another root");
+    assert_bend_found(LEDGER_VERDICT, BEND_SUBMISSION, "about another submission");
+    assert_bend_found(LEDGER_VERDICT, BEND_CODE, "VERDICT says something else");
+    assert_bend_found(LEDGER_STEP, BEND_WEIGHTS, "PUBLISH says something else");
+}
+
 /* An orchestrator that commits a worker to another number of tokens than it signed: every rule of
  * the books holds, and the envelope tells. */
 static void a_commit_that_says_more_than_its_worker_is_found(void **state)
@@ -410,6 +456,7 @@ int main(void)
         TEST(a_changed_envelope_is_found),
         TEST(a_blob_under_a_wrong_name_is_found),
         TEST(a_missing_or_stray_request_is_found),
+        cmocka_unit_test(entries_that_their_envelopes_do_not_bear_out_are_found),
         TEST(a_commit_that_says_more_than_its_worker_is_found),
         TEST(a_verdict_that_nobody_gave_is_found),
         TEST(a_forged_certificate_is_found),

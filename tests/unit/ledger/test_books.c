@@ -285,6 +285,22 @@ static void more_tokens_than_reserved_for_are_refused(void **state)
     assert_refused(w, world_try_commit(w, 0, 65, false), ERR_DENIED, "I6");
 }
 
+static void a_commit_is_of_the_version_that_was_leased(void **state)
+{
+    struct world *w = *state;
+    struct ledger_cause why = world_cause(w);
+
+    assert_ok(world_try_lease(w, 0, 1), &w->e);
+    struct ledger_commit x = {.unit = 0, .lease = world_unit(w, 0)->lease, .version = 1};
+
+    assert_refused(w, ledger_append_commit(w->log, &x, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                   "I10: unit 0 was leased for version 0, not 1");
+    x.version = 0;
+    x.lease++;
+    assert_refused(w, ledger_append_commit(w->log, &x, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                   "I4: unit 0 is leased, and lease");
+}
+
 static void verdicts_come_from_the_drawn_once(void **state)
 {
     struct world *w = *state;
@@ -745,6 +761,7 @@ int main(void)
         TEST(nothing_is_paid_without_a_verdict),
         TEST(a_light_verdict_does_not_do_for_a_full_check),
         TEST(more_tokens_than_reserved_for_are_refused),
+        TEST(a_commit_is_of_the_version_that_was_leased),
         TEST(verdicts_come_from_the_drawn_once),
         TEST(a_void_unit_gives_its_reserve_back_and_pays_its_judges),
         TEST(a_soft_reject_needs_a_verdict_that_says_so),

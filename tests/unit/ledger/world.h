@@ -23,6 +23,20 @@
 
 enum { WORLD_INITIATOR, WORLD_TRAINER, WORLD_WORKER, WORLD_VALIDATOR = WORLD_WORKER + 3 };
 
+/* How the next entry and its envelope are made to disagree, though every rule of the books holds. */
+enum world_bend {
+    BEND_NOTHING,
+    BEND_SIGNATURE,  /* any: one bit of it */
+    BEND_SIGNER,     /* any: signed by the initiator */
+    BEND_IDEM,       /* any: of another request */
+    BEND_TOKENS,     /* COMMIT: one less than in SUBMIT */
+    BEND_FLAT,       /* COMMIT */
+    BEND_ROOT,       /* COMMIT and SUBMIT agree on a root that is not the content's */
+    BEND_SUBMISSION, /* VERDICT: about another */
+    BEND_CODE,       /* VERDICT: for another reason */
+    BEND_WEIGHTS,    /* STEP: of another content */
+};
+
 struct world_node {
     struct public_key node, transport, owner;
     struct secret_key secret, owner_secret;
@@ -37,6 +51,7 @@ struct world {
     struct digest task;
     int64_t now_us;
     uint64_t n_idem;
+    enum world_bend bend;
     struct err e;
 };
 
