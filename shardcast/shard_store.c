@@ -15,7 +15,7 @@
 #define SHARDS_PER_TXN     32u                 /* dirty pages stay in memory until the commit */
 #define FORMAT_VERSION     1u
 
-enum { SHARDS_BYTES, SHARDS_MANIFESTS, SHARDS_PINS };
+enum { SHARDS_BYTES, SHARDS_MANIFESTS, SHARDS_PINS, SHARDS_TURNS };
 enum { SIGNED_MANIFESTS, SIGNED_PROOFS };
 
 struct shard_store {
@@ -36,7 +36,7 @@ static void unlink_in(const char *dir, const char *name)
 static enum status open_shards(struct db **out, const char *dir,
                                const struct shard_store_options *opt, struct err *e)
 {
-    static const char *const tables[] = {"shards", "manifests", "pins", NULL};
+    static const char *const tables[] = {"shards", "manifests", "pins", "turns", NULL};
     struct db_options o = {
         .magic = "muster/shards",
         .version = FORMAT_VERSION,
@@ -225,6 +225,21 @@ enum status shard_view_check(const struct shard_view *v, const struct digest *di
     return OK;
 }
 
+/* LMDB gives the pages that a transaction freed to the second one after it. This is the one
+ * between, so that what was dropped makes room at once. */
+static enum status turn_pages(struct shard_store *s, struct err *e)
+{
+    struct db_txn *t = NULL;
+    enum status st = db_begin(&t, s->shards, true, e);
+
+    if (!st)
+        st = db_put(t, SHARDS_TURNS, BYTES_LIT("turn"), BYTES_LIT("x"), e);
+    if (!st)
+        st = db_commit(&t, e);
+    db_abort(&t);
+    return st;
+}
+
 enum status shard_store_drop(struct shard_store *s, const struct digest *digest, size_t n,
                              struct err *e)
 {
@@ -244,7 +259,7 @@ enum status shard_store_drop(struct shard_store *s, const struct digest *digest,
     if (!st && t)
         st = db_commit(&t, e);
     db_abort(&t);
-    return st;
+    return st || n == 0 ? st : turn_pages(s, e);
 }
 
 /* ---- manifests --------------------------------------------------------------------------- */

@@ -37,27 +37,21 @@ struct digest version_digest(const struct version_made *v, size_t i)
     return d;
 }
 
-void version_make(struct version_made *v, const struct node_key *trainer,
-                  const struct digest *run, int64_t number, size_t n_bytes, uint32_t salt)
+/* The envelope around what is in v->file. */
+static void sign_file(struct version_made *v, const struct node_key *trainer,
+                      const struct digest *run)
 {
-    struct rng r = rng_of((uint64_t)number << 32 | salt, 77);
-    struct msg_manifest m = {.version = number,
-                             .file_bytes = n_bytes,
+    struct msg_manifest m = {.version = v->number,
+                             .file_bytes = v->file.len,
                              .shard_bytes = SHARD_BYTES,
                              .numerics = "f32-1",
                              .loss = 0.5f};
     struct idem idem = {{1}};
     struct buf body;
 
-    v->number = number;
-    buf_init(&v->file, n_bytes);
     buf_init(&v->digests, (size_t)MSG_MAX_SHARDS * DIGEST_BYTES);
     buf_init(&v->envelope, MSG_MAX_BYTES);
     buf_init(&body, MSG_MAX_BYTES);
-    CHECK(buf_extend(&v->file, n_bytes));
-    memset(v->file.data, 0, n_bytes);
-    for (size_t i = 0; i < n_bytes; i += 4096) /* sparse, so that tests spend no time here */
-        v->file.data[i] = (uint8_t)rng_u32(&r);
     for (size_t i = 0; i < version_n_shards(v); i++) {
         struct digest d;
         digest_of(&d, version_shard(v, i));
@@ -70,6 +64,29 @@ void version_make(struct version_made *v, const struct node_key *trainer,
     CHECK(!msg_envelope_encode(&v->envelope, MSG_PUBLISH, run, &idem, buf_bytes(&body),
                                trainer->node_secret, NULL));
     buf_clear(&body);
+}
+
+void version_make(struct version_made *v, const struct node_key *trainer,
+                  const struct digest *run, int64_t number, size_t n_bytes, uint32_t salt)
+{
+    struct rng r = rng_of((uint64_t)number << 32 | salt, 77);
+
+    v->number = number;
+    buf_init(&v->file, n_bytes);
+    CHECK(buf_extend(&v->file, n_bytes));
+    memset(v->file.data, 0, n_bytes);
+    for (size_t i = 0; i < n_bytes; i += 4096) /* sparse, so that tests spend no time here */
+        v->file.data[i] = (uint8_t)rng_u32(&r);
+    sign_file(v, trainer, run);
+}
+
+void version_make_like(struct version_made *v, const struct node_key *trainer,
+                       const struct digest *run, int64_t number, const struct version_made *other)
+{
+    v->number = number;
+    buf_init(&v->file, other->file.len);
+    buf_append(&v->file, buf_bytes(&other->file));
+    sign_file(v, trainer, run);
 }
 
 void version_clear(struct version_made *v)

@@ -1,0 +1,319 @@
+/*
+ * cast: whole nodes in one process, over real sockets, each with a shell on a thread of its own
+ */
+#include "shardcast/cast.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "node/shell.h"
+#include "support/tempdir.h"
+#include "support/test.h"
+#include "support/wait.h"
+#include "versions.h"
+
+#define NODES 4u
+
+struct node;
+typedef void node_fn(struct node *n, void *arg);
+
+struct node {
+    char *dir;
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part;
+    struct cast *cast;
+    pthread_t thread;
+    _Atomic(node_fn *) fn; /* to be called on the node's thread */
+    void *arg;
+    atomic_bool is_called;
+    atomic_llong newest; /* of on_version */
+    atomic_int n_versions;
+    enum status st;
+};
+
+struct fixture {
+    struct node node[NODES];
+    struct digest run;
+    struct msg_roster *roster;
+};
+
+static void on_version(void *ctx, int64_t version)
+{
+    struct node *n = ctx;
+
+    if (version > atomic_load(&n->newest))
+        atomic_store(&n->newest, version);
+    atomic_fetch_add(&n->n_versions, 1);
+}
+
+static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct node *n = ctx;
+
+    (void)now_ms;
+    (void)out;
+    node_fn *fn = atomic_exchange(&n->fn, NULL);
+    if (!fn)
+        return;
+    fn(n, n->arg);
+    atomic_store(&n->is_called, true);
+}
+
+static void *run_node(void *arg)
+{
+    struct node *n = arg;
+    struct err e;
+
+    n->st = shell_run(n->shell, &e);
+    return NULL;
+}
+
+/* Runs fn on the node's thread. */
+static void call(struct node *n, node_fn *fn, void *arg)
+{
+    n->arg = arg;
+    atomic_store(&n->is_called, false);
+    atomic_store(&n->fn, fn);
+    shell_wake(n->part);
+    assert_within(5000, atomic_load(&n->is_called));
+}
+
+static void open_node(struct fixture *f, uint32_t i)
+{
+    struct node *n = &f->node[i];
+    const struct shell_part_ops ops = {.ctx = n, .on_timer = on_timer};
+    const struct cast_options co = {.ctx = n, .on_version = on_version};
+    struct err e;
+
+    atomic_store(&n->newest, -1);
+    atomic_store(&n->n_versions, 0);
+    assert_ok(shell_new(&n->shell, n->key, &e), &e);
+    n->part = shell_add_part(n->shell, &ops, NULL, 0);
+    assert_ok(cast_new(&n->cast, n->shell, n->key, n->dir, &co, &e), &e);
+    snprintf(f->roster->entry[i].endpoint, sizeof(f->roster->entry[i].endpoint), "%s",
+             cast_endpoint(n->cast));
+}
+
+static void tell_roster(struct node *n, void *arg)
+{
+    const struct fixture *f = arg;
+    struct public_key keys[NODES];
+
+    for (uint32_t i = 0; i < NODES; i++)
+        keys[i] = f->roster->entry[i].transport;
+    shell_admit(n->shell, keys, NODES);
+    cast_set_run(n->cast, &f->run, &f->roster->entry[0].node);
+    cast_set_roster(n->cast, f->roster);
+}
+
+static void start_node(struct fixture *f, uint32_t i)
+{
+    struct node *n = &f->node[i];
+
+    tell_roster(n, f);
+    assert_int_equal(pthread_create(&n->thread, NULL, run_node, n), 0);
+}
+
+static void stop_node(struct node *n)
+{
+    if (!n->shell)
+        return;
+    shell_stop(n->shell);
+    pthread_join(n->thread, NULL);
+    assert_int_equal(n->st, OK);
+    cast_free(&n->cast);
+    shell_free(&n->shell);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof(*f));
+
+    log_set_level(LOG_E);
+    memset(f->run.b, 9, sizeof(f->run.b));
+    f->roster = xcalloc(1, sizeof(*f->roster));
+    f->roster->n = NODES;
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct node *n = &f->node[i];
+        n->dir = tempdir_make();
+        n->key = versions_key(i);
+        f->roster->entry[i].node = n->key->node;
+        f->roster->entry[i].transport = n->key->transport;
+        f->roster->entry[i].role = i ? ROLE_INFERENCE : ROLE_TRAINER;
+        open_node(f, i);
+    }
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint32_t i = 0; i < NODES; i++) {
+        stop_node(&f->node[i]);
+        key_free(&f->node[i].key);
+        tempdir_remove(&f->node[i].dir);
+    }
+    free(f->roster);
+    free(f);
+    return 0;
+}
+
+static void publish(struct node *n, void *arg)
+{
+    const struct version_made *v = arg;
+    struct err e;
+
+    assert_ok(cast_publish(n->cast, buf_bytes(&v->envelope), buf_bytes(&v->file), &e), &e);
+}
+
+static void assert_has(struct node *n, const struct version_made *v)
+{
+    struct buf file;
+    struct err e;
+
+    buf_init(&file, v->file.len);
+    assert_ok(cast_read(n->cast, v->number, &file, &e), &e);
+    assert_true(bytes_equal(buf_bytes(&file), buf_bytes(&v->file)));
+    buf_clear(&file);
+}
+
+static bool all_have(const struct fixture *f, int64_t version)
+{
+    for (uint32_t i = 0; i < NODES; i++)
+        if (f->node[i].shell && atomic_load(&f->node[i].newest) < version)
+            return false;
+    return true;
+}
+
+static void a_published_version_reaches_everybody_bit_for_bit(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v[3];
+    for (uint32_t i = 0; i < NODES; i++)
+        start_node(f, i);
+
+    for (uint32_t k = 0; k < 3; k++) {
+        version_make(&v[k], f->node[0].key, &f->run, k, k == 2 ? 5 * SHARD_BYTES + 7 : 400000, 0);
+        int64_t from_us = clock_mono_us();
+        call(&f->node[0], publish, &v[k]);
+        assert_within(5000, all_have(f, k));
+        print_message("version %u of %zu bytes: %lld us\n", k, v[k].file.len,
+                      (long long)(clock_mono_us() - from_us));
+    }
+
+    for (uint32_t i = 0; i < NODES; i++)
+        for (uint32_t k = 0; k < 3; k++)
+            assert_has(&f->node[i], &v[k]);
+    for (uint32_t k = 0; k < 3; k++)
+        version_clear(&v[k]);
+}
+
+static void check_restored(struct node *n, void *arg)
+{
+    struct buf json;
+
+    (void)arg;
+    buf_init(&json, 1u << 20);
+    cast_status_json(n->cast, &json);
+    assert_contains(buf_cstr(&json), "\"shards_in\": 0,");
+    assert_int_equal(cast_newest(n->cast), 1);
+    assert_int_equal(cast_oldest(n->cast), 0);
+    buf_clear(&json);
+}
+
+static void a_restart_reports_what_is_on_disk_and_fetches_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v[2];
+    for (uint32_t i = 0; i < NODES; i++)
+        start_node(f, i);
+    for (uint32_t k = 0; k < 2; k++) {
+        version_make(&v[k], f->node[0].key, &f->run, k, 3000000, 0);
+        call(&f->node[0], publish, &v[k]);
+    }
+    assert_within(5000, all_have(f, 1));
+
+    stop_node(&f->node[2]);
+    open_node(f, 2);
+    start_node(f, 2);
+    assert_within(5000, atomic_load(&f->node[2].n_versions) == 2);
+
+    call(&f->node[2], check_restored, NULL);
+    assert_has(&f->node[2], &v[0]);
+    for (uint32_t k = 0; k < 2; k++)
+        version_clear(&v[k]);
+}
+
+static void one_who_comes_late_gets_the_versions_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v[3];
+    for (uint32_t i = 0; i < NODES - 1; i++)
+        start_node(f, i);
+    for (uint32_t k = 0; k < 3; k++) {
+        version_make(&v[k], f->node[0].key, &f->run, k, 100000, 0);
+        call(&f->node[0], publish, &v[k]);
+    }
+
+    start_node(f, NODES - 1);
+    assert_within(10000, atomic_load(&f->node[NODES - 1].n_versions) == 3);
+
+    for (uint32_t k = 0; k < 3; k++) {
+        assert_has(&f->node[NODES - 1], &v[k]);
+        version_clear(&v[k]);
+    }
+}
+
+static void publish_twice(struct node *n, void *arg)
+{
+    const struct version_made *v = arg;
+    struct err e;
+
+    assert_ok(cast_publish(n->cast, buf_bytes(&v[0].envelope), buf_bytes(&v[0].file), &e), &e);
+    assert_ok(cast_publish(n->cast, buf_bytes(&v[0].envelope), buf_bytes(&v[0].file), &e), &e);
+    assert_status(cast_publish(n->cast, buf_bytes(&v[1].envelope), buf_bytes(&v[1].file), &e),
+                  ERR_EXISTS, NULL);
+    assert_status(cast_publish(n->cast, buf_bytes(&v[0].envelope), BYTES_LIT("short"), &e),
+                  ERR_INVALID, NULL);
+    assert_status(cast_publish(n->cast, buf_bytes(&v[2].envelope), buf_bytes(&v[0].file), &e),
+                  ERR_DENIED, NULL);
+}
+
+static void publishing_refuses_another_content_another_file_and_another_signer(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v[3];
+    version_make(&v[0], f->node[0].key, &f->run, 0, 5000, 1);
+    version_make(&v[1], f->node[0].key, &f->run, 0, 5000, 2);
+    version_make(&v[2], f->node[1].key, &f->run, 1, 5000, 1);
+    start_node(f, 0);
+
+    call(&f->node[0], publish_twice, v);
+
+    for (uint32_t k = 0; k < 3; k++)
+        version_clear(&v[k]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_published_version_reaches_everybody_bit_for_bit, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_restart_reports_what_is_on_disk_and_fetches_nothing,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(one_who_comes_late_gets_the_versions_kept, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            publishing_refuses_another_content_another_file_and_another_signer, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("shardcast/cast", tests, NULL, NULL);
+}
