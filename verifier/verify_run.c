@@ -8,11 +8,13 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/file.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
 #include "node/shell.h"
 #include "proto/digest.h"
 #include "rollout/check.h"
+#include "rollout/evidence.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 #include "shardcast/cast.h"
@@ -90,6 +92,41 @@ static enum status judge(struct validator *v, const struct msg_submit *s, uint32
     return rollout_check(&w, s, (enum check_depth)depth, &v->key->node, f, e);
 }
 
+/* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
+ * failure is told and changes nothing about the verdict. */
+static enum status keep_evidence(struct validator *v, const struct msg_check *c,
+                                 const struct msg_submit *s, struct err *e)
+{
+    char *dir = file_join(v->opt->node.dir, "evidence");
+    char name[80], *path;
+    struct buf manifest, weights, out;
+    struct evidence ev = {.submission = c->submission, .bundle = buf_bytes(&v->setup->bundle)};
+    enum status st = file_mkdirs(dir, 0700, e);
+
+    snprintf(name, sizeof(name), "unit-%" PRIu64 "-lease-%" PRIu64 ".evidence", c->unit,
+             c->lease);
+    path = file_join(dir, name);
+    buf_init(&manifest, MSG_MAX_BYTES);
+    buf_init(&weights, weights_encode_bytes(&v->setup->config));
+    buf_init(&out, EVIDENCE_MAX_BYTES);
+    if (!st)
+        st = cast_manifest(v->cast, s->version, &manifest, e);
+    if (!st)
+        st = cast_read(v->cast, s->version, &weights, e);
+    ev.manifest = buf_bytes(&manifest);
+    ev.weights = buf_bytes(&weights);
+    if (!st)
+        st = evidence_encode(&out, &ev, e);
+    if (!st)
+        st = file_write_atomic(path, buf_bytes(&out), 0644, e);
+    buf_clear(&out);
+    buf_clear(&weights);
+    buf_clear(&manifest);
+    free(path);
+    free(dir);
+    return st;
+}
+
 static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
                        const struct rollout_finding *f)
 {
@@ -132,6 +169,12 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
         f.code = REASON_NO_LEASE;
     else
         st = judge(v, s, c.depth, &f, e);
+    if (!st && !f.is_accepted && reason_is_hard(f.code)) {
+        struct err why;
+
+        if (keep_evidence(v, &c, s, &why))
+            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c.unit, why.text);
+    }
     if (!st) {
         verdict_of(&verdict, &c, &f);
         st = msg_verdict_encode(result, &verdict, e);

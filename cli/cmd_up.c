@@ -1,0 +1,610 @@
+/*
+ * muster up: a whole network on this machine, every role a process of its own
+ *
+ * Starts the children, publishes the task as its initiator, shows what happens, starts again what
+ * dies, and when the task is closed evaluates the first and the last weights on held-out
+ * problems, audits the ledger and says in one JSON object how it went.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/children.h"
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/up_eval.h"
+#include "cli/up_screen.h"
+#include "cli/up_task.h"
+#include "cli/usage.h"
+#include "ledger/audit.h"
+#include "node/key.h"
+
+#define STEP_MS     100    /* how often children are looked after */
+#define STATUS_MS   500    /* how often the orchestrator is asked */
+#define ASK_MS      2000   /* how long an answer may take */
+#define START_MS    30000  /* how long the orchestrator may take to listen */
+#define END_MS      15000  /* how long children may take to end by themselves */
+#define N_SAMPLES   3
+#define NAME_BYTES  CHILD_NAME_BYTES
+
+static volatile sig_atomic_t interrupted;
+
+struct up {
+    /* options */
+    char *dir, *kernels, *cheat, *listen;
+    int64_t seed, steps, inference, cheats, validators, relays, threads;
+    bool as_json, quiet;
+    /* the run */
+    struct task task;
+    struct buf bundle;
+    struct children children;
+    struct client *client;
+    struct screen screen;
+    json_t *links;  /* {"invites": [...]} */
+    json_t *status; /* the last one */
+    int64_t start_ms, train_ms; /* of the run; of the phase from the first child to the end */
+};
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+static void sleep_ms(int64_t ms)
+{
+    const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+static char *in_dir(const struct up *u, const char *name)
+{
+    return file_join(u->dir, name);
+}
+
+/* ---- the children ------------------------------------------------------------------------ */
+
+static enum status tend(struct up *u, struct err *e)
+{
+    enum status st = children_tick(&u->children, clock_mono_ms(), e);
+
+    for (size_t i = 0; !st && i < u->children.n; i++) {
+        struct child *ch = &u->children.v[i];
+
+        if (!ch->is_given_up)
+            continue;
+        char *tail = children_log_tail(ch, 2);
+        st = err_set(e, ERR_INVALID, "%s does not accept its command line: %s", ch->name, tail);
+        free(tail);
+    }
+    return st;
+}
+
+static void add_orchestrator(struct up *u)
+{
+    char *dir = in_dir(u, "orchestrator");
+    char invites[128];
+
+    snprintf(invites, sizeof(invites),
+             "trainer:1,inference:%" PRId64 ",verifier:%" PRId64 ",relay:%" PRId64 ",initiator:1",
+             u->inference, u->validators, u->relays);
+    const char *args[] = {"orchestrator",     "--dir", dir, "--invites", invites,
+                          "--exit-when-done", NULL};
+    children_add(&u->children, "orchestrator", u->dir, args);
+    free(dir);
+}
+
+/* The i-th link for a role, or NULL. */
+static const char *link_of(const struct up *u, const char *role, int64_t i)
+{
+    const json_t *list = json_object_get(u->links, "invites");
+    size_t at;
+    json_t *o;
+
+    json_array_foreach(list, at, o)
+    {
+        const char *found = json_string_value(json_object_get(o, "role"));
+
+        if (found && !strcmp(found, role) && i-- == 0)
+            return json_string_value(json_object_get(o, "link"));
+    }
+    return NULL;
+}
+
+/* Waits until the orchestrator listens and its links are there. */
+static enum status await_links(struct up *u, struct err *e)
+{
+    char *ready = in_dir(u, "orchestrator/ready.json");
+    char *path = in_dir(u, "orchestrator/invites.json");
+    int64_t until = clock_mono_ms() + START_MS;
+    enum status st = OK;
+
+    while (!st && !interrupted) {
+        st = tend(u, e);
+        json_decref(u->links);
+        u->links = file_exists(ready) ? json_load_file(path, 0, NULL) : NULL;
+        if (st || link_of(u, "initiator", 0))
+            break;
+        if (clock_mono_ms() > until) {
+            char *tail = children_log_tail(&u->children.v[0], 3);
+            st = err_set(e, ERR_TIMEOUT, "the orchestrator does not come up: %s", tail);
+            free(tail);
+            break;
+        }
+        sleep_ms(STEP_MS);
+    }
+    free(path);
+    free(ready);
+    return st;
+}
+
+static enum status add_role(struct up *u, const char *role, const char *name, int64_t i,
+                            const char *cheat, struct err *e)
+{
+    const char *link = link_of(u, role, i);
+    char *dir = in_dir(u, name);
+    char threads[24];
+    const char *args[16] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
+    size_t n = 7;
+
+    if (!link) {
+        free(dir);
+        return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
+                       role);
+    }
+    if (strcmp(role, "relay")) {
+        snprintf(threads, sizeof(threads), "%" PRId64, u->threads);
+        args[n++] = "--threads";
+        args[n++] = threads;
+        args[n++] = "--kernels";
+        args[n++] = u->kernels;
+    }
+    if (cheat) {
+        args[n++] = "--cheat";
+        args[n++] = cheat;
+    }
+    args[n] = NULL;
+    children_add(&u->children, name, u->dir, args);
+    free(dir);
+    return OK;
+}
+
+static bool is_cheat(const struct up *u, int64_t worker)
+{
+    return worker >= u->inference - u->cheats;
+}
+
+static enum status add_roles(struct up *u, struct err *e)
+{
+    char name[NAME_BYTES];
+    enum status st = add_role(u, "trainer", "trainer", 0, NULL, e);
+
+    for (int64_t i = 0; !st && i < u->validators; i++) {
+        snprintf(name, sizeof(name), "verifier-%" PRId64, i + 1);
+        st = add_role(u, "verifier", name, i, NULL, e);
+    }
+    for (int64_t i = 0; !st && i < u->relays; i++) {
+        snprintf(name, sizeof(name), "relay-%" PRId64, i + 1);
+        st = add_role(u, "relay", name, i, NULL, e);
+    }
+    for (int64_t i = 0; !st && i < u->inference; i++) {
+        snprintf(name, sizeof(name), "inference-%" PRId64, i + 1);
+        st = add_role(u, "inference", name, i, is_cheat(u, i) ? u->cheat : NULL, e);
+    }
+    return st;
+}
+
+/* ---- the task ---------------------------------------------------------------------------- */
+
+static enum status fetch_status(struct up *u, struct err *e)
+{
+    struct buf text;
+    enum status st;
+
+    buf_init(&text, (size_t)16 << 20);
+    st = client_status(u->client, STATUS_SUMMARY, 0, ASK_MS, &text, e);
+    if (!st) {
+        json_t *o = json_loadb((const char *)text.data, text.len, 0, NULL);
+
+        if (!o)
+            st = err_set(e, ERR_MALFORMED, "the orchestrator's status is no JSON");
+        else {
+            json_decref(u->status);
+            u->status = o;
+        }
+    }
+    buf_clear(&text);
+    return st;
+}
+
+static enum status publish(struct up *u, struct err *e)
+{
+    const struct msg_task_publish m = {.bundle = buf_bytes(&u->bundle),
+                                       .deposit = u->task.budget.deposit};
+    struct msg_envelope env;
+    struct msg_receipt r;
+    struct buf body, reply;
+    enum status st;
+
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&reply, MSG_MAX_BYTES);
+    st = msg_task_publish_encode(&body, &m, e);
+    if (!st)
+        st = client_ask(u->client, MSG_TASK_PUBLISH, buf_bytes(&body), START_MS, &reply, &env,
+                        e);
+    if (!st)
+        st = msg_receipt_decode(&r, env.body, e);
+    if (!st && !r.is_accepted)
+        st = err_set(e, ERR_DENIED, "the task was refused: %s",
+                     r.text[0] ? r.text : reason_text((enum reason)r.code));
+    buf_clear(&body);
+    buf_clear(&reply);
+    return st;
+}
+
+static enum status open_task(struct up *u, struct err *e)
+{
+    char *dir = in_dir(u, "initiator");
+    enum status st = client_open(&u->client, dir, link_of(u, "initiator", 0), START_MS, e);
+
+    free(dir);
+    if (!st)
+        st = fetch_status(u, e);
+    if (!st && json_is_null(json_object_get(u->status, "task")))
+        st = publish(u, e);
+    return st;
+}
+
+static const char *state_of(const struct up *u)
+{
+    const char *s = json_string_value(json_object_get(u->status, "state"));
+
+    return s ? s : "";
+}
+
+/* Until the task is closed. An orchestrator that does not answer is waited for: it is one of the
+ * children and will be back. */
+static enum status watch(struct up *u, struct err *e)
+{
+    int64_t ask_ms = 0;
+    enum status st = OK;
+
+    while (!st && !interrupted && strcmp(state_of(u), "done")) {
+        st = tend(u, e);
+        if (!st && !strcmp(state_of(u), "stopped"))
+            st = err_set(e, ERR_DENIED, "the run was stopped: %s",
+                         json_string_value(json_object_get(u->status, "why")));
+        if (!st && clock_mono_ms() >= ask_ms) {
+            struct err why;
+
+            ask_ms = clock_mono_ms() + STATUS_MS;
+            if (!u->quiet && !fetch_status(u, &why))
+                screen_update(&u->screen, u->status, NULL, clock_mono_ms());
+            else if (u->quiet)
+                (void)!fetch_status(u, &why);
+        }
+        sleep_ms(STEP_MS);
+    }
+    if (!st && interrupted)
+        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
+                     u->dir);
+    return st;
+}
+
+/* The last version is exported after the task is closed: wait for the trainer to end. */
+static enum status await_end(struct up *u, struct err *e)
+{
+    int64_t until = clock_mono_ms() + END_MS;
+    enum status st = OK;
+    bool running = true;
+
+    while (!st && running && clock_mono_ms() < until && !interrupted) {
+        running = false;
+        st = tend(u, e);
+        for (size_t i = 0; i < u->children.n; i++)
+            running = running || !u->children.v[i].is_done;
+        if (running)
+            sleep_ms(STEP_MS);
+    }
+    return st;
+}
+
+/* ---- how it went ------------------------------------------------------------------------- */
+
+struct outcome {
+    float before, after;
+    struct rollout_sample was[N_SAMPLES], is[N_SAMPLES];
+    struct audit_report audit;
+    int64_t accepted, refused, honest_refused, expired, slashed, staleness, tokens;
+    char *model_dir;
+};
+
+static int64_t get_int(const json_t *o, const char *key)
+{
+    return (int64_t)json_integer_value(json_object_get(o, key));
+}
+
+/* Whether this reason says that a submission was wrong, rather than late. */
+static bool is_wrong(const char *name)
+{
+    static const char *const late[] = {"EXPIRED", "STALE", "NO_LEASE", "DUPLICATE", "DRAINING",
+                                       "DONE",    "REVOKED"};
+
+    for (size_t i = 0; i < sizeof(late) / sizeof(late[0]); i++)
+        if (!strcmp(name, late[i]))
+            return false;
+    return true;
+}
+
+/* The hex name of a child's node key. */
+static bool node_name(const struct up *u, const char *child, char hex[2 * KEY_BYTES + 1])
+{
+    char *dir = in_dir(u, child), *keys = file_join(dir, "keys");
+    struct node_key *k = NULL;
+    bool good = !key_load(&k, keys, NULL);
+
+    if (good)
+        hex_encode(hex, BYTES_OF(k->node.b));
+    key_free(&k);
+    free(keys);
+    free(dir);
+    return good;
+}
+
+static bool is_cheats_key(const struct up *u, const char *hex)
+{
+    char name[NAME_BYTES], found[2 * KEY_BYTES + 1];
+
+    for (int64_t i = 0; i < u->inference; i++) {
+        snprintf(name, sizeof(name), "inference-%" PRId64, i + 1);
+        if (is_cheat(u, i) && node_name(u, name, found) && !strcmp(found, hex))
+            return true;
+    }
+    return false;
+}
+
+static void count_nodes(const struct up *u, struct outcome *x)
+{
+    size_t i;
+    json_t *node;
+
+    json_array_foreach(json_object_get(u->status, "nodes"), i, node)
+    {
+        const char *hex = json_string_value(json_object_get(node, "node"));
+        bool cheat = hex && is_cheats_key(u, hex);
+        json_t *refused = json_object_get(node, "refused");
+        const char *name;
+        json_t *count;
+
+        x->slashed += cheat && json_is_true(json_object_get(node, "barred")) &&
+                      get_int(node, "stake") == 0;
+        json_object_foreach(refused, name, count)
+        {
+            int64_t n = (int64_t)json_integer_value(count);
+
+            x->refused += is_wrong(name) ? n : 0;
+            x->expired += is_wrong(name) ? 0 : n;
+            x->honest_refused += is_wrong(name) && !cheat ? n : 0;
+        }
+    }
+}
+
+static enum status conclude(struct up *u, struct outcome *x, struct err *e)
+{
+    size_t n = (size_t)u->task.eval.prompts;
+    float temperature = (float)u->task.eval.temperature;
+    char *first = in_dir(u, "trainer/model-v0");
+    char *ledger = in_dir(u, "orchestrator/ledger");
+    const json_t *bins = json_object_get(u->status, "staleness");
+    enum status st = OK;
+
+    x->model_dir = in_dir(u, "trainer/model");
+    if (n) {
+        st = up_evaluate(buf_bytes(&u->bundle), first, n, temperature, &x->before, x->was,
+                         N_SAMPLES, e);
+        if (!st)
+            st = up_evaluate(buf_bytes(&u->bundle), x->model_dir, n, temperature, &x->after,
+                             x->is, N_SAMPLES, e);
+    }
+    audit_run(&x->audit, ledger);
+    x->accepted = get_int(u->status, "accepted");
+    x->tokens = get_int(u->status, "tokens_trained");
+    for (size_t i = 0; i < json_array_size(bins); i++)
+        if (json_integer_value(json_array_get(bins, i)) > 0)
+            x->staleness = (int64_t)i;
+    count_nodes(u, x);
+    free(first);
+    free(ledger);
+    return st;
+}
+
+static void print_samples(const struct outcome *x)
+{
+    for (size_t i = 0; i < N_SAMPLES; i++) {
+        if (!x->was[i].prompt.len)
+            continue;
+        fprintf(stderr, "  before %.2f  %.*s%.*s\n", (double)x->was[i].reward,
+                (int)x->was[i].prompt.len, (const char *)x->was[i].prompt.data,
+                (int)x->was[i].completion.len, (const char *)x->was[i].completion.data);
+        fprintf(stderr, "  after  %.2f  %.*s%.*s\n", (double)x->is[i].reward,
+                (int)x->is[i].prompt.len, (const char *)x->is[i].prompt.data,
+                (int)x->is[i].completion.len, (const char *)x->is[i].completion.data);
+    }
+}
+
+static void print_outcome(const struct up *u, const struct outcome *x)
+{
+    char weights[65] = "";
+    const json_t *recent = json_object_get(u->status, "recent");
+    size_t n = json_array_size(recent);
+    json_t *o;
+
+    if (n)
+        snprintf(weights, sizeof(weights), "%s",
+                 json_string_value(
+                     json_object_get(json_array_get(recent, n - 1), "weights")));
+    o = json_pack("{s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s}",
+                  "reward_before", (double)x->before, "reward_after", (double)x->after, "steps",
+                  (json_int_t)get_int(u->status, "version"), "seconds",
+                  (double)u->train_ms / 1000.0, "tokens_trained", (json_int_t)x->tokens,
+                  "rollouts_accepted",
+                  (json_int_t)(x->accepted * u->task.sampling.group), "rollouts_refused",
+                  (json_int_t)(x->refused * u->task.sampling.group), "honest_refused",
+                  (json_int_t)x->honest_refused, "units_late", (json_int_t)x->expired, "cheats",
+                  (json_int_t)u->cheats, "cheats_slashed", (json_int_t)x->slashed,
+                  "staleness_max", (json_int_t)x->staleness, "ledger_ok",
+                  x->audit.result == AUDIT_CLEAN, "model_dir", x->model_dir, "weights", weights);
+    if (!u->as_json)
+        print_samples(x);
+    if (x->audit.result != AUDIT_CLEAN)
+        fprintf(stderr, "the ledger audit fails: %s\n", x->audit.why);
+    json_dumpf(o, stdout, JSON_REAL_PRECISION(5));
+    printf("\n");
+    json_decref(o);
+}
+
+static void outcome_clear(struct outcome *x)
+{
+    for (size_t i = 0; i < N_SAMPLES; i++) {
+        rollout_sample_clear(&x->was[i]);
+        rollout_sample_clear(&x->is[i]);
+    }
+    free(x->model_dir);
+}
+
+/* ---- the command ------------------------------------------------------------------------- */
+
+static enum status run(struct up *u, struct outcome *x, struct err *e)
+{
+    enum status st = file_mkdirs(u->dir, 0700, e);
+
+    if (st)
+        return st;
+    u->start_ms = clock_mono_ms();
+    screen_init(&u->screen, stderr, u->start_ms);
+    children_init(&u->children);
+    add_orchestrator(u);
+    st = await_links(u, e);
+    if (!st && !interrupted)
+        st = add_roles(u, e);
+    if (!st && !interrupted)
+        st = open_task(u, e);
+    if (!st && !interrupted)
+        st = watch(u, e);
+    if (!st)
+        st = await_end(u, e);
+    u->train_ms = clock_mono_ms() - u->start_ms;
+    screen_end(&u->screen);
+    client_close(&u->client);
+    children_clear(&u->children, 5000);
+    return st ? st : conclude(u, x, e);
+}
+
+/* A directory that is not there yet: muster-run, muster-run-2, ... */
+static char *fresh_dir(void)
+{
+    char name[64] = "muster-run";
+
+    for (int i = 2; file_exists(name); i++)
+        snprintf(name, sizeof(name), "muster-run-%d", i);
+    return xstrdup(name);
+}
+
+static enum status prepare(struct up *u, const char *path, struct err *e)
+{
+    char *task = path ? xstrdup(path) : up_task_default();
+    enum status st;
+
+    if (!task)
+        return err_set(e, ERR_NOT_FOUND,
+                       "no task was named and tasks/reverse-text is not here: muster up "
+                       "TASK.yaml");
+    task_init(&u->task);
+    buf_init(&u->bundle, BUNDLE_MAX_BYTES);
+    st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
+    free(task);
+    if (!st && u->cheats > u->inference)
+        st = err_set(e, ERR_INVALID, "--cheats is %" PRId64 " and --inference %" PRId64,
+                     u->cheats, u->inference);
+    if (!st && !u->dir[0]) {
+        free(u->dir);
+        u->dir = fresh_dir();
+    }
+    return st;
+}
+
+int cmd_up(int argc, char **argv)
+{
+    struct up u = {0};
+    struct outcome x = {0};
+    struct err e = {0};
+    const char *path = NULL;
+    struct opt table[] = {
+        {"dir", OPT_STRING, &u.dir, "", NULL,
+         "directory of the run; one that was interrupted goes on. Empty: a new muster-run",
+         false},
+        {"seed", OPT_INT, &u.seed, "-1", "-1..9007199254740991",
+         "seed instead of the task's; -1: the task's", false},
+        {"steps", OPT_INT, &u.steps, "-1", "-1..100000000",
+         "weight versions instead of the task's; -1: the task's", false},
+        {"inference", OPT_INT, &u.inference, "4", "1..32", "inference workers, cheats included",
+         false},
+        {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
+        {"cheat", OPT_CHOICE, &u.cheat, "int8", "int8|stale|reward|tokens|seed",
+         "how they cheat", false},
+        {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
+        {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
+        {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
+        {"kernels", OPT_CHOICE, &u.kernels, "auto", "auto|scalar|avx2|avx512",
+         "inner loops; all give the same bits", false},
+        {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
+         false},
+        {"json", OPT_FLAG, &u.as_json, "false", NULL,
+         "print nothing but one JSON object, on stdout", false},
+    };
+    struct usage usage = {
+        .line = "muster up [TASK.yaml] [options]",
+        .about = "Runs a whole network on this machine: orchestrator, trainer, inference\n"
+                 "workers, validators and a relay, each a process of its own, until the task's\n"
+                 "last weight version. TASK.yaml may be a directory with one; the default is\n"
+                 "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+        .operand = &path,
+        .max_operands = 1,
+    };
+    struct sigaction act = {.sa_handler = on_signal};
+    int status = usage_parse(&usage, argc, argv);
+
+    if (status != USAGE_RUN)
+        goto out;
+    u.quiet = u.as_json;
+    sigemptyset(&act.sa_mask);
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    log_set_level(LOG_W);
+    if (prepare(&u, path, &e) || run(&u, &x, &e)) {
+        status = usage_fail(e.text);
+    } else {
+        print_outcome(&u, &x);
+        status = x.audit.result == AUDIT_CLEAN ? 0 : 1;
+    }
+    outcome_clear(&x);
+    json_decref(u.links);
+    json_decref(u.status);
+    task_clear(&u.task);
+    buf_clear(&u.bundle);
+out:
+    opt_clear(table, usage.n);
+    return status;
+}

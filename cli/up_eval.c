@@ -1,0 +1,33 @@
+#include "cli/up_eval.h"
+
+#include "engine/kernels.h"
+#include "engine/model.h"
+#include "engine/weights.h"
+#include "rollout/setup.h"
+
+enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float temperature,
+                        float *reward, struct rollout_sample *samples, size_t n_samples,
+                        struct err *e)
+{
+    static const struct digest no_root;
+    const struct model_options mo = {.kernels = kernels_best()};
+    struct setup *setup = NULL;
+    struct weights *w = NULL;
+    struct model *m = NULL;
+    enum status st = setup_open(&setup, bundle, NULL, e);
+
+    if (!st)
+        st = weights_load(&w, dir, e);
+    if (!st && !model_config_equal(&w->config, &setup->config))
+        st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
+    if (!st)
+        st = model_new(&m, w, &mo, e);
+    if (!st) {
+        const struct rollout_world world = setup_world(setup, m, 0, &no_root);
+        st = rollout_evaluate(&world, n, temperature, reward, samples, n_samples, e);
+    }
+    model_free(&m);
+    weights_free(&w);
+    setup_close(&setup);
+    return st;
+}

@@ -1,0 +1,21 @@
+/*
+ * cli/up_eval.h - how good is a model directory at a task?
+ */
+#ifndef CLI_UP_EVAL_H
+#define CLI_UP_EVAL_H
+
+#include <stddef.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "rollout/rollout.h"
+
+/* Loads DIR (a Hugging Face directory of the task's shape), poses `n` held-out problems of the
+ * bundle's task and answers each once at `temperature`. *reward is the mean; the first
+ * `n_samples` go to `samples`. */
+MUST_USE enum status up_evaluate(struct bytes bundle, const char *dir, size_t n,
+                                 float temperature, float *reward,
+                                 struct rollout_sample *samples, size_t n_samples,
+                                 struct err *e);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * cli/up_task.h - the task that `muster up` runs: a file of the user's, with a few overrides
+ */
+#ifndef CLI_UP_TASK_H
+#define CLI_UP_TASK_H
+
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "envs/task.h"
+
+/* The directory of the task that is run when none is named: tasks/reverse-text, below the current
+ * directory or beside the program's build tree. The caller frees; NULL: not found. */
+char *up_task_default(void);
+
+/* Reads the bundle of `path`, sets `seed` and `algorithm.steps` in its task file when they are
+ * >= 0, appends the encoded bundle to `out` and parses the task into *t (which was task_init'ed).
+ * Errors as bundle_load and task_parse. */
+MUST_USE enum status up_task_load(struct buf *out, struct task *t, const char *path, int64_t seed,
+                                  int64_t steps, struct err *e);
+
+#endif
