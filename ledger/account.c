@@ -10,7 +10,7 @@
 
 #define OWNER_BYTES 15u
 
-#define KIND_TEXT(name, text) [ACCOUNT_##name] = text,
+#define KIND_TEXT(name, text) [ACCOUNT_##name] = (text),
 static const char *const kind_text[ACCOUNT_KIND_COUNT] = {ACCOUNT_KIND_MAP(KIND_TEXT)};
 #undef KIND_TEXT
 
@@ -80,7 +80,7 @@ enum status account_parse(struct account *out, const char *text, struct err *e)
 
     memset(out, 0, sizeof(*out));
     for (int k = ACCOUNT_NONE + 1; k < ACCOUNT_KIND_COUNT; k++) {
-        if (strlen(kind_text[k]) != word || strncmp(kind_text[k], text, word))
+        if (strlen(kind_text[k]) != word || strncmp(kind_text[k], text, word) != 0)
             continue;
         if (is_pool((enum account_kind)k) != !colon)
             break;

@@ -76,7 +76,7 @@ static enum status find_envelope(struct msg_envelope *m, struct audit *a,
 static bool is_flat(const struct msg_submit *m)
 {
     for (uint32_t i = 1; i < m->n_samples; i++)
-        if (memcmp(&m->sample[i].reward, &m->sample[0].reward, sizeof(float)))
+        if (m->sample[i].reward != m->sample[0].reward)
             return false;
     return true;
 }
@@ -189,7 +189,7 @@ static enum status audit_node(struct audit *a, struct err *e)
 
     memcpy(message, x->node.b, KEY_BYTES);
     memcpy(message + KEY_BYTES, x->transport.b, KEY_BYTES);
-    message[2 * KEY_BYTES] = (uint8_t)x->role;
+    message[sizeof(message) - 1] = (uint8_t)x->role;
     st = sign_check(&x->owner_sig, "muster/1/cert", BYTES_OF(message), &x->owner, e);
     if (st)
         return err_prefix(e, st, "I10: the owner's certificate");
@@ -270,7 +270,7 @@ static enum status visit_blob(void *arg, struct bytes key, struct bytes value, s
     struct digest is;
 
     digest_of(&is, value);
-    if (key.len != DIGEST_BYTES || memcmp(key.data, is.b, DIGEST_BYTES))
+    if (key.len != DIGEST_BYTES || memcmp(key.data, is.b, DIGEST_BYTES) != 0)
         return err_set(e, ERR_CORRUPT,
                        "I10: a value in table blobs has another digest than its "
                        "name");

@@ -100,7 +100,7 @@ struct ledger_commit {
     struct digest root;     /* submission_root() */
     struct digest envelope; /* of the SUBMIT envelope, which is a blob */
     uint64_t tokens;        /* sampled: what is paid for */
-    bool is_flat;           /* all rewards of the group are equal */
+    bool is_flat;           /* all rewards of the group are equal, as numbers */
 };
 struct ledger_draw_row {
     uint64_t unit, lease;

@@ -222,7 +222,7 @@ static enum status check_head(const struct ledger_log *l, struct db_txn *t, stru
         return st;
     if (l->n == 0 || head.len != HEAD_BYTES ||
         db_key_read_u64(bytes_slice(head, 0, 8)) != l->n - 1 ||
-        memcmp(head.data + 8, last_hash(l)->b, DIGEST_BYTES))
+        memcmp(head.data + 8, last_hash(l)->b, DIGEST_BYTES) != 0)
         return err_set(e, ERR_CORRUPT,
                        "I10: the last entry is not the one that table meta names");
     return OK;

@@ -35,7 +35,7 @@ static struct map_row *slot(const struct map *m, const struct map_key *key)
 {
     size_t i = (size_t)mix(key) & (m->cap - 1);
 
-    while (m->v[i].is_used && memcmp(m->v[i].key.b, key->b, sizeof(key->b)))
+    while (m->v[i].is_used && memcmp(m->v[i].key.b, key->b, sizeof(key->b)) != 0)
         i = (i + 1) & (m->cap - 1);
     return &m->v[i];
 }

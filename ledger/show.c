@@ -200,7 +200,7 @@ bool ledger_body_has_unit(enum ledger_type type, const union ledger_body *b, uin
 
     for (size_t i = 0; i < n; i++) {
         uint64_t v;
-        if (strcmp(f[i].name, "unit"))
+        if (strcmp(f[i].name, "unit") != 0)
             continue;
         memcpy(&v, (const uint8_t *)b + f[i].at, sizeof(v));
         return v == unit;

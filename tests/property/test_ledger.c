@@ -26,7 +26,7 @@
 #define VERDICTS   3
 #define FEE_LIGHT  5
 #define FEE_FULL   20
-#define STEP_PRICE 50
+#define STEP_PRICE INT64_C(50)
 #define RESERVE    (TOKENS_MAX * PRICE + VERDICTS * FEE_FULL)
 
 /* ---- the model ------------------------------------------------------------------------------- */
@@ -70,7 +70,7 @@ static unsigned owner_of(unsigned node)
 static void model_init(struct model *m, const struct world *w)
 {
     memset(m, 0, sizeof(*m));
-    m->credit = xcalloc(MOVES * 8, sizeof(*m->credit));
+    m->credit = xcalloc((size_t)MOVES * 8, sizeof(*m->credit));
     m->reserved = 100 * STEP_PRICE;
     m->escrow = WORLD_DEPOSIT - m->reserved;
     for (unsigned i = 0; i < WORLD_NODES; i++) {
@@ -431,6 +431,19 @@ enum kind {
     N_KINDS
 };
 
+/* For a committed unit. */
+static enum kind judging(const struct model_unit *u, unsigned chance)
+{
+    if (!u->is_drawn)
+        return DRAW;
+    if (!count(u, false) && !count(u, true) && !said(u, REASON_BOUNDS) &&
+        !said(u, REASON_STALE))
+        return chance == 2 ? ASSIGN : VERDICT;
+    if (count(u, true))
+        return chance < 6 ? ASSIGN : chance < 10 ? VERDICT : chance < 14 ? HARD : VOID;
+    return count(u, false) ? ACCEPT : SOFT;
+}
+
 /* A kind that the unit's state asks for; now and then any. */
 static enum kind any_kind(struct game *g, const struct model_unit *u)
 {
@@ -440,20 +453,13 @@ static enum kind any_kind(struct game *g, const struct model_unit *u)
         return (enum kind)below(g, N_KINDS);
     if (chance == 1)
         return below(g, 2) ? MATURE : below(g, 2) ? BATCH : STEP;
+    if (u->state == COMMITTED)
+        return judging(u, chance);
     if (u->state == FREE)
         return u->was_leased && chance == 2 ? GIVEUP : LEASE;
     if (u->state == LEASED)
         return chance == 2 ? VOID : COMMIT;
-    if (u->state != COMMITTED)
-        return BATCH;
-    if (!u->is_drawn)
-        return DRAW;
-    if (!count(u, false) && !count(u, true) && !said(u, REASON_BOUNDS) &&
-        !said(u, REASON_STALE))
-        return chance == 2 ? ASSIGN : VERDICT;
-    if (count(u, true))
-        return chance < 6 ? ASSIGN : chance < 10 ? VERDICT : chance < 14 ? HARD : VOID;
-    return count(u, false) ? ACCEPT : SOFT;
+    return BATCH;
 }
 
 /* The reason to end this attempt with: mostly one that a validator gave. */

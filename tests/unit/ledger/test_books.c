@@ -13,8 +13,8 @@
 #include "support/test.h"
 #include "unit/ledger/world.h"
 
-#define PAY      30
-#define FEE_FULL 20
+#define PAY      INT64_C(30)
+#define FEE_FULL INT64_C(20)
 #define RESERVE  (64 * 3 + 3 * 20)
 #define STEPS    (100 * 50)
 #define ESCROW   (WORLD_DEPOSIT - STEPS)

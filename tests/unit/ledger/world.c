@@ -150,7 +150,7 @@ static void add_node(struct world *w, unsigned i)
     assert_ok(ledger_append_invite(w->log, &invite, &why, &w->out, NULL, &w->e), &w->e);
     memcpy(message, n->node.b, KEY_BYTES);
     memcpy(message + KEY_BYTES, n->transport.b, KEY_BYTES);
-    message[2 * KEY_BYTES] = (uint8_t)n->role;
+    message[sizeof(message) - 1] = (uint8_t)n->role;
     assert_ok(sign_make(&admit.owner_sig, "muster/1/cert", BYTES_OF(message), &n->owner_secret,
                         &w->e),
               &w->e);
