@@ -464,6 +464,7 @@ void orch_on_join(struct orch *s, struct turn *t, const struct public_key *trans
         orch_refuse(s, t, REASON_INTERNAL, "the ledger refused the entry");
     else {
         node = orch_find_node(s, &j.node);
+        s->node[node].seen_ms = t->now_ms;
         orch_node_short(who, s, node);
         orch_note(s, 'I', "joined node=%s role=%s", who, role_name((enum role)j.role));
         orch_grant_stakes(s, t);

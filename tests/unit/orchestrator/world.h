@@ -29,7 +29,7 @@ struct world_options {
     uint32_t n_workers, n_verifiers;
     int64_t steps, units_per_batch, lag;
     const char *order;    /* "unit" or "arrival" */
-    const char *extra;    /* more lines of task.yaml; NULL: none */
+    int64_t tries;        /* 0: 1000 */
     uint32_t drop, twice; /* of 1000 messages */
     uint32_t delay_ms;    /* most */
     uint32_t crash;       /* of the orchestrator: of 1000 rounds */

@@ -127,11 +127,11 @@ void world_make_bundle(struct world *w)
         "name: made-up\nsampling:\n  group: %u\n  max_new_tokens: 8\n"
         "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64 "\n  lag: %" PRId64
         "\n  order: %s\n"
-        "leases:\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n  tries: 1000\n",
+        "leases:\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n  tries: %" PRId64
+        "\n",
         WORLD_GROUP, w->opt.units_per_batch, w->opt.steps, w->opt.lag, w->opt.order,
-        WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS);
-    if (w->opt.extra)
-        buf_printf(&yaml, "%s", w->opt.extra);
+        WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS,
+        w->opt.tries ? w->opt.tries : (int64_t)1000);
     b.file[BUNDLE_TASK] = buf_bytes(&yaml);
     b.file[BUNDLE_ENV] = BYTES_LIT("return {}");
     CHECK(!bundle_encode(&w->bundle, &b, NULL));

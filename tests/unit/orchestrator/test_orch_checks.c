@@ -1,0 +1,378 @@
+/* Draws, checks, verdicts and what becomes of a unit. A check's deadline is 1.5 s (world.h). */
+#include "orchestrator/orch_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "proto/digest.h"
+#include "unit/orchestrator/moves.h"
+
+static const struct world_options three = {.n_workers = 2,
+                                           .n_verifiers = 3,
+                                           .steps = 3,
+                                           .units_per_batch = 4,
+                                           .lag = 1,
+                                           .order = "unit"};
+
+static struct world *world_of(uint32_t n_verifiers)
+{
+    struct world_options o = three;
+    struct world *w;
+
+    o.n_verifiers = n_verifiers;
+    move_world(&w, &o);
+    return w;
+}
+
+static int setup(void **state)
+{
+    *state = world_of(3);
+    return 0;
+}
+
+static int setup_two(void **state)
+{
+    *state = world_of(2);
+    return 0;
+}
+
+static int setup_one(void **state)
+{
+    *state = world_of(1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    world_free(&w);
+    return 0;
+}
+
+/* Worker 0 submits unit 0, and the validator that it was drawn for takes the check. */
+static uint32_t submit_and_take(struct world *w, struct msg_check *c)
+{
+    struct msg_receipt r;
+    struct msg_lease l;
+
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], true, &r);
+    assert_true(r.is_accepted);
+    for (uint32_t i = 0; i < w->opt.n_verifiers; i++)
+        if (move_check(w, i, c))
+            return i;
+    fail_msg("nobody was drawn");
+    return 0;
+}
+
+/* The next validator with a check in hand. */
+static uint32_t take_next(struct world *w, struct msg_check *c)
+{
+    for (uint32_t i = 0; i < w->opt.n_verifiers; i++)
+        if (move_check(w, i, c))
+            return i;
+    fail_msg("nobody has a check");
+    return 0;
+}
+
+static const struct ledger_node *worker_0(struct world *w)
+{
+    return ledger_books_node(move_books(w),
+                             &w->node[world_node_of(w, ROLE_INFERENCE, 0)].key->node);
+}
+
+static int64_t stake_of_worker_0(struct world *w)
+{
+    struct account a = account_of_key(ACCOUNT_STAKE, &worker_0(w)->node);
+
+    return ledger_books_balance(move_books(w), &a);
+}
+
+/* The envelope of a submission is acknowledged while its draw is still to come. */
+static void the_draw_comes_after_the_commit_is_durable(void **state)
+{
+    struct world *w = *state;
+    uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
+    struct world_node *n = &w->node[worker];
+    struct msg_lease l;
+    struct buf body, frame;
+    struct orch_input in;
+    bool is_started = false;
+
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    buf_init(&body, 1u << 20);
+    buf_init(&frame, 1u << 20);
+    world_submission(w, &body, &l.item[0], false);
+    world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
+    in = (struct orch_input){
+        .peer = worker + 1, .transport = &n->key->transport, .data = buf_bytes(&frame)};
+    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
+    assert_int_equal(move_unit(w, 0)->depth, 0); /* not drawn, the tick notwithstanding */
+    for (size_t i = 0; i < w->out.n; i++)
+        is_started |= w->out.v[i].kind == EFFECT_START && w->out.v[i].job == ORCH_JOB_DRAW;
+    assert_true(is_started);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
+             &w->out);
+    assert_int_not_equal(move_unit(w, 0)->depth, 0);
+    buf_clear(&body);
+    buf_clear(&frame);
+}
+
+static void the_first_units_of_a_worker_are_checked_fully(void **state)
+{
+    struct world *w = *state;
+    struct msg_check c;
+
+    submit_and_take(w, &c);
+
+    assert_int_equal(c.depth, CHECK_FULL);
+}
+
+static void an_accepted_unit_is_paid(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    uint32_t v = submit_and_take(w, &c);
+
+    move_verdict(w, v, &c, REASON_NONE, &r);
+
+    assert_true(r.is_accepted);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_ACCEPTED);
+    assert_int_equal(move_unit(w, 0)->paid, 10 * (int64_t)move_unit(w, 0)->tokens);
+}
+
+static void a_repeated_verdict_gets_its_receipt_and_counts_once(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt first, again;
+    struct msg_check c;
+    uint32_t v = submit_and_take(w, &c);
+    struct buf kept;
+
+    buf_init(&kept, 1u << 20);
+    buf_append(&kept, c.submission);
+    c.submission = buf_bytes(&kept);
+    move_verdict(w, v, &c, REASON_NONE, &first);
+    world_restart(w);
+    move_verdict(w, v, &c, REASON_NONE, &again);
+
+    assert_int_equal(first.seq, again.seq);
+    assert_int_equal(move_count(w, LEDGER_VERDICT), 1);
+    buf_clear(&kept);
+}
+
+static void a_validator_that_was_not_drawn_has_no_say(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    uint32_t v = submit_and_take(w, &c);
+
+    move_verdict(w, (v + 1) % 3, &c, REASON_NONE, &r);
+
+    assert_false(r.is_accepted);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
+}
+
+static void a_light_look_does_not_settle_a_full_check(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    uint32_t v = submit_and_take(w, &c);
+
+    c.depth = CHECK_LIGHT;
+    move_verdict(w, v, &c, REASON_NONE, &r);
+
+    assert_false(r.is_accepted);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
+}
+
+static void two_that_found_fraud_slash_the_worker(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    struct msg_lease l;
+    uint32_t first = submit_and_take(w, &c), second;
+
+    move_verdict(w, first, &c, REASON_TOKEN, &r);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
+    second = take_next(w, &c);
+    assert_int_not_equal(first, second);
+    move_verdict(w, second, &c, REASON_TOKEN, &r);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
+    assert_true(worker_0(w)->is_slashed && worker_0(w)->is_revoked);
+    assert_int_equal(stake_of_worker_0(w), 0);
+    assert_true(move_lease(w, 1, 1, &l, NULL));
+    assert_int_equal(l.item[0].unit, 0);
+}
+
+static void all_that_a_barred_worker_made_is_made_again(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    struct msg_lease l, more;
+
+    assert_true(move_lease(w, 0, 3, &l, NULL));
+    move_submit(w, 0, &l.item[1], false, &r); /* accepted */
+    for (uint32_t i = 0; i < 3; i++)
+        move_judge_all(w, i, REASON_NONE);
+    assert_int_equal(move_unit(w, 1)->state, UNIT_ACCEPTED);
+    move_submit(w, 0, &l.item[0], true, &r); /* fraud; unit 2 stays leased */
+    for (int k = 0; k < 2; k++)
+        move_verdict(w, take_next(w, &c), &c, REASON_TOKEN, &r);
+
+    assert_int_equal(move_unit(w, 1)->state, UNIT_FREE);
+    assert_int_equal(move_unit(w, 2)->state, UNIT_FREE);
+    assert_true(move_lease(w, 1, 3, &more, NULL));
+    assert_int_equal(more.item[1].unit, 1);
+}
+
+static void one_against_two_is_overruled(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+
+    move_verdict(w, submit_and_take(w, &c), &c, REASON_TOKEN, &r);
+    move_verdict(w, take_next(w, &c), &c, REASON_NONE, &r);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
+    move_verdict(w, take_next(w, &c), &c, REASON_NONE, &r);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_ACCEPTED);
+    assert_false(worker_0(w)->is_slashed);
+}
+
+static void one_against_one_slashes_nobody(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+
+    move_verdict(w, submit_and_take(w, &c), &c, REASON_TOKEN, &r);
+    move_verdict(w, take_next(w, &c), &c, REASON_NONE, &r);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
+    assert_false(worker_0(w)->is_slashed);
+    assert_int_equal(move_count(w, LEDGER_VERDICT), 2);
+    assert_int_equal(stake_of_worker_0(w), 1000000);
+}
+
+static void the_only_validator_is_believed(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+
+    move_verdict(w, submit_and_take(w, &c), &c, REASON_TOKEN, &r);
+
+    assert_true(worker_0(w)->is_slashed);
+}
+
+static void a_soft_reason_costs_the_unit_only(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+
+    move_verdict(w, submit_and_take(w, &c), &c, REASON_NOT_FINITE, &r);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
+    assert_false(worker_0(w)->is_slashed);
+    assert_int_equal(move_count(w, LEDGER_REJECT_SOFT), 1);
+}
+
+static void a_late_check_goes_to_another_validator(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_check c;
+    uint32_t first = submit_and_take(w, &c), second;
+
+    world_pass(w, 1600);
+    move_hello(w);
+    second = take_next(w, &c);
+    move_verdict(w, second, &c, REASON_NONE, &r);
+
+    assert_int_not_equal(first, second);
+    assert_int_equal(move_count(w, LEDGER_ASSIGN), 1);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_ACCEPTED);
+}
+
+static void a_check_in_hand_is_not_sent_again_at_once(void **state)
+{
+    struct world *w = *state;
+    struct msg_check c;
+    uint32_t v = submit_and_take(w, &c);
+
+    assert_false(move_check(w, v, &c));
+}
+
+/* Nobody else is there to take it over, so a validator that was restarted gets it again. */
+static void a_restarted_validator_gets_its_check_again(void **state)
+{
+    struct world *w = *state;
+    struct msg_check c;
+
+    submit_and_take(w, &c);
+    world_pass(w, 1600);
+    move_hello(w);
+
+    assert_true(move_check(w, 0, &c));
+}
+
+static void without_validators_nothing_is_drawn_and_status_says_so(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_lease l;
+    struct buf json;
+
+    world_pass(w, ORCH_ALIVE_MS + 1);
+    assert_true(move_lease(w, 0, 1, &l, NULL)); /* the worker is heard by this */
+    move_submit(w, 0, &l.item[0], false, &r);
+    world_pass(w, 300);
+
+    assert_int_equal(move_count(w, LEDGER_DRAW), 0);
+    buf_init(&json, 1u << 20);
+    move_publish(w, 0, NULL, 0, &r); /* the trainer too */
+    orch_status(w->orch, STATUS_SUMMARY, 0, w->now_ms, &json);
+    assert_contains(buf_cstr(&json), "wait for a verifier");
+    move_hello(w);
+    world_pass(w, 300);
+    assert_int_equal(move_count(w, LEDGER_DRAW), 1);
+    buf_clear(&json);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name, before) cmocka_unit_test_setup_teardown(name, before, teardown)
+        TEST(the_draw_comes_after_the_commit_is_durable, setup),
+        TEST(the_first_units_of_a_worker_are_checked_fully, setup),
+        TEST(an_accepted_unit_is_paid, setup),
+        TEST(a_repeated_verdict_gets_its_receipt_and_counts_once, setup),
+        TEST(a_validator_that_was_not_drawn_has_no_say, setup),
+        TEST(a_light_look_does_not_settle_a_full_check, setup),
+        TEST(two_that_found_fraud_slash_the_worker, setup),
+        TEST(all_that_a_barred_worker_made_is_made_again, setup),
+        TEST(one_against_two_is_overruled, setup),
+        TEST(one_against_one_slashes_nobody, setup_two),
+        TEST(the_only_validator_is_believed, setup_one),
+        TEST(a_soft_reason_costs_the_unit_only, setup),
+        TEST(a_late_check_goes_to_another_validator, setup),
+        TEST(a_check_in_hand_is_not_sent_again_at_once, setup),
+        TEST(a_restarted_validator_gets_its_check_again, setup_one),
+        TEST(without_validators_nothing_is_drawn_and_status_says_so, setup),
+    };
+    return cmocka_run_group_tests_name("orchestrator/orch_checks", tests, NULL, NULL);
+}

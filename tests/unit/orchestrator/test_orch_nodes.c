@@ -1,0 +1,288 @@
+/* Joining, greeting, draining. */
+#include "orchestrator/orch_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "unit/orchestrator/moves.h"
+
+static const struct world_options few = {.n_workers = 2,
+                                         .n_verifiers = 2,
+                                         .steps = 2,
+                                         .units_per_batch = 3,
+                                         .lag = 1,
+                                         .order = "unit"};
+
+static int setup(void **state)
+{
+    struct world *w;
+
+    world_new(&w, &few, 1);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    world_free(&w);
+    return 0;
+}
+
+static void join(struct world *w, uint32_t node, struct msg_envelope *m)
+{
+    struct buf body;
+
+    buf_init(&body, 4096);
+    world_join_body(&w->node[node], &body);
+    world_ask(w, node, MSG_JOIN, buf_bytes(&body), m);
+    buf_clear(&body);
+}
+
+static void a_node_joins_and_a_repeat_gets_the_same_answer(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+    struct buf first;
+
+    join(w, 0, &m);
+    assert_int_equal(m.kind, MSG_JOINED);
+    buf_init(&first, 4096);
+    buf_append(&first, m.raw);
+    world_repeat(w, 0, &m);
+
+    assert_true(bytes_equal(
+        m.body, (struct bytes){first.data + (m.body.data - m.raw.data), m.body.len}));
+    assert_int_equal(move_count(w, LEDGER_NODE_ADMIT), 1);
+    buf_clear(&first);
+}
+
+static void a_node_that_joined_may_ask_again_after_a_restart(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+
+    join(w, 0, &m);
+    world_restart(w);
+    join(w, 0, &m);
+
+    assert_int_equal(m.kind, MSG_JOINED);
+    assert_int_equal(move_count(w, LEDGER_NODE_ADMIT), 1);
+}
+
+static void a_used_invite_admits_nobody_else(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+    struct msg_refused r;
+
+    join(w, 2, &m);
+    memcpy(w->node[3].invite_link, w->node[2].invite_link, sizeof(w->node[3].invite_link));
+    join(w, 3, &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_INVITE);
+    assert_contains(r.text, "used before");
+}
+
+static void an_invite_for_another_role_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+
+    w->node[2].role = ROLE_TRAINER; /* its invite is for an inference worker */
+    join(w, 2, &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_int_equal(move_count(w, LEDGER_NODE_ADMIT), 0);
+}
+
+static void a_join_without_the_secret_is_refused(void **state)
+{
+    struct world *w = *state;
+    char *secret = strstr((char *)w->node[2].invite_link, "secret=");
+    struct msg_envelope m;
+
+    secret[7] = secret[7] == '0' ? '1' : '0';
+    join(w, 2, &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+}
+
+static void an_unknown_key_gets_no_answer_on_the_control_socket(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+
+    world_ask(w, 2, MSG_STATUS_ASK, BYTES_LIT(""), &m);
+
+    assert_false(w->node[2].has_answer);
+}
+
+static void roles_are_kept_apart(void **state)
+{
+    struct world *w = *state;
+    struct msg_envelope m;
+    struct msg_refused r;
+
+    world_settle(w);
+    world_ask(w, world_node_of(w, ROLE_VERIFIER, 0), MSG_LEASE_ASK, BYTES_LIT(""), &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_WRONG_ROLE);
+}
+
+static void endpoints_survive_a_restart_and_the_roster_number_grows(void **state)
+{
+    struct world *w = *state;
+    struct msg_roster *r = xcalloc(1, sizeof(*r));
+    struct msg_envelope m;
+    uint64_t before;
+
+    world_settle(w);
+    move_hello(w);
+    before = orch_roster_seq(w->orch);
+    world_restart(w);
+    world_ask(w, 0, MSG_ROSTER_ASK, BYTES_LIT(""), &m);
+
+    assert_int_equal(m.kind, MSG_ROSTER);
+    assert_ok(msg_roster_decode(r, m.body, NULL), NULL);
+    assert_ok(msg_envelope_verify(&m, NULL), NULL);
+    assert_true(r->seq > before);
+    assert_int_equal(r->n, w->n_nodes);
+    assert_string_equal(r->entry[1].endpoint, "tcp://127.0.0.1:5001");
+    free(r);
+}
+
+static void the_links_of_invites_are_the_same_after_a_restart(void **state)
+{
+    struct world *w = *state;
+    char before[INVITE_LINK_BYTES], after[INVITE_LINK_BYTES];
+    enum role role;
+
+    assert_ok(orch_invite_at(w->orch, 3, &role, before, NULL), NULL);
+    world_restart(w);
+    assert_ok(orch_invite_at(w->orch, 3, &role, after, NULL), NULL);
+
+    assert_string_equal(before, after);
+}
+
+static void only_initiators_and_the_orchestrator_invite(void **state)
+{
+    struct world *w = *state;
+    const struct msg_invite_ask ask = {.role = ROLE_RELAY};
+    struct msg_envelope m;
+    struct msg_invite first, again;
+    struct invite v;
+    struct buf body;
+
+    world_settle(w);
+    buf_init(&body, 64);
+    assert_ok(msg_invite_ask_encode(&body, &ask, NULL), NULL);
+    world_ask(w, 0, MSG_INVITE_ASK, buf_bytes(&body), &m);
+    assert_int_equal(m.kind, MSG_REFUSED);
+
+    world_ask(w, world_node_of(w, ROLE_INITIATOR, 0), MSG_INVITE_ASK, buf_bytes(&body), &m);
+    assert_int_equal(m.kind, MSG_INVITE);
+    assert_ok(msg_invite_decode(&first, m.body, NULL), NULL);
+    world_repeat(w, world_node_of(w, ROLE_INITIATOR, 0), &m);
+    assert_ok(msg_invite_decode(&again, m.body, NULL), NULL);
+
+    assert_string_equal(first.link, again.link);
+    assert_ok(invite_decode(&v, first.link, NULL), NULL);
+    assert_int_equal(v.role, ROLE_RELAY);
+    buf_clear(&body);
+}
+
+static void a_draining_node_gets_no_work_until_it_comes_back(void **state)
+{
+    struct world *w = *state;
+    const struct msg_drain d = {.text = "maintenance"};
+    uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
+    struct msg_envelope m;
+    struct msg_lease l;
+    struct msg_wait wait;
+    struct msg_receipt r;
+    struct buf body;
+
+    world_settle(w);
+    move_hello(w);
+    move_publish(w, 0, NULL, 0, &r);
+    buf_init(&body, 1024);
+    assert_ok(msg_drain_encode(&body, &d, NULL), NULL);
+    world_ask(w, worker, MSG_DRAIN, buf_bytes(&body), &m);
+    buf_clear(&body);
+    assert_int_equal(m.kind, MSG_RECEIPT);
+
+    assert_false(move_lease(w, 0, 1, &l, &wait));
+    assert_int_equal(wait.code, REASON_DRAINING);
+    world_restart(w);
+    assert_false(move_lease(w, 0, 1, &l, &wait));
+    assert_int_equal(wait.code, REASON_DRAINING);
+
+    world_pass(w, ORCH_ALIVE_MS + 1);
+    move_hello(w);
+    assert_true(move_lease(w, 0, 1, &l, &wait));
+}
+
+static void a_message_signed_by_another_key_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct node_key *mine = w->node[2].key;
+    const struct msg_drain d = {.text = ""};
+    struct msg_envelope m;
+    struct msg_refused r;
+    struct secret_key *own = mine->node_secret;
+    struct buf body;
+
+    world_settle(w);
+    buf_init(&body, 1024);
+    assert_ok(msg_drain_encode(&body, &d, NULL), NULL);
+    mine->node_secret = w->node[3].key->node_secret;
+    world_ask(w, 2, MSG_DRAIN, buf_bytes(&body), &m);
+    mine->node_secret = own;
+    buf_clear(&body);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_SIGNATURE);
+}
+
+static void workers_get_the_stake_the_task_grants(void **state)
+{
+    struct world *w = *state;
+    struct account stake, other;
+
+    world_settle(w);
+
+    stake =
+        account_of_key(ACCOUNT_STAKE, &w->node[world_node_of(w, ROLE_INFERENCE, 1)].key->node);
+    other = account_of_key(ACCOUNT_STAKE, &w->node[0].key->node);
+    assert_int_equal(ledger_books_balance(move_books(w), &stake), 1000000);
+    assert_int_equal(ledger_books_balance(move_books(w), &other), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        TEST(a_node_joins_and_a_repeat_gets_the_same_answer),
+        TEST(a_node_that_joined_may_ask_again_after_a_restart),
+        TEST(a_used_invite_admits_nobody_else),
+        TEST(an_invite_for_another_role_is_refused),
+        TEST(a_join_without_the_secret_is_refused),
+        TEST(an_unknown_key_gets_no_answer_on_the_control_socket),
+        TEST(roles_are_kept_apart),
+        TEST(endpoints_survive_a_restart_and_the_roster_number_grows),
+        TEST(the_links_of_invites_are_the_same_after_a_restart),
+        TEST(only_initiators_and_the_orchestrator_invite),
+        TEST(a_draining_node_gets_no_work_until_it_comes_back),
+        TEST(a_message_signed_by_another_key_is_refused),
+        TEST(workers_get_the_stake_the_task_grants),
+    };
+    return cmocka_run_group_tests_name("orchestrator/orch_nodes", tests, NULL, NULL);
+}

@@ -1,0 +1,142 @@
+/* What people see. */
+#include "orchestrator/orch_state.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "unit/orchestrator/moves.h"
+
+static const struct world_options few = {.n_workers = 2,
+                                         .n_verifiers = 2,
+                                         .steps = 2,
+                                         .units_per_batch = 5,
+                                         .lag = 1,
+                                         .order = "unit"};
+
+static json_t *view(struct world *w, enum status_view what, uint64_t number)
+{
+    struct buf text;
+    json_t *o;
+
+    buf_init(&text, 1u << 20);
+    orch_status(w->orch, what, number, w->now_ms, &text);
+    o = json_loadb((const char *)text.data, text.len, 0, NULL);
+    assert_non_null(o);
+    buf_clear(&text);
+    return o;
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    assert_non_null(text);
+    return text;
+}
+
+static void a_new_run_says_that_it_wants_a_task(void **state)
+{
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    world_new(&w, &few, 1);
+    o = view(w, STATUS_SUMMARY, 0);
+
+    assert_string_equal(text_of(o, "state"), "waiting");
+    assert_contains(text_of(o, "why"), "no task is open");
+    json_decref(o);
+    world_free(&w);
+}
+
+static void a_pending_batch_names_the_unit_and_its_worker(void **state)
+{
+    struct world *w;
+    struct msg_lease l;
+    json_t *o;
+
+    (void)state;
+    move_world(&w, &few);
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    o = view(w, STATUS_SUMMARY, 0);
+
+    assert_string_equal(text_of(o, "state"), "training");
+    assert_contains(text_of(o, "why"), "batch 0 has 0 of 5 units; unit 0 is leased by ");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(o, "units"), "leased")),
+                     1);
+    assert_int_equal(json_array_size(json_object_get(o, "nodes")), w->n_nodes);
+    json_decref(o);
+    world_free(&w);
+}
+
+static void a_unit_s_life_is_told_with_its_postings(void **state)
+{
+    static const char *const want[] = {"LEASE", "VOID",    "LEASE", "COMMIT",
+                                       "DRAW",  "VERDICT", "ACCEPT"};
+    struct world *w;
+    struct msg_receipt r;
+    struct msg_lease l;
+    json_t *o, *life;
+
+    (void)state;
+    move_world(&w, &few);
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    world_pass(w, 2100);
+    move_hello(w);
+    assert_true(move_lease(w, 1, 1, &l, NULL));
+    move_submit(w, 1, &l.item[0], false, &r);
+    move_judge_all(w, 0, REASON_NONE);
+    move_judge_all(w, 1, REASON_NONE);
+    o = view(w, STATUS_EXPLAIN, 0);
+
+    life = json_object_get(o, "life");
+    assert_int_equal(json_array_size(life), sizeof(want) / sizeof(want[0]));
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+        assert_string_equal(text_of(json_array_get(life, i), "type"), want[i]);
+    assert_string_equal(text_of(json_array_get(life, 1), "reason"), "EXPIRED");
+    assert_string_equal(text_of(json_array_get(life, 4), "depth"), "full");
+    assert_true(json_array_size(json_object_get(json_array_get(life, 6), "postings")) >= 3);
+    assert_string_equal(text_of(o, "state"), "accepted");
+    json_decref(o);
+    world_free(&w);
+}
+
+static void an_unknown_unit_was_never_leased(void **state)
+{
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    move_world(&w, &few);
+    o = view(w, STATUS_EXPLAIN, 1u << 30);
+
+    assert_contains(text_of(o, "why"), "never leased");
+    json_decref(o);
+    world_free(&w);
+}
+
+static void the_task_s_settings_are_shown(void **state)
+{
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    move_world(&w, &few);
+    o = view(w, STATUS_TASK, 0);
+
+    assert_contains(text_of(o, "settings"), "algorithm.lag=1");
+    json_decref(o);
+    world_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_run_says_that_it_wants_a_task),
+        cmocka_unit_test(a_pending_batch_names_the_unit_and_its_worker),
+        cmocka_unit_test(a_unit_s_life_is_told_with_its_postings),
+        cmocka_unit_test(an_unknown_unit_was_never_leased),
+        cmocka_unit_test(the_task_s_settings_are_shown),
+    };
+    return cmocka_run_group_tests_name("orchestrator/orch_status", tests, NULL, NULL);
+}
