@@ -7,8 +7,8 @@
 #include "base/check.h"
 #include "engine/cpu/table.h"
 
-/* Sums are cut into pieces of STEPS that go on from what is in memory: a piece of a panel (16 KiB)
- * and of a tile's rows then stay in the first-level cache. */
+/* Sums are cut into pieces of STEPS that go on from what is in memory: a piece of a panel (16
+ * KiB) and of a tile's rows then stay in the first-level cache. */
 #define STEPS    256u
 #define ROWS     96u /* rows of one task; with STEPS, 96 KiB of them */
 #define GROUP    4u  /* panels of one task */
@@ -126,8 +126,8 @@ struct matmul_job {
     bool is_added;
 };
 
-/* Tasks are numbered along the columns first, so those of one thread share rows of x; runs of them
- * within one block of rows are one product. */
+/* Tasks are numbered along the columns first, so those of one thread share rows of x; runs of
+ * them within one block of rows are one product. */
 static void forward_tasks(void *arg, size_t lo, size_t hi)
 {
     const struct matmul_job *j = arg;
@@ -252,8 +252,9 @@ void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const 
     dx_run(k, pool, dx, dy, W, M, N, K, true);
 }
 
-/* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns of
- * dy are copied next to each other: in place they lie a whole row apart, in few cache sets. */
+/* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns
+ * of dy are copied next to each other: in place they lie a whole row apart, in few cache sets.
+ * */
 static void dw_task(const struct matmul_job *j, size_t task)
 {
     float panels[DW_GROUP * PACK_LANES * DW_STEPS], columns[DW_ROWS * DW_STEPS];

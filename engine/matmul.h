@@ -5,13 +5,13 @@
  *   dx        dx[m,k] = sum_n dy[m,n] * W[n,k]
  *   dW        dW[n,k] += sum_t dy[t,n] * x[t,k]
  *
- * Every sum is ONE running fma in ascending order of its index, so neither the number of rows, nor
- * the tiling, nor the number of threads changes a bit of any element. Products are vectorised over
- * independent outputs and never over the sum.
+ * Every sum is ONE running fma in ascending order of its index, so neither the number of rows,
+ * nor the tiling, nor the number of threads changes a bit of any element. Products are
+ * vectorised over independent outputs and never over the sum.
  *
  * All arrays are row-major and dense. The forward product reads W in packed form (panels of
- * PACK_LANES outputs, k innermost), made once per weight version; the two gradients read W and x
- * as they are.
+ * PACK_LANES outputs, k innermost), made once per weight version; the two gradients read W and
+ * x as they are.
  *
  * Threads: the functions with a pool split the outputs over it (NULL: inline). None allocates,
  * except packed_init; each thread uses less than 512 KiB of stack.
@@ -73,8 +73,8 @@ void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const 
                    const float *W, size_t M, size_t N, size_t K);
 
 /*
- * Gradient of the weights: the running fma over tokens goes on from what dW holds, so micro-batches
- * one after the other give the bits of one large batch.
+ * Gradient of the weights: the running fma over tokens goes on from what dW holds, so
+ * micro-batches one after the other give the bits of one large batch.
  *
  *   dW  (N, K)  in/out  continued
  *   dy  (T, N)  in

@@ -1,8 +1,8 @@
 /*
  * engine/ops.h - every kernel of the engine: what it computes and in which order
  *
- * Letters:  B sequences, T tokens (rows of a batch, whatever sequence they belong to), C channels,
- *           V vocabulary, H query heads, G key/value heads (G divides H), D channels of one head,
+ * Letters:  B sequences, T tokens (rows of a batch, whatever sequence they are of), C channels,
+ *           V vocabulary, H query heads, G key/value heads (G divides H), D channels of a head,
  *           N rows of whatever the op is about.
  * Layout:   row-major, dense unless strides are given.
  * Order:    backend, pool where there is one, results, inputs, sizes.
@@ -30,8 +30,8 @@
 #define ATTENTION_BLOCK 256u /* positions; part of the numerics class */
 #define ATTENTION_D_MAX 128u
 
-/* The class's sum: sixteen lanes in blocks of 256, the rule applied again to the block sums. 0 for
- * n = 0. dot16 is the same sum of a[i] * b[i], each product entering by fma. */
+/* The class's sum: sixteen lanes in blocks of 256, the rule applied again to the block sums. 0
+ * for n = 0. dot16 is the same sum of a[i] * b[i], each product entering by fma. */
 float sum16(const float *x, size_t n);
 float dot16(const float *a, const float *b, size_t n);
 /* The same bits, faster. */
@@ -56,8 +56,8 @@ void embed_backward(const struct kernels *k, float *dtable, const float *dy, con
                     size_t T, size_t C);
 
 /*
- * r = 1 / sqrt(sum(x^2) / C + eps),  y = (x * r) * w,  for each of N rows of C. For the norms of
- * single heads: N = T * H, C = D. y may be x.
+ * r = 1 / sqrt(sum(x^2) / C + eps),  y = (x * r) * w,  for each of N rows of C. For the norms
+ * of single heads: N = T * H, C = D. y may be x.
  */
 void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const float *w,
                      size_t N, size_t C, float eps);
@@ -117,9 +117,9 @@ struct attention_run {
     size_t n;
 };
 /*
- * Causal attention: the query at position p sees keys 0..p, in blocks of ATTENTION_BLOCK from the
- * sequence's start; prefill, chunked prefill and decode give the same bits. Query head h uses
- * key/value head h / (H/G). Here exp(x) = +0 for x < -87. The pool splits runs and heads.
+ * Causal attention: the query at position p sees keys 0..p, in blocks of ATTENTION_BLOCK from
+ * the sequence's start; prefill, chunked prefill and decode give the same bits. Query head h
+ * uses key/value head h / (H/G). Here exp(x) = +0 for x < -87. The pool splits runs and heads.
  */
 void attention_forward(const struct kernels *k, struct pool *pool,
                        const struct attention_run *runs, size_t n_runs,
@@ -147,7 +147,10 @@ void attention_backward(const struct kernels *k, struct pool *pool,
                         const struct attention_shape *s);
 
 /*
- * y = logit / temperature (a division), m = max y:  logp = (y[token] - m) - log(sum(exp(y - m)))
+ * With y = logit / temperature (a division) and m = max y:
+ *
+ *   logp = (y[token] - m) - log(sum(exp(y - m)))
+ *
  *   logp (N) out;  logits (N, V), token (N) in.  temperature > 0; for 0 it is taken as 1.
  */
 void logprob_forward(const struct kernels *k, struct pool *pool, float *logp,

@@ -1,9 +1,9 @@
 /*
  * engine/cpu/attention.h - what attention's two directions share (private to engine/cpu/)
  *
- * Both work on blocks of at most ATTENTION_BLOCK keys of one key/value head. A block's rows serve
- * packed as "weights" of a product over the head's channels (scores), and as they lie as the
- * steps of a product over keys.
+ * Both work on blocks of at most ATTENTION_BLOCK keys of one key/value head. A block's rows
+ * serve packed as "weights" of a product over the head's channels (scores), and as they lie as
+ * the steps of a product over keys.
  */
 #ifndef ENGINE_CPU_ATTENTION_H
 #define ENGINE_CPU_ATTENTION_H

@@ -101,8 +101,9 @@ static void chunk_dq(const struct kernels *k, struct scratch *w, const struct ch
     }
 }
 
-/* acc[key] += sum over the chunk's queries that see the key of p[query, key] * rows[query]: a tile
- * of keys, each on its own for the queries that not all of them are seen by, then together. */
+/* acc[key] += sum over the chunk's queries that see the key of p[query, key] * rows[query]: a
+ * tile of keys, each on its own for the queries that not all of them are seen by, then
+ * together. */
 static void chunk_dkv(const struct kernels *k, float *acc, const float *p, const float *rows,
                       const struct chunk *c)
 {

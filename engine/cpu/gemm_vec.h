@@ -2,9 +2,9 @@
  * engine/cpu/gemm_vec.h - the matrix product in vectors of VEC_LANES (private to engine/cpu/)
  *
  * A tile of R rows by P panels of sixteen columns stays in registers for all steps. Two fma can
- * start per cycle and each takes four, so a tile needs at least eight accumulators; with few rows
- * it takes more panels. Rows are dealt evenly over the tiles, for a tile of one row at the end
- * would cost nearly as much as a full one.
+ * start per cycle and each takes four, so a tile needs at least eight accumulators; with few
+ * rows it takes more panels. Rows are dealt evenly over the tiles, for a tile of one row at the
+ * end would cost nearly as much as a full one.
  */
 #include "engine/cpu/table.h"
 #include "engine/cpu/vec.h"

@@ -1,11 +1,11 @@
 /*
  * engine/cpu/loops.h - the inner loops of a backend, in plain C (private to engine/cpu/)
  *
- * Included once by each kernels_*.c, which compiles it with its own instruction flags. Nothing in
- * here depends on them: the loops run over independent elements or over the sixteen lanes of the
- * class's sum, so a compiler may vectorise them at any width, and with contraction and reordering
- * switched off it has no other freedom. That is how one text is both the definition and the fast
- * version. Only the matrix product needs more (gemm_vec.h).
+ * Included once by each kernels_*.c, which compiles it with its own instruction flags. Nothing
+ * in here depends on them: the loops run over independent elements or over the sixteen lanes of
+ * the class's sum, so a compiler may vectorise them at any width, and with contraction and
+ * reordering switched off it has no other freedom. That is how one text is both the definition
+ * and the fast version. Only the matrix product needs more (gemm_vec.h).
  *
  * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack() and max().
  */
@@ -19,8 +19,8 @@
 
 #define STRIP 16u
 
-/* y may be one of the arrays that are read: each element is read before its place is written. GCC
- * finds out at run time that such an overlap is harmless, clang has to be told. */
+/* y may be one of the arrays that are read: each element is read before its place is written.
+ * GCC finds out at run time that such an overlap is harmless, clang has to be told. */
 #if defined(__clang__)
 #define IN_PLACE _Pragma("clang loop vectorize(assume_safety)")
 #else

@@ -75,7 +75,8 @@ static double split_f64(double x, int *e)
     return x;
 }
 
-/* log(m) = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 1/5: terms to s^25, the next below 2^-62. */
+/* log(m) = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 1/5: terms to s^25, the next below 2^-62.
+ * */
 double log_f64(double x)
 {
     if (x != x || x < 0.0)
@@ -124,8 +125,8 @@ static double cos_series(double r)
     return y;
 }
 
-/* x = n * pi/2 + r; returns n mod 4. The two parts of pi/2 carry 106 bits, n has 30, so the first
- * step is exact and the second loses less than 2^-53. */
+/* x = n * pi/2 + r; returns n mod 4. The two parts of pi/2 carry 106 bits, n has 30, so the
+ * first step is exact and the second loses less than 2^-53. */
 static unsigned reduce(double x, double *r)
 {
     double n = fma(x, 0x1.45f306dc9c883p-1, 0x1.8p52) - 0x1.8p52;

@@ -1,10 +1,11 @@
 /*
  * engine/cpu/math.h - the elementary functions of the numerics classes
  *
- * Own polynomials: libm differs between machines and versions, these do not. The f32 functions are
- * part of f32-1 and bf16-1 (docs/numerics.md, "Elementary functions") and within 2 ulp of the true
- * value over the whole range; the vector versions in the backends give the same bits. The f64
- * functions run on the host only, for tables and scalars that are rounded once to f32 afterwards.
+ * Own polynomials: libm differs between machines and versions, these do not. The f32 functions
+ * are part of f32-1 and bf16-1 (docs/numerics.md, "Elementary functions") and within 2 ulp of
+ * the true value over the whole range; the vector versions in the backends give the same bits.
+ * The f64 functions run on the host only, for tables and scalars that are rounded once to f32
+ * afterwards.
  *
  * A NaN argument, or one outside the domain, gives the quiet NaN 0x7fc00000 (f32).
  */
@@ -14,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* +inf above 88.73, subnormals kept, +0 below -103.98. Attention's rule that exp is +0 below -87
- * is attention's own (ops.h) and not in here. */
+/* +inf above 88.73, subnormals kept, +0 below -103.98. Attention's rule that exp is +0 below
+ * -87 is attention's own (ops.h) and not in here. */
 float exp_f32(float x);
 /* log(+-0) = -inf; negative: NaN. */
 float log_f32(float x);

@@ -76,8 +76,8 @@ ALWAYS_INLINE float lane_log_core(float f, float e)
     return fmaf(e, 0x1.62e400p-1f, f + t);
 }
 
-/* The exponent e for which bits * 2^-e lies in [2/3, 4/3). Integers wrap; a right shift that keeps
- * the sign is written out, C leaving it to the implementation. */
+/* The exponent e for which bits * 2^-e lies in [2/3, 4/3). Integers wrap; a right shift that
+ * keeps the sign is written out, C leaving it to the implementation. */
 ALWAYS_INLINE uint32_t lane_exponent(uint32_t bits)
 {
     return ((bits - 0x3f2aaaabu + 0x80000000u) >> 23) - 256u;
@@ -99,8 +99,8 @@ ALWAYS_INLINE float lane_log(float x)
     return x >= 0.0f ? y : lane_float(LANE_NAN);
 }
 
-/* log(1 + x) as log(u), u = 1 + x rounded, with what the rounding lost put back into f. For small
- * |x| that makes f = x exactly. */
+/* log(1 + x) as log(u), u = 1 + x rounded, with what the rounding lost put back into f. For
+ * small |x| that makes f = x exactly. */
 ALWAYS_INLINE float lane_log1p(float x)
 {
     float u = 1.0f + x;

@@ -1,8 +1,8 @@
 /*
  * engine/cpu/scalar.h - the definition of what vec.h speeds up (private to engine/cpu/)
  *
- * Included by kernels_scalar.c, and by kernels_scalar_fma.c, which compiles the same text for CPUs
- * whose fmaf() is one instruction.
+ * Included by kernels_scalar.c, and by kernels_scalar_fma.c, which compiles the same text for
+ * CPUs whose fmaf() is one instruction.
  */
 #include "engine/cpu/table.h"
 

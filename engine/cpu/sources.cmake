@@ -1,7 +1,7 @@
 # The numerics of the engine. Paths are relative to engine/; included by engine/CMakeLists.txt.
 #
-# -O3 and -fno-trapping-math in every build: they let the loops of cpu/loops.h become vector code
-# and change no bit. The scalar files stay scalar, so that tests compare two translations.
+# -O3 and -fno-trapping-math in every build: they let the loops of cpu/loops.h become vector
+# code and change no bit. The scalar files stay scalar, so that tests compare two translations.
 set(ENGINE_CPU_SOURCES
   matmul.c
   cpu/math.c
@@ -26,6 +26,8 @@ set_source_files_properties(matmul.c cpu/math.c cpu/ops.c cpu/attention.c
   COMPILE_OPTIONS "${ENGINE_CPU_FLAGS}")
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(ENGINE_AVX512_FLAGS -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq
+    -mprefer-vector-width=512)
   list(APPEND ENGINE_CPU_SOURCES
     cpu/kernels_scalar_fma.c cpu/kernels_avx2.c cpu/kernels_avx512.c)
   set_source_files_properties(cpu/dispatch.c PROPERTIES COMPILE_OPTIONS -mxsave)
@@ -34,6 +36,5 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(cpu/kernels_avx2.c PROPERTIES
     COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};-mavx2;-mfma")
   set_source_files_properties(cpu/kernels_avx512.c PROPERTIES
-    COMPILE_OPTIONS
-    "${ENGINE_CPU_FLAGS};-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mprefer-vector-width=512")
+    COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_AVX512_FLAGS}")
 endif()

@@ -1,8 +1,8 @@
 /*
  * engine/cpu/table.h - the inner loops that a backend consists of (private to engine/)
  *
- * Every function is the definition of kernels_scalar.c or gives its bits. They work on one row or
- * one tile; engine/ops.h has what is made of them. `n` may be 0 unless said.
+ * Every function is the definition of kernels_scalar.c or gives its bits. They work on one row
+ * or one tile; engine/ops.h has what is made of them. `n` may be 0 unless said.
  */
 #ifndef ENGINE_CPU_TABLE_H
 #define ENGINE_CPU_TABLE_H
@@ -19,7 +19,7 @@
  *
  *   a  element (r, s) at a + r * a_row + s * a_step
  *   b  panels of PACK_LANES columns: element (s, j) at
- *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES. All lanes of the last panel
+ *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES; all lanes of the last panel
  *      are readable, whatever they hold.
  *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
  */
@@ -65,11 +65,12 @@ struct kernels {
     void (*swiglu_grad)(float *dg, float *du, const float *dy, const float *g, const float *u,
                         size_t n);
 
-    /* Attention, one row of one block, 1 <= n <= ATTENTION_BLOCK; p and dp have room for n rounded
-     * up to a multiple of 16. p holds q.k and gets exp(q.k * scale - m), exp being +0 below -87;
-     * the sum is returned, *m the maximum. */
+    /* Attention, one row of one block, 1 <= n <= ATTENTION_BLOCK; p and dp have room for n
+     * rounded up to a multiple of 16. p holds q.k and gets exp(q.k * scale - m), exp being +0
+     * below -87; the sum is returned, *m the maximum. */
     float (*softmax)(float *p, float *m, float scale, size_t n);
-    /* p holds q.k and gets P = exp(q.k * scale - lse); dp holds dout.v and gets P * (dp - D). */
+    /* p holds q.k and gets P = exp(q.k * scale - lse); dp holds dout.v and gets P * (dp - D).
+     * */
     void (*softmax_grad)(float *p, float *dp, float scale, float lse, float D, size_t n);
 
     /* *m = max(x) / T and the sum of exp(x / T - *m) */
@@ -77,7 +78,8 @@ struct kernels {
     /* y = ((exp(x / T - m) * inv) * weight) / T. y may be x. */
     void (*exp_grad)(float *y, const float *x, float T, float m, float inv, float weight,
                      size_t n);
-    /* n <= 64 blocks of four words of Philox4x32-10, at counters (first + i, position, 0, 0). */
+    /* n <= 64 blocks of four words of Philox4x32-10, at counters (first + i, position, 0, 0).
+     * */
     void (*philox)(uint32_t *word, uint64_t key, uint32_t first, uint32_t position, size_t n);
     /* y = x / T + gumbel(word) */
     void (*gumbel)(float *y, const float *x, const uint32_t *word, float T, size_t n);

@@ -1,8 +1,8 @@
 /*
  * engine/cpu/vec.h - the few vector operations that gemm_vec.h and max_vec.h are written in
  *
- * The including file defines VEC_AVX2 or VEC_AVX512; with neither it gets VEC_LANES = 16 in plain
- * C, which lets a machine without AVX-512 test the code that is written for it.
+ * The including file defines VEC_AVX2 or VEC_AVX512; with neither it gets VEC_LANES = 16 in
+ * plain C, which lets a machine without AVX-512 test the code that is written for it.
  */
 #ifndef ENGINE_CPU_VEC_H
 #define ENGINE_CPU_VEC_H

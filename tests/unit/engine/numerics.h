@@ -1,8 +1,9 @@
 /*
  * numerics.h - what the tests of the kernels share
  *
- * Each program runs once per backend, whose name is its first argument; where the CPU lacks it the
- * program exits 77 before its first test, which ctest shows as skipped. *state is the backend.
+ * Each program runs once per backend, whose name is its first argument; where the CPU lacks it
+ * the program exits 77 before its first test, which ctest shows as skipped. *state is the
+ * backend.
  */
 #ifndef NUMERICS_H
 #define NUMERICS_H

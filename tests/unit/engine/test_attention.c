@@ -1,6 +1,6 @@
 /*
- * Attention against its definition in docs/numerics.md, bit for bit, and against numbers computed
- * in 60-digit arithmetic by tests/reference/ops.py.
+ * Attention against its definition in docs/numerics.md, bit for bit, and against numbers
+ * computed in 60-digit arithmetic by tests/reference/ops.py.
  */
 #include "engine/ops.h"
 
@@ -146,8 +146,8 @@ static void forward_has_the_bits_of_its_definition(void **state)
     }
 }
 
-/* A row that sees a far larger key in a later block: M grows, and exp of the old M underflows the
- * cut. And a key far below the maximum, whose weight is +0. */
+/* A row that sees a far larger key in a later block: M grows, and exp of the old M underflows
+ * the cut. And a key far below the maximum, whose weight is +0. */
 static void forward_merges_blocks_whose_maxima_are_far_apart(void **state)
 {
     const struct kernels *k = *state;

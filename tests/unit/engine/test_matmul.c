@@ -1,5 +1,6 @@
 /*
- * The matrix products against their definition (one running fma per output element), bit for bit.
+ * The matrix products against their definition (one running fma per output element), bit for
+ * bit.
  */
 #include "engine/matmul.h"
 
@@ -7,7 +8,8 @@
 
 #include "numerics.h"
 
-/* Around the edges of panels (16), tiles (6, 12), blocks of steps (128, 256) and of rows (96). */
+/* Around the edges of panels (16), tiles (6, 12), blocks of steps (128, 256) and of rows (96).
+ * */
 static const size_t shapes[][3] = {
     {1, 1, 1},    {1, 16, 8},   {2, 17, 9},    {3, 33, 40},  {4, 64, 64},   {5, 15, 257},
     {6, 16, 256}, {7, 50, 31},  {11, 100, 70}, {12, 32, 16}, {13, 130, 20}, {25, 31, 300},

@@ -1,7 +1,7 @@
 /*
- * The tiles that AVX-512 uses (sixteen lanes, twelve rows, two panels), with plain C in place of
- * its instructions: so that a machine without AVX-512 tests all of them but the spelling of five
- * instructions.
+ * The tiles that AVX-512 uses (sixteen lanes, twelve rows, two panels), with plain C in place
+ * of its instructions: so that a machine without AVX-512 tests all of them but the spelling of
+ * five instructions.
  */
 #include "engine/cpu/gemm_vec.h"
 

@@ -1,6 +1,6 @@
 /*
- * Sums, norms, rotations, activations: every backend against the portable scalar one bit for bit,
- * and against numbers computed in 60-digit arithmetic by tests/reference/ops.py.
+ * Sums, norms, rotations, activations: every backend against the portable scalar one bit for
+ * bit, and against numbers computed in 60-digit arithmetic by tests/reference/ops.py.
  */
 #include "engine/ops.h"
 
@@ -227,7 +227,8 @@ static void swiglu_is_finite_where_exp_is_not(void **state)
     assert_same_bits(du, want, 3);
 }
 
-/* Tables are rounded once, so half an ulp of 1; the angle of the reference is the f32 product. */
+/* Tables are rounded once, so half an ulp of 1; the angle of the reference is the f32 product.
+ * */
 static void rope_table_matches_the_reference_numbers(void **state)
 {
     (void)state;

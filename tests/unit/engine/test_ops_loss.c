@@ -167,9 +167,9 @@ static void samples_are_those_of_the_definition(void **state)
     }
 }
 
-/* Pearson's statistic of 40,000 draws over 8 tokens has 7 degrees of freedom; it exceeds 29.9 with
- * probability 1e-4. The draws are fixed by their seeds, so the test either always passes or never.
- * The rarest token is expected 20 times. */
+/* Pearson's statistic of 40,000 draws over 8 tokens has 7 degrees of freedom; it exceeds 29.9
+ * with probability 1e-4. The draws are fixed by their seeds, so the test either always passes
+ * or never. The rarest token is expected 20 times. */
 static void samples_are_distributed_as_the_softmax(void **state)
 {
     const struct kernels *k = *state;
@@ -208,7 +208,8 @@ static void the_same_coordinates_give_the_same_token_and_others_do_not(void **st
         differ += token != sample_token(k, NULL, flat, 256, 1.0f, 42, p + 64);
     }
 
-    /* Of 128 comparisons of uniform draws from 256, more than 8 agree with probability < 1e-8. */
+    /* Of 128 comparisons of uniform draws from 256, more than 8 agree with probability < 1e-8.
+     * */
     assert_true(differ >= 120);
 }
 

@@ -143,8 +143,8 @@ static void moments_below_the_floor_are_stored_as_zero(void **state)
     }
 }
 
-/* 1 - beta^step loses the leading digits of beta^step: the binary64 error of 2^-49 * (1 + step *
- * 1e-3) is far below half an ulp of the float result, which is all that remains. */
+/* 1 - beta^step loses the leading digits of beta^step: the binary64 error of 2^-49 * (1 + step
+ * * 1e-3) is far below half an ulp of the float result, which is all that remains. */
 static void bias_correction_is_rounded_once(void **state)
 {
     (void)state;
