@@ -217,6 +217,8 @@ enum status key_load(struct node_key **out, const char *dir, struct err *e)
         set_owner(k, seed);
     else if (st == ERR_NOT_FOUND)
         st = read_cert(k, dir, e);
+    if (st == ERR_NOT_FOUND)
+        st = err_set(e, st, "neither owner.key nor owner.cert is in '%s'", dir);
     if (st)
         goto out;
     *out = k;

@@ -19,11 +19,11 @@
 
 struct node_key {
     struct public_key node, transport, owner;
-    struct secret_key *node_secret;      /* owned, locked memory */
-    uint8_t *transport_secret;           /* owned, locked memory, 32 bytes */
-    struct secret_key *owner_secret;     /* owned, locked memory; NULL when cold elsewhere */
-    struct signature cert;               /* from owner.cert, when there is no owner.key */
-    enum role cert_role;                 /* its role; ROLE_NONE: no owner.cert */
+    struct secret_key *node_secret;  /* owned, locked memory */
+    uint8_t *transport_secret;       /* owned, locked memory, 32 bytes */
+    struct secret_key *owner_secret; /* owned, locked memory; NULL when cold elsewhere */
+    struct signature cert;           /* from owner.cert, when there is no owner.key */
+    enum role cert_role;             /* its role; ROLE_NONE: no owner.cert */
 };
 
 /* Makes and writes the three keys into `dir` (created, 0700). ERR_EXISTS if any is there. */
@@ -39,9 +39,10 @@ void key_free(struct node_key **k);
 MUST_USE enum status key_certify(struct signature *out, const struct node_key *k, uint32_t role,
                                  struct err *e);
 /* Writes owner.cert into `dir`, the directory of a node whose owner.key is `owner`'s. */
-MUST_USE enum status key_write_cert(const char *dir, const struct node_key *owner, enum role role,
-                                    struct err *e);
-MUST_USE enum status key_verify_cert(const struct public_key *owner, const struct public_key *node,
+MUST_USE enum status key_write_cert(const char *dir, const struct node_key *owner,
+                                    enum role role, struct err *e);
+MUST_USE enum status key_verify_cert(const struct public_key *owner,
+                                     const struct public_key *node,
                                      const struct public_key *transport, uint32_t role,
                                      const struct signature *sig, struct err *e);
 

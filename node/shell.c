@@ -94,8 +94,8 @@ void shell_free(struct shell **out)
     *out = NULL;
 }
 
-struct shell_part *shell_add_part(struct shell *s, const struct shell_part_ops *ops, struct db *db,
-                                  size_t max_job_result)
+struct shell_part *shell_add_part(struct shell *s, const struct shell_part_ops *ops,
+                                  struct db *db, size_t max_job_result)
 {
     struct shell_part *p = xcalloc(1, sizeof(*p));
 

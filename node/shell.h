@@ -37,11 +37,11 @@ struct shell;
 struct shell_part;
 
 struct shell_message {
-    uint64_t peer;                /* answer to this */
-    uint32_t link;                /* which bind or connect it came in by */
-    struct public_key transport;  /* authenticated CURVE key of the sender (ROUTER links); the
+    uint64_t peer;               /* answer to this */
+    uint32_t link;               /* which bind or connect it came in by */
+    struct public_key transport; /* authenticated CURVE key of the sender (ROUTER links); the
                                    * server's key on a DEALER link */
-    struct bytes data;            /* one frame, lent for the call */
+    struct bytes data;           /* one frame, lent for the call */
 };
 
 struct shell_part_ops {

@@ -13,11 +13,11 @@
 #include "node/shell_peers.h"
 #include "node/sock.h"
 
-#define BATCH_MESSAGES 256 /* of one link in one round */
+#define BATCH_MESSAGES  256 /* of one link in one round */
 #define OUTBOX_MESSAGES 64u
 #define OUTBOX_BYTES    (128u << 20)
-#define OPEN_RATE      20 /* messages a second from strangers */
-#define FRAME_MIN      512u /* the handshake's own frames must fit */
+#define OPEN_RATE       20   /* messages a second from strangers */
+#define FRAME_MIN       512u /* the handshake's own frames must fit */
 
 /* What waits for a server that is away. */
 struct outbox {
@@ -34,12 +34,12 @@ struct link {
     size_t max_frame;
     bool is_server;
     bool open_to_all;
-    int64_t rate_ms; /* open_to_all: when the allowance was last counted, and what it was */
+    int64_t rate_ms;   /* open_to_all: when the allowance was last counted, and what it was */
     int64_t allowance; /* in thousandths of a message */
-    uint64_t peer;             /* client: the server's number */
-    struct public_key server;  /* client */
-    struct outbox *outbox;     /* client; owned */
-    short events;              /* of the last poll */
+    uint64_t peer;     /* client: the server's number */
+    struct public_key server; /* client */
+    struct outbox *outbox;    /* client; owned */
+    short events;             /* of the last poll */
 };
 
 struct net {
@@ -144,7 +144,8 @@ void net_close(struct net **out)
     *out = NULL;
 }
 
-static struct link *add_link(struct net *n, struct shell_part *p, void *socket, size_t max_frame)
+static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
+                             size_t max_frame)
 {
     struct link *l = xcalloc(1, sizeof(*l));
 
@@ -160,8 +161,9 @@ static struct link *add_link(struct net *n, struct shell_part *p, void *socket, 
     return l;
 }
 
-enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint, bool open_to_all,
-                     size_t max_frame, uint32_t *link, char bound[256], struct err *e)
+enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
+                     bool open_to_all, size_t max_frame, uint32_t *link, char bound[256],
+                     struct err *e)
 {
     void *socket = zmq_socket(n->ctx, ZMQ_ROUTER);
     size_t bound_bytes = 256;

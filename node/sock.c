@@ -15,14 +15,14 @@
 #define LOG_MODULE "node"
 #include "base/log.h"
 
-#define ZAP_ENDPOINT    "inproc://zeromq.zap.01"
-#define DOMAIN_OPEN     "open"
-#define DOMAIN_ADMITTED "admitted"
-#define CURVE_OVERHEAD  64 /* of an encrypted frame: 33 bytes and what libzmq may add */
-#define LINGER_MS       250 /* a last answer may still leave; a peer that is away holds nobody up */
+#define ZAP_ENDPOINT        "inproc://zeromq.zap.01"
+#define DOMAIN_OPEN         "open"
+#define DOMAIN_ADMITTED     "admitted"
+#define CURVE_OVERHEAD      64 /* of an encrypted frame: 33 bytes and what libzmq may add */
+#define LINGER_MS           250 /* a last answer may still leave; a peer that is away holds nobody up */
 #define CLIENT_HANDSHAKE_MS 2000 /* also how soon a refused client tries again */
-#define LOGGED_KEYS     64
-#define LOG_LINES_A_SECOND 20
+#define LOGGED_KEYS         64
+#define LOG_LINES_A_SECOND  20
 
 /* ---- sockets ----------------------------------------------------------------------------- */
 
@@ -175,7 +175,7 @@ uint64_t zap_n_refused(struct zap *z)
 /* ---- the handler ------------------------------------------------------------------------- */
 
 /* A ZAP request: version, id, domain, address, identity, mechanism, and for CURVE one key. */
-#define ZAP_FRAMES 7
+#define ZAP_FRAMES      7
 #define ZAP_FRAME_BYTES 256
 
 struct zap_request {
@@ -267,8 +267,8 @@ enum status zap_start(struct zap **out, void *ctx, struct err *e)
     CHECK(pthread_mutex_init(&z->lock, NULL) == 0);
     z->socket = zmq_socket(ctx, ZMQ_REP);
     if (!z->socket || zmq_bind(z->socket, ZAP_ENDPOINT) != 0) {
-        enum status st = err_set(e, ERR_IO, "cannot start the admission of keys: %s",
-                                 zmq_strerror(errno));
+        enum status st =
+            err_set(e, ERR_IO, "cannot start the admission of keys: %s", zmq_strerror(errno));
         if (z->socket)
             zmq_close(z->socket);
         pthread_mutex_destroy(&z->lock);

@@ -20,7 +20,7 @@ struct invite {
     char control[MSG_TEXT_BYTES]; /* "tcp://127.0.0.1:4000" */
     char enrol[MSG_TEXT_BYTES];   /* "tcp://127.0.0.1:4001" */
     struct digest run;
-    struct public_key server;     /* Curve25519 */
+    struct public_key server; /* Curve25519 */
     uint8_t id[16];
     uint8_t secret[32];
     enum role role;

@@ -72,8 +72,7 @@ static enum status check_protocol(struct bytes in, struct err *e)
 {
     if (in.len >= 2 && in.data[0] == 0x08 && in.data[1] != MSG_PROTOCOL)
         return err_set(e, ERR_UNSUPPORTED, "protocol version %u%s, ours is %u",
-                       in.data[1] & 0x7fu, in.data[1] & 0x80u ? " or later" : "",
-                       MSG_PROTOCOL);
+                       in.data[1] & 0x7fu, in.data[1] & 0x80u ? " or later" : "", MSG_PROTOCOL);
     return OK;
 }
 

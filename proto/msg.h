@@ -23,31 +23,38 @@
 #include "base/status.h"
 #include "proto/types.h"
 
-#define MSG_PROTOCOL      1u           /* version of the wire; others are refused with a reason */
-#define MSG_MAX_BYTES     (64u << 20)  /* of one envelope */
-#define MSG_JOIN_MAX      1024u        /* on the enrolment socket */
-#define MSG_MAX_SAMPLES   64u          /* in a unit's group */
-#define MSG_MAX_TOKENS    65536u       /* in one sample */
-#define MSG_MAX_LEASES    32u
-#define MSG_MAX_ROSTER    256u
-#define MSG_MAX_SHARDS    65536u
-#define MSG_MAX_UNITS     4096u        /* in a batch */
-#define MSG_TEXT_BYTES    256u         /* a reason or an endpoint, NUL included */
+#define MSG_PROTOCOL    1u          /* version of the wire; others are refused with a reason */
+#define MSG_MAX_BYTES   (64u << 20) /* of one envelope */
+#define MSG_JOIN_MAX    1024u       /* on the enrolment socket */
+#define MSG_MAX_SAMPLES 64u         /* in a unit's group */
+#define MSG_MAX_TOKENS  65536u      /* in one sample */
+#define MSG_MAX_LEASES  32u
+#define MSG_MAX_ROSTER  256u
+#define MSG_MAX_SHARDS  65536u
+#define MSG_MAX_UNITS   4096u /* in a batch */
+#define MSG_TEXT_BYTES  256u  /* a reason or an endpoint, NUL included */
 
 /* X(kind, number, signed). A signed kind is refused without a valid signature. Each kind's
  * signature has its own prefix, "muster/1/<KIND>" and a NUL. */
 #define MSG_KIND_MAP(X)                                                                        \
-    X(JOIN, 1, true) X(JOINED, 2, true) X(REFUSED, 3, false)                                   \
-    X(HELLO, 4, false) X(WELCOME, 5, false) X(BUNDLE_ASK, 6, false) X(BUNDLE, 7, false)        \
-    X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) X(LEASE_ASK, 10, false) X(LEASE, 11, false)     \
-    X(WAIT, 12, false) X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)          \
-    X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false) X(VERDICT, 19, true)      \
-    X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
-    X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
-    X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true)                                                                       \
-    X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
-    X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
+    X(JOIN, 1, true)                                                                           \
+    X(JOINED, 2, true) X(REFUSED, 3, false) X(HELLO, 4, false) X(WELCOME, 5, false)            \
+        X(BUNDLE_ASK, 6, false) X(BUNDLE, 7, false) X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) \
+            X(LEASE_ASK, 10, false) X(LEASE, 11, false) X(WAIT, 12, false)                     \
+                X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)                 \
+                    X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false)           \
+                        X(VERDICT, 19, true) X(BATCH_ASK, 20, false) X(BATCH, 21, false)       \
+                            X(PUBLISH, 22, true) X(STATUS_ASK, 23, false) X(STATUS, 24, false) \
+                                X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true)                   \
+                                    X(TASK_CLOSE, 27, true) X(LEDGER_ASK, 28, false)           \
+                                        X(LEDGER, 29, false) X(INVITE_ASK, 30, true)           \
+                                            X(INVITE, 31, false) X(ABANDON, 32, true)          \
+                                                X(HEAD, 40, false) X(MANIFEST_ASK, 41, false)  \
+                                                    X(MANIFEST, 42, false)                     \
+                                                        X(HAVE_ASK, 43, false)                 \
+                                                            X(HAVE, 44, false)                 \
+                                                                X(SHARD_ASK, 45, false)        \
+                                                                    X(SHARD, 46, false)
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
 enum msg_kind { MSG_KIND_MAP(MSG_KIND_MEMBER) };
@@ -60,16 +67,17 @@ bool msg_kind_is_signed(enum msg_kind kind);
 
 struct msg_envelope {
     enum msg_kind kind;
-    struct digest run;       /* all zero before a run is known (JOIN, HELLO of a fresh node) */
+    struct digest run;        /* all zero before a run is known (JOIN, HELLO of a fresh node) */
     struct public_key signer; /* node (or owner) key; all zero when unsigned */
-    struct idem idem;        /* an answer repeats the idem of its request */
-    struct bytes body;       /* lent */
+    struct idem idem;         /* an answer repeats the idem of its request */
+    struct bytes body;        /* lent */
     struct signature sig;
-    struct bytes raw;        /* decode: the whole envelope, lent; what evidence stores */
+    struct bytes raw; /* decode: the whole envelope, lent; what evidence stores */
 };
 
 /* Checks protocol version, known kind, presence of what the kind needs. Not the signature. */
-MUST_USE enum status msg_envelope_decode(struct msg_envelope *m, struct bytes in, struct err *e);
+MUST_USE enum status msg_envelope_decode(struct msg_envelope *m, struct bytes in,
+                                         struct err *e);
 /* Appends the envelope to `out`. `secret` signs it if the kind is a signed one, else NULL. */
 MUST_USE enum status msg_envelope_encode(struct buf *out, enum msg_kind kind,
                                          const struct digest *run, const struct idem *idem,
@@ -87,7 +95,8 @@ struct msg_join {
     struct signature owner_sig;  /* over "muster/1/cert\0" || node || transport || role (u8) */
     uint32_t role;               /* enum role */
     uint8_t invite[16];
-    struct digest mac;           /* BLAKE2b-256 keyed by the invite's secret, of the five keys' fields above */
+    struct digest
+        mac; /* BLAKE2b-256 keyed by the invite's secret, of the five keys' fields above */
 };
 struct msg_joined {
     struct public_key node, transport, owner;
@@ -109,9 +118,9 @@ struct msg_hello {
 };
 struct msg_welcome {
     struct digest run;
-    struct digest task;      /* all zero: no task is open */
+    struct digest task; /* all zero: no task is open */
     uint64_t roster_seq;
-    int64_t head_version;    /* -1: none yet */
+    int64_t head_version; /* -1: none yet */
     uint64_t steps_total;
     bool is_done;
     struct public_key trainer; /* whose manifests count; all zero: none admitted yet */
@@ -140,9 +149,10 @@ struct msg_roster {
 /* ---- work -------------------------------------------------------------------------------- */
 
 struct msg_lease_ask {
-    int64_t newest_version; /* the worker has this one, and wants units for it or older it kept */
+    int64_t
+        newest_version; /* the worker has this one, and wants units for it or older it kept */
     int64_t oldest_version;
-    uint32_t max;           /* units wanted, 1..MSG_MAX_LEASES */
+    uint32_t max; /* units wanted, 1..MSG_MAX_LEASES */
 };
 struct lease_item {
     uint64_t unit;
@@ -186,25 +196,25 @@ struct msg_sample {
     struct bytes mask;     /* u8 each: 1 sampled by the policy, 0 written by the environment */
     struct bytes proofs;   /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens */
     float reward;
-    uint32_t finish;       /* enum finish */
+    uint32_t finish; /* enum finish */
 };
 struct msg_submit {
     uint64_t unit;
     uint64_t lease;
     int64_t version;
     struct digest task;
-    struct digest weights;  /* root of the version's manifest */
+    struct digest weights; /* root of the version's manifest */
     char numerics[32];
-    struct bytes prompt;    /* i32 each */
-    struct digest root;     /* submission_root(), proto/submission.h */
+    struct bytes prompt; /* i32 each */
+    struct digest root;  /* submission_root(), proto/submission.h */
     uint32_t n_samples;
     struct msg_sample sample[MSG_MAX_SAMPLES];
 };
 struct msg_receipt {
-    uint64_t seq;             /* of the ledger entry, when is_accepted */
-    struct digest entry;      /* its hash */
-    bool is_accepted;         /* false: refused for good, see code */
-    uint32_t code;            /* enum reason */
+    uint64_t seq;        /* of the ledger entry, when is_accepted */
+    struct digest entry; /* its hash */
+    bool is_accepted;    /* false: refused for good, see code */
+    uint32_t code;       /* enum reason */
     char text[MSG_TEXT_BYTES];
 };
 struct msg_check_ask {
@@ -213,8 +223,8 @@ struct msg_check_ask {
 };
 struct msg_check {
     uint64_t unit;
-    uint64_t lease;       /* of the submission: with `unit` it names what is judged */
-    uint32_t depth;       /* enum check_depth */
+    uint64_t lease; /* of the submission: with `unit` it names what is judged */
+    uint32_t depth; /* enum check_depth */
     uint32_t deadline_ms;
     struct bytes submission; /* the worker's envelope, as received */
 };
@@ -224,12 +234,12 @@ struct msg_verdict {
     struct digest submission; /* BLAKE2b-256 of the worker's envelope */
     uint32_t depth;           /* the check that was made */
     bool is_accepted;
-    uint32_t code;            /* enum reason; REASON_NONE when accepted */
-    uint32_t sample;          /* where it first differs */
-    uint32_t position;        /* index into the sample's tokens */
-    uint64_t claimed;         /* bits the worker gave (token, log-prob, reward ...) */
-    uint64_t found;           /* bits that recomputation gives */
-    struct digest states;     /* over the recomputed states, keyed by the validator's key */
+    uint32_t code;        /* enum reason; REASON_NONE when accepted */
+    uint32_t sample;      /* where it first differs */
+    uint32_t position;    /* index into the sample's tokens */
+    uint64_t claimed;     /* bits the worker gave (token, log-prob, reward ...) */
+    uint64_t found;       /* bits that recomputation gives */
+    struct digest states; /* over the recomputed states, keyed by the validator's key */
     char text[MSG_TEXT_BYTES];
 };
 
@@ -240,7 +250,7 @@ struct msg_batch_ask {
 };
 struct msg_batch {
     uint64_t batch;
-    struct digest root;   /* Merkle root over the digests of the envelopes, in order */
+    struct digest root; /* Merkle root over the digests of the envelopes, in order */
     uint32_t n;
     struct bytes envelope[MSG_MAX_UNITS]; /* SUBMIT envelopes as received, ordered */
 };
@@ -248,18 +258,18 @@ struct msg_batch {
  * function of the step alone (no time, no address), so that redoing a step gives the same bytes. */
 struct msg_manifest {
     int64_t version;
-    struct digest parent;        /* weights root of version - 1; zero for version 0 */
+    struct digest parent; /* weights root of version - 1; zero for version 0 */
     struct digest task;
-    struct digest batch;         /* root of the batch; zero for version 0 (warm-up) */
-    struct digest settings;      /* digest of the algorithm and optimizer settings */
+    struct digest batch;    /* root of the batch; zero for version 0 (warm-up) */
+    struct digest settings; /* digest of the algorithm and optimizer settings */
     struct digest masters_before, masters_after;
     struct digest optimizer_before, optimizer_after;
-    struct digest weights;       /* Merkle root over `shards` */
+    struct digest weights; /* Merkle root over `shards` */
     char numerics[32];
     uint64_t file_bytes;
     uint32_t shard_bytes;
-    struct bytes shards;         /* 32-byte digests, in file order */
-    uint64_t tokens_trained;     /* in this step */
+    struct bytes shards;     /* 32-byte digests, in file order */
+    uint64_t tokens_trained; /* in this step */
     float loss, grad_norm, kl, reward_mean;
 };
 struct msg_abandon {
@@ -271,7 +281,7 @@ struct msg_abandon {
 /* ---- people ------------------------------------------------------------------------------ */
 
 struct msg_status_ask {
-    uint32_t what;  /* enum status_view */
+    uint32_t what;   /* enum status_view */
     uint64_t number; /* a unit for STATUS_EXPLAIN */
 };
 struct msg_status {
@@ -311,8 +321,8 @@ struct msg_manifest_ask {
     int64_t version; /* -1: the newest you have */
 };
 struct msg_manifest_reply { /* kind MANIFEST */
-    int64_t version;       /* as asked */
-    struct bytes manifest; /* empty: not here */
+    int64_t version;        /* as asked */
+    struct bytes manifest;  /* empty: not here */
 };
 struct msg_have_ask {
     struct digest weights;
@@ -335,23 +345,30 @@ struct msg_shard {
  *   enum status msg_<name>_decode(struct <type> *m, struct bytes in, struct err *e);
  *   enum status msg_<name>_encode(struct buf *out, const struct <type> *m, struct err *e); */
 #define MSG_CODEC_MAP(X)                                                                       \
-    X(join, msg_join) X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello)        \
-    X(welcome, msg_welcome) X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle)                \
-    X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask)            \
-    X(lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
-    X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
-    X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
-    X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
-    X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \
-    X(task_publish, msg_task_publish) X(task_close, msg_task_close)                            \
-    X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
-    X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
-    X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
-    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+    X(join, msg_join)                                                                          \
+    X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello) X(welcome, msg_welcome)  \
+        X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle) X(roster_ask, msg_roster_ask)      \
+            X(roster, msg_roster) X(lease_ask, msg_lease_ask) X(lease, msg_lease)              \
+                X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat) X(             \
+                    submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)    \
+                    X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)    \
+                        X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)  \
+                            X(status_ask, msg_status_ask) X(status, msg_status)                \
+                                X(drain, msg_drain) X(task_publish, msg_task_publish) X(       \
+                                    task_close, msg_task_close) X(ledger_ask, msg_ledger_ask)  \
+                                    X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)        \
+                                        X(invite, msg_invite) X(head, msg_head)                \
+                                            X(manifest_ask, msg_manifest_ask)                  \
+                                                X(manifest_reply, msg_manifest_reply)          \
+                                                    X(have_ask, msg_have_ask)                  \
+                                                        X(have, msg_have)                      \
+                                                            X(shard_ask, msg_shard_ask)        \
+                                                                X(shard, msg_shard)
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \
     MUST_USE enum status msg_##name##_decode(struct type *m, struct bytes in, struct err *e);  \
-    MUST_USE enum status msg_##name##_encode(struct buf *out, const struct type *m, struct err *e);
+    MUST_USE enum status msg_##name##_encode(struct buf *out, const struct type *m,            \
+                                             struct err *e);
 MSG_CODEC_MAP(MSG_CODEC_DECLARE)
 #undef MSG_CODEC_DECLARE
 

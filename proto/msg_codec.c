@@ -197,9 +197,7 @@ static enum status read_number(const struct decoder *d, pb_istream_t *s, uint8_t
         sv = (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
         memcpy(at, &sv, sizeof(sv));
         return OK;
-    default:
-        memcpy(at, &v, sizeof(v));
-        return OK;
+    default: memcpy(at, &v, sizeof(v)); return OK;
     }
 }
 
@@ -218,11 +216,8 @@ static enum status read_delimited(const struct decoder *d, pb_istream_t *s, uint
     if (b.len == 0)
         return bad_field(d, "is empty and should be left out");
     switch (d->field->type) {
-    case MSG_TYPE_BYTES:
-        memcpy(at, &b, sizeof(b));
-        return OK;
-    case MSG_TYPE_STRING:
-        return read_string(d, b, (char *)at);
+    case MSG_TYPE_BYTES: memcpy(at, &b, sizeof(b)); return OK;
+    case MSG_TYPE_STRING: return read_string(d, b, (char *)at);
     default:
         if (b.len != d->field->size)
             return bad_field(d, "has the wrong length");
@@ -432,9 +427,7 @@ static bool write_single(pb_ostream_t *s, const struct msg_field *f, const uint8
     switch (f->type) {
     case MSG_TYPE_UINT32: return write_number(s, f, load_u32(at));
     case MSG_TYPE_BOOL: return write_number(s, f, *(const bool *)at ? 1 : 0);
-    case MSG_TYPE_UINT64:
-        memcpy(&v, at, sizeof(v));
-        return write_number(s, f, v);
+    case MSG_TYPE_UINT64: memcpy(&v, at, sizeof(v)); return write_number(s, f, v);
     case MSG_TYPE_SINT64:
         memcpy(&sv, at, sizeof(sv));
         return write_number(s, f, ((uint64_t)sv << 1) ^ (sv < 0 ? UINT64_MAX : 0));

@@ -37,9 +37,9 @@ struct msg_field {
     uint32_t tag;
     enum msg_type type;
     bool is_repeated;
-    size_t offset;  /* of the first element */
-    size_t size;    /* of one element */
-    size_t cap;     /* elements, when repeated */
+    size_t offset;   /* of the first element */
+    size_t size;     /* of one element */
+    size_t cap;      /* elements, when repeated */
     size_t n_offset; /* of the count, when repeated */
 };
 

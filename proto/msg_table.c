@@ -7,16 +7,16 @@
 #include "proto/muster.pb.h"
 
 /* Which member counts a repeated one, and which table describes its elements. */
-#define N_msg_roster_entry    n
-#define N_msg_lease_item      n
-#define N_msg_heartbeat_item  n
-#define N_msg_beat_dropped    n_dropped
-#define N_msg_submit_sample   n_samples
-#define N_msg_batch_envelope  n
-#define SUB_msg_roster_entry    &table_roster_entry
-#define SUB_msg_lease_item      &table_lease_item
-#define SUB_msg_heartbeat_item  &table_progress_item
-#define SUB_msg_submit_sample   &table_sample
+#define N_msg_roster_entry     n
+#define N_msg_lease_item       n
+#define N_msg_heartbeat_item   n
+#define N_msg_beat_dropped     n_dropped
+#define N_msg_submit_sample    n_samples
+#define N_msg_batch_envelope   n
+#define SUB_msg_roster_entry   &table_roster_entry
+#define SUB_msg_lease_item     &table_lease_item
+#define SUB_msg_heartbeat_item &table_progress_item
+#define SUB_msg_submit_sample  &table_sample
 
 /* nanopb's names of types to ours. */
 #define TYPE_UINT32             MSG_TYPE_UINT32
@@ -30,26 +30,26 @@
 #define TYPE_FIXED64            MSG_TYPE_FIXED64
 #define TYPE_MESSAGE            MSG_TYPE_MESSAGE
 
-#define MEMBER(owner, member)        (((struct owner *)0)->member)
+#define MEMBER(owner, member)         (((struct owner *)0)->member)
 #define SUB_OF_MESSAGE(owner, member) SUB_##owner##_##member
 #define SUB_OF_FIXED64(owner, member) NULL
 #define SUB_OF_BYTES(owner, member)   NULL
 
-#define FIELD_SINGULAR(owner, ltype, fname, ftag)                                               \
+#define FIELD_SINGULAR(owner, ltype, fname, ftag)                                              \
     {.name = #fname,                                                                           \
      .tag = (ftag),                                                                            \
      .type = TYPE_##ltype,                                                                     \
-     .offset = offsetof(struct owner, fname),                                                   \
+     .offset = offsetof(struct owner, fname),                                                  \
      .size = sizeof(MEMBER(owner, fname))},
-#define FIELD_REPEATED(owner, ltype, fname, ftag)                                               \
+#define FIELD_REPEATED(owner, ltype, fname, ftag)                                              \
     {.name = #fname,                                                                           \
      .tag = (ftag),                                                                            \
      .type = TYPE_##ltype,                                                                     \
      .is_repeated = true,                                                                      \
-     .offset = offsetof(struct owner, fname),                                                   \
-     .size = sizeof(MEMBER(owner, fname[0])),                                                   \
-     .cap = sizeof(MEMBER(owner, fname)) / sizeof(MEMBER(owner, fname[0])),                      \
-     .n_offset = offsetof(struct owner, N_##owner##_##fname),                                    \
+     .offset = offsetof(struct owner, fname),                                                  \
+     .size = sizeof(MEMBER(owner, fname[0])),                                                  \
+     .cap = sizeof(MEMBER(owner, fname)) / sizeof(MEMBER(owner, fname[0])),                    \
+     .n_offset = offsetof(struct owner, N_##owner##_##fname),                                  \
      .sub = SUB_OF_##ltype(owner, fname)},
 #define FIELD(owner, alloc, rule, ltype, fname, ftag) FIELD_##rule(owner, ltype, fname, ftag)
 
@@ -64,48 +64,53 @@
 #define SIZE_STRING(owner, member)             sizeof(MEMBER(owner, member))
 #define SIZE_FIXED64(owner, member)            8
 #define SIZE_MESSAGE(owner, member)            sizeof(MEMBER(owner, member[0]))
-#define ASSERT_SINGULAR(owner, ltype, member)                                                     \
-    _Static_assert(sizeof(MEMBER(owner, member)) == SIZE_##ltype(owner, member), #owner "." #member);
-#define ASSERT_REPEATED(owner, ltype, member)                                                     \
-    _Static_assert(sizeof(MEMBER(owner, member[0])) == SIZE_##ltype(owner, member), #owner "." #member);
+#define ASSERT_SINGULAR(owner, ltype, member)                                                  \
+    _Static_assert(sizeof(MEMBER(owner, member)) == SIZE_##ltype(owner, member),               \
+                   #owner "." #member);
+#define ASSERT_REPEATED(owner, ltype, member)                                                  \
+    _Static_assert(sizeof(MEMBER(owner, member[0])) == SIZE_##ltype(owner, member),            \
+                   #owner "." #member);
 #define ASSERT(owner, alloc, rule, ltype, member, tag) ASSERT_##rule(owner, ltype, member)
 
-#define RANGE(owner, member, low, high)                                                         \
-    {.name = #member,                                                                          \
-     .kind = MSG_RULE_RANGE,                                                                   \
-     .offset = offsetof(struct owner, member),                                                  \
-     .lo = (low),                                                                              \
-     .hi = (high)}
-#define MIN(owner, member, low)                                                                 \
-    {.name = #member, .kind = MSG_RULE_MIN, .offset = offsetof(struct owner, member), .lo = (low)}
-#define LENGTH(owner, member, low, high, step)                                                  \
-    {.name = #member,                                                                          \
-     .kind = MSG_RULE_LENGTH,                                                                  \
-     .offset = offsetof(struct owner, member),                                                  \
-     .lo = (low),                                                                              \
-     .hi = (high),                                                                             \
-     .unit = (step)}
-#define REQUIRED(owner, member)                                                                 \
-    {.name = #member,                                                                          \
-     .kind = MSG_RULE_REQUIRED,                                                                \
-     .offset = offsetof(struct owner, member),                                                  \
-     .size = sizeof(MEMBER(owner, member))}
-#define COUNT(owner, repeated, low)                                                             \
-    {.name = #repeated,                                                                        \
-     .kind = MSG_RULE_COUNT,                                                                   \
-     .offset = offsetof(struct owner, N_##owner##_##repeated),                                   \
-     .lo = (low),                                                                              \
-     .hi = UINT32_MAX}
-#define NO_RULE(owner) {.kind = MSG_RULE_RANGE, .name = "", .hi = UINT32_MAX}
+#define RANGE(owner, member, low, high)                                                        \
+    {                                                                                          \
+        .name = #member, .kind = MSG_RULE_RANGE, .offset = offsetof(struct owner, member),     \
+        .lo = (low), .hi = (high)                                                              \
+    }
+#define MIN(owner, member, low)                                                                \
+    {                                                                                          \
+        .name = #member, .kind = MSG_RULE_MIN, .offset = offsetof(struct owner, member),       \
+        .lo = (low)                                                                            \
+    }
+#define LENGTH(owner, member, low, high, step)                                                 \
+    {                                                                                          \
+        .name = #member, .kind = MSG_RULE_LENGTH, .offset = offsetof(struct owner, member),    \
+        .lo = (low), .hi = (high), .unit = (step)                                              \
+    }
+#define REQUIRED(owner, member)                                                                \
+    {                                                                                          \
+        .name = #member, .kind = MSG_RULE_REQUIRED, .offset = offsetof(struct owner, member),  \
+        .size = sizeof(MEMBER(owner, member))                                                  \
+    }
+#define COUNT(owner, repeated, low)                                                            \
+    {                                                                                          \
+        .name = #repeated, .kind = MSG_RULE_COUNT,                                             \
+        .offset = offsetof(struct owner, N_##owner##_##repeated), .lo = (low),                 \
+        .hi = UINT32_MAX                                                                       \
+    }
+#define NO_RULE(owner)                                                                         \
+    {                                                                                          \
+        .kind = MSG_RULE_RANGE, .name = "", .hi = UINT32_MAX                                   \
+    }
 
-#define ROLE(owner)   RANGE(owner, role, ROLE_NONE + 1, ROLE_COUNT - 1)
-#define REASON(owner) RANGE(owner, code, 0, REASON_COUNT - 1)
+#define ROLE(owner)         RANGE(owner, role, ROLE_NONE + 1, ROLE_COUNT - 1)
+#define REASON(owner)       RANGE(owner, code, 0, REASON_COUNT - 1)
 #define SOME(owner, member) LENGTH(owner, member, 1, MSG_MAX_BYTES, 1)
-#define PROOF_UNIT 258u /* TOPLOC_PROOF_BYTES */
+#define PROOF_UNIT          258u /* TOPLOC_PROOF_BYTES */
 
 #define TABLE(linkage, id, text, ctype, Proto, ...)                                            \
-    muster_##Proto##_FIELDLIST(ASSERT, ctype)                                                  \
-    static const struct msg_field fields_##id[] = {muster_##Proto##_FIELDLIST(FIELD, ctype)};  \
+    muster_##Proto##_FIELDLIST(ASSERT, ctype) static const struct msg_field fields_##id[] = {  \
+        muster_##Proto##_FIELDLIST(FIELD, ctype)};                                             \
     static const struct msg_rule rules_##id[] = {__VA_ARGS__};                                 \
     linkage const struct msg_table id = {                                                      \
         .name = (text),                                                                        \
@@ -115,28 +120,28 @@
         .n_rules = sizeof(rules_##id) / sizeof(rules_##id[0]),                                 \
         .bytes = sizeof(struct ctype),                                                         \
     };
-#define MESSAGE(id, Proto, ...) TABLE(, msg_table_##id, #id, msg_##id, Proto, __VA_ARGS__)
+#define MESSAGE(id, Proto, ...)              TABLE(, msg_table_##id, #id, msg_##id, Proto, __VA_ARGS__)
 #define ELEMENT(id, text, ctype, Proto, ...) TABLE(static, id, text, ctype, Proto, __VA_ARGS__)
 
 /* Where nanopb's struct holds fixed bytes. */
-#define PB(Proto) (*(muster_##Proto *)0)
-#define PB_msg_wire           PB(Envelope)
-#define PB_msg_join           PB(Join)
-#define PB_msg_joined         PB(Joined)
-#define PB_msg_welcome        PB(Welcome)
-#define PB_msg_bundle_ask     PB(BundleAsk)
-#define PB_roster_entry       PB(RosterEntry)
-#define PB_msg_submit         PB(Submit)
-#define PB_msg_receipt        PB(Receipt)
-#define PB_msg_verdict        PB(Verdict)
-#define PB_msg_batch          PB(Batch)
-#define PB_msg_manifest       PB(Manifest)
-#define PB_msg_abandon        PB(Abandon)
-#define PB_msg_task_close     PB(TaskClose)
-#define PB_msg_have_ask       PB(HaveAsk)
-#define PB_msg_have           PB(Have)
-#define PB_msg_shard_ask      PB(ShardAsk)
-#define PB_msg_shard          PB(Shard)
+#define PB(Proto)         (*(muster_##Proto *)0)
+#define PB_msg_wire       PB(Envelope)
+#define PB_msg_join       PB(Join)
+#define PB_msg_joined     PB(Joined)
+#define PB_msg_welcome    PB(Welcome)
+#define PB_msg_bundle_ask PB(BundleAsk)
+#define PB_roster_entry   PB(RosterEntry)
+#define PB_msg_submit     PB(Submit)
+#define PB_msg_receipt    PB(Receipt)
+#define PB_msg_verdict    PB(Verdict)
+#define PB_msg_batch      PB(Batch)
+#define PB_msg_manifest   PB(Manifest)
+#define PB_msg_abandon    PB(Abandon)
+#define PB_msg_task_close PB(TaskClose)
+#define PB_msg_have_ask   PB(HaveAsk)
+#define PB_msg_have       PB(Have)
+#define PB_msg_shard_ask  PB(ShardAsk)
+#define PB_msg_shard      PB(Shard)
 
 /* clang-format off */
 MESSAGE(wire, Envelope, LENGTH(msg_wire, body, 0, MSG_MAX_BYTES, 1))

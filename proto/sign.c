@@ -21,7 +21,8 @@ void sign_ready(void)
     CHECK(pthread_once(&sodium_once, sodium_start) == 0);
 }
 
-void sign_keys_of_seed(struct public_key *pub, struct secret_key *secret, const uint8_t seed[32])
+void sign_keys_of_seed(struct public_key *pub, struct secret_key *secret,
+                       const uint8_t seed[32])
 {
     sign_ready();
     CHECK(crypto_sign_ed25519_seed_keypair(pub->b, secret->b, seed) == 0);

@@ -15,14 +15,16 @@
 #include "proto/types.h"
 
 /* The key pair of a 32-byte seed. */
-void sign_keys_of_seed(struct public_key *pub, struct secret_key *secret, const uint8_t seed[32]);
+void sign_keys_of_seed(struct public_key *pub, struct secret_key *secret,
+                       const uint8_t seed[32]);
 void sign_public_of(struct public_key *pub, const struct secret_key *secret);
 /* ERR_NO_MEMORY only: the message is joined to its tag in memory. */
 MUST_USE enum status sign_make(struct signature *out, const char *tag, struct bytes message,
                                const struct secret_key *secret, struct err *e);
 /* ERR_DIGEST: the signature is not `pub`'s. Keys of small order are refused. */
-MUST_USE enum status sign_check(const struct signature *sig, const char *tag, struct bytes message,
-                                const struct public_key *pub, struct err *e);
+MUST_USE enum status sign_check(const struct signature *sig, const char *tag,
+                                struct bytes message, const struct public_key *pub,
+                                struct err *e);
 
 /* The same for a message in pieces, which are joined. */
 MUST_USE enum status sign_make_parts(struct signature *out, const char *tag,

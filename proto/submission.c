@@ -163,8 +163,7 @@ static enum status check_sample(const struct msg_sample *x, uint32_t sample, str
         return err_set(e, ERR_NUMERIC, "sample %u: reward is not finite", sample);
     if (x->proofs.len != submission_proofs(submission_sample_tokens(x)) * TOPLOC_PROOF_BYTES)
         return err_set(e, ERR_MALFORMED, "sample %u: %zu bytes of proofs for %llu tokens",
-                       sample, x->proofs.len,
-                       (unsigned long long)submission_sample_tokens(x));
+                       sample, x->proofs.len, (unsigned long long)submission_sample_tokens(x));
     return check_logprobs(x, sample, e);
 }
 
@@ -185,8 +184,7 @@ static enum status check_all(const struct msg_submit *m, struct err *e)
     return OK;
 }
 
-enum status submission_check_bounds(const struct msg_submit *m, enum reason *why,
-                                    struct err *e)
+enum status submission_check_bounds(const struct msg_submit *m, enum reason *why, struct err *e)
 {
     enum status st = check_all(m, e);
 

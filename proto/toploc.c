@@ -192,7 +192,8 @@ struct proof {
 /* What a forger could win by bending the format: verification reads docs/protocol.md. A modulus
  * equal to the dimension makes the polynomial one of the channel alone; a constant polynomial has
  * all other coefficients zero (an honest one has three zeros in 1.2e-9 of cases for k = 128). */
-static enum status check_strict(const struct proof *p, uint32_t k, uint32_t k_eff, struct err *e)
+static enum status check_strict(const struct proof *p, uint32_t k, uint32_t k_eff,
+                                struct err *e)
 {
     uint32_t zeros = 0;
 

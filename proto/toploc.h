@@ -27,7 +27,7 @@
 #define TOPLOC_PRIME       65497u
 #define TOPLOC_K           128u
 #define TOPLOC_K_MAX       4096u
-#define TOPLOC_PROOF_BYTES 258u /* for k = 128 */
+#define TOPLOC_PROOF_BYTES 258u                 /* for k = 128 */
 #define TOPLOC_MODULUS_MIN (TOPLOC_PRIME - 64u) /* strict verification's lower bound of m */
 
 /* Which of equal magnitudes at the k-th place are taken. */
@@ -46,15 +46,16 @@ static inline size_t toploc_proof_bytes(uint32_t k)
 MUST_USE enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size_t dim,
                                   uint32_t k, enum toploc_tie tie, struct err *e);
 /* The same for f32 rows, each rounded to bf16. */
-MUST_USE enum status toploc_prove_f32(uint8_t *out, const float *values, size_t rows, size_t dim,
-                                      uint32_t k, enum toploc_tie tie, struct err *e);
+MUST_USE enum status toploc_prove_f32(uint8_t *out, const float *values, size_t rows,
+                                      size_t dim, uint32_t k, enum toploc_tie tie,
+                                      struct err *e);
 uint16_t toploc_bf16(float x); /* to nearest, ties to even; NaN stays NaN */
 
 /* The parts, for vectors and for other implementations' tests. */
 
 /* Indices of the min(k, n) largest magnitudes, in no promised order. `index` has room for k. */
-MUST_USE enum status toploc_top(uint32_t *index, uint32_t *n_top, const uint16_t *values, size_t n,
-                                uint32_t k, enum toploc_tie tie, struct err *e);
+MUST_USE enum status toploc_top(uint32_t *index, uint32_t *n_top, const uint16_t *values,
+                                size_t n, uint32_t k, enum toploc_tie tie, struct err *e);
 /* The largest m <= 65497 that keeps all index[i] mod m apart; 0 if there is none. */
 uint32_t toploc_modulus(const uint32_t *index, uint32_t n);
 /* coef (n), ascending, of the polynomial with f(x[i]) = y[i] mod 65497; ERR_INVALID if two x

@@ -47,13 +47,13 @@ enum role {
     ROLE_INITIATOR, /* publishes and closes tasks */
     ROLE_COUNT
 };
-const char *role_name(enum role r); /* "inference" */
+const char *role_name(enum role r);     /* "inference" */
 enum role role_parse(const char *name); /* ROLE_NONE if unknown */
 
 enum finish {
-    FINISH_END = 1,   /* an end token was sampled (it is the last token) */
+    FINISH_END = 1,    /* an end token was sampled (it is the last token) */
     FINISH_LENGTH = 2, /* max_new_tokens reached */
-    FINISH_ENV = 3,   /* the environment ended the episode */
+    FINISH_ENV = 3,    /* the environment ended the episode */
 };
 
 enum check_depth {
@@ -61,7 +61,13 @@ enum check_depth {
     CHECK_FULL = 2,  /* and one prefill: tokens, log-probabilities, TOPLOC */
 };
 
-enum status_view { STATUS_SUMMARY = 1, STATUS_NODES, STATUS_EXPLAIN, STATUS_TASK, STATUS_SHARDS };
+enum status_view {
+    STATUS_SUMMARY = 1,
+    STATUS_NODES,
+    STATUS_EXPLAIN,
+    STATUS_TASK,
+    STATUS_SHARDS
+};
 
 /* Why something was refused, rejected or has to wait. X(name, is_hard, text): a hard reason is
  * fraud that any third party can replay, and costs stake; others cost the unit at most. */

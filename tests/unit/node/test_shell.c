@@ -92,8 +92,9 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     return OK;
 }
 
-static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
-                   const struct err *e, int64_t now_ms, struct effects *out)
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
+                   struct bytes result, const struct err *e, int64_t now_ms,
+                   struct effects *out)
 {
     (void)ctx;
     (void)now_ms;
