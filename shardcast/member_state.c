@@ -1,5 +1,6 @@
 #include "shardcast/member_state.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,7 +143,7 @@ static void ask_hello(struct member_state *s, int64_t now_ms, struct effects *ou
         return;
     rpc_cancel(s->rpc, TAG_HELLO); /* what it would report is out of date */
     memcpy(m.endpoint, s->endpoint, sizeof(m.endpoint));
-    strncpy(m.numerics, s->opt.numerics, sizeof(m.numerics) - 1);
+    snprintf(m.numerics, sizeof(m.numerics), "%s", s->opt.numerics);
     s->hello_ms = now_ms + HELLO_MS;
     ASK(s, HELLO, hello, m, TAG_HELLO, HELLO_RETRY_MS, now_ms, out);
 }
@@ -202,8 +203,7 @@ static void refuse(struct member_state *s, enum reason code, const char *text, u
 {
     s->phase = MEMBER_REFUSED;
     s->refused = code;
-    memset(s->refused_text, 0, sizeof(s->refused_text));
-    strncpy(s->refused_text, text, sizeof(s->refused_text) - 1);
+    snprintf(s->refused_text, sizeof(s->refused_text), "%s", text);
     *events |= MEMBER_EVENT_REFUSED;
 }
 
