@@ -290,11 +290,10 @@ static enum status read_dtype(struct model_config *c, const json_t *root, struct
     if (!value)
         return OK; /* transformers' default, float32 */
     text = json_string_value(value);
-    if (text && strcmp(text, dtype_hf_name(DTYPE_F32)) == 0)
-        c->dtype = DTYPE_F32;
-    else if (text && strcmp(text, dtype_hf_name(DTYPE_BF16)) == 0)
+    if (text && strcmp(text, dtype_hf_name(DTYPE_BF16)) == 0)
         c->dtype = DTYPE_BF16;
-    else if (text && strcmp(text, dtype_hf_name(DTYPE_F16)) == 0)
+    else if (text && (strcmp(text, dtype_hf_name(DTYPE_F32)) == 0 ||
+                      strcmp(text, dtype_hf_name(DTYPE_F16)) == 0))
         c->dtype = DTYPE_F32; /* float16 is widened, and kept wide when written again */
     else
         return err_set(e, ERR_UNSUPPORTED, "torch_dtype '%.32s' is not supported",

@@ -21,10 +21,9 @@ struct model_piece {
 /* ---- making ---------------------------------------------------------------------------------- */
 
 /* Inference needs no value twice: one buffer serves each line of struct layer_acts. */
-static uint64_t carve_acts(struct layer_acts *a, float *base, const struct model_config *c,
+static uint64_t carve_acts(struct layer_acts *a, struct carve at, const struct model_config *c,
                            uint64_t T)
 {
-    struct carve at = {.base = base};
     uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
     a->x_in = a->x_mid = a->x_out = carve_take(&at, T * c->dim);
@@ -62,7 +61,7 @@ uint64_t model_bytes(const struct model_config *c, size_t max_rows)
     if (rows > UINT32_MAX)
         return UINT64_MAX;
     return packed_bytes_of(c) + 2 * table_floats(c) * sizeof(float) +
-           carve_acts(&a, NULL, c, rows) * sizeof(float) +
+           carve_acts(&a, (struct carve){0}, c, rows) * sizeof(float) +
            rows * (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct model_piece));
 }
 
@@ -93,7 +92,7 @@ static enum status init_scratch(struct model *m, struct err *e)
 {
     struct layer_acts counted;
     uint64_t tables = table_floats(&m->config);
-    uint64_t floats = carve_acts(&counted, NULL, &m->config, m->max_rows);
+    uint64_t floats = carve_acts(&counted, (struct carve){0}, &m->config, m->max_rows);
     enum status st = alloc_array(&m->cos, (size_t)tables, sizeof(float), "rope table", e);
 
     m->a = xcalloc(1, sizeof(*m->a));
@@ -109,7 +108,7 @@ static enum status init_scratch(struct model *m, struct err *e)
         st = alloc_array(&m->pieces, m->max_rows, sizeof(m->pieces[0]), "model scratch", e);
     if (st)
         return st;
-    carve_acts(m->a, m->floats, &m->config, m->max_rows);
+    carve_acts(m->a, (struct carve){.base = m->floats}, &m->config, m->max_rows);
     rope_table(m->cos, m->sin, m->config.rope_theta, m->config.max_len, m->config.head_dim);
     return OK;
 }
@@ -146,9 +145,9 @@ enum status model_new(struct model **out, const struct weights *w,
     return st;
 }
 
-void model_free(struct model **out)
+void model_free(struct model **p)
 {
-    struct model *m = *out;
+    struct model *m = *p;
 
     if (!m)
         return;
@@ -171,7 +170,7 @@ void model_free(struct model **out)
     free(m->pieces);
     free(m->a);
     free(m);
-    *out = NULL;
+    *p = NULL;
 }
 
 void model_reload(struct model *m, const struct weights *w)

@@ -47,7 +47,7 @@ struct model_options {
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_new(struct model **out, const struct weights *w,
                                const struct model_options *opt, struct err *e);
-void model_free(struct model **m);
+void model_free(struct model **p);
 
 /* What model_new would take (packed weights, tables and scratch), without the weights themselves. */
 uint64_t model_bytes(const struct model_config *c, size_t max_rows);

@@ -149,14 +149,14 @@ static enum status place(struct safetensors *st, struct extent *extents, struct 
     return OK;
 }
 
-static enum status check_metadata(const json_t *meta, const char *what, struct err *e)
+static enum status check_metadata(json_t *meta, const char *what, struct err *e)
 {
     const char *key;
     json_t *value;
 
     if (!json_is_object(meta))
         return err_set(e, ERR_MALFORMED, "'%s': __metadata__ is not an object", what);
-    json_object_foreach((json_t *)(uintptr_t)meta, key, value)
+    json_object_foreach(meta, key, value)
     {
         if (!json_is_string(value))
             return err_set(e, ERR_MALFORMED, "'%s': __metadata__ '%.64s' is not a string", what,

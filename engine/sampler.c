@@ -118,9 +118,9 @@ void sampler_reset(struct sampler *s)
     s->n_running = s->n_waiting = 0;
 }
 
-void sampler_free(struct sampler **out)
+void sampler_free(struct sampler **p)
 {
-    struct sampler *s = *out;
+    struct sampler *s = *p;
 
     if (!s)
         return;
@@ -134,7 +134,7 @@ void sampler_free(struct sampler **out)
     free(s->hidden);
     free(s->logits);
     free(s);
-    *out = NULL;
+    *p = NULL;
 }
 
 /* ---- queue ----------------------------------------------------------------------------------- */

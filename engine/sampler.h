@@ -72,7 +72,7 @@ struct sampler;
 /* `m` is borrowed. ERR_INVALID, ERR_LIMIT, ERR_NO_MEMORY. */
 MUST_USE enum status sampler_new(struct sampler **out, struct model *m,
                                  const struct sampler_options *opt, struct err *e);
-void sampler_free(struct sampler **s);
+void sampler_free(struct sampler **p);
 
 /* Queues a request; requests start in the order they were added, a whole request at a time.
  * ERR_INVALID. */

@@ -93,18 +93,18 @@ static void carve_scratch(struct scratch *s, struct carve *at, const struct mode
     s->weight = carve_take(at, R);
 }
 
-/* Points everything into `base`, or only counts when that is NULL: one layer then stands for all. */
-static uint64_t carve_all(struct train *t, float *base, const struct model_config *c,
+/* Points everything into at.base, or only counts when that is NULL. Without t->acts one
+ * layer stands for all. */
+static uint64_t carve_all(struct train *t, struct carve at, const struct model_config *c,
                           uint64_t T, uint64_t R)
 {
-    struct carve at = {.base = base};
     struct layer_acts one;
     float *x = carve_take(&at, T * c->dim);
 
     t->hidden = carve_take(&at, T * c->dim);
     carve_scratch(&t->s, &at, c, T, R);
     for (uint32_t i = 0; i < c->layers; i++) {
-        struct layer_acts *a = base ? &t->acts[i] : &one;
+        struct layer_acts *a = t->acts ? &t->acts[i] : &one;
 
         carve_layer(a, &at, c, T);
         a->x_in = x;
@@ -134,14 +134,15 @@ uint64_t train_bytes(const struct model_config *c, size_t max_rows)
     if (max_rows > 1u << 24)
         return UINT64_MAX;
     return model_bytes(c, 0) + (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
-           carve_all(&counted, NULL, c, max_rows, logits_rows(c, max_rows)) * sizeof(float) +
+           carve_all(&counted, (struct carve){0}, c, max_rows, logits_rows(c, max_rows)) *
+               sizeof(float) +
            max_rows *
                (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct attention_grad));
 }
 
 static enum status init_arrays(struct train *t, const struct model_config *c, struct err *e)
 {
-    uint64_t floats = carve_all(t, NULL, c, t->max_rows, t->logits_rows);
+    uint64_t floats = carve_all(t, (struct carve){0}, c, t->max_rows, t->logits_rows);
     enum status st = OK;
 
     t->acts = xcalloc(c->layers, sizeof(t->acts[0]));
@@ -159,7 +160,7 @@ static enum status init_arrays(struct train *t, const struct model_config *c, st
     if (!st)
         st = alloc_array(&t->parts, t->max_rows, sizeof(t->parts[0]), "attention runs", e);
     if (!st)
-        carve_all(t, t->floats, c, t->max_rows, t->logits_rows);
+        carve_all(t, (struct carve){.base = t->floats}, c, t->max_rows, t->logits_rows);
     return st;
 }
 
@@ -196,9 +197,9 @@ enum status train_new(struct train **out, const struct weights *w,
     return st;
 }
 
-void train_free(struct train **out)
+void train_free(struct train **p)
 {
-    struct train *t = *out;
+    struct train *t = *p;
 
     if (!t)
         return;
@@ -213,7 +214,7 @@ void train_free(struct train **out)
     free(t->runs);
     free(t->parts);
     free(t);
-    *out = NULL;
+    *p = NULL;
 }
 
 struct model *train_model(struct train *t)

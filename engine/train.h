@@ -49,7 +49,7 @@ struct train_options {
 /* `w` is borrowed as by model_new. ERR_LIMIT, ERR_NO_MEMORY. */
 MUST_USE enum status train_new(struct train **out, const struct weights *w,
                                const struct train_options *opt, struct err *e);
-void train_free(struct train **t);
+void train_free(struct train **p);
 /* What train_new would take, gradients and packed weights included. UINT64_MAX: does not fit. */
 uint64_t train_bytes(const struct model_config *c, size_t max_rows);
 

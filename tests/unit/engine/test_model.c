@@ -240,7 +240,7 @@ static void reload_takes_the_new_weights(void **state)
 
     model_reload(f->m, other);
     feed(f, f->m, 1, 0, 20);
-    assert_memory_not_equal(f->got, f->want, 20 * f->c.dim * sizeof(float));
+    assert_memory_not_equal(f->got, f->want, (size_t)20 * f->c.dim * sizeof(float));
     m = f->m;
     model_reload(m, f->w);
     feed(f, m, 2, 0, 20);
@@ -286,7 +286,7 @@ static void what_takes_too_much_memory_is_refused_with_its_size(void **state)
     assert_status(model_new(&m, f->w, &opt, &f->e), ERR_LIMIT, &f->e);
     assert_contains(f->e.text, "1000");
     assert_status(kv_cache_new(&kv, &f->c, 4, 100, 1000, &f->e), ERR_LIMIT, &f->e);
-    assert_true(kv_cache_bytes(&f->c, 4, 100) > 4u * 100 * 2 * 2 * 12 * sizeof(float));
+    assert_true(kv_cache_bytes(&f->c, 4, 100) > (size_t)4 * 100 * 2 * 2 * 12 * sizeof(float));
     assert_status(kv_cache_new(&kv, &f->c, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID, &f->e);
 }
 

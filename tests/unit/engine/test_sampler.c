@@ -163,7 +163,7 @@ static void assert_as_alone(struct fixture *f, uint64_t tag, size_t sample, size
     generate_alone(f, &want, tag, sample, n_prompt, got->n);
     assert_memory_equal(got->token, want.token, sizeof(want.token));
     assert_same_bits(got->logp, want.logp, MAX_LEN);
-    assert_same_bits(got->hidden, want.hidden, MAX_LEN * C);
+    assert_same_bits(got->hidden, want.hidden, (size_t)MAX_LEN * C);
 }
 
 static void sequences_come_out_as_if_alone(void **state)

@@ -262,7 +262,7 @@ static void rows_without_weight_do_not_matter(void **state)
     run(f, t, 0, N_SEQS);
 
     assert_close(train_grads(t)->layers[1].down, train_grads(f->t)->layers[1].down,
-                 f->c.dim * f->c.ffn, 0.0, 0.0);
+                 (size_t)f->c.dim * f->c.ffn, 0.0, 0.0);
     train_free(&t);
 }
 

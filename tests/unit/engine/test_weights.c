@@ -78,7 +78,8 @@ static void initial_values_are_normal_and_scaled(void **state)
         const float *x;
         size_t n;
         double deviation;
-    } cases[] = {{w->embed, 40 * 32, 0.02}, {w->layers[3].down, 32 * 48, 0.02 / sqrt(24.0)}};
+    } cases[] = {{w->embed, (size_t)40 * 32, 0.02},
+                 {w->layers[3].down, (size_t)32 * 48, 0.02 / sqrt(24.0)}};
 
     for (size_t i = 0; i < 2; i++) {
         double sum = 0, square = 0;
