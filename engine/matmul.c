@@ -11,11 +11,12 @@
  * KiB) and of a tile's rows then stay in the first-level cache. */
 #define STEPS    256u
 #define ROWS     96u /* rows of one task; with STEPS, 96 KiB of them */
-#define GROUP    4u  /* panels of one task */
+#define COLS     64u /* columns of one task, in whole panels */
 #define DX_ROWS  192u
-#define DW_STEPS 128u
-#define DW_ROWS  24u /* rows copied together: whole tiles of any backend */
-#define DW_GROUP 8u
+#define DW_STEPS 256u
+#define DW_ROWS  24u  /* rows copied together: whole tiles of any backend */
+#define DW_TASK  192u /* rows of one task */
+#define DW_COLS  128u
 #define INLINE_OPS                                                                             \
     (1u << 18) /* below this many fma, handing work to another thread costs more */
 
@@ -135,8 +136,8 @@ static void forward_tasks(void *arg, size_t lo, size_t hi)
     while (lo < hi) {
         size_t block = lo / j->n_groups, last = min(hi, (block + 1) * j->n_groups);
         size_t m0 = block * ROWS, rows = min(ROWS, j->M - m0);
-        size_t n0 = (lo - block * j->n_groups) * GROUP * PACK_LANES;
-        size_t n1 = min(j->N, (last - block * j->n_groups) * GROUP * PACK_LANES);
+        size_t n0 = (lo - block * j->n_groups) * COLS;
+        size_t n1 = min(j->N, (last - block * j->n_groups) * COLS);
         struct gemm g = {.c = j->y + m0 * j->N + n0,
                          .c_row = j->N,
                          .a_row = j->K,
@@ -159,6 +160,7 @@ static void forward_tasks(void *arg, size_t lo, size_t hi)
     }
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
                     const struct packed *W, const float *bias, size_t M)
 {
@@ -170,7 +172,7 @@ void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const 
                              .M = M,
                              .N = W->N,
                              .K = W->K,
-                             .n_groups = pieces(W->N, GROUP * PACK_LANES)};
+                             .n_groups = pieces(W->N, COLS)};
     run(pool, pieces(M, ROWS) * job.n_groups, M * W->N * W->K, forward_tasks, &job);
 }
 
@@ -195,17 +197,17 @@ static void copy_panels(float *to, const float *w, size_t w_row, size_t c0, size
 /* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. */
 static void dx_task(const struct matmul_job *j, size_t task)
 {
-    float panels[GROUP * PACK_LANES * STEPS], sum[DX_ROWS * GROUP * PACK_LANES];
-    size_t m0 = task / j->n_groups * DX_ROWS, k0 = task % j->n_groups * GROUP * PACK_LANES;
+    float panels[COLS * STEPS], sum[DX_ROWS * COLS];
+    size_t m0 = task / j->n_groups * DX_ROWS, k0 = task % j->n_groups * COLS;
     float *dx = j->y + m0 * j->K + k0;
     struct gemm g = {.c = j->is_added ? sum : dx,
                      .b = panels,
-                     .c_row = j->is_added ? GROUP * PACK_LANES : j->K,
+                     .c_row = j->is_added ? COLS : j->K,
                      .a_row = j->N,
                      .a_step = 1,
                      .b_step = PACK_LANES,
                      .rows = min(DX_ROWS, j->M - m0),
-                     .cols = min(GROUP * PACK_LANES, j->K - k0)};
+                     .cols = min(COLS, j->K - k0)};
 
     for (size_t s = 0; s < j->N; s += STEPS) {
         g.steps = min(STEPS, j->N - s);
@@ -225,31 +227,39 @@ static void dx_tasks(void *arg, size_t lo, size_t hi)
         dx_task(arg, task);
 }
 
-static void dx_run(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
-                   const float *W, size_t M, size_t N, size_t K, bool is_added)
+static void dx_run(struct pool *pool, struct matmul_job job)
 {
-    struct matmul_job job = {.k = k,
-                             .y = dx,
-                             .a = dy,
-                             .b = W,
-                             .M = M,
-                             .N = N,
-                             .K = K,
-                             .n_groups = pieces(K, GROUP * PACK_LANES),
-                             .is_added = is_added};
-    run(pool, pieces(M, DX_ROWS) * job.n_groups, M * N * K, dx_tasks, &job);
+    job.n_groups = pieces(job.K, COLS);
+    run(pool, pieces(job.M, DX_ROWS) * job.n_groups, job.M * job.N * job.K, dx_tasks, &job);
 }
 
 void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                const float *W, size_t M, size_t N, size_t K)
 {
-    dx_run(k, pool, dx, dy, W, M, N, K, false);
+    dx_run(pool,
+           (struct matmul_job){
+               .k = k, .y = dx, .a = dy, .b = W, .M = M, .N = N, .K = K, .is_added = false});
 }
 
 void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                    const float *W, size_t M, size_t N, size_t K)
 {
-    dx_run(k, pool, dx, dy, W, M, N, K, true);
+    dx_run(pool,
+           (struct matmul_job){
+               .k = k, .y = dx, .a = dy, .b = W, .M = M, .N = N, .K = K, .is_added = true});
+}
+
+/* Copies n <= DW_ROWS columns of `steps` rows of dy to (steps, DW_ROWS). */
+static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_t steps)
+{
+    if (n == DW_ROWS) {
+        for (size_t t = 0; t < steps; t++)
+            memcpy(to + t * DW_ROWS, dy + t * row, DW_ROWS * sizeof(float));
+        return;
+    }
+    for (size_t t = 0; t < steps; t++)
+        for (size_t i = 0; i < n; i++)
+            to[t * DW_ROWS + i] = dy[t * row + i];
 }
 
 /* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns
@@ -257,16 +267,16 @@ void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const 
  * */
 static void dw_task(const struct matmul_job *j, size_t task)
 {
-    float panels[DW_GROUP * PACK_LANES * DW_STEPS], columns[DW_ROWS * DW_STEPS];
-    size_t n0 = task / j->n_groups * ROWS, n1 = min(j->N, n0 + ROWS);
-    size_t k0 = task % j->n_groups * DW_GROUP * PACK_LANES;
+    float panels[DW_COLS * DW_STEPS], columns[DW_ROWS * DW_STEPS];
+    size_t n0 = task / j->n_groups * DW_TASK, n1 = min(j->N, n0 + DW_TASK);
+    size_t k0 = task % j->n_groups * DW_COLS;
     struct gemm g = {.a = columns,
                      .b = panels,
                      .c_row = j->K,
                      .a_row = 1,
                      .a_step = DW_ROWS,
                      .b_step = PACK_LANES,
-                     .cols = min(DW_GROUP * PACK_LANES, j->K - k0),
+                     .cols = min(DW_COLS, j->K - k0),
                      .resume = true};
 
     for (size_t s = 0; s < j->M; s += DW_STEPS) {
@@ -276,9 +286,7 @@ static void dw_task(const struct matmul_job *j, size_t task)
         for (size_t n = n0; n < n1; n += DW_ROWS) {
             g.rows = min(DW_ROWS, n1 - n);
             g.c = j->y + n * j->K + k0;
-            for (size_t t = 0; t < g.steps; t++)
-                memcpy(columns + t * DW_ROWS, j->a + (s + t) * j->N + n,
-                       g.rows * sizeof(float));
+            copy_columns(columns, j->a + s * j->N + n, j->N, g.rows, g.steps);
             j->k->gemm(&g);
         }
     }
@@ -290,6 +298,7 @@ static void dw_tasks(void *arg, size_t lo, size_t hi)
         dw_task(arg, task);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
                const float *x, size_t T, size_t N, size_t K)
 {
@@ -300,8 +309,8 @@ void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const floa
                              .M = T,
                              .N = N,
                              .K = K,
-                             .n_groups = pieces(K, DW_GROUP * PACK_LANES)};
-    run(pool, pieces(N, ROWS) * job.n_groups, T * N * K, dw_tasks, &job);
+                             .n_groups = pieces(K, DW_COLS)};
+    run(pool, pieces(N, DW_TASK) * job.n_groups, T * N * K, dw_tasks, &job);
 }
 
 void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N)

@@ -76,6 +76,7 @@ void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const fl
         k->rmsnorm(y + n * C, x + n * C, w, C, eps);
 }
 
+// NOLINTNEXTLINE(readability-function-size): a struct for its nine would be used once
 void rmsnorm_backward(const struct kernels *k, float *dx, float *dw, const float *dy,
                       const float *x, const float *w, size_t N, size_t C, float eps)
 {
@@ -132,6 +133,7 @@ static void swiglu_part(void *arg, size_t lo, size_t hi)
     j->k->swiglu(j->y + lo, j->g + lo, j->u + lo, hi - lo);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void swiglu_forward(const struct kernels *k, struct pool *pool, float *y, const float *g,
                     const float *u, size_t n)
 {
@@ -145,6 +147,7 @@ static void swiglu_grad_part(void *arg, size_t lo, size_t hi)
     j->k->swiglu_grad(j->dg + lo, j->du + lo, j->dy + lo, j->g + lo, j->u + lo, hi - lo);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void swiglu_backward(const struct kernels *k, struct pool *pool, float *dg, float *du,
                      const float *dy, const float *g, const float *u, size_t n)
 {
@@ -178,6 +181,7 @@ static size_t row_grain(size_t V)
     return V > GRAIN ? 1 : GRAIN / V;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void logprob_forward(const struct kernels *k, struct pool *pool, float *logp,
                      const float *logits, const int32_t *token, float temperature, size_t N,
                      size_t V)
@@ -218,6 +222,7 @@ static void logprob_grad_rows(void *arg, size_t lo, size_t hi)
             logprob_grad_row(j, n);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size)
 void logprob_backward(const struct kernels *k, struct pool *pool, float *dlogits,
                       const float *weight, const float *logits, const int32_t *token,
                       float temperature, size_t N, size_t V)

@@ -54,6 +54,7 @@ static void adamw_part(void *arg, size_t lo, size_t hi)
     j->k->adamw(j->p + lo, j->m + lo, j->v + lo, j->g + lo, j->s, hi - lo);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void adamw_update(const struct kernels *k, struct pool *pool, float *p, float *m, float *v,
                   const float *g, const struct adamw_scalars *s, size_t n)
 {
