@@ -280,6 +280,7 @@ static void a_question_reaches_the_server_and_its_answer_comes_back(void **state
     say(p.client, "echo hello");
 
     assert_within(5000, n_heard(p.client) == 1);
+    assert_int_equal(n_heard(p.server), 1);
     assert_string_equal(p.client->heard[0], "hello");
     assert_string_equal(p.server->heard[0], "echo hello");
     assert_true(key_equal(&p.server->from[0], &p.client->key->transport));
