@@ -413,6 +413,12 @@ bool cast_has(const struct cast *c, int64_t version)
     return c->has_run && cast_state_is_complete(c->state, version);
 }
 
+void cast_set_keep(struct cast *c, uint32_t keep)
+{
+    cast_state_set_keep(c->state, keep, clock_mono_ms(), &c->acts);
+    shell_wake(c->part);
+}
+
 enum status cast_pin(struct cast *c, int64_t version, struct err *e)
 {
     enum status st;

@@ -37,8 +37,7 @@ struct cast;
 struct cast_options {
     const char *listen;    /* NULL: "tcp://127.0.0.1:*" */
     const char *advertise; /* host name or address that peers reach us by; NULL: as bound */
-    uint32_t keep;         /* how many of the newest versions are kept; 0: 6. At least the
-                            * task's lag + 2, or units for old versions find nobody */
+    uint32_t keep;         /* how many of the newest versions are kept; 0: 6 (cast_set_keep) */
     uint64_t max_bytes;    /* ceiling of the shards on disk; 0: 64 GiB */
     void *ctx;             /* passed to the callbacks */
     /* A version is here, whole. At start it is called, from the first round of shell_run, for
@@ -73,6 +72,9 @@ int64_t cast_newest(const struct cast *c); /* the newest that is here; -1: none 
  * what LEASE_ASK and CHECK_ASK report. */
 int64_t cast_oldest(const struct cast *c);
 bool cast_has(const struct cast *c, int64_t version);
+/* How many of the newest versions are kept, at most 64: at least the task's lag + 2, or units for
+ * old versions find nobody. For on_bundle, where the lag becomes known. */
+void cast_set_keep(struct cast *c, uint32_t keep);
 /* Keeps a version, and fetches it if it is not here, whatever its age, until unpinned. Survives
  * restarts. */
 MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);

@@ -442,6 +442,17 @@ void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct 
     settle(s, now_ms, out);
 }
 
+void cast_state_set_keep(struct cast_state *s, uint32_t keep, int64_t now_ms,
+                         struct cast_out *out)
+{
+    const uint32_t most = CAST_VERSIONS_MAX / 2;
+
+    s->opt.keep = keep < 1 ? 1 : keep > most ? most : keep;
+    gaps_restart(s, now_ms);
+    version_trim(s, out);
+    settle(s, now_ms, out);
+}
+
 void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms, struct cast_out *out)
 {
     struct version *v = version_find(s, version);

@@ -12,7 +12,7 @@
  *   - a shard that does not hash to what was asked bans its sender: over an authenticated and
  *     encrypted link that is no accident. A banned peer is served, but asked for nothing;
  *   - two manifests of one version that differ in their body prove that the trainer equivocates:
- *     the first stays, both are handed out as the proof;
+ *     the first stays, and the two together are kept as the proof;
  *   - what a restart finds on disk is not fetched again.
  *
  * Links: a node dials CAST_DIAL_MAX peers of the roster, chosen by its place on a ring of hashed
@@ -112,6 +112,9 @@ void cast_state_message(struct cast_state *s, uint64_t link, const struct public
 void cast_state_tick(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 /* The orchestrator says that this version exists. */
 void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct cast_out *out);
+/* How many of the newest versions are kept and fetched, 1..CAST_VERSIONS_MAX / 2. */
+void cast_state_set_keep(struct cast_state *s, uint32_t keep, int64_t now_ms,
+                         struct cast_out *out);
 void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms, struct cast_out *out);
 void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
                       struct cast_out *out);

@@ -375,6 +375,43 @@ static void old_versions_are_forgotten_except_pinned_ones(void **state)
         version_clear(&v[i]);
 }
 
+/* How often the manifest of one version was asked for. */
+static size_t count_asked(const struct fixture *f, int64_t version)
+{
+    struct msg_envelope env;
+    struct msg_manifest_ask m;
+    size_t n = 0;
+
+    for (size_t i = 0; i < f->out.n; i++) {
+        if (f->out.v[i].kind != CAST_SEND)
+            continue;
+        assert_ok(msg_envelope_decode(&env, f->out.v[i].value, NULL), NULL);
+        if (env.kind != MSG_MANIFEST_ASK)
+            continue;
+        assert_ok(msg_manifest_ask_decode(&m, env.body, NULL), NULL);
+        n += m.version == version;
+    }
+    return n;
+}
+
+static void keeping_more_asks_for_the_older_ones(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v;
+    make(f, &v, 9, 1000);
+    feed_whole(f, &v);
+    cast_state_tick(f->s, 200, &f->out);
+    for (int64_t i = 0; i < 10; i++) /* keep is 3 */
+        assert_int_equal(count_asked(f, i) > 0, i == 8 || i == 7);
+
+    cast_state_set_keep(f->s, 6, 300, &f->out);
+    cast_state_tick(f->s, 400, &f->out);
+
+    for (int64_t i = 0; i < 10; i++)
+        assert_int_equal(count_asked(f, i) > 0, i >= 4 && i <= 8);
+    version_clear(&v);
+}
+
 static void forgetting_spares_shards_that_others_need(void **state)
 {
     struct fixture *f = *state;
@@ -465,6 +502,7 @@ int main(void)
         TEST(only_what_is_here_is_served),
         TEST(a_hint_asks_for_the_manifest_at_once_and_again),
         TEST(old_versions_are_forgotten_except_pinned_ones),
+        TEST(keeping_more_asks_for_the_older_ones),
         TEST(forgetting_spares_shards_that_others_need),
         TEST(forgetting_lists_shards_that_nobody_needs),
         TEST(a_lost_shard_is_missing_again),
