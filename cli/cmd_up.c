@@ -93,11 +93,13 @@ static enum status tend(struct up *u, struct err *e)
 static void add_orchestrator(struct up *u)
 {
     char *dir = in_dir(u, "orchestrator");
-    char invites[128];
+    char invites[128], relays[32] = "";
 
+    if (u->relays)
+        snprintf(relays, sizeof(relays), ",relay:%" PRId64, u->relays);
     snprintf(invites, sizeof(invites),
-             "trainer:1,inference:%" PRId64 ",verifier:%" PRId64 ",relay:%" PRId64 ",initiator:1",
-             u->inference, u->validators, u->relays);
+             "trainer:1,initiator:1,inference:%" PRId64 ",verifier:%" PRId64 "%s", u->inference,
+             u->validators, relays);
     const char *args[] = {"orchestrator",     "--dir", dir, "--invites", invites,
                           "--exit-when-done", NULL};
     children_add(&u->children, "orchestrator", u->dir, args);
@@ -240,8 +242,7 @@ static enum status publish(struct up *u, struct err *e)
     buf_init(&reply, MSG_MAX_BYTES);
     st = msg_task_publish_encode(&body, &m, e);
     if (!st)
-        st = client_ask(u->client, MSG_TASK_PUBLISH, buf_bytes(&body), START_MS, &reply, &env,
-                        e);
+        st = client_ask(u->client, MSG_TASK_PUBLISH, buf_bytes(&body), ASK_MS, &reply, &env, e);
     if (!st)
         st = msg_receipt_decode(&r, env.body, e);
     if (!st && !r.is_accepted)
@@ -252,16 +253,33 @@ static enum status publish(struct up *u, struct err *e)
     return st;
 }
 
-static enum status open_task(struct up *u, struct err *e)
+static enum status try_open_task(struct up *u, struct err *e)
 {
     char *dir = in_dir(u, "initiator");
-    enum status st = client_open(&u->client, dir, link_of(u, "initiator", 0), START_MS, e);
+    enum status st = OK;
 
+    if (!u->client)
+        st = client_open(&u->client, dir, link_of(u, "initiator", 0), ASK_MS, e);
     free(dir);
     if (!st)
         st = fetch_status(u, e);
     if (!st && json_is_null(json_object_get(u->status, "task")))
         st = publish(u, e);
+    return st;
+}
+
+/* Joins as the initiator and publishes, unless an earlier life of this run did. The orchestrator
+ * may die meanwhile, like any process: it is started again and asked again. */
+static enum status open_task(struct up *u, struct err *e)
+{
+    int64_t until = clock_mono_ms() + START_MS;
+    enum status st;
+
+    do {
+        st = tend(u, e);
+        if (!st)
+            st = try_open_task(u, e);
+    } while (st == ERR_TIMEOUT && clock_mono_ms() < until && !interrupted);
     return st;
 }
 

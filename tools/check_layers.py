@@ -19,7 +19,7 @@ USES = {
     "node": "base proto",
     "shardcast": "base proto node",
     "inference": "base proto engine envs rollout node shardcast",
-    "trainer": "base proto engine envs learn node shardcast",
+    "trainer": "base proto engine envs rollout learn node shardcast",
     "verifier": "base proto engine envs rollout learn node shardcast",
     "orchestrator": "base proto envs ledger node shardcast",
     "sim": "base proto engine envs rollout learn ledger node shardcast " + ROLES,

@@ -1,0 +1,316 @@
+/*
+ * muster replay: recompute every weight version of a run from its records
+ *
+ * Everything a version depends on is on record: the bundle, and for each batch which submissions
+ * it was made of. This walks the course again from nothing and compares each version's weights
+ * with the hash that the trainer signed and the ledger holds.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/db.h"
+#include "base/file.h"
+#include "base/pool.h"
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "engine/kernels.h"
+#include "ledger/body.h"
+#include "ledger/log.h"
+#include "ledger/tables.h"
+#include "proto/digest.h"
+#include "trainer/course.h"
+
+struct accepted { /* a unit's submission that was accepted last */
+    bool is_set;
+    struct digest envelope;
+};
+
+struct record { /* what one batch was trained on */
+    struct digest *envelope; /* owned */
+    uint32_t n;
+};
+
+struct replay {
+    union ledger_body *body; /* owned scratch */
+    struct accepted *committed, *accepted;
+    size_t n_units;
+    struct record *batch; /* owned, by number */
+    size_t n_batches;
+    struct ledger_step *step; /* owned, by version */
+    size_t n_steps;
+    struct digest task, run;
+    bool has_task;
+};
+
+static void *grow(void *array, size_t *n, size_t wanted, size_t size)
+{
+    uint8_t *p = array;
+
+    if (wanted <= *n)
+        return array;
+    p = xrealloc(array, wanted * size);
+    memset(p + *n * size, 0, (wanted - *n) * size);
+    *n = wanted;
+    return p;
+}
+
+static void need_unit(struct replay *r, uint64_t unit)
+{
+    size_t n = r->n_units;
+
+    r->committed = grow(r->committed, &n, unit + 1, sizeof(*r->committed));
+    r->accepted = grow(r->accepted, &r->n_units, unit + 1, sizeof(*r->accepted));
+}
+
+static void note_batch(struct replay *r, const struct ledger_batch *b)
+{
+    struct record *rec;
+
+    r->batch = grow(r->batch, &r->n_batches, b->batch + 1, sizeof(*r->batch));
+    rec = &r->batch[b->batch];
+    free(rec->envelope);
+    rec->n = 0;
+    rec->envelope = xcalloc(b->n_rows ? b->n_rows : 1, sizeof(*rec->envelope));
+    for (uint32_t i = 0; i < b->n_rows; i++) {
+        uint64_t unit = b->row[i].unit;
+
+        if (b->row[i].use == LEDGER_TRAINED && unit < r->n_units && r->accepted[unit].is_set)
+            rec->envelope[rec->n++] = r->accepted[unit].envelope;
+    }
+}
+
+static enum status visit(void *arg, const struct ledger_entry *en, struct bytes encoded,
+                         struct err *e)
+{
+    struct replay *r = arg;
+    union ledger_body *b = r->body;
+    enum status st = OK;
+
+    (void)encoded;
+    if (en->seq == 1) /* GENESIS itself cannot name the run: its hash is the name */
+        r->run = en->run;
+    switch (en->type) {
+    case LEDGER_TASK_OPEN:
+    case LEDGER_COMMIT:
+    case LEDGER_ACCEPT:
+    case LEDGER_BATCH:
+    case LEDGER_STEP: st = ledger_body_decode(b, en->type, en->body, e); break;
+    default: return OK;
+    }
+    if (st)
+        return st;
+    if (en->type == LEDGER_TASK_OPEN) {
+        r->task = b->task_open_.task;
+        r->has_task = true;
+    } else if (en->type == LEDGER_COMMIT) {
+        need_unit(r, b->commit_.unit);
+        r->committed[b->commit_.unit] = (struct accepted){true, b->commit_.envelope};
+    } else if (en->type == LEDGER_ACCEPT) {
+        need_unit(r, b->accept_.unit);
+        r->accepted[b->accept_.unit] = r->committed[b->accept_.unit];
+    } else if (en->type == LEDGER_BATCH) {
+        note_batch(r, &b->batch_);
+    } else {
+        r->step = grow(r->step, &r->n_steps, (size_t)b->step_.version + 1, sizeof(*r->step));
+        r->step[b->step_.version] = b->step_;
+    }
+    return OK;
+}
+
+/* DIR itself, DIR/ledger or DIR/orchestrator/ledger: whichever holds the ledger. */
+static char *find_ledger(const char *dir)
+{
+    static const char *const below[] = {"orchestrator/ledger", "ledger", "."};
+
+    for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+        char *path = file_join(dir, below[i]);
+        char *file = file_join(path, "data.mdb");
+        bool found = file_exists(file);
+
+        free(file);
+        if (found)
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static enum status get_blob(struct db_txn *t, const struct digest *d, struct bytes *out,
+                            struct err *e)
+{
+    char hex[DIGEST_HEX_BYTES];
+    enum status st = db_get(t, LEDGER_TABLE_BLOBS, BYTES_OF(d->b), out, e);
+
+    if (st == ERR_NOT_FOUND) {
+        digest_to_hex(hex, d);
+        return err_set(e, ERR_CORRUPT, "blob %s is missing from the ledger", hex);
+    }
+    return st;
+}
+
+static enum status fill_batch(struct msg_batch *m, struct db_txn *t, const struct record *rec,
+                              uint64_t number, struct err *e)
+{
+    m->batch = number;
+    m->n = rec->n;
+    for (uint32_t i = 0; i < rec->n; i++) {
+        enum status st = get_blob(t, &rec->envelope[i], &m->envelope[i], e);
+
+        if (st)
+            return st;
+    }
+    learn_batch_root(&m->root, m);
+    return OK;
+}
+
+static enum status compare(const struct course *c, const struct replay *r, bool as_json,
+                           struct err *e)
+{
+    char want[DIGEST_HEX_BYTES], found[DIGEST_HEX_BYTES];
+    const struct ledger_step *s = &r->step[c->version];
+
+    digest_to_hex(want, &s->weights);
+    digest_to_hex(found, &c->weights);
+    if (!digest_equal(&s->weights, &c->weights))
+        return err_set(e, ERR_DIGEST,
+                       "version %" PRId64 " is on record as %s, and its records give %s",
+                       c->version, want, found);
+    if (as_json)
+        printf("{\"version\": %" PRId64 ", \"weights\": \"%s\", \"ok\": true}\n", c->version,
+               found);
+    else
+        printf("version %" PRId64 " %s ok\n", c->version, found);
+    fflush(stdout);
+    return OK;
+}
+
+static enum status walk(struct course *c, const struct replay *r, struct db_txn *t, bool as_json,
+                        struct err *e)
+{
+    struct msg_batch *m = xcalloc(1, sizeof(*m));
+    enum status st = course_begin(c, e);
+
+    if (!st)
+        st = course_warm_up(c, NULL, NULL, e);
+    if (!st)
+        st = compare(c, r, as_json, e);
+    while (!st && (size_t)c->version + 1 < r->n_steps) {
+        if ((size_t)c->version >= r->n_batches)
+            st = err_set(e, ERR_CORRUPT, "version %" PRId64 " is on record without its batch",
+                         c->version + 1);
+        if (!st)
+            st = fill_batch(m, t, &r->batch[c->version], (uint64_t)c->version, e);
+        if (!st)
+            st = course_step(c, m, &r->run, e);
+        if (!st)
+            st = compare(c, r, as_json, e);
+    }
+    free(m);
+    return st;
+}
+
+static enum status recompute(const struct replay *r, struct db_txn *t, int64_t threads,
+                             bool as_json, struct err *e)
+{
+    struct course_options co = {.kernels = kernels_best()};
+    struct pool *pool = NULL;
+    struct setup *setup = NULL;
+    struct course c;
+    struct bytes bundle;
+    enum status st;
+
+    if (!r->has_task || !r->n_steps)
+        return err_set(e, ERR_NOT_FOUND, "the ledger records no weight version");
+    st = get_blob(t, &r->task, &bundle, e);
+    if (!st)
+        st = setup_open(&setup, bundle, NULL, e);
+    if (st)
+        return st;
+    pool_new(&pool, (size_t)threads);
+    co.pool = pool;
+    course_init(&c, setup, &co);
+    st = walk(&c, r, t, as_json, e);
+    course_clear(&c);
+    pool_free(&pool);
+    setup_close(&setup);
+    return st;
+}
+
+static void replay_clear(struct replay *r)
+{
+    for (size_t i = 0; i < r->n_batches; i++)
+        free(r->batch[i].envelope);
+    free(r->batch);
+    free(r->step);
+    free(r->committed);
+    free(r->accepted);
+    free(r->body);
+}
+
+static enum status replay_dir(const char *dir, int64_t threads, bool as_json, struct err *e)
+{
+    const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
+                                   .version = LEDGER_DB_VERSION,
+                                   .tables = ledger_tables,
+                                   .read_only = true};
+    struct replay r = {.body = xcalloc(1, sizeof(union ledger_body))};
+    char *path = find_ledger(dir);
+    struct ledger_log *log = NULL;
+    struct db *db = NULL;
+    struct db_txn *t = NULL;
+    enum status st;
+
+    if (!path) {
+        replay_clear(&r);
+        return err_set(e, ERR_NOT_FOUND, "'%s' holds no ledger", dir);
+    }
+    st = db_open(&db, path, &opt, e);
+    if (!st)
+        st = db_begin(&t, db, false, e);
+    if (!st) {
+        ledger_log_new(&log);
+        st = ledger_log_load(log, t, visit, &r, e);
+        ledger_log_free(&log);
+    }
+    if (!st)
+        st = recompute(&r, t, threads, as_json, e);
+    db_abort(&t);
+    db_close(&db);
+    replay_clear(&r);
+    free(path);
+    return st;
+}
+
+int cmd_replay(int argc, char **argv)
+{
+    const char *dir = NULL;
+    bool as_json = false;
+    int64_t threads = 1;
+    struct opt table[] = {
+        {"threads", OPT_INT, &threads, "1", "1..256", "threads of the kernels", false},
+        {"json", OPT_FLAG, &as_json, "false", NULL, "one JSON object a line", false},
+    };
+    struct usage u = {
+        .line = "muster replay DIR [options]",
+        .about = "Recomputes every weight version of a run from its ledger and compares the\n"
+                 "hashes. DIR is that of 'muster up', of an orchestrator, or of a ledger. Status\n"
+                 "0: all are confirmed; 1: one is not, or the records are incomplete.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+        .operand = &dir,
+        .max_operands = 1,
+    };
+    struct err e = {0};
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        return status;
+    if (!dir) {
+        fprintf(stderr, "muster: no directory was named\nusage: %s\n", u.line);
+        return 2;
+    }
+    return replay_dir(dir, threads, as_json, &e) ? usage_fail(e.text) : 0;
+}

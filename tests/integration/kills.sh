@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# One task, three ways: one worker; three workers; three workers with twenty kill -9 among all
+# roles. In `order: unit` the final weights must be the same, bit for bit, and every ledger must
+# audit clean and replay. TEST_SEED picks who is killed and when.
+set -euo pipefail
+
+muster=${MUSTER:?the program to test}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+RANDOM=${TEST_SEED:-1}
+echo "seed ${TEST_SEED:-1}, in $work"
+
+finish() {
+    status=$?
+    [ -z "${up:-}" ] || kill "$up" 2>/dev/null || true
+    wait 2>/dev/null || true
+    if [ $status -ne 0 ]; then
+        for log in "$work"/*/*.log "$work"/*.err; do
+            echo "== $log"
+            tail -n 15 "$log"
+        done
+    fi
+    rm -rf "$work"
+    exit $status
+}
+trap finish EXIT
+
+field() { # file, name: a field of the last line, a JSON object
+    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$1" | tail -n 1
+}
+
+run() { # name, options of up
+    local name=$1
+    shift
+    "$muster" up "$here/tasks/small" --dir "$work/$name" --json --cheats 0 "$@" \
+        >"$work/$name.out" 2>"$work/$name.err"
+}
+
+check() { # name
+    "$muster" ledger audit "$work/$1/orchestrator/ledger" >"$work/$1.audit.err"
+    "$muster" replay "$work/$1" >"$work/$1.replay.err" 2>&1
+    [ "$(field "$work/$1.out" ledger_ok)" = true ]
+    [ "$(field "$work/$1.out" steps)" = 60 ]
+    [ "$(field "$work/$1.out" honest_refused)" = 0 ]
+}
+
+run one --inference 1 --validators 1 --relays 0
+check one
+run three --inference 3
+check three
+
+# The third run is killed into while it lasts.
+run killed --inference 3 &
+up=$!
+roles=(orchestrator trainer inference-1 inference-2 inference-3 verifier-1 verifier-2 relay-1)
+killed=0
+while kill -0 $up 2>/dev/null && [ $killed -lt 20 ]; do
+    # each role once in turn, then whichever
+    role=${roles[$((killed < 8 ? killed : RANDOM % 8))]}
+    pid=$(pgrep -f -- "--dir $work/killed/$role( |$)" | head -n 1 || true)
+    if [ -n "$pid" ]; then
+        kill -9 "$pid" 2>/dev/null && killed=$((killed + 1))
+    fi
+    sleep "0.$((RANDOM % 3 + 1))" # the random moment of the next kill
+done
+wait $up
+up=
+echo "killed $killed"
+[ $killed -ge 20 ]
+check killed
+
+a=$(field "$work/one.out" weights)
+b=$(field "$work/three.out" weights)
+c=$(field "$work/killed.out" weights)
+echo "one worker    $a"
+echo "three workers $b"
+echo "with kills    $c"
+[ -n "$a" ] && [ "$a" = "$b" ] && [ "$a" = "$c" ]
