@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <pb_decode.h>
+
 #include "base/check.h"
 #include "proto/msg_table.h"
+#include "proto/muster.pb.h"
 #include "proto/sign.h"
 
 struct kind_row {
@@ -66,6 +69,31 @@ static enum status check_presence(const struct kind_row *row, const struct msg_w
     return OK;
 }
 
+/* The idempotency key of an envelope of another version, if it stands where ours does: so that the
+ * refusal reaches whoever asked. Everything else is skipped. */
+static void peek_idem(struct idem *idem, struct bytes in)
+{
+    pb_istream_t s = pb_istream_from_buffer(in.data, in.len);
+    pb_wire_type_t wire;
+    uint32_t tag;
+    bool eof;
+
+    while (pb_decode_tag(&s, &wire, &tag, &eof)) {
+        struct idem found;
+        uint64_t n;
+
+        if (tag != muster_Envelope_idem_tag || wire != PB_WT_STRING) {
+            if (!pb_skip_field(&s, wire))
+                return;
+            continue;
+        }
+        if (pb_decode_varint(&s, &n) && n == sizeof(found.b) &&
+            pb_read(&s, found.b, sizeof(found.b)))
+            *idem = found;
+        return;
+    }
+}
+
 /* `protocol` is the first field, so another version can be told from rubbish whatever it did to
  * the rest. */
 static enum status check_protocol(struct bytes in, struct err *e)
@@ -87,8 +115,10 @@ enum status msg_envelope_decode(struct msg_envelope *m, struct bytes in, struct 
         return err_set(e, ERR_MALFORMED, "envelope of %zu bytes, more than %u", in.len,
                        MSG_MAX_BYTES);
     st = check_protocol(in, e);
-    if (st)
+    if (st) {
+        peek_idem(&m->idem, in);
         return st;
+    }
     st = msg_table_decode(&msg_table_wire, &w, in, e);
     if (st)
         return st;

@@ -38,23 +38,21 @@
  * signature has its own prefix, "muster/1/<KIND>" and a NUL. */
 #define MSG_KIND_MAP(X)                                                                        \
     X(JOIN, 1, true)                                                                           \
-    X(JOINED, 2, true) X(REFUSED, 3, false) X(HELLO, 4, false) X(WELCOME, 5, false)            \
-        X(BUNDLE_ASK, 6, false) X(BUNDLE, 7, false) X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) \
-            X(LEASE_ASK, 10, false) X(LEASE, 11, false) X(WAIT, 12, false)                     \
-                X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)                 \
-                    X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false)           \
-                        X(VERDICT, 19, true) X(BATCH_ASK, 20, false) X(BATCH, 21, false)       \
-                            X(PUBLISH, 22, true) X(STATUS_ASK, 23, false) X(STATUS, 24, false) \
-                                X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true)                   \
-                                    X(TASK_CLOSE, 27, true) X(LEDGER_ASK, 28, false)           \
-                                        X(LEDGER, 29, false) X(INVITE_ASK, 30, true)           \
-                                            X(INVITE, 31, false) X(ABANDON, 32, true)          \
-                                                X(HEAD, 40, false) X(MANIFEST_ASK, 41, false)  \
-                                                    X(MANIFEST, 42, false)                     \
-                                                        X(HAVE_ASK, 43, false)                 \
-                                                            X(HAVE, 44, false)                 \
-                                                                X(SHARD_ASK, 45, false)        \
-                                                                    X(SHARD, 46, false)
+    X(JOINED, 2, true)                                                                         \
+    X(REFUSED, 3, false) X(HELLO, 4, false) X(WELCOME, 5, false) X(BUNDLE_ASK, 6, false)       \
+        X(BUNDLE, 7, false) X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) X(LEASE_ASK, 10, false) \
+            X(LEASE, 11, false) X(WAIT, 12, false) X(HEARTBEAT, 13, false) X(BEAT, 14, false)  \
+                X(SUBMIT, 15, true) X(RECEIPT, 16, true) X(CHECK_ASK, 17, false)               \
+                    X(CHECK, 18, false) X(VERDICT, 19, true) X(BATCH_ASK, 20, false)           \
+                        X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)      \
+                            X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true)  \
+                                X(TASK_CLOSE, 27, true) X(LEDGER_ASK, 28, false)               \
+                                    X(LEDGER, 29, false) X(INVITE_ASK, 30, true)               \
+                                        X(INVITE, 31, false) X(ABANDON, 32, true)              \
+                                            X(HEAD, 40, false) X(MANIFEST_ASK, 41, false)      \
+                                                X(MANIFEST, 42, false) X(HAVE_ASK, 43, false)  \
+                                                    X(HAVE, 44, false) X(SHARD_ASK, 45, false) \
+                                                        X(SHARD, 46, false)
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
 enum msg_kind { MSG_KIND_MAP(MSG_KIND_MEMBER) };
@@ -75,7 +73,9 @@ struct msg_envelope {
     struct bytes raw; /* decode: the whole envelope, lent; what evidence stores */
 };
 
-/* Checks protocol version, known kind, presence of what the kind needs. Not the signature. */
+/* Checks protocol version, known kind, presence of what the kind needs. Not the signature.
+ * ERR_UNSUPPORTED: another protocol version; m->idem is then the sender's if it stands where ours
+ * does, so that a REFUSED can be addressed to it, and zero otherwise. */
 MUST_USE enum status msg_envelope_decode(struct msg_envelope *m, struct bytes in,
                                          struct err *e);
 /* Appends the envelope to `out`. `secret` signs it if the kind is a signed one, else NULL. */
@@ -346,7 +346,8 @@ struct msg_shard {
  *   enum status msg_<name>_encode(struct buf *out, const struct <type> *m, struct err *e); */
 #define MSG_CODEC_MAP(X)                                                                       \
     X(join, msg_join)                                                                          \
-    X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello) X(welcome, msg_welcome)  \
+    X(joined, msg_joined)                                                                      \
+    X(refused, msg_refused) X(hello, msg_hello) X(welcome, msg_welcome)                        \
         X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle) X(roster_ask, msg_roster_ask)      \
             X(roster, msg_roster) X(lease_ask, msg_lease_ask) X(lease, msg_lease)              \
                 X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat) X(             \

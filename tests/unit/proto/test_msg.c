@@ -604,13 +604,20 @@ static void an_unsigned_kind_with_a_signature_is_refused(void **state)
 static void another_protocol_version_is_told_from_rubbish(void **state)
 {
     (void)state;
-    const uint8_t later[] = {0x08, 0x02, 0xfa, 0x7f, 0x01};
+    /* protocol 2, a field we do not know, and an idempotency key where ours is */
+    struct vector v = unhex("0802fa7f01782a1007070707070707070707070707070707");
     const uint8_t none[] = {0x10, 0x04};
     struct msg_envelope m;
     struct err e = {0};
+    v.bytes.data = v.b;
 
-    assert_status(msg_envelope_decode(&m, BYTES_OF(later), &e), ERR_UNSUPPORTED, &e);
+    assert_status(msg_envelope_decode(&m, v.bytes, &e), ERR_UNSUPPORTED, &e);
     assert_contains(e.text, "version 2");
+    assert_int_equal(m.idem.b[0], 7);
+    assert_int_equal(m.idem.b[15], 7);
+    v.bytes.len--;
+    assert_status(msg_envelope_decode(&m, v.bytes, &e), ERR_UNSUPPORTED, &e);
+    assert_int_equal(m.idem.b[0], 0);
     assert_status(msg_envelope_decode(&m, BYTES_OF(none), &e), ERR_MALFORMED, &e);
     assert_status(msg_envelope_decode(&m, (struct bytes){NULL, 0}, &e), ERR_MALFORMED, &e);
 }
