@@ -90,37 +90,47 @@ static int64_t stake_of_worker_0(struct world *w)
     return ledger_books_balance(move_books(w), &a);
 }
 
-/* The envelope of a submission is acknowledged while its draw is still to come. */
-static void the_draw_comes_after_the_commit_is_durable(void **state)
+/* A submission arrives; its effects are not carried out yet. */
+static void deliver_submission(struct world *w, const struct lease_item *l)
 {
-    struct world *w = *state;
     uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
     struct world_node *n = &w->node[worker];
-    struct msg_lease l;
     struct buf body, frame;
     struct orch_input in;
-    bool is_started = false;
 
-    assert_true(move_lease(w, 0, 1, &l, NULL));
     buf_init(&body, 1u << 20);
     buf_init(&frame, 1u << 20);
-    world_submission(w, &body, &l.item[0], false);
+    world_submission(w, &body, l, false);
     world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
     in = (struct orch_input){
         .peer = worker + 1, .transport = &n->key->transport, .data = buf_bytes(&frame)};
     orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
-    orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+    buf_clear(&body);
+    buf_clear(&frame);
+}
 
+static void the_draw_comes_after_the_commit_is_durable(void **state)
+{
+    struct world *w = *state;
+    struct msg_lease l;
+    bool is_started = false;
+
+    assert_true(move_lease(w, 0, 2, &l, NULL));
+    deliver_submission(w, &l.item[0]);
+    orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
     assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
     assert_int_equal(move_unit(w, 0)->depth, 0); /* not drawn, the tick notwithstanding */
     for (size_t i = 0; i < w->out.n; i++)
         is_started |= w->out.v[i].kind == EFFECT_START && w->out.v[i].job == ORCH_JOB_DRAW;
     assert_true(is_started);
+
+    deliver_submission(w, &l.item[1]); /* in the round in which the job comes back */
     orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
              &w->out);
+
     assert_int_not_equal(move_unit(w, 0)->depth, 0);
-    buf_clear(&body);
-    buf_clear(&frame);
+    assert_int_equal(move_unit(w, 1)->state, UNIT_COMMITTED);
+    assert_int_equal(move_unit(w, 1)->depth, 0);
 }
 
 static void the_first_units_of_a_worker_are_checked_fully(void **state)

@@ -218,6 +218,7 @@ static void a_draining_node_gets_no_work_until_it_comes_back(void **state)
     buf_clear(&body);
     assert_int_equal(m.kind, MSG_RECEIPT);
 
+    move_hello(w); /* it is still there, and still draining */
     assert_false(move_lease(w, 0, 1, &l, &wait));
     assert_int_equal(wait.code, REASON_DRAINING);
     world_restart(w);
