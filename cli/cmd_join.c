@@ -36,7 +36,7 @@ int cmd_join(int argc, char **argv)
 {
     struct invite invite;
     struct err e;
-    char dir[64];
+    char dir[64], role[32], join[] = "--join", dir_word[] = "--dir";
     char **args;
     int n = 0, status;
 
@@ -56,12 +56,13 @@ int cmd_join(int argc, char **argv)
         return 2;
     }
     args = xcalloc((size_t)argc + 6, sizeof(*args));
-    args[n++] = (char *)role_name(invite.role);
-    args[n++] = "--join";
+    snprintf(role, sizeof(role), "%s", role_name(invite.role));
+    args[n++] = role;
+    args[n++] = join;
     args[n++] = argv[1];
     if (!has_dir(argc, argv)) {
         snprintf(dir, sizeof(dir), "muster-%s", role_name(invite.role));
-        args[n++] = "--dir";
+        args[n++] = dir_word;
         args[n++] = dir;
     }
     for (int i = 2; i < argc; i++)
