@@ -53,6 +53,7 @@ struct script *script_of(lua_State *L)
 static void count_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
+    script_raise_if_over(L);
     script_charge(L, ENV_COUNT_STEP);
 }
 

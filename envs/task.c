@@ -482,6 +482,23 @@ void task_print(struct buf *out, const struct task *t)
     }
 }
 
+/* `|` ends a cell of a table. */
+static void put_cell(struct buf *out, const char *text)
+{
+    for (; *text; text++)
+        buf_printf(out, *text == '|' ? "\\%c" : "%c", *text);
+}
+
+static void describe_default(struct buf *out, const struct opt *o)
+{
+    if (!o->def)
+        buf_printf(out, "required");
+    else if (!strcmp(o->name, "model.alphabet"))
+        buf_printf(out, "printable ASCII");
+    else if (*o->def)
+        buf_printf(out, "`%s`", o->def);
+}
+
 void task_describe(struct buf *out)
 {
     struct task t;
@@ -489,15 +506,13 @@ void task_describe(struct buf *out)
     size_t n = task_keys(table, &t);
 
     for (size_t i = 0; i < n; i++) {
-        const char *def = table[i].def;
-
-        buf_printf(out, "| `%s` | %s%s%s | %s | %s |\n", table[i].name,
-                   !def || !*def || strlen(def) > 40 ? "" : "`",
-                   !def               ? "required"
-                   : strlen(def) > 40 ? "see there"
-                                      : def,
-                   !def || !*def || strlen(def) > 40 ? "" : "`",
-                   table[i].range ? table[i].range : "", table[i].help);
+        buf_printf(out, "| `%s` | ", table[i].name);
+        describe_default(out, &table[i]);
+        buf_printf(out, " | ");
+        put_cell(out, table[i].range ? table[i].range : "");
+        buf_printf(out, " | ");
+        put_cell(out, table[i].help);
+        buf_printf(out, " |\n");
     }
 }
 

@@ -33,6 +33,8 @@ static void blocks_have_the_same_low_address_bits_in_every_arena(void **state)
     uint8_t *p, *q;
 
     assert_ok(arena_open(&b, LIMIT, NULL), NULL);
+    assert_int_equal((uint32_t)(uintptr_t)a, 0); /* whatever process this is */
+    assert_int_equal((uint32_t)(uintptr_t)b, 0);
 
     for (size_t n = 1; n < 5000; n += 37) {
         p = arena_realloc(a, NULL, 0, n);

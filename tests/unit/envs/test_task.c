@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/file.h"
 #include "support/test.h"
 
 static enum status parse(struct task *t, const char *yaml, struct err *e)
@@ -228,6 +229,23 @@ static void a_failed_parse_leaves_the_defaults(void **state)
     task_clear(&t);
 }
 
+static void the_page_of_the_docs_has_every_key(void **state)
+{
+    (void)state;
+    struct buf page, table;
+    struct err e;
+
+    buf_init(&page, 1 << 20);
+    buf_init(&table, 1 << 20);
+    assert_ok(file_read(&page, MUSTER_SOURCE_DIR "/docs/task-file.md", &e), &e);
+
+    task_describe(&table);
+
+    assert_contains(buf_cstr(&page), buf_cstr(&table)); /* as task_describe writes it */
+    buf_clear(&page);
+    buf_clear(&table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +261,7 @@ int main(void)
         cmocka_unit_test(rules_between_keys_hold),
         cmocka_unit_test(an_alphabet_may_have_characters_of_several_bytes),
         cmocka_unit_test(what_is_printed_can_be_read_again),
+        cmocka_unit_test(the_page_of_the_docs_has_every_key),
         cmocka_unit_test(a_failed_parse_leaves_the_defaults),
     };
 
