@@ -151,6 +151,7 @@ static void apply_draw(struct orch *s, const struct ledger_entry *en,
         for (uint32_t k = 0; k < row->n_assigned; k++)
             add_check(s, row->unit, &x->candidate[row->assigned[k]], row->depth);
     }
+    set_fact(s, en, ORCH_NONE_NODE, ORCH_NONE_UNIT, x->through, 0);
     s->n_rounds = x->round;
     s->drawn_commit = x->through;
 }

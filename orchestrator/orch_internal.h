@@ -61,7 +61,8 @@ struct orch_fact {
     bool has_idem;    /* it answered a request itself */
     bool is_accepted; /* VERDICT */
     uint32_t node;    /* who: worker, validator, joiner ... */
-    uint64_t unit, lease;
+    uint64_t unit;
+    uint64_t lease;  /* of a DRAW: through which commit it draws */
     uint64_t before; /* the entry before it about the same unit; 0: none */
 };
 

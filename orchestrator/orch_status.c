@@ -404,11 +404,11 @@ static json_t *fact_json(struct orch *s, uint64_t seq, uint64_t unit)
     return o;
 }
 
-/* The DRAW after a commit: the first one, if the attempt had not ended before. */
+/* The DRAW of a commit: the first that reaches it, if the attempt had not ended before. */
 static uint64_t find_draw(const struct orch *s, uint64_t commit, uint64_t before)
 {
     for (uint64_t i = commit + 1; i < before && i < s->n_facts; i++)
-        if (s->fact[i].type == LEDGER_DRAW)
+        if (s->fact[i].type == LEDGER_DRAW && s->fact[i].lease >= commit)
             return i;
     return 0;
 }

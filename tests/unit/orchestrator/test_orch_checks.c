@@ -90,25 +90,6 @@ static int64_t stake_of_worker_0(struct world *w)
     return ledger_books_balance(move_books(w), &a);
 }
 
-/* A submission arrives; its effects are not carried out yet. */
-static void deliver_submission(struct world *w, const struct lease_item *l)
-{
-    uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
-    struct world_node *n = &w->node[worker];
-    struct buf body, frame;
-    struct orch_input in;
-
-    buf_init(&body, 1u << 20);
-    buf_init(&frame, 1u << 20);
-    world_submission(w, &body, l, false);
-    world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
-    in = (struct orch_input){
-        .peer = worker + 1, .transport = &n->key->transport, .data = buf_bytes(&frame)};
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
-    buf_clear(&body);
-    buf_clear(&frame);
-}
-
 static void the_draw_comes_after_the_commit_is_durable(void **state)
 {
     struct world *w = *state;
@@ -116,7 +97,7 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
     bool is_started = false;
 
     assert_true(move_lease(w, 0, 2, &l, NULL));
-    deliver_submission(w, &l.item[0]);
+    world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0), &l.item[0]);
     orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
     assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
     assert_int_equal(move_unit(w, 0)->depth, 0); /* not drawn, the tick notwithstanding */
@@ -124,7 +105,8 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
         is_started |= w->out.v[i].kind == EFFECT_START && w->out.v[i].job == ORCH_JOB_DRAW;
     assert_true(is_started);
 
-    deliver_submission(w, &l.item[1]); /* in the round in which the job comes back */
+    world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0),
+                             &l.item[1]); /* in the round in which the job comes back */
     orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
              &w->out);
 

@@ -101,6 +101,34 @@ static void a_unit_s_life_is_told_with_its_postings(void **state)
     world_free(&w);
 }
 
+/* Two commits in one round: the job of the first comes back and draws it alone. */
+static void a_unit_is_told_the_draw_that_drew_it(void **state)
+{
+    uint32_t worker;
+    struct world *w;
+    struct msg_lease l;
+    json_t *o, *life;
+
+    (void)state;
+    move_world(&w, &few);
+    worker = world_node_of(w, ROLE_INFERENCE, 0);
+    assert_true(move_lease(w, 0, 2, &l, NULL));
+    for (uint32_t i = 0; i < 2; i++)
+        world_deliver_submission(w, worker, &l.item[i]);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
+             &w->out);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 1)->commit, w->now_ms, w->now_ms * 1000,
+             &w->out);
+    world_pass(w, 10);
+    o = view(w, STATUS_EXPLAIN, 1);
+
+    life = json_object_get(o, "life");
+    assert_string_equal(text_of(json_array_get(life, 2), "type"), "DRAW");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(life, 2), "round")), 2);
+    json_decref(o);
+    world_free(&w);
+}
+
 static void an_unknown_unit_was_never_leased(void **state)
 {
     struct world *w;
@@ -135,6 +163,7 @@ int main(void)
         cmocka_unit_test(a_new_run_says_that_it_wants_a_task),
         cmocka_unit_test(a_pending_batch_names_the_unit_and_its_worker),
         cmocka_unit_test(a_unit_s_life_is_told_with_its_postings),
+        cmocka_unit_test(a_unit_is_told_the_draw_that_drew_it),
         cmocka_unit_test(an_unknown_unit_was_never_leased),
         cmocka_unit_test(the_task_s_settings_are_shown),
     };

@@ -266,6 +266,22 @@ void world_ask(struct world *w, uint32_t node, enum msg_kind kind, struct bytes 
     world_repeat(w, node, m);
 }
 
+void world_deliver_submission(struct world *w, uint32_t node, const struct lease_item *l)
+{
+    struct world_node *n = &w->node[node];
+    struct orch_input in = {.peer = node + 1, .transport = &n->key->transport};
+    struct buf body, frame;
+
+    buf_init(&body, 1u << 20);
+    buf_init(&frame, 1u << 20);
+    world_submission(w, &body, l, false);
+    world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
+    in.data = buf_bytes(&frame);
+    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    buf_clear(&body);
+    buf_clear(&frame);
+}
+
 void world_pass(struct world *w, int64_t ms)
 {
     int64_t end = w->now_ms + ms;

@@ -114,6 +114,8 @@ void world_ask(struct world *w, uint32_t node, enum msg_kind kind, struct bytes 
                struct msg_envelope *m);
 /* The same bytes again. */
 void world_repeat(struct world *w, uint32_t node, struct msg_envelope *m);
+/* An honest submission arrives; its effects are not carried out yet. */
+void world_deliver_submission(struct world *w, uint32_t node, const struct lease_item *l);
 /* Joins all nodes and opens the task; then nothing happens but what the test does. */
 void world_settle(struct world *w);
 void world_pass(struct world *w, int64_t ms); /* time goes by; ticks happen */
