@@ -299,9 +299,10 @@ static void print_score(const struct env_score *s)
         printf("  %-12s %g\n", s->metric[i].name, s->metric[i].value);
 }
 
-/* The messages of an episode; texts are owned. */
+/* The messages of an episode, and their texts, which are owned. */
 struct episode {
     struct env_message m[ENV_MESSAGES_MAX];
+    uint8_t *text[ENV_MESSAGES_MAX];
     size_t n;
 };
 
@@ -310,6 +311,7 @@ static void episode_add(struct episode *ep, enum env_author author, struct bytes
     uint8_t *copy = xmalloc(text.len + 1);
 
     memcpy(copy, text.data ? text.data : (const uint8_t *)"", text.len);
+    ep->text[ep->n] = copy;
     ep->m[ep->n++] = (struct env_message){author, {copy, text.len}};
 }
 
@@ -362,7 +364,7 @@ static enum status play(struct env *env, const struct task *t, const struct env_
             print_score(&score);
     }
     for (size_t i = 0; i < ep.n; i++)
-        free((void *)(uintptr_t)ep.m[i].text.data);
+        free(ep.text[i]);
     buf_clear(&text);
     return st;
 }

@@ -215,16 +215,16 @@ static bool pow_is_special(double x, double y, double *result)
 
     if (x == 1.0 || y == 0.0) {
         *result = 1.0;
-    } else if (isnan(x) || isnan(y)) {
+    } else if (isnan(x) || isnan(y) || (x < 0.0 && !isinf(x) && !is_integer(y))) {
         *result = NAN;
     } else if (isinf(y)) {
-        *result = ax == 1.0 ? 1.0 : (ax > 1.0) == (y > 0.0) ? INFINITY : 0.0;
+        *result = (ax > 1.0) == (y > 0.0) ? INFINITY : 0.0;
+        if (ax == 1.0)
+            *result = 1.0;
     } else if (ax == 0.0 || isinf(x)) {
         double r = (ax == 0.0) == (y > 0.0) ? 0.0 : INFINITY;
 
         *result = is_negative ? -r : r;
-    } else if (x < 0.0 && !is_integer(y)) {
-        *result = NAN;
     } else {
         return false;
     }
@@ -440,15 +440,11 @@ static double atan2_dd(struct dd y, struct dd x)
 
     if (isnan(x.hi) || isnan(y.hi))
         return NAN;
-    if (y.hi == 0.0)
+    if (isinf(y.hi) && isinf(x.hi))
+        t = dd_mul(DD_PI_2, dd_of(is_left ? 1.5 : 0.5));
+    else if (y.hi == 0.0 || isinf(x.hi))
         t = is_left ? DD_PI : dd_of(0.0);
-    else if (isinf(y.hi))
-        t = !isinf(x.hi) ? DD_PI_2
-            : is_left    ? dd_mul(DD_PI_2, dd_of(1.5))
-                         : dd_mul(DD_PI_2, dd_of(0.5));
-    else if (isinf(x.hi))
-        t = is_left ? DD_PI : dd_of(0.0);
-    else if (x.hi == 0.0)
+    else if (x.hi == 0.0 || isinf(y.hi))
         t = DD_PI_2;
     else {
         t = atan_quadrant(is_below ? dd_neg(y) : y, is_left ? dd_neg(x) : x);

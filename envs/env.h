@@ -91,7 +91,7 @@ struct env_usage {
  * missing. ERR_INVALID: the script does not load; the text has its message. */
 MUST_USE enum status env_open(struct env **out, const struct task *t, const struct bundle *b,
                               const struct env_options *opt, struct err *e);
-void env_close(struct env **env);
+void env_close(struct env **p);
 
 uint64_t env_n_tasks(const struct env *env); /* what the script's load returned, >= 1 */
 bool env_has_demo(const struct env *env);

@@ -22,8 +22,10 @@ static const char *const function_names[] = {[SCRIPT_PROMPT] = "prompt",
 
 /* ---- what the linker puts in Lua's hands (see CMakeLists.txt) ------------------------------- */
 
+/* The linker's `--wrap` prescribes the names: NOLINTBEGIN(bugprone-reserved-identifier) */
 unsigned int __wrap_luaS_hash(const char *text, size_t len, unsigned int seed);
 double __wrap_pow(double x, double y);
+/* NOLINTEND(bugprone-reserved-identifier) */
 
 /* lstate.c hashes the time and some addresses into a state's seed by this function, and calls
  * it for nothing else; strings are hashed by lstring.c's own. */
@@ -44,10 +46,9 @@ double __wrap_pow(double x, double y)
 
 struct script *script_of(lua_State *L)
 {
-    struct script *s;
+    struct script **slot = lua_getextraspace(L);
 
-    memcpy(&s, lua_getextraspace(L), sizeof(s));
-    return s;
+    return *slot;
 }
 
 static void count_hook(lua_State *L, lua_Debug *ar)
@@ -251,6 +252,7 @@ enum status script_open(struct script **out, const struct script_source *src, st
 
 enum status script_load(struct script *s, struct err *e)
 {
+    struct script **slot;
     char why[256];
     enum script_end end;
 
@@ -260,7 +262,8 @@ enum status script_load(struct script *s, struct err *e)
         return err_set(e, ERR_LIMIT, "%" PRIu64 " bytes are too few for a Lua state",
                        s->src->memory_bytes);
     lua_gc(s->L, LUA_GCSTOP);
-    memcpy(lua_getextraspace(s->L), &s, sizeof(s));
+    slot = lua_getextraspace(s->L);
+    *slot = s;
     s->rng = rng_of(0, 0);
     end = run_protected(s, load_protected, why, sizeof(why));
     if (end)

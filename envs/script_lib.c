@@ -204,7 +204,7 @@ static int lib_random(lua_State *L)
 {
     struct rng *rng = &script_of(L)->rng;
     lua_Integer lo = 1, hi;
-    uint64_t span;
+    uint64_t span, value;
 
     switch (lua_gettop(L)) {
     case 0: lua_pushnumber(L, (lua_Number)(rng_u64(rng) >> 11) * 0x1p-53); return 1;
@@ -223,10 +223,8 @@ static int lib_random(lua_State *L)
     }
     luaL_argcheck(L, lo <= hi, lua_gettop(L), "interval is empty");
     span = (uint64_t)hi - (uint64_t)lo;
-    if (span == UINT64_MAX)
-        lua_pushinteger(L, (lua_Integer)rng_u64(rng));
-    else
-        lua_pushinteger(L, (lua_Integer)((uint64_t)lo + rng_below(rng, span + 1)));
+    value = (uint64_t)lo + (span == UINT64_MAX ? rng_u64(rng) : rng_below(rng, span + 1));
+    lua_pushinteger(L, (lua_Integer)value);
     return 1;
 }
 

@@ -366,7 +366,7 @@ static enum status check_alphabet(const char *alphabet, struct err *e)
 
 static enum status check_model(const struct task *t, struct err *e)
 {
-    if (strcmp(t->model.init, "random"))
+    if (strcmp(t->model.init, "random") != 0)
         return OK; /* the model's own config.json says it all */
     if (!t->model.head_dim)
         return err_set(e, ERR_INVALID,
