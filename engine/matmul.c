@@ -17,8 +17,8 @@
 #define DW_ROWS  24u  /* rows copied together: whole tiles of any backend */
 #define DW_TASK  192u /* rows of one task */
 #define DW_COLS  128u
-#define INLINE_OPS                                                                             \
-    (1u << 18) /* below this many fma, handing work to another thread costs more */
+/* Below this many fma, handing work to another thread costs more than it saves. */
+#define INLINE_OPS (1u << 18)
 
 static size_t min(size_t a, size_t b)
 {

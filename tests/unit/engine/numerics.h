@@ -44,6 +44,14 @@ static inline float *some_floats(struct rng *r, size_t n, float scale)
     return x;
 }
 
+/* For results that are to be assigned: whoever reads them first, or skips one, shows. */
+static inline float *garbage(size_t n)
+{
+    float *x = xcalloc(n + 1, sizeof(float));
+    memset(x, 0xff, n * sizeof(float));
+    return x;
+}
+
 static inline float *zeros(size_t n)
 {
     return xcalloc(n + 1, sizeof(float));

@@ -168,6 +168,37 @@ static void forward_merges_blocks_whose_maxima_are_far_apart(void **state)
     fixture_clear(&f);
 }
 
+/* The second key is 88.4 below the first: e^-88.4 is a normal number, but its weight is +0. The
+ * third is 86.3 below and counts. */
+static void forward_drops_weights_below_the_cut(void **state)
+{
+    const struct kernels *k = *state;
+    const float q[2] = {1, 0}, key[6] = {0, 0, -125, 0, -122, 0}, v[6] = {0, 0, 1, 0, 0, 1};
+    struct attention_shape s = {1, 1, 2, 2, 2, 2, 2, attention_scale(2)};
+    float out[2], lse;
+    struct attention_run run = {out, &lse, q, key, v, 2, 1};
+
+    attention_forward(k, NULL, &run, 1, &s);
+
+    assert_same_bits(out, ((float[2]){0.0f, exp_f32(-122 * s.scale)}), 2);
+}
+
+static void backward_drops_weights_below_the_cut(void **state)
+{
+    const struct kernels *k = *state;
+    const float q[4] = {0, 0, 1, 0}, key[4] = {-125, 0, 0, 0}, v[4] = {1, 0, 0, 0};
+    const float dout[4] = {0, 0, 1, 1};
+    struct attention_shape s = {1, 1, 2, 2, 2, 2, 2, attention_scale(2)};
+    float out[4], lse[2], dq[4], dk[4], dv[4];
+    struct attention_run run = {out, lse, q, key, v, 0, 2};
+    struct attention_grad g = {dq, dk, dv, dout, out, lse, q, key, v, 2};
+
+    attention_forward(k, NULL, &run, 1, &s);
+    attention_backward(k, NULL, &g, 1, &s);
+
+    assert_same_bits(dv, ((float[4]){0, 0, 1, 1}), 4);
+}
+
 static void prefill_chunks_and_decode_have_the_same_bits(void **state)
 {
     const struct kernels *k = *state;
@@ -402,6 +433,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         BACKEND_TEST(forward_has_the_bits_of_its_definition),
         BACKEND_TEST(forward_merges_blocks_whose_maxima_are_far_apart),
+        BACKEND_TEST(forward_drops_weights_below_the_cut),
+        BACKEND_TEST(backward_drops_weights_below_the_cut),
         BACKEND_TEST(prefill_chunks_and_decode_have_the_same_bits),
         BACKEND_TEST(runs_together_on_threads_are_runs_alone),
         BACKEND_TEST(forward_does_not_read_later_keys),
