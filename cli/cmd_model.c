@@ -281,14 +281,18 @@ static enum status generate(struct loaded *l, struct tokenizer *t, const struct 
     const struct model_config *c = &l->w->config;
     const uint64_t seed = (uint64_t)g->seed;
     size_t n_text = strlen(g->prompt), n;
+    size_t n_bos = c->bos >= 0 ? 1 : 0; /* sequences begin as they did in training */
     int32_t *ids = xcalloc(n_text + 1, sizeof(ids[0]));
     int32_t stops[MODEL_STOPS_MAX + 1];
     struct sampler *s = NULL;
     struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = t};
-    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids, n_text, &n, e);
+    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, n_text, &n, e);
 
     if (st)
         goto out;
+    if (n_bos)
+        ids[0] = c->bos;
+    n += n_bos;
     opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
     st = sampler_new(&s, l->m, &opt, e);
     if (st)
