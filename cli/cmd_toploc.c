@@ -153,7 +153,7 @@ static enum status verify(const char *path, struct bytes proofs, const struct to
     uint8_t *proof = xmalloc(cap);
     struct toploc_result r;
     struct chunks c;
-    size_t rows, len, i = 0;
+    size_t rows, len = 0, i = 0;
     enum status st;
 
     *all_ok = true;
@@ -164,7 +164,8 @@ static enum status verify(const char *path, struct bytes proofs, const struct to
         if (st == ERR_NOT_FOUND)
             st = err_set(e, ERR_MALFORMED, "there is no proof for it");
         if (!st)
-            st = toploc_verify(&r, (struct bytes){proof, len}, c.values, rows, (size_t)a->dim,
+            st = toploc_verify(&r, (struct bytes){proof, len},
+                               &(struct toploc_rows){c.values, rows, (size_t)a->dim},
                                (uint32_t)a->k, tie_of(a),
                                a->is_compat ? TOPLOC_COMPAT : TOPLOC_STRICT, e);
         if (st) {

@@ -32,8 +32,8 @@ static const struct {
 
 static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned code, const char *text)
 {
-    struct MHD_Response *r = MHD_create_response_from_buffer(
-        strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_PERSISTENT);
     enum MHD_Result rc;
 
     if (!r)
@@ -58,6 +58,7 @@ static enum MHD_Result answer_page(struct http *h, struct MHD_Connection *c, siz
     return rc;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is the library's. */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *n_upload, void **state)
@@ -121,8 +122,8 @@ void http_close(struct http **out)
 
 void http_put(struct http *h, enum http_page page, struct bytes text)
 {
-    struct MHD_Response *r = MHD_create_response_from_buffer(
-        text.len, (void *)(uintptr_t)text.data, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(text.len, (void *)text.data, MHD_RESPMEM_MUST_COPY);
     struct MHD_Response *old;
 
     if (!r)

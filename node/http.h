@@ -24,7 +24,7 @@ enum http_page { HTTP_STATUS, HTTP_METRICS, HTTP_PAGE_COUNT };
 /* `port` 0 picks one; *bound gets it. ERR_IO when it is taken. */
 MUST_USE enum status http_open(struct http **out, uint16_t port, uint16_t *bound,
                                struct err *e);
-void http_close(struct http **h);
+void http_close(struct http **out);
 /* Replaces a page by a copy of `text`. Until the first time it is answered with 503. */
 void http_put(struct http *h, enum http_page page, struct bytes text);
 

@@ -17,7 +17,7 @@
 #define CERT_TAG     "muster/1/cert"
 #define KEY_MAGIC    "muster-key-1"
 #define CERT_MAGIC   "muster-cert-1"
-#define SEED_BYTES   32u
+#define SEED_BYTES   ((size_t)32)
 #define KEY_FILE_MAX 512u
 
 static const char *const kinds[] = {"owner", "node", "transport"};

@@ -61,7 +61,7 @@ struct shell_part_ops {
 /* `key` is borrowed until shell_free: its transport half is this process' CURVE identity. */
 MUST_USE enum status shell_new(struct shell **out, const struct node_key *key, struct err *e);
 /* Waits for a job that is running; those still waiting are dropped. */
-void shell_free(struct shell **s);
+void shell_free(struct shell **out);
 
 /* `db` (may be NULL if the part never PUTs) is borrowed; parts may share one. Job results are at
  * most `max_job_result` bytes. */

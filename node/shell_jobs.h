@@ -27,7 +27,7 @@ struct jobs;
 
 /* `notify(arg)` is called on the job thread whenever a job is done. */
 void jobs_new(struct jobs **out, void (*notify)(void *arg), void *arg);
-void jobs_free(struct jobs **j); /* waits for the running job, drops the rest */
+void jobs_free(struct jobs **out); /* waits for the running job, drops the rest */
 /* Queues a job; the thread starts with the first. `args` is copied. */
 void jobs_start(struct jobs *j, struct shell_part *part, const struct shell_part_ops *ops,
                 uint32_t job, uint64_t number, struct bytes args, size_t max_result);

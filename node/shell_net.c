@@ -16,7 +16,7 @@
 #define BATCH_MESSAGES  256 /* of one link in one round */
 #define OUTBOX_MESSAGES 64u
 #define OUTBOX_BYTES    (128u << 20)
-#define OPEN_RATE       20   /* messages a second from strangers */
+#define OPEN_RATE       20L  /* messages a second from strangers */
 #define FRAME_MIN       512u /* the handshake's own frames must fit */
 
 /* What waits for a server that is away. */
@@ -155,7 +155,7 @@ static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
     l->max_frame = max_frame;
     if (n->n_links == n->cap_links) {
         n->cap_links = n->cap_links ? 2 * n->cap_links : 8;
-        n->link = xrealloc(n->link, n->cap_links * sizeof(*n->link));
+        n->link = xrealloc(n->link, n->cap_links * sizeof(struct link *));
     }
     n->link[n->n_links++] = l;
     return l;
@@ -276,6 +276,7 @@ void net_get_stats(struct net *n, struct shell_stats *out)
 
 static void client_flush(struct net *n, struct link *l)
 {
+    CHECK(l->outbox);
     while (l->outbox->n > 0) {
         struct buf *b = outbox_at(l->outbox, 0);
 

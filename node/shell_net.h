@@ -17,7 +17,7 @@
 struct net;
 
 MUST_USE enum status net_open(struct net **out, const struct node_key *key, struct err *e);
-void net_close(struct net **n);
+void net_close(struct net **out);
 
 MUST_USE enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
                               bool open_to_all, size_t max_frame, uint32_t *link,

@@ -15,7 +15,7 @@
 
 #define PEER_ROUTING_ID_MAX                                                                    \
     32u /* libzmq makes 5 bytes; other lengths are a client's own idea */
-#define PEER_SILENT_MS (10 * 60 * 1000)
+#define PEER_SILENT_MS (10L * 60 * 1000)
 #define PEERS_PER_LINK 1024u
 
 struct peer {

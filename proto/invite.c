@@ -73,7 +73,7 @@ static enum status parse_endpoint(struct address *a, const char *endpoint, struc
 enum status invite_encode(char out[INVITE_LINK_BYTES], const struct invite *v, struct err *e)
 {
     char run[65], key[65], id[33], secret[65];
-    struct address control, enrol;
+    struct address control = {0}, enrol = {0};
     enum status st;
     int n;
 
@@ -177,7 +177,7 @@ static bool make_endpoint(char out[MSG_TEXT_BYTES], const char *host, uint32_t p
 
 enum status invite_decode(struct invite *v, const char *link, struct err *e)
 {
-    struct address control, enrol;
+    struct address control = {0}, enrol = {0};
     const char *at, *slash;
     enum status st;
 

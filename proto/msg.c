@@ -11,13 +11,13 @@
 #include "proto/sign.h"
 
 struct kind_row {
-    enum msg_kind kind;
     const char *name;
     const char *tag; /* of its signature */
+    enum msg_kind kind;
     bool is_signed;
 };
 
-#define KIND_ROW(name, number, is_signed) {MSG_##name, #name, "muster/1/" #name, is_signed},
+#define KIND_ROW(name, number, is_signed) {#name, "muster/1/" #name, MSG_##name, is_signed},
 static const struct kind_row kinds[] = {MSG_KIND_MAP(KIND_ROW)};
 #undef KIND_ROW
 

@@ -105,7 +105,7 @@ static enum status read_varint(const struct decoder *d, pb_istream_t *s, uint64_
 static enum status read_slice(const struct decoder *d, pb_istream_t *s, struct bytes *out)
 {
     enum status st;
-    uint64_t n;
+    uint64_t n = 0;
 
     st = read_varint(d, s, &n);
     if (st)
@@ -172,7 +172,7 @@ static enum status read_string(const struct decoder *d, struct bytes b, char *at
 static enum status read_number(const struct decoder *d, pb_istream_t *s, uint8_t *at)
 {
     enum status st;
-    uint64_t v;
+    uint64_t v = 0;
     uint32_t v32;
     int64_t sv;
 
@@ -203,7 +203,7 @@ static enum status read_number(const struct decoder *d, pb_istream_t *s, uint8_t
 
 static enum status read_delimited(const struct decoder *d, pb_istream_t *s, uint8_t *at)
 {
-    struct bytes b;
+    struct bytes b = {0};
     enum status st;
 
     st = read_slice(d, s, &b);
@@ -232,7 +232,7 @@ static enum status read_packed64(const struct decoder *d, pb_istream_t *s, uint8
 {
     const struct msg_field *f = d->field;
     struct reader r;
-    struct bytes b;
+    struct bytes b = {0};
     enum status st;
     uint32_t n;
 
@@ -333,6 +333,7 @@ enum status msg_table_decode(const struct msg_table *t, void *m, struct bytes in
         st = read_tag(&d, &s, &last);
         if (st)
             return st;
+        CHECK(d.field);
         st = read_field(&d, &s, m);
         if (st)
             return st;

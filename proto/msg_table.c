@@ -6,6 +6,8 @@
 
 #include "proto/muster.pb.h"
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): names of members take no parentheses. */
+
 /* Which member counts a repeated one, and which table describes its elements. */
 #define N_msg_roster_entry     n
 #define N_msg_lease_item       n
@@ -123,6 +125,8 @@
 #define MESSAGE(id, Proto, ...)              TABLE(, msg_table_##id, #id, msg_##id, Proto, __VA_ARGS__)
 #define ELEMENT(id, text, ctype, Proto, ...) TABLE(static, id, text, ctype, Proto, __VA_ARGS__)
 
+/* NOLINTEND(bugprone-macro-parentheses) */
+
 /* Where nanopb's struct holds fixed bytes. */
 #define PB(Proto)         (*(muster_##Proto *)0)
 #define PB_msg_wire       PB(Envelope)
@@ -173,13 +177,13 @@ ELEMENT(table_progress_item, "progress item", progress_item, ProgressItem,
 MESSAGE(heartbeat, Heartbeat, NO_RULE(msg_heartbeat))
 MESSAGE(beat, Beat, MIN(msg_beat, head_version, -1))
 ELEMENT(table_sample, "sample", msg_sample, Sample,
-        LENGTH(msg_sample, tokens, 0, 4 * MSG_MAX_TOKENS, 4),
-        LENGTH(msg_sample, logprobs, 0, 4 * MSG_MAX_TOKENS, 4),
+        LENGTH(msg_sample, tokens, 0, 4L * MSG_MAX_TOKENS, 4),
+        LENGTH(msg_sample, logprobs, 0, 4L * MSG_MAX_TOKENS, 4),
         LENGTH(msg_sample, mask, 0, MSG_MAX_TOKENS, 1),
-        LENGTH(msg_sample, proofs, 0, MSG_MAX_TOKENS / 32 * PROOF_UNIT, PROOF_UNIT),
+        LENGTH(msg_sample, proofs, 0, (int64_t)MSG_MAX_TOKENS / 32 * PROOF_UNIT, PROOF_UNIT),
         RANGE(msg_sample, finish, FINISH_END, FINISH_ENV))
 MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
-        LENGTH(msg_submit, prompt, 0, 4 * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
+        LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))
@@ -192,7 +196,7 @@ MESSAGE(batch_ask, BatchAsk, NO_RULE(msg_batch_ask))
 MESSAGE(batch, Batch, NO_RULE(msg_batch))
 MESSAGE(manifest, Manifest, MIN(msg_manifest, version, 0),
         REQUIRED(msg_manifest, weights), RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
-        LENGTH(msg_manifest, shards, 32, 32 * MSG_MAX_SHARDS, 32))
+        LENGTH(msg_manifest, shards, 32, 32L * MSG_MAX_SHARDS, 32))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
 
 MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_SHARDS))

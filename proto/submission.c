@@ -67,8 +67,8 @@ static void add_sample(struct merkle *tree, const struct msg_sample *x, uint32_t
         leaf_begin(&s);
         digest_add_u32(&s, sample);
         digest_add_u32(&s, (uint32_t)chunk);
-        digest_add_blob(&s, cut(x->tokens, at * 4, SUBMISSION_CHUNK * 4));
-        digest_add_blob(&s, cut(x->logprobs, at * 4, SUBMISSION_CHUNK * 4));
+        digest_add_blob(&s, cut(x->tokens, at * 4, (size_t)SUBMISSION_CHUNK * 4));
+        digest_add_blob(&s, cut(x->logprobs, at * 4, (size_t)SUBMISSION_CHUNK * 4));
         digest_add_blob(&s, cut(x->mask, at, SUBMISSION_CHUNK));
         digest_add_blob(&s, cut(x->proofs, chunk * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES));
         digest_end(&s, &h);

@@ -123,11 +123,11 @@ static void put_be16(uint8_t *out, uint32_t v)
 enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size_t dim,
                          uint32_t k, enum toploc_tie tie, struct err *e)
 {
-    uint32_t index[TOPLOC_K_MAX];
-    uint16_t y[TOPLOC_K_MAX];
+    uint32_t index[TOPLOC_K_MAX] = {0};
+    uint16_t y[TOPLOC_K_MAX] = {0};
     uint16_t coef[TOPLOC_K_MAX];
     enum status st;
-    uint32_t n, m;
+    uint32_t n = 0, m;
 
     st = check_size(rows, dim, k, e);
     if (st)
@@ -247,6 +247,7 @@ static void compare(struct toploc_result *out, const struct proof *p, const uint
     uint64_t sum = 0;
     uint16_t ignored = mode == TOPLOC_STRICT ? 0x007f : 0x807f;
 
+    CHECK(p->modulus > 0);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t claimed = toploc_evaluate(p->coef, p->n, index[i] % p->modulus);
         uint32_t found = values[index[i]];
@@ -273,31 +274,33 @@ static void compare(struct toploc_result *out, const struct proof *p, const uint
     }
 }
 
-enum status toploc_verify(struct toploc_result *out, struct bytes proof, const uint16_t *values,
-                          size_t rows, size_t dim, uint32_t k, enum toploc_tie tie,
+enum status toploc_verify(struct toploc_result *out, struct bytes proof,
+                          const struct toploc_rows *own, uint32_t k, enum toploc_tie tie,
                           enum toploc_mode mode, struct err *e)
 {
     const double none = 18446744073709551616.0; /* 2^64, as the reference says it */
     uint32_t index[TOPLOC_K_MAX];
-    struct proof p;
+    struct proof p = {0};
     enum status st;
-    uint32_t n;
+    size_t n_values;
+    uint32_t n = 0;
 
     *out = (struct toploc_result){.mant_err_mean = none, .mant_err_median = none};
-    st = check_size(rows, dim, k, e);
+    st = check_size(own->rows, own->dim, k, e);
     if (st)
         return st;
-    st = parse(&p, proof, k, rows * dim < k ? (uint32_t)(rows * dim) : k, mode, e);
+    n_values = own->rows * own->dim;
+    st = parse(&p, proof, k, n_values < k ? (uint32_t)n_values : k, mode, e);
     if (st)
         return st;
-    st = toploc_top(index, &n, values, rows * dim, k, tie, e);
+    st = toploc_top(index, &n, own->values, n_values, k, tie, e);
     if (st)
         return st;
     out->is_null = p.is_null;
     if (p.is_null)
         out->exp_mismatches = n;
     else
-        compare(out, &p, values, index, n, mode);
+        compare(out, &p, own->values, index, n, mode);
     return OK;
 }
 

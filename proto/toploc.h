@@ -80,8 +80,12 @@ enum toploc_mode {
 
 /* Compares a proof with the verifier's own rows. ERR_MALFORMED: not a proof, by the mode's rules;
  * ERR_INVALID, ERR_NUMERIC, ERR_NO_MEMORY as toploc_prove. */
+struct toploc_rows {
+    const uint16_t *values; /* (rows, dim) bf16 patterns */
+    size_t rows, dim;
+};
 MUST_USE enum status toploc_verify(struct toploc_result *out, struct bytes proof,
-                                   const uint16_t *values, size_t rows, size_t dim, uint32_t k,
+                                   const struct toploc_rows *own, uint32_t k,
                                    enum toploc_tie tie, enum toploc_mode mode, struct err *e);
 
 /* The paper's thresholds (arXiv:2501.16007, section 5.2): within them passes. */

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     n = n < VALUES_MAX ? n : VALUES_MAX;
     for (size_t i = 0; i < n; i++)
         values[i] = reader_u16(&r);
-    if (toploc_verify(&result, proof, values, n / dim, dim, k,
+    if (toploc_verify(&result, proof, &(struct toploc_rows){values, n / dim, dim}, k,
                       flags & 1 ? TOPLOC_TIE_HEAP : TOPLOC_TIE_LOWEST,
                       flags & 2 ? TOPLOC_COMPAT : TOPLOC_STRICT, NULL) == OK)
         CHECK(result.exp_mismatches <= k);

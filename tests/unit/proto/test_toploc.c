@@ -123,8 +123,8 @@ static void a_modulus_below_the_prime_proves_and_verifies(void **state)
 
     assert_ok(toploc_prove(proof, sparse.v, 1, 70001, 4, TOPLOC_TIE_LOWEST, NULL), NULL);
     assert_hex(proof, "ffd840007dffa565dcce");
-    assert_ok(toploc_verify(&r, BYTES_OF(proof), sparse.v, 1, 70001, 4, TOPLOC_TIE_LOWEST,
-                            TOPLOC_STRICT, NULL),
+    assert_ok(toploc_verify(&r, BYTES_OF(proof), &(struct toploc_rows){sparse.v, 1, 70001}, 4,
+                            TOPLOC_TIE_LOWEST, TOPLOC_STRICT, NULL),
               NULL);
 
     assert_int_equal(r.exp_mismatches, 0);
@@ -168,8 +168,8 @@ static struct toploc_result compare_constant(const uint16_t values[4])
 {
     struct toploc_result r;
 
-    assert_ok(toploc_verify(&r, BYTES_OF(constant_two), values, 1, 4, 4, TOPLOC_TIE_LOWEST,
-                            TOPLOC_COMPAT, NULL),
+    assert_ok(toploc_verify(&r, BYTES_OF(constant_two), &(struct toploc_rows){values, 1, 4}, 4,
+                            TOPLOC_TIE_LOWEST, TOPLOC_COMPAT, NULL),
               NULL);
     return r;
 }
@@ -207,8 +207,8 @@ static void the_null_proof_is_no_proof(void **state)
     struct toploc_result r;
 
     for (int mode = TOPLOC_STRICT; mode <= TOPLOC_COMPAT; mode++) {
-        assert_ok(toploc_verify(&r, BYTES_OF(null), values, 1, 4, 4, TOPLOC_TIE_LOWEST,
-                                (enum toploc_mode)mode, NULL),
+        assert_ok(toploc_verify(&r, BYTES_OF(null), &(struct toploc_rows){values, 1, 4}, 4,
+                                TOPLOC_TIE_LOWEST, (enum toploc_mode)mode, NULL),
                   NULL);
         assert_true(r.is_null);
         assert_false(toploc_passes(&r, &toploc_f32_thresholds));
@@ -262,7 +262,8 @@ static void readme_errors_come_out_for_values_one_percent_off(void **state)
         assert_ok(toploc_prove(proof, g1 + 16 * want[i].row, want[i].rows, 16, 4,
                                TOPLOC_TIE_HEAP, NULL),
                   NULL);
-        assert_ok(toploc_verify(&r, BYTES_OF(proof), off + 16 * want[i].row, want[i].rows, 16,
+        assert_ok(toploc_verify(&r, BYTES_OF(proof),
+                                &(struct toploc_rows){off + 16 * want[i].row, want[i].rows, 16},
                                 4, TOPLOC_TIE_HEAP, TOPLOC_STRICT, NULL),
                   NULL);
         assert_int_equal(r.exp_mismatches, 0);
@@ -379,8 +380,8 @@ static void an_honest_proof_verifies_without_error(void **state)
 
     for (int tie = TOPLOC_TIE_LOWEST; tie <= TOPLOC_TIE_HEAP; tie++) {
         assert_ok(toploc_prove(proof, v, 32, 2048, 128, (enum toploc_tie)tie, NULL), NULL);
-        assert_ok(toploc_verify(&r, BYTES_OF(proof), v, 32, 2048, 128, (enum toploc_tie)tie,
-                                TOPLOC_STRICT, NULL),
+        assert_ok(toploc_verify(&r, BYTES_OF(proof), &(struct toploc_rows){v, 32, 2048}, 128,
+                                (enum toploc_tie)tie, TOPLOC_STRICT, NULL),
                   NULL);
         assert_int_equal(r.exp_mismatches, 0);
         assert_true(r.mant_err_mean == 0 && r.mant_err_median == 0);
@@ -396,8 +397,8 @@ static void fewer_values_than_k_are_all_taken(void **state)
     struct toploc_result r;
 
     assert_ok(toploc_prove(proof, v, 2, 3, TOPLOC_K, TOPLOC_TIE_LOWEST, NULL), NULL);
-    assert_ok(toploc_verify(&r, BYTES_OF(proof), v, 2, 3, TOPLOC_K, TOPLOC_TIE_LOWEST,
-                            TOPLOC_STRICT, NULL),
+    assert_ok(toploc_verify(&r, BYTES_OF(proof), &(struct toploc_rows){v, 2, 3}, TOPLOC_K,
+                            TOPLOC_TIE_LOWEST, TOPLOC_STRICT, NULL),
               NULL);
 
     assert_int_equal(r.exp_mismatches, 0);
@@ -417,11 +418,11 @@ static void strict_mode_counts_a_flipped_sign(void **state)
     for (size_t i = 0; i < 512; i++)
         v[i] ^= 0x8000;
 
-    assert_ok(toploc_verify(&strict, BYTES_OF(proof), v, 1, 512, 128, TOPLOC_TIE_LOWEST,
-                            TOPLOC_STRICT, NULL),
+    assert_ok(toploc_verify(&strict, BYTES_OF(proof), &(struct toploc_rows){v, 1, 512}, 128,
+                            TOPLOC_TIE_LOWEST, TOPLOC_STRICT, NULL),
               NULL);
-    assert_ok(toploc_verify(&compat, BYTES_OF(proof), v, 1, 512, 128, TOPLOC_TIE_LOWEST,
-                            TOPLOC_COMPAT, NULL),
+    assert_ok(toploc_verify(&compat, BYTES_OF(proof), &(struct toploc_rows){v, 1, 512}, 128,
+                            TOPLOC_TIE_LOWEST, TOPLOC_COMPAT, NULL),
               NULL);
 
     assert_int_equal(strict.exp_mismatches, 128);
@@ -433,8 +434,8 @@ static enum status verify_512(const uint8_t *proof, size_t len, const uint16_t *
 {
     struct toploc_result r;
 
-    return toploc_verify(&r, (struct bytes){proof, len}, v, 1, 512, 128, TOPLOC_TIE_LOWEST,
-                         mode, e);
+    return toploc_verify(&r, (struct bytes){proof, len}, &(struct toploc_rows){v, 1, 512}, 128,
+                         TOPLOC_TIE_LOWEST, mode, e);
 }
 
 static void strict_mode_refuses_what_a_forger_would_send(void **state)

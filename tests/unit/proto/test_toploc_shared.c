@@ -69,8 +69,8 @@ static void the_lowest_index_rule_differs_in_one_place(void **state)
 
     assert_ok(toploc_prove(proof, values, ROWS, DIM, TOPLOC_K, TOPLOC_TIE_LOWEST, NULL), NULL);
     assert_memory_not_equal(proof, golden.data, sizeof(proof));
-    assert_ok(toploc_verify(&r, buf_bytes(&golden), values, ROWS, DIM, TOPLOC_K,
-                            TOPLOC_TIE_LOWEST, TOPLOC_STRICT, NULL),
+    assert_ok(toploc_verify(&r, buf_bytes(&golden), &(struct toploc_rows){values, ROWS, DIM},
+                            TOPLOC_K, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, NULL),
               NULL);
 
     assert_int_equal(r.exp_mismatches, 1);
