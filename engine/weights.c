@@ -14,8 +14,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests hash f32 data as it lies");
 
-#define INIT_DEVIATION 0.02
-#define TWO_PI         6.283185307179586476925
+#define TWO_PI 6.283185307179586476925
 
 /* A row of the table of tensors, while the struct is being laid out. */
 struct plan {
@@ -185,8 +184,6 @@ static bool ends_with(const char *s, const char *tail)
 
 void weights_init_random(struct weights *w, uint64_t seed)
 {
-    double residual = INIT_DEVIATION / sqrt(2.0 * (double)w->config.layers);
-
     for (size_t i = 0; i < w->n_tensors; i++) {
         struct weights_tensor *t = &w->tensors[i];
         size_t n = t->rows * t->cols;
@@ -194,7 +191,9 @@ void weights_init_random(struct weights *w, uint64_t seed)
             ends_with(t->name, "o_proj.weight") || ends_with(t->name, "down_proj.weight");
 
         if (t->is_matrix) {
-            fill_normal(t->data, n, is_residual ? residual : INIT_DEVIATION, seed, i);
+            double part = is_residual ? 1.0 / (2.0 * (double)w->config.layers) : 1.0;
+
+            fill_normal(t->data, n, part / sqrt((double)t->cols), seed, i);
             continue;
         }
         for (size_t j = 0; j < n; j++)

@@ -62,9 +62,11 @@ MUST_USE enum status weights_new(struct weights **out, const struct model_config
                                  struct err *e);
 void weights_free(struct weights **w);
 
-/* A function of the config and the seed alone: matrices are normal with deviation 0.02, those that
- * write to the residual stream (o, down) divided by sqrt(2 * layers); norms are 1, biases 0.
- * Number i of tensor t comes from Philox draw i of stream t: an own Box-Muller in binary64. */
+/* A function of the config and the seed alone: a matrix is normal with deviation 1 / sqrt(inputs),
+ * those that write to the residual stream (o, down) divided by 2 * layers; norms are 1, biases 0.
+ * Number i of tensor t comes from Philox draw i of stream t: an own Box-Muller in binary64.
+ * (The usual fixed deviation of 0.02 suits models a thousand wide; in one of 64 its signals are
+ * faint: after 30 supervised steps on sort-letters the loss was 1.56, with this rule 0.24.) */
 void weights_init_random(struct weights *w, uint64_t seed);
 
 void weights_zero(struct weights *w);
