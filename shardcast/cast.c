@@ -98,7 +98,8 @@ static void do_dial(struct cast *c, const struct cast_act *a, int64_t now_ms)
     uint64_t link;
     struct err e;
 
-    snprintf(endpoint, sizeof(endpoint), "%.*s", (int)a->value.len, (const char *)a->value.data);
+    snprintf(endpoint, sizeof(endpoint), "%.*s", (int)a->value.len,
+             (const char *)a->value.data);
     if (shell_connect(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &link, &e)) {
         LOG_WARN("dial why=\"%s\"", e.text);
         return;
@@ -191,7 +192,8 @@ static void do_banned(const struct cast_act *a)
     LOG_WARN("banned peer=%.16s why=digest", hex);
 }
 
-static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms, struct effects *out)
+static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
+                   struct effects *out)
 {
     switch (a->kind) {
     case CAST_DIAL: do_dial(c, a, now_ms); break;
@@ -251,7 +253,8 @@ static enum status restore_one(void *arg, int64_t version, struct bytes envelope
 
     if (st)
         LOG_WARN("restore version=%" PRId64 " why=\"%s\"", version, e ? e->text : "");
-    return st == ERR_NO_MEMORY ? st : OK; /* what is spoilt or too old is fetched or forgotten */
+    return st == ERR_NO_MEMORY ? st
+                               : OK; /* what is spoilt or too old is fetched or forgotten */
 }
 
 static int compare_versions(const void *a, const void *b)
@@ -507,7 +510,8 @@ static enum status store_file(struct cast *c, const struct msg_manifest *m, stru
     return st;
 }
 
-enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file, struct err *e)
+enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
+                         struct err *e)
 {
     int64_t now_ms = clock_mono_ms();
     struct msg_envelope env;

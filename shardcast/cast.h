@@ -82,13 +82,15 @@ MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
 
 /* Appends the whole weights file of a version that is here; every shard and the root are checked.
  * ERR_NOT_FOUND. Any thread. */
-MUST_USE enum status cast_read(struct cast *c, int64_t version, struct buf *file, struct err *e);
+MUST_USE enum status cast_read(struct cast *c, int64_t version, struct buf *file,
+                               struct err *e);
 /* Appends the trainer's PUBLISH envelope of a version. ERR_NOT_FOUND. Any thread. */
 MUST_USE enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope,
                                    struct err *e);
 /* The same, decoded: *m lends from `envelope`, to which the envelope is appended. */
-MUST_USE enum status cast_manifest_decoded(struct cast *c, int64_t version, struct buf *envelope,
-                                           struct msg_manifest *m, struct err *e);
+MUST_USE enum status cast_manifest_decoded(struct cast *c, int64_t version,
+                                           struct buf *envelope, struct msg_manifest *m,
+                                           struct err *e);
 
 /* ---- publishing (the trainer) ------------------------------------------------------------ */
 

@@ -15,15 +15,15 @@
 #define CAST_ASKS_MAX   1024u
 #define CAST_PINS_MAX   64u
 #define NEVER_MS        INT64_MAX
-#define POLL_MS         2000  /* between questions for the newest manifest */
-#define GREET_MIN_MS    50    /* a link that was never heard is greeted again after this, then */
-#define GREET_MAX_MS    2000  /* twice as long each time, up to this */
+#define POLL_MS         2000 /* between questions for the newest manifest */
+#define GREET_MIN_MS    50   /* a link that was never heard is greeted again after this, then */
+#define GREET_MAX_MS    2000 /* twice as long each time, up to this */
 #define GREET_IDLE_MS   10000 /* a silent link, so that the other side does not forget it */
-#define HAVE_ASK_MS     1000  /* between questions for have-maps while a version is incomplete */
-#define HAVE_PUSH_MS    50    /* news of shards gained are gathered for this long, */
-#define HAVE_PUSH_COUNT 64u   /* or until there are so many */
-#define GAP_MIN_MS      100   /* before manifests missing in the row are asked for, then twice as */
-#define GAP_MAX_MS      5000  /* long each time, up to this */
+#define HAVE_ASK_MS     1000 /* between questions for have-maps while a version is incomplete */
+#define HAVE_PUSH_MS    50   /* news of shards gained are gathered for this long, */
+#define HAVE_PUSH_COUNT 64u  /* or until there are so many */
+#define GAP_MIN_MS      100 /* before manifests missing in the row are asked for, then twice as */
+#define GAP_MAX_MS      5000 /* long each time, up to this */
 #define HINT_MIN_MS     50
 #define TIMEOUT_MIN_MS  500
 #define TIMEOUT_ONE_MS  1000 /* before anything was measured */
@@ -32,20 +32,20 @@
 
 struct peer {
     bool is_used, is_active, is_banned, is_trainer;
-    bool is_chosen;     /* this node dials it */
-    bool is_heard;      /* since the link was opened */
+    bool is_chosen; /* this node dials it */
+    bool is_heard;  /* since the link was opened */
     struct public_key key;
     char endpoint[128];
-    uint64_t dialled;   /* the link we opened; 0: none */
-    uint64_t inbound;   /* the link it opened; 0: none */
-    uint64_t via;       /* the one in use; 0: none */
+    uint64_t dialled; /* the link we opened; 0: none */
+    uint64_t inbound; /* the link it opened; 0: none */
+    uint64_t via;     /* the one in use; 0: none */
     int64_t heard_ms;
-    int64_t greet_ms;   /* when to greet next */
+    int64_t greet_ms; /* when to greet next */
     int32_t greet_wait_ms;
-    uint32_t n_asked;   /* shards it owes us */
+    uint32_t n_asked; /* shards it owes us */
     int32_t timeout_ms;
-    int32_t answer_ms;  /* smoothed time of an answer; 0: none yet */
-    uint32_t strikes;   /* timeouts in a row */
+    int32_t answer_ms; /* smoothed time of an answer; 0: none yet */
+    uint32_t strikes;  /* timeouts in a row */
 };
 
 struct version {
@@ -58,10 +58,10 @@ struct version {
     uint64_t file_bytes;
     uint32_t n_shards, n_have, n_busy;
     const struct digest *shard;
-    uint32_t *order;  /* owned: indices sorted by digest */
-    uint8_t *have;    /* owned bitmaps */
-    uint8_t *busy;    /* asked of somebody */
-    uint16_t *copies; /* owned: neighbours known to have each */
+    uint32_t *order;                 /* owned: indices sorted by digest */
+    uint8_t *have;                   /* owned bitmaps */
+    uint8_t *busy;                   /* asked of somebody */
+    uint16_t *copies;                /* owned: neighbours known to have each */
     uint8_t *theirs[CAST_PEERS_MAX]; /* owned bitmaps; NULL: nothing known */
     bool knows[CAST_PEERS_MAX];      /* has the manifest */
     bool wants[CAST_PEERS_MAX];      /* asked what we have while we had not all */
@@ -83,7 +83,7 @@ struct cast_state {
     struct public_key trainer;
     bool has_run, has_trainer;
     struct peer peer[CAST_PEERS_MAX];
-    uint32_t n_peers; /* slots in use are below this */
+    uint32_t n_peers;                           /* slots in use are below this */
     struct version *version[CAST_VERSIONS_MAX]; /* ascending */
     size_t n_versions;
     int64_t pin[CAST_PINS_MAX];

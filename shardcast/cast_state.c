@@ -19,7 +19,7 @@ void cast_out_init(struct cast_out *l)
 void cast_out_clear(struct cast_out *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        free((void *)(uintptr_t)l->v[i].value.data);
+        free(l->v[i].owned);
     free(l->v);
     *l = (struct cast_out){0};
 }
@@ -33,9 +33,9 @@ struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind, str
     struct cast_act *a = &out->v[out->n++];
     *a = (struct cast_act){.kind = kind};
     if (value.len) {
-        uint8_t *copy = xmalloc(value.len);
-        memcpy(copy, value.data, value.len);
-        a->value = (struct bytes){copy, value.len};
+        a->owned = xmalloc(value.len);
+        memcpy(a->owned, value.data, value.len);
+        a->value = (struct bytes){a->owned, value.len};
     }
     return a;
 }
@@ -335,8 +335,8 @@ void cast_state_free(struct cast_state **s)
     *s = NULL;
 }
 
-enum status cast_state_restore(struct cast_state *s, struct bytes envelope, struct cast_out *out,
-                               struct err *e)
+enum status cast_state_restore(struct cast_state *s, struct bytes envelope,
+                               struct cast_out *out, struct err *e)
 {
     struct msg_envelope env;
     struct msg_manifest m;
@@ -373,8 +373,8 @@ void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int
                            struct cast_out *out)
 {
     size_t pick[CAST_DIAL_MAX + MSG_MAX_ROSTER];
-    size_t n = cast_graph_choose(pick, CAST_DIAL_MAX + MSG_MAX_ROSTER, r, &s->opt.self,
-                                 CAST_DIAL_MAX);
+    size_t n =
+        cast_graph_choose(pick, CAST_DIAL_MAX + MSG_MAX_ROSTER, r, &s->opt.self, CAST_DIAL_MAX);
 
     for (uint32_t i = 0; i < s->n_peers; i++)
         if (s->peer[i].is_active && !is_listed(r, &s->peer[i].key))
@@ -493,7 +493,8 @@ enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int6
     struct msg_manifest m;
     struct version *v;
     bool is_new;
-    enum status st = cast_manifest_check(envelope, s->has_run ? &s->run : NULL, NULL, &env, &m, e);
+    enum status st =
+        cast_manifest_check(envelope, s->has_run ? &s->run : NULL, NULL, &env, &m, e);
 
     if (st)
         return st;

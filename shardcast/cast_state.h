@@ -36,7 +36,7 @@
 #include "proto/types.h"
 
 #define CAST_DIAL_MAX     8u
-#define CAST_PEERS_MAX    (2u * MSG_MAX_ROSTER) /* the roster, and some that left it */
+#define CAST_PEERS_MAX    512u /* the roster twice: those that left it are remembered a while */
 #define CAST_WINDOW       4u                    /* shards asked of one peer at a time */
 #define CAST_VERSIONS_MAX 128u                  /* known at one time, pinned ones included */
 #define CAST_KEEP_DEFAULT 6u
@@ -65,7 +65,8 @@ struct cast_act {
     struct public_key key;
     struct digest digest;
     struct idem idem;
-    struct bytes value; /* owned by the list */
+    struct bytes value; /* lent from `owned` */
+    uint8_t *owned;     /* owned by the list */
 };
 struct cast_out {
     struct cast_act *v; /* owned */
@@ -75,7 +76,8 @@ struct cast_out {
 void cast_out_init(struct cast_out *l);
 void cast_out_clear(struct cast_out *l);
 /* Appends an act with a copy of `value`; the caller fills in the rest. */
-struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind, struct bytes value);
+struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind,
+                              struct bytes value);
 
 /* Whether the disk has a shard: the one question the machine asks of the world. */
 typedef bool cast_has_fn(void *arg, const struct digest *shard);
@@ -104,7 +106,7 @@ void cast_state_set_run(struct cast_state *s, const struct digest *run,
 void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
                            struct cast_out *out);
 /* The link that CAST_DIAL asked for is open (messages may still be lost). */
-void cast_state_linked(struct cast_state *s, const struct public_key *peer, uint64_t link,
+void cast_state_linked(struct cast_state *s, const struct public_key *key, uint64_t link,
                        int64_t now_ms, struct cast_out *out);
 /* One frame from the peer authenticated as `from`. */
 void cast_state_message(struct cast_state *s, uint64_t link, const struct public_key *from,
@@ -115,7 +117,8 @@ void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct 
 /* How many of the newest versions are kept and fetched, 1..CAST_VERSIONS_MAX / 2. */
 void cast_state_set_keep(struct cast_state *s, uint32_t keep, int64_t now_ms,
                          struct cast_out *out);
-void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms, struct cast_out *out);
+void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms,
+                    struct cast_out *out);
 void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
                       struct cast_out *out);
 /* Another content is known under the version of this manifest. */
@@ -135,20 +138,22 @@ void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t r
 bool cast_state_make_room(struct cast_state *s, struct cast_out *out);
 
 /* The envelope of SHARD that answers a CAST_SERVE. Empty data: not here. */
-void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct digest *shard,
-                      const struct idem *idem, struct bytes data);
+void cast_state_shard(const struct cast_state *s, struct buf *envelope,
+                      const struct digest *shard, const struct idem *idem, struct bytes data);
 
 /* ---- what is known ----------------------------------------------------------------------- */
 
 /* Checks a PUBLISH envelope: signature, run, that its numbers agree. *m lends from it. `trainer`
  * may be NULL: any signer. */
 MUST_USE enum status cast_manifest_check(struct bytes envelope, const struct digest *run,
-                                         const struct public_key *trainer, struct msg_envelope *env,
-                                         struct msg_manifest *m, struct err *e);
+                                         const struct public_key *trainer,
+                                         struct msg_envelope *env, struct msg_manifest *m,
+                                         struct err *e);
 
 bool cast_state_is_complete(const struct cast_state *s, int64_t version);
 int64_t cast_state_newest(const struct cast_state *s); /* complete; -1: none */
-int64_t cast_state_oldest(const struct cast_state *s); /* of the unbroken row up to the newest */
+int64_t
+cast_state_oldest(const struct cast_state *s); /* of the unbroken row up to the newest */
 
 struct cast_counters {
     uint64_t shards_in, bytes_in;   /* checked and stored */

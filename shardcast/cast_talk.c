@@ -72,7 +72,8 @@ void talk_head(struct cast_state *s, struct peer *p, struct version *v, struct c
     SEND(s, p, HEAD, NULL, head, m, out);
 }
 
-void talk_ask_have(struct cast_state *s, struct peer *p, struct version *v, struct cast_out *out)
+void talk_ask_have(struct cast_state *s, struct peer *p, struct version *v,
+                   struct cast_out *out)
 {
     struct msg_have_ask m = {.weights = v->weights};
 
@@ -193,8 +194,9 @@ static enum status on_shard_ask(struct cast_state *s, struct peer *p,
 
 /* ---- in: answers and announcements ------------------------------------------------------- */
 
-static enum status on_manifest_bytes(struct cast_state *s, struct peer *p, struct bytes envelope,
-                                     int64_t now_ms, struct cast_out *out, struct err *e)
+static enum status on_manifest_bytes(struct cast_state *s, struct peer *p,
+                                     struct bytes envelope, int64_t now_ms,
+                                     struct cast_out *out, struct err *e)
 {
     struct msg_envelope env;
     struct msg_manifest m;
@@ -283,8 +285,9 @@ static void learn_speed(struct peer *p, int64_t took_ms)
     p->strikes = 0;
 }
 
-static enum status on_shard(struct cast_state *s, struct peer *p, const struct msg_envelope *env,
-                            int64_t now_ms, struct cast_out *out, struct err *e)
+static enum status on_shard(struct cast_state *s, struct peer *p,
+                            const struct msg_envelope *env, int64_t now_ms,
+                            struct cast_out *out, struct err *e)
 {
     uint32_t peer = (uint32_t)(p - s->peer);
     struct msg_shard m;

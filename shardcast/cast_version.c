@@ -16,8 +16,8 @@ static enum status check_numbers(const struct msg_manifest *m, struct err *e)
     uint64_t n = m->shards.len / DIGEST_BYTES;
 
     if (m->shard_bytes != SHARD_BYTES)
-        return err_set(e, ERR_UNSUPPORTED, "manifest: shards of %u bytes, not %u", m->shard_bytes,
-                       SHARD_BYTES);
+        return err_set(e, ERR_UNSUPPORTED, "manifest: shards of %u bytes, not %u",
+                       m->shard_bytes, SHARD_BYTES);
     if (m->file_bytes == 0 || (m->file_bytes - 1) / SHARD_BYTES + 1 != n)
         return err_set(e, ERR_MALFORMED, "manifest: %llu shards do not make %llu bytes",
                        (unsigned long long)n, (unsigned long long)m->file_bytes);
@@ -243,8 +243,8 @@ void version_forget(struct cast_state *s, struct version *v, struct cast_out *ou
     buf_clear(&orphans);
     while (s->version[at] != v)
         at++;
-    memmove(&s->version[at], &s->version[at + 1],
-            (s->n_versions - at - 1) * sizeof(*s->version));
+    for (; at + 1 < s->n_versions; at++)
+        s->version[at] = s->version[at + 1];
     s->n_versions--;
     version_free(v);
 }
@@ -281,7 +281,7 @@ static void mark_complete(struct version *v, struct cast_out *out)
         free(v->theirs[i]);
         v->theirs[i] = NULL;
     }
-    memset(v->copies, 0, v->n_shards * sizeof(*v->copies));
+    memset(v->copies, 0, (size_t)v->n_shards * sizeof(*v->copies));
     cast_out_add(out, CAST_COMPLETE, (struct bytes){0})->version = v->number;
 }
 
@@ -319,7 +319,7 @@ static void report_equivocation(struct version *v, struct bytes other, struct ca
 }
 
 bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
-                         const struct msg_manifest *m)
+                            const struct msg_manifest *m)
 {
     const struct version *v = version_find(s, m->version);
     struct digest body;

@@ -118,7 +118,7 @@ static enum status load_home(struct member_home *out, const char *path, struct e
         return err_set(e, ERR_NOT_FOUND, "'%s' is not there", path);
     buf_init(&text, MEMBERSHIP_MAX);
     st = file_read(&text, path, e);
-    if (!st && !parse_membership(out, (char *)(uintptr_t)buf_cstr(&text)))
+    if (!st && (!buf_cstr(&text)[0] || !parse_membership(out, (char *)text.data)))
         st = err_set(e, ERR_CORRUPT, "'%s' does not say where this node belongs", path);
     buf_clear(&text);
     return st;
@@ -149,8 +149,8 @@ static enum status open_control(struct member *m, struct err *e)
 
 static enum status open_enrolment(struct member *m, const struct invite *v, struct err *e)
 {
-    enum status st = shell_connect(m->shell, m->part, v->enrol, &v->server, MSG_MAX_BYTES,
-                                   &m->enrol, e);
+    enum status st =
+        shell_connect(m->shell, m->part, v->enrol, &v->server, MSG_MAX_BYTES, &m->enrol, e);
 
     m->home.run = v->run;
     m->home.transport = v->server;
@@ -191,7 +191,8 @@ static enum status begin(struct member *m, struct err *e)
     if (known && known != ERR_NOT_FOUND)
         return known;
     if (known && !has_link)
-        return err_set(e, ERR_NOT_FOUND, "'%s' is not there: an invite link is needed", m->path);
+        return err_set(e, ERR_NOT_FOUND, "'%s' is not there: an invite link is needed",
+                       m->path);
     if (known)
         return open_enrolment(m, &v, e);
     if (m->home.role != m->opt.role)

@@ -48,7 +48,8 @@ struct member_options {
     void (*on_welcome)(void *ctx, const struct msg_welcome *w, int64_t now_ms,
                        struct effects *out);
     /* A new roster; shardcast and the shell know it already. */
-    void (*on_roster)(void *ctx, const struct msg_roster *r, int64_t now_ms, struct effects *out);
+    void (*on_roster)(void *ctx, const struct msg_roster *r, int64_t now_ms,
+                      struct effects *out);
     /* The open task's bundle is here, its digest checked. Once a task, also after a restart. */
     void (*on_bundle)(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
                       struct effects *out);
@@ -91,7 +92,8 @@ const struct digest *member_run(const struct member *m);
 const struct msg_welcome *member_welcome(const struct member *m); /* the last; NULL: none yet */
 const struct msg_roster *member_roster(const struct member *m);   /* the last; NULL: none yet */
 const struct roster_entry *member_find(const struct member *m, const struct public_key *node);
-struct bytes member_bundle(const struct member *m); /* empty: not here; lent until the next task */
+struct bytes
+member_bundle(const struct member *m); /* empty: not here; lent until the next task */
 const struct digest *member_task(const struct member *m); /* of the bundle; zero: none */
 bool member_is_done(const struct member *m);
 /* The orchestrator's node key, which signs ROSTER and RECEIPT; NULL before admission. */

@@ -9,9 +9,10 @@
 #include "node/rpc.h"
 #include "proto/digest.h"
 
-#define HELLO_MS        1000
-#define HELLO_RETRY_MS  500
-#define JOIN_RETRY_MS   1000 /* the enrolment socket takes twenty messages a second of everybody */
+#define HELLO_MS       1000
+#define HELLO_RETRY_MS 500
+#define JOIN_RETRY_MS                                                                          \
+    1000 /* the enrolment socket takes twenty messages a second of everybody */
 #define ASK_RETRY_MS    1000
 #define BUNDLE_RETRY_MS 5000 /* it may be megabytes */
 #define AGAIN_MS        1000 /* after an answer that says "not now" */
@@ -29,8 +30,8 @@ struct member_state {
     struct msg_join join;
     char endpoint[MSG_TEXT_BYTES];
     int64_t newest_version;
-    int64_t hello_ms;      /* when to say HELLO again */
-    int64_t again_ms;      /* JOIN, roster or bundle: not before */
+    int64_t hello_ms; /* when to say HELLO again */
+    int64_t again_ms; /* JOIN, roster or bundle: not before */
     int64_t answered_ms;
     struct msg_welcome welcome;
     bool has_welcome, is_done;
@@ -160,8 +161,8 @@ static void ask_roster(struct member_state *s, int64_t now_ms, struct effects *o
 static void ask_bundle(struct member_state *s, int64_t now_ms, struct effects *out)
 {
     struct msg_bundle_ask m = {.task = s->welcome.task};
-    bool is_wanted = s->opt.wants_bundle && !digest_is_zero(&m.task) &&
-                     !digest_equal(&m.task, &s->task);
+    bool is_wanted =
+        s->opt.wants_bundle && !digest_is_zero(&m.task) && !digest_equal(&m.task, &s->task);
 
     if (is_wanted && rpc_open(s->rpc, MSG_BUNDLE_ASK) == 0 && s->again_ms <= now_ms)
         ASK(s, BUNDLE_ASK, bundle_ask, m, TAG_BUNDLE, BUNDLE_RETRY_MS, now_ms, out);
@@ -375,8 +376,8 @@ bool member_state_message(struct member_state *s, uint64_t peer, struct bytes fr
     return true;
 }
 
-void member_state_note(struct member_state *s, uint64_t roster_seq, bool is_done, int64_t now_ms,
-                       struct effects *out, unsigned *events)
+void member_state_note(struct member_state *s, uint64_t roster_seq, bool is_done,
+                       int64_t now_ms, struct effects *out, unsigned *events)
 {
     *events = 0;
     if (roster_seq > s->roster_wanted)

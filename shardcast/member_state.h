@@ -28,7 +28,8 @@ struct member_state;
 enum member_phase { MEMBER_JOINING, MEMBER_GREETING, MEMBER_MEMBER, MEMBER_REFUSED };
 
 enum member_event {
-    MEMBER_EVENT_JOINED = 1,   /* member_state_server() is known: keep it, open the control link */
+    MEMBER_EVENT_JOINED =
+        1, /* member_state_server() is known: keep it, open the control link */
     MEMBER_EVENT_WELCOME = 2,
     MEMBER_EVENT_ROSTER = 4,
     MEMBER_EVENT_BUNDLE = 8,
@@ -39,9 +40,9 @@ enum member_event {
 struct member_state_options {
     const struct node_key *key; /* borrowed */
     enum role role;
-    const char *numerics;       /* borrowed */
+    const char *numerics; /* borrowed */
     bool wants_bundle;
-    uint64_t boot;              /* as rpc_new */
+    uint64_t boot; /* as rpc_new */
 };
 
 void member_state_new(struct member_state **out, const struct member_state_options *opt);
@@ -68,16 +69,17 @@ bool member_state_message(struct member_state *s, uint64_t peer, struct bytes fr
                           int64_t now_ms, struct effects *out, unsigned *events);
 void member_state_tick(struct member_state *s, int64_t now_ms, struct effects *out);
 /* The orchestrator's roster number and end of run, from BEAT or WAIT. */
-void member_state_note(struct member_state *s, uint64_t roster_seq, bool is_done, int64_t now_ms,
-                       struct effects *out, unsigned *events);
+void member_state_note(struct member_state *s, uint64_t roster_seq, bool is_done,
+                       int64_t now_ms, struct effects *out, unsigned *events);
 
 /* ---- what is known ----------------------------------------------------------------------- */
 
 enum member_phase member_state_phase(const struct member_state *s);
 const struct digest *member_state_run(const struct member_state *s);
 const struct public_key *member_state_server(const struct member_state *s); /* NULL: unknown */
-const struct msg_welcome *member_state_welcome(const struct member_state *s); /* NULL: none yet */
-const struct msg_roster *member_state_roster(const struct member_state *s);   /* NULL: none yet */
+const struct msg_welcome *
+member_state_welcome(const struct member_state *s);                         /* NULL: none yet */
+const struct msg_roster *member_state_roster(const struct member_state *s); /* NULL: none yet */
 const struct digest *member_state_task(const struct member_state *s); /* of the bundle; zero */
 struct bytes member_state_bundle(const struct member_state *s);
 bool member_state_is_done(const struct member_state *s);

@@ -59,7 +59,8 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
 
 static enum status start(struct relay *r, const struct relay_options *opt, struct err *e)
 {
-    const struct shell_part_ops ops = {.ctx = r, .on_message = on_message, .on_timer = on_timer};
+    const struct shell_part_ops ops = {
+        .ctx = r, .on_message = on_message, .on_timer = on_timer};
     const struct cast_options co = {.listen = opt->listen,
                                     .advertise = opt->advertise,
                                     .keep = opt->keep,

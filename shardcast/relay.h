@@ -14,11 +14,11 @@
 
 struct relay_options {
     const char *dir;
-    const char *link;      /* invite link; may be "" once admitted */
-    const char *listen;    /* as struct cast_options */
+    const char *link;   /* invite link; may be "" once admitted */
+    const char *listen; /* as struct cast_options */
     const char *advertise;
-    uint64_t max_bytes;    /* of the shards on disk; 0: the default */
-    uint32_t keep;         /* versions kept; 0: the default */
+    uint64_t max_bytes; /* of the shards on disk; 0: the default */
+    uint32_t keep;      /* versions kept; 0: the default */
 };
 
 /* Runs until the run is over, a signal, or a failure. */

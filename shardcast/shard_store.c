@@ -10,10 +10,11 @@
 #include "proto/digest.h"
 #include "proto/merkle.h"
 
-#define DEFAULT_MAX_BYTES  ((uint64_t)64 << 30)
-#define SIGNED_MAP_BYTES   ((uint64_t)4 << 30) /* sparse: 2 MiB for each of 2,000 versions */
-#define SHARDS_PER_TXN     32u                 /* dirty pages stay in memory until the commit */
-#define FORMAT_VERSION     1u
+#define DEFAULT_MAX_BYTES ((uint64_t)64 << 30)
+#define SIGNED_MAP_BYTES  ((uint64_t)4 << 30) /* sparse: 2 MiB for each of 2,000 versions */
+#define SHARDS_PER_TXN    32u                 /* dirty pages stay in memory until the commit */
+#define DROPS_PER_TXN      256u
+#define FORMAT_VERSION    1u
 
 enum { SHARDS_BYTES, SHARDS_MANIFESTS, SHARDS_PINS, SHARDS_TURNS };
 enum { SIGNED_MANIFESTS, SIGNED_PROOFS };
@@ -55,7 +56,7 @@ static enum status open_shards(struct db **out, const char *dir,
 }
 
 static enum status open_signed(struct db **out, const char *dir,
-                                  const struct shard_store_options *opt, struct err *e)
+                               const struct shard_store_options *opt, struct err *e)
 {
     static const char *const tables[] = {"manifests", "proofs", NULL};
     struct db_options o = {
@@ -118,8 +119,8 @@ static enum status put_checked(struct db_txn *t, const struct digest *digest, st
     return db_put(t, SHARDS_BYTES, BYTES_OF(digest->b), data, e);
 }
 
-enum status shard_store_put(struct shard_store *s, const struct digest *digest, struct bytes data,
-                            struct err *e)
+enum status shard_store_put(struct shard_store *s, const struct digest *digest,
+                            struct bytes data, struct err *e)
 {
     struct digest found;
 
@@ -136,7 +137,8 @@ enum status shard_store_put_hashed(struct shard_store *s, const struct digest *d
     enum status st;
 
     if (data.len == 0 || data.len > SHARD_BYTES)
-        return err_set(e, ERR_INVALID, "a shard of %zu bytes, not 1..%u", data.len, SHARD_BYTES);
+        return err_set(e, ERR_INVALID, "a shard of %zu bytes, not 1..%u", data.len,
+                       SHARD_BYTES);
     if (shard_store_has(s, digest))
         return OK;
     st = db_begin(&t, s->shards, true, e);
@@ -177,8 +179,7 @@ enum status shard_store_put_file(struct shard_store *s, struct bytes file, struc
     enum status st = OK;
 
     for (size_t i = 0; !st && i < n; i += SHARDS_PER_TXN)
-        st = put_range(s, file, i, i + SHARDS_PER_TXN < n ? i + SHARDS_PER_TXN : n, digests,
-                       e);
+        st = put_range(s, file, i, i + SHARDS_PER_TXN < n ? i + SHARDS_PER_TXN : n, digests, e);
     return !st && digests ? buf_status(digests, e) : st;
 }
 
@@ -253,7 +254,7 @@ enum status shard_store_drop(struct shard_store *s, const struct digest *digest,
             st = db_del(t, SHARDS_BYTES, BYTES_OF(digest[i].b), e);
         if (st == ERR_NOT_FOUND)
             st = OK;
-        if (!st && (i + 1) % (8 * SHARDS_PER_TXN) == 0)
+        if (!st && (i + 1) % DROPS_PER_TXN == 0)
             st = db_commit(&t, e);
     }
     if (!st && t)
@@ -285,8 +286,8 @@ static bool is_in(struct db *d, unsigned table, int64_t version)
     struct db_key8 k = db_key_u64((uint64_t)version);
     struct db_txn *t = NULL;
     struct bytes value;
-    bool found = !db_begin(&t, d, false, NULL) &&
-                 !db_get(t, table, BYTES_OF(k.b), &value, NULL);
+    bool found =
+        !db_begin(&t, d, false, NULL) && !db_get(t, table, BYTES_OF(k.b), &value, NULL);
 
     db_abort(&t);
     return found;

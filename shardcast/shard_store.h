@@ -73,8 +73,8 @@ void shard_view_close(struct shard_view *v);
 MUST_USE enum status shard_view_check(const struct shard_view *v, const struct digest *digest,
                                       struct err *e);
 /* Forgets shards. OK also for those that are not there. */
-MUST_USE enum status shard_store_drop(struct shard_store *s, const struct digest *digest, size_t n,
-                                      struct err *e);
+MUST_USE enum status shard_store_drop(struct shard_store *s, const struct digest *digest,
+                                      size_t n, struct err *e);
 
 /* ---- manifests --------------------------------------------------------------------------- */
 
@@ -90,12 +90,12 @@ MUST_USE enum status shard_store_forget(struct shard_store *s, int64_t version, 
 MUST_USE enum status shard_store_pin(struct shard_store *s, int64_t version, bool is_pinned,
                                      struct err *e);
 /* Two blobs (buf_put_blob), contradicting PUBLISH envelopes of one version: durable on OK. */
-MUST_USE enum status shard_store_proof(struct shard_store *s, int64_t version, struct bytes both,
-                                       struct err *e);
+MUST_USE enum status shard_store_proof(struct shard_store *s, int64_t version,
+                                       struct bytes both, struct err *e);
 
 /* Appends the PUBLISH envelope of a version. ERR_NOT_FOUND. */
-MUST_USE enum status shard_store_manifest(struct shard_store *s, int64_t version, struct buf *out,
-                                          struct err *e);
+MUST_USE enum status shard_store_manifest(struct shard_store *s, int64_t version,
+                                          struct buf *out, struct err *e);
 /* Calls fn for each manifest, once a version; `envelope` is lent for the call. */
 typedef enum status shard_visit(void *arg, int64_t version, struct bytes envelope,
                                 struct err *e);

@@ -18,14 +18,14 @@
 
 #include "../unit/shardcast/versions.h"
 
-#define NODES_MAX    8u
-#define VERSIONS     6u
-#define KEEP         4u
-#define LINKS_MAX    4096u
-#define FLIGHT_MAX   65536u
-#define DISK_MAX     64u
-#define STEP_MS      1
-#define END_MS       120000
+#define NODES_MAX        8u
+#define VERSIONS         6u
+#define KEEP             4u
+#define LINKS_MAX        4096u
+#define FLIGHT_MAX       65536u
+#define DISK_MAX         64u
+#define STEP_MS          1
+#define END_MS           120000
 #define PUBLISH_EVERY_MS 1500
 
 struct disk {
@@ -102,7 +102,7 @@ static void disk_put(struct disk *d, const struct digest *shard, struct bytes da
     struct digest found;
 
     digest_of(&found, data);
-    assert_true(digest_equal(&found, shard)); /* no garbage is stored */
+    assert_true(digest_equal(&found, shard));           /* no garbage is stored */
     assert_int_equal(disk_find(d, shard), d->n_shards); /* nothing is fetched twice */
     assert_true(d->n_shards < DISK_MAX);
     d->shard[d->n_shards] = *shard;
@@ -143,9 +143,8 @@ static void deliver_later(struct world *w, uint32_t from, uint64_t id, struct by
         bool is_server = l->is_open && l->server == from && l->server_id == id;
         if (!is_dialler && !is_server)
             continue;
-        struct flight f = {.link = i,
-                           .to = is_dialler ? l->server : l->dialler,
-                           .to_server = is_dialler};
+        struct flight f = {
+            .link = i, .to = is_dialler ? l->server : l->dialler, .to_server = is_dialler};
         f.life = w->node[f.to].life;
         if (rng_below(&w->rng, 1000) >= w->loss)
             put_flight(w, f, data);
@@ -181,8 +180,8 @@ static void send_lie(struct world *w, uint32_t from, uint64_t id, struct bytes d
         have.bitmap = BYTES_OF(all);
         assert_ok(msg_have_encode(&body, &have, NULL), NULL);
     }
-    assert_ok(msg_envelope_encode(&envelope, env.kind, &env.run, &env.idem, buf_bytes(&body), NULL,
-                                  NULL),
+    assert_ok(msg_envelope_encode(&envelope, env.kind, &env.run, &env.idem, buf_bytes(&body),
+                                  NULL, NULL),
               NULL);
     deliver_later(w, from, id, buf_bytes(&envelope));
     buf_clear(&body);
@@ -208,7 +207,8 @@ static void dial(struct world *w, uint32_t from, const struct cast_act *a)
     struct link *l = &w->link[w->n_links++];
     *l = (struct link){true, from, to, ++w->next_id, 0};
     l->server_id = ++w->next_id;
-    cast_state_linked(w->node[from].state, &a->key, l->dialler_id, w->now_ms, &w->node[from].out);
+    cast_state_linked(w->node[from].state, &a->key, l->dialler_id, w->now_ms,
+                      &w->node[from].out);
 }
 
 static void hang_up(struct world *w, uint32_t from, uint64_t id)
@@ -228,7 +228,8 @@ static void serve(struct world *w, uint32_t i, const struct cast_act *a)
 
     assert_true(at < d->n_shards); /* what it offers it has */
     buf_init(&envelope, MSG_MAX_BYTES);
-    cast_state_shard(w->node[i].state, &envelope, &a->digest, &a->idem, buf_bytes(&d->bytes[at]));
+    cast_state_shard(w->node[i].state, &envelope, &a->digest, &a->idem,
+                     buf_bytes(&d->bytes[at]));
     send_from(w, i, a->link, buf_bytes(&envelope));
     buf_clear(&envelope);
 }
@@ -290,8 +291,9 @@ static void start(struct world *w, uint32_t i)
     cast_state_new(&n->state, &o);
     for (size_t v = 0; v < VERSIONS; v++)
         if (n->disk.manifest[v].len)
-            assert_ok(cast_state_restore(n->state, buf_bytes(&n->disk.manifest[v]), &n->out, NULL),
-                      NULL);
+            assert_ok(
+                cast_state_restore(n->state, buf_bytes(&n->disk.manifest[v]), &n->out, NULL),
+                NULL);
     n->due_ms = w->now_ms;
     cast_state_set_run(n->state, &w->run, &w->node[0].key->node, w->now_ms, &n->out);
     cast_state_set_roster(n->state, w->roster, w->now_ms, &n->out);
@@ -324,7 +326,8 @@ static void publish(struct world *w)
         if (!disk_has(n, &d))
             disk_put(&n->disk, &d, version_shard(v, i));
     }
-    assert_ok(cast_state_publish(n->state, buf_bytes(&v->envelope), w->now_ms, &n->out, NULL), NULL);
+    assert_ok(cast_state_publish(n->state, buf_bytes(&v->envelope), w->now_ms, &n->out, NULL),
+              NULL);
     w->n_published++;
     carry_out(w, 0);
 }
@@ -399,7 +402,8 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
             snprintf(e->endpoint, sizeof(e->endpoint), "tcp://10.0.0.%u:1", i);
     }
     for (uint32_t v = 0; v < VERSIONS; v++) {
-        size_t n_bytes = (size_t)rng_below(&w->rng, 4) * SHARD_BYTES + 1 + rng_u32(&w->rng) % 50000;
+        size_t n_bytes =
+            (size_t)rng_below(&w->rng, 4) * SHARD_BYTES + 1 + rng_u32(&w->rng) % 50000;
         version_make(&w->version[v], w->node[0].key, &w->run, v, n_bytes, (uint32_t)seed);
     }
     for (uint32_t i = 0; i < n; i++)
@@ -413,8 +417,8 @@ static void check_files(const struct world *w, const struct node *n)
             struct digest d = version_digest(&w->version[v], i);
             size_t at = disk_find(&n->disk, &d);
             assert_true(at < n->disk.n_shards);
-            assert_true(bytes_equal(buf_bytes(&n->disk.bytes[at]),
-                                    version_shard(&w->version[v], i)));
+            assert_true(
+                bytes_equal(buf_bytes(&n->disk.bytes[at]), version_shard(&w->version[v], i)));
         }
 }
 

@@ -167,12 +167,31 @@ static int teardown(void **state)
     return 0;
 }
 
-static void publish(struct node *n, void *arg)
-{
-    const struct version_made *v = arg;
+/* What is called on a node's thread only notes results: cmocka fails tests on its own thread. */
+struct publication {
+    struct bytes envelope, file;
+    enum status st;
     struct err e;
+};
 
-    assert_ok(cast_publish(n->cast, buf_bytes(&v->envelope), buf_bytes(&v->file), &e), &e);
+static void publish_there(struct node *n, void *arg)
+{
+    struct publication *p = arg;
+
+    p->st = cast_publish(n->cast, p->envelope, p->file, &p->e);
+}
+
+static enum status try_publish(struct node *n, const struct version_made *v, struct bytes file)
+{
+    struct publication p = {.envelope = buf_bytes(&v->envelope), .file = file};
+
+    call(n, publish_there, &p);
+    return p.st;
+}
+
+static void publish(struct node *n, const struct version_made *v)
+{
+    assert_ok(try_publish(n, v, buf_bytes(&v->file)), NULL);
 }
 
 static void assert_has(struct node *n, const struct version_made *v)
@@ -202,9 +221,10 @@ static void a_published_version_reaches_everybody_bit_for_bit(void **state)
         start_node(f, i);
 
     for (uint32_t k = 0; k < 3; k++) {
-        version_make(&v[k], f->node[0].key, &f->run, k, k == 2 ? 5 * SHARD_BYTES + 7 : 400000, 0);
+        version_make(&v[k], f->node[0].key, &f->run, k, k == 2 ? 5 * SHARD_BYTES + 7 : 400000,
+                     0);
         int64_t from_us = clock_mono_us();
-        call(&f->node[0], publish, &v[k]);
+        publish(&f->node[0], &v[k]);
         assert_within(5000, all_have(f, k));
         print_message("version %u of %zu bytes: %lld us\n", k, v[k].file.len,
                       (long long)(clock_mono_us() - from_us));
@@ -217,17 +237,19 @@ static void a_published_version_reaches_everybody_bit_for_bit(void **state)
         version_clear(&v[k]);
 }
 
-static void check_restored(struct node *n, void *arg)
-{
+struct standing {
     struct buf json;
+    int64_t newest, oldest;
+};
 
-    (void)arg;
-    buf_init(&json, 1u << 20);
-    cast_status_json(n->cast, &json);
-    assert_contains(buf_cstr(&json), "\"shards_in\": 0,");
-    assert_int_equal(cast_newest(n->cast), 1);
-    assert_int_equal(cast_oldest(n->cast), 0);
-    buf_clear(&json);
+static void look_there(struct node *n, void *arg)
+{
+    struct standing *s = arg;
+
+    buf_init(&s->json, 1u << 20);
+    cast_status_json(n->cast, &s->json);
+    s->newest = cast_newest(n->cast);
+    s->oldest = cast_oldest(n->cast);
 }
 
 static void a_restart_reports_what_is_on_disk_and_fetches_nothing(void **state)
@@ -238,7 +260,7 @@ static void a_restart_reports_what_is_on_disk_and_fetches_nothing(void **state)
         start_node(f, i);
     for (uint32_t k = 0; k < 2; k++) {
         version_make(&v[k], f->node[0].key, &f->run, k, 3000000, 0);
-        call(&f->node[0], publish, &v[k]);
+        publish(&f->node[0], &v[k]);
     }
     assert_within(5000, all_have(f, 1));
 
@@ -247,7 +269,12 @@ static void a_restart_reports_what_is_on_disk_and_fetches_nothing(void **state)
     start_node(f, 2);
     assert_within(5000, atomic_load(&f->node[2].n_versions) == 2);
 
-    call(&f->node[2], check_restored, NULL);
+    struct standing s;
+    call(&f->node[2], look_there, &s);
+    assert_contains(buf_cstr(&s.json), "\"shards_in\": 0,");
+    assert_int_equal(s.newest, 1);
+    assert_int_equal(s.oldest, 0);
+    buf_clear(&s.json);
     assert_has(&f->node[2], &v[0]);
     for (uint32_t k = 0; k < 2; k++)
         version_clear(&v[k]);
@@ -261,7 +288,7 @@ static void one_who_comes_late_gets_the_versions_kept(void **state)
         start_node(f, i);
     for (uint32_t k = 0; k < 3; k++) {
         version_make(&v[k], f->node[0].key, &f->run, k, 100000, 0);
-        call(&f->node[0], publish, &v[k]);
+        publish(&f->node[0], &v[k]);
     }
 
     start_node(f, NODES - 1);
@@ -273,47 +300,44 @@ static void one_who_comes_late_gets_the_versions_kept(void **state)
     }
 }
 
-static void publish_twice(struct node *n, void *arg)
-{
-    const struct version_made *v = arg;
-    struct err e;
-
-    assert_ok(cast_publish(n->cast, buf_bytes(&v[0].envelope), buf_bytes(&v[0].file), &e), &e);
-    assert_ok(cast_publish(n->cast, buf_bytes(&v[0].envelope), buf_bytes(&v[0].file), &e), &e);
-    assert_status(cast_publish(n->cast, buf_bytes(&v[1].envelope), buf_bytes(&v[1].file), &e),
-                  ERR_EXISTS, NULL);
-    assert_status(cast_publish(n->cast, buf_bytes(&v[0].envelope), BYTES_LIT("short"), &e),
-                  ERR_INVALID, NULL);
-    assert_status(cast_publish(n->cast, buf_bytes(&v[2].envelope), buf_bytes(&v[0].file), &e),
-                  ERR_DENIED, NULL);
-}
-
 static void publishing_refuses_another_content_another_file_and_another_signer(void **state)
 {
     struct fixture *f = *state;
-    struct version_made v[3];
+    struct version_made v[4];
+    version_make(&v[3], f->node[0].key, &f->run, 2, 5000, 1);
     version_make(&v[0], f->node[0].key, &f->run, 0, 5000, 1);
     version_make(&v[1], f->node[0].key, &f->run, 0, 5000, 2);
     version_make(&v[2], f->node[1].key, &f->run, 1, 5000, 1);
     start_node(f, 0);
 
-    call(&f->node[0], publish_twice, v);
+    publish(&f->node[0], &v[0]);
+    publish(&f->node[0], &v[0]);
+    assert_int_equal(try_publish(&f->node[0], &v[1], buf_bytes(&v[1].file)), ERR_EXISTS);
+    assert_int_equal(try_publish(&f->node[0], &v[0], BYTES_LIT("short")), ERR_INVALID);
+    assert_int_equal(try_publish(&f->node[0], &v[2], buf_bytes(&v[2].file)), ERR_DENIED);
+    assert_int_equal(try_publish(&f->node[0], &v[3], buf_bytes(&v[0].file)), ERR_DIGEST);
 
-    for (uint32_t k = 0; k < 3; k++)
+    struct buf envelope;
+    buf_init(&envelope, MSG_MAX_BYTES);
+    assert_ok(cast_manifest(f->node[0].cast, 0, &envelope, NULL), NULL);
+    assert_true(bytes_equal(buf_bytes(&envelope), buf_bytes(&v[0].envelope)));
+    buf_clear(&envelope);
+    for (uint32_t k = 0; k < 4; k++)
         version_clear(&v[k]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_published_version_reaches_everybody_bit_for_bit, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(a_published_version_reaches_everybody_bit_for_bit,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_restart_reports_what_is_on_disk_and_fetches_nothing,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(one_who_comes_late_gets_the_versions_kept, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
-            publishing_refuses_another_content_another_file_and_another_signer, setup, teardown),
+            publishing_refuses_another_content_another_file_and_another_signer, setup,
+            teardown),
     };
     return cmocka_run_group_tests_name("shardcast/cast", tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static struct msg_roster *make_roster(uint32_t n, uint64_t seed)
  * they never are. */
 static uint32_t hops_to_all(const struct msg_roster *r)
 {
-    bool (*edge)[MSG_MAX_ROSTER] = xcalloc(MSG_MAX_ROSTER, sizeof(*edge));
+    bool(*edge)[MSG_MAX_ROSTER] = xcalloc(MSG_MAX_ROSTER, sizeof(*edge));
     bool *seen = xcalloc(MSG_MAX_ROSTER, 1), *next = xcalloc(MSG_MAX_ROSTER, 1);
     size_t pick[MSG_MAX_ROSTER];
     uint32_t n_seen = 1, hops = 0, before = 0;
@@ -71,8 +71,9 @@ static void all_nodes_are_connected_within_log_n_hops(void **state)
         struct msg_roster *r = make_roster(n, n);
         uint32_t hops = hops_to_all(r);
         assert_true(hops >= 1);
-        /* Distances 1, 2, 4 ... 128 reach any of 256 places in at most 8 hops. */
-        assert_true(hops <= 8);
+        /* A distance below 256 is a sum of at most four powers of two with signs (non-adjacent
+         * form), and links are used both ways; one more where the ring is no power of two. */
+        assert_true(hops <= 5);
         free(r);
     }
 }
@@ -136,8 +137,8 @@ static void the_order_of_the_roster_does_not_matter(void **state)
     for (uint32_t i = 0; i < r->n; i++)
         turned->entry[i] = r->entry[r->n - 1 - i];
     size_t n = cast_graph_choose(a, MSG_MAX_ROSTER, r, &r->entry[7].transport, DEGREE);
-    assert_int_equal(cast_graph_choose(b, MSG_MAX_ROSTER, turned, &r->entry[7].transport, DEGREE),
-                     n);
+    assert_int_equal(
+        cast_graph_choose(b, MSG_MAX_ROSTER, turned, &r->entry[7].transport, DEGREE), n);
 
     for (size_t i = 0; i < n; i++)
         assert_int_equal(b[i], r->n - 1 - a[i]);

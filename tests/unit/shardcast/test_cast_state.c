@@ -92,8 +92,7 @@ static void say_head(struct fixture *f, uint64_t link, const struct version_made
 static void say_have_all(struct fixture *f, uint64_t link, const struct version_made *v)
 {
     uint8_t all[16];
-    struct msg_have m = {.weights = v->weights,
-                         .bitmap = {all, (version_n_shards(v) + 7) / 8}};
+    struct msg_have m = {.weights = v->weights, .bitmap = {all, (version_n_shards(v) + 7) / 8}};
     struct buf body;
 
     memset(all, 0xff, sizeof(all));
@@ -279,8 +278,8 @@ static void two_contents_of_a_version_become_a_proof(void **state)
             struct msg_envelope env;
             struct msg_manifest m;
             for (int k = 0; k < 2; k++)
-                assert_ok(cast_manifest_check(reader_blob(&r), &f->run, &f->key[0]->node, &env, &m,
-                                              NULL),
+                assert_ok(cast_manifest_check(reader_blob(&r), &f->run, &f->key[0]->node, &env,
+                                              &m, NULL),
                           NULL);
             assert_int_equal(reader_left(&r), 0);
         }

@@ -20,7 +20,7 @@ struct fixture {
     struct invite invite;
     struct member_state *s;
     struct effects out;
-    struct idem idem; /* of the question found last */
+    struct idem idem;    /* of the question found last */
     struct buf question; /* its body */
 };
 
@@ -138,10 +138,11 @@ static void joining_asks_with_proof_of_the_invite_and_learns_the_server(void **s
     assert_int_equal(find_question(f, ENROL, MSG_JOIN), 1);
     assert_ok(msg_join_decode(&j, buf_bytes(&f->question), NULL), NULL);
     assert_ok(invite_check_mac(&j, f->invite.secret, NULL), NULL);
-    assert_ok(key_verify_cert(&j.owner, &j.node, &j.transport, j.role, &j.owner_sig, NULL), NULL);
+    assert_ok(key_verify_cert(&j.owner, &j.node, &j.transport, j.role, &j.owner_sig, NULL),
+              NULL);
     assert_true(f->question.len + 200 < MSG_JOIN_MAX);
-    struct msg_joined m = {.node = j.node, .transport = j.transport, .owner = j.owner,
-                           .role = j.role};
+    struct msg_joined m = {
+        .node = j.node, .transport = j.transport, .owner = j.owner, .role = j.role};
     ANSWER(f, f->server, ENROL, JOINED, joined, m, 5, events);
 
     assert_int_equal(events, MEMBER_EVENT_JOINED);
@@ -151,8 +152,10 @@ static void joining_asks_with_proof_of_the_invite_and_learns_the_server(void **s
 static void joined_for_another_node_is_no_answer(void **state)
 {
     struct fixture *f = *state;
-    struct msg_joined m = {.node = f->stranger->node, .transport = f->stranger->transport,
-                           .owner = f->stranger->owner, .role = ROLE_INFERENCE};
+    struct msg_joined m = {.node = f->stranger->node,
+                           .transport = f->stranger->transport,
+                           .owner = f->stranger->owner,
+                           .role = ROLE_INFERENCE};
     unsigned events;
 
     assert_ok(member_state_join(f->s, &f->invite, ENROL, NULL), NULL);
@@ -268,7 +271,8 @@ static void the_bundle_counts_only_if_it_hashes_to_the_task(void **state)
 {
     struct fixture *f = *state;
     struct msg_welcome w = make_welcome(f);
-    struct msg_bundle wrong = {.data = BYTES_LIT("wrong")}, right = {.data = BYTES_LIT("right")};
+    struct msg_bundle wrong = {.data = BYTES_LIT("wrong")},
+                      right = {.data = BYTES_LIT("right")};
     unsigned events;
     digest_of(&w.task, right.data);
 
@@ -345,8 +349,8 @@ static void what_answers_no_question_of_ours_is_left_to_the_role(void **state)
     buf_init(&envelope, 1000);
     assert_ok(msg_wait_encode(&body, &m, NULL), NULL);
     memset(f->idem.b, 0x55, sizeof(f->idem.b));
-    assert_ok(msg_envelope_encode(&envelope, MSG_WAIT, &f->run, &f->idem, buf_bytes(&body), NULL,
-                                  NULL),
+    assert_ok(msg_envelope_encode(&envelope, MSG_WAIT, &f->run, &f->idem, buf_bytes(&body),
+                                  NULL, NULL),
               NULL);
 
     assert_false(

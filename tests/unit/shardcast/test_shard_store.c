@@ -268,11 +268,13 @@ static void a_full_store_says_so_and_goes_on_after_forgetting(void **state)
     char *dir = tempdir_make();
     assert_ok(shard_store_open(&f->store, dir, &small, &e), &e);
 
-    assert_status(shard_store_put_file(f->store, buf_bytes(&f->v.file), NULL, &e), ERR_FULL, NULL);
+    assert_status(shard_store_put_file(f->store, buf_bytes(&f->v.file), NULL, &e), ERR_FULL,
+                  NULL);
     d = version_digest(&f->v, 0);
     assert_ok(shard_store_put(f->store, &d, version_shard(&f->v, 0), &e), &e);
     struct digest other = version_digest(&f->v, 1);
-    assert_status(shard_store_put(f->store, &other, version_shard(&f->v, 1), &e), ERR_FULL, NULL);
+    assert_status(shard_store_put(f->store, &other, version_shard(&f->v, 1), &e), ERR_FULL,
+                  NULL);
     assert_ok(shard_store_drop(f->store, &d, 1, &e), &e);
     assert_ok(shard_store_put(f->store, &other, version_shard(&f->v, 1), &e), &e);
 
@@ -284,9 +286,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(put_refuses_bytes_that_do_not_match, setup, teardown),
-        cmocka_unit_test_setup_teardown(put_refuses_empty_and_oversized_shards, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_shard_is_lent_as_it_was_put_also_after_reopening, setup,
+        cmocka_unit_test_setup_teardown(put_refuses_empty_and_oversized_shards, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_shard_is_lent_as_it_was_put_also_after_reopening,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(dropped_shards_are_gone_and_missing_ones_do_not_matter,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_version_is_read_back_whole, setup, teardown),
@@ -295,11 +298,11 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             a_ruined_shard_file_is_begun_anew_and_what_was_signed_stays, setup, teardown),
-        cmocka_unit_test_setup_teardown(every_manifest_is_visited_once_and_forgotten_ones_are_not,
-                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            every_manifest_is_visited_once_and_forgotten_ones_are_not, setup, teardown),
         cmocka_unit_test_setup_teardown(pins_survive_and_end, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_full_store_says_so_and_goes_on_after_forgetting, setup,
-                                        teardown),
+        cmocka_unit_test_setup_teardown(a_full_store_says_so_and_goes_on_after_forgetting,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests_name("shardcast/shard_store", tests, NULL, NULL);
 }

@@ -81,7 +81,8 @@ void version_make(struct version_made *v, const struct node_key *trainer,
 }
 
 void version_make_like(struct version_made *v, const struct node_key *trainer,
-                       const struct digest *run, int64_t number, const struct version_made *other)
+                       const struct digest *run, int64_t number,
+                       const struct version_made *other)
 {
     v->number = number;
     buf_init(&v->file, other->file.len);

@@ -23,7 +23,8 @@ void version_make(struct version_made *v, const struct node_key *trainer,
                   const struct digest *run, int64_t number, size_t n_bytes, uint32_t salt);
 /* The same content under another number. */
 void version_make_like(struct version_made *v, const struct node_key *trainer,
-                       const struct digest *run, int64_t number, const struct version_made *other);
+                       const struct digest *run, int64_t number,
+                       const struct version_made *other);
 void version_clear(struct version_made *v);
 /* Shard i of the file. */
 struct bytes version_shard(const struct version_made *v, size_t i);
