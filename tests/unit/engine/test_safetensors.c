@@ -154,6 +154,10 @@ static void hostile_headers_are_refused(void **state)
     static const char not_utf8[] = "{\"a\xff\":" TWO "}";
     static const char no_name[] = "{\"\":" TWO "}";
     static const char left_over[] = "{\"a\":" ONE "}";
+    /* A product that is 0 in 64 bits: without a check, an empty tensor of 2^64 elements. */
+    static const char overflow[] =
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],"
+        "\"data_offsets\":[0,0]},\"b\":" TWO "}";
     static const char *const headers[] = {
         "[]",
         "{",
@@ -165,6 +169,7 @@ static void hostile_headers_are_refused(void **state)
         not_utf8,
         no_name,
         left_over,
+        overflow,
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}",
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}",
         "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}",
