@@ -37,8 +37,8 @@
 
 #define CAST_DIAL_MAX     8u
 #define CAST_PEERS_MAX    512u /* the roster twice: those that left it are remembered a while */
-#define CAST_WINDOW       4u                    /* shards asked of one peer at a time */
-#define CAST_VERSIONS_MAX 128u                  /* known at one time, pinned ones included */
+#define CAST_WINDOW       4u   /* shards asked of one peer at a time */
+#define CAST_VERSIONS_MAX 128u /* known at one time, pinned ones included */
 #define CAST_KEEP_DEFAULT 6u
 
 struct cast_state;
