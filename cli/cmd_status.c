@@ -21,19 +21,19 @@ struct settings {
     bool is_json, is_watching;
 };
 
-/* ---- status --------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------- */
 
 /* "STALE 3, EXPIRED 1" */
-static void print_counts(const char *title, const json_t *o)
+static void print_counts(const char *title, json_t *o)
 {
     const char *key, *comma = "";
     json_t *value;
-    void *at = json_object_iter((json_t *)(uintptr_t)o);
+    void *at = json_object_iter(o);
 
     if (!at)
         return;
     printf("%-10s", title);
-    for (; at; at = json_object_iter_next((json_t *)(uintptr_t)o, at)) {
+    for (; at; at = json_object_iter_next(o, at)) {
         key = json_object_iter_key(at);
         value = json_object_iter_value(at);
         printf("%s %s %lld", comma, key, (long long)json_integer_value(value));
@@ -84,7 +84,8 @@ static void print_nodes(const json_t *list)
 
 static void print_summary(const json_t *o)
 {
-    const json_t *task = json_object_get(o, "task"), *money = json_object_get(o, "money");
+    const json_t *task = json_object_get(o, "task");
+    json_t *money = json_object_get(o, "money");
 
     printf("%-10s %.16s  %s", "run", json_view_text(o, "run"), json_view_text(o, "state"));
     if (json_is_object(task))
@@ -163,7 +164,7 @@ int cmd_status(int argc, char **argv)
     return status;
 }
 
-/* ---- explain -------------------------------------------------------------------------------- */
+/* ---- explain --------------------------------------------------------------------------- */
 
 static void print_time(long long time_us)
 {

@@ -8,7 +8,7 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
-/* ---- draws ---------------------------------------------------------------------------------- */
+/* ---- draws ----------------------------------------------------------------------------- */
 
 void orch_start_draw(struct orch *s, struct turn *t)
 {
@@ -77,7 +77,7 @@ void orch_draw(struct orch *s, struct turn *t)
         s->drawn_commit = s->durable_commit;
 }
 
-/* ---- handing out checks --------------------------------------------------------------------- */
+/* ---- handing out checks ---------------------------------------------------------------- */
 
 static struct orch_check *find_check(struct orch *s, uint64_t unit, uint32_t node)
 {
@@ -179,7 +179,7 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
         orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS, "nothing is drawn for this validator");
 }
 
-/* ---- verdicts ------------------------------------------------------------------------------- */
+/* ---- verdicts -------------------------------------------------------------------------- */
 
 static bool has_opinion(const struct ledger_unit *u, const struct public_key *node)
 {
@@ -393,7 +393,7 @@ void orch_on_verdict(struct orch *s, struct turn *t)
     orch_receipt(s, t, seq);
 }
 
-/* ---- at each tick --------------------------------------------------------------------------- */
+/* ---- at each tick ---------------------------------------------------------------------- */
 
 void orch_sweep_barred(struct orch *s, struct turn *t)
 {

@@ -96,7 +96,7 @@ static void apply_param(struct orch *s, const struct ledger_param *x)
     struct public_key key;
     uint32_t i;
 
-    if (strcmp(x->name, "drain") && strcmp(x->name, "undrain"))
+    if (strcmp(x->name, "drain") != 0 && strcmp(x->name, "undrain") != 0)
         return;
     if (hex_decode(key.b, sizeof(key.b), x->value, NULL))
         return;

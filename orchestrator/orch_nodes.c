@@ -62,7 +62,7 @@ void orch_node_short(char out[17], const struct orch *s, uint32_t node)
         hex_encode(out, (struct bytes){s->node[node].node.b, 8});
 }
 
-/* ---- the roster ----------------------------------------------------------------------------- */
+/* ---- the roster ------------------------------------------------------------------------ */
 
 void orch_roster_changed(struct orch *s)
 {
@@ -138,7 +138,7 @@ void orch_on_roster_ask(struct orch *s, struct turn *t)
     orch_answer(s, t, MSG_ROSTER);
 }
 
-/* ---- greetings ------------------------------------------------------------------------------ */
+/* ---- greetings ------------------------------------------------------------------------- */
 
 /* A node that comes back after a silence has begun anew: it is no longer draining. */
 static void end_drain(struct orch *s, struct turn *t)
@@ -252,7 +252,7 @@ void orch_on_drain(struct orch *s, struct turn *t)
     orch_receipt(s, t, seq);
 }
 
-/* ---- invites -------------------------------------------------------------------------------- */
+/* ---- invites --------------------------------------------------------------------------- */
 
 /* Id and secret of the invite whose entry is `seq`: functions of the key, so that they are kept
  * nowhere and given out again after a restart. */
@@ -355,7 +355,7 @@ void orch_on_invite_ask(struct orch *s, struct turn *t)
     orch_answer(s, t, MSG_INVITE);
 }
 
-/* ---- joining -------------------------------------------------------------------------------- */
+/* ---- joining --------------------------------------------------------------------------- */
 
 static void answer_joined(struct orch *s, struct turn *t, uint32_t node)
 {
@@ -375,7 +375,7 @@ static void answer_joined(struct orch *s, struct turn *t, uint32_t node)
 static bool find_invite(const struct orch *s, const struct msg_join *j, struct invite *v)
 {
     for (size_t i = 0; i < s->n_invites; i++) {
-        if (memcmp(s->invite[i].id, j->invite, sizeof(j->invite)))
+        if (memcmp(s->invite[i].id, j->invite, sizeof(j->invite)) != 0)
             continue;
         derive_invite(s, s->invite[i].seq, v);
         v->role = s->invite[i].role;

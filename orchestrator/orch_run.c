@@ -42,7 +42,7 @@ struct run {
     int64_t done_ms;               /* when the run was first seen done; 0: not yet */
 };
 
-/* ---- reading back --------------------------------------------------------------------------- */
+/* ---- reading back ---------------------------------------------------------------------- */
 
 static enum status get_value(struct db *db, unsigned table, struct bytes key, struct buf *out,
                              struct err *e)
@@ -79,21 +79,28 @@ static enum status get_entry(void *ctx, uint64_t seq, struct buf *out, struct er
     return get_value(r->db, LEDGER_TABLE_ENTRIES, BYTES_OF(key.b), out, e);
 }
 
-/* ---- the shell's part ----------------------------------------------------------------------- */
+/* ---- the shell's part ------------------------------------------------------------------ */
 
 static void log_notes(struct run *r)
 {
     struct buf notes;
-    char *line, *rest;
+    struct bytes left;
 
     buf_init(&notes, 1u << 20);
     orch_take_notes(r->orch, &notes);
-    rest = (char *)(uintptr_t)buf_cstr(&notes);
-    while (notes.len && (line = strsep(&rest, "\n")) && *line)
-        log_line(*line == 'E'   ? LOG_E
-                 : *line == 'W' ? LOG_W
+    left = buf_bytes(&notes);
+    while (left.len) { /* "W text\n" */
+        const uint8_t *end = memchr(left.data, '\n', left.len);
+        size_t n = end ? (size_t)(end - left.data) : left.len;
+        char c = (char)left.data[0];
+        if (n > 2)
+            log_line(c == 'E'   ? LOG_E
+                     : c == 'W' ? LOG_W
                                 : LOG_I,
-                 LOG_MODULE, "%s", line + 2);
+                     LOG_MODULE, "%.*s", (int)(n - 2), (const char *)left.data + 2);
+        n += end != NULL;
+        left = bytes_slice(left, n, left.len - n);
+    }
     buf_clear(&notes);
 }
 
@@ -159,7 +166,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     return OK;
 }
 
-/* ---- start: directory, keys, ledger --------------------------------------------------------- */
+/* ---- start: directory, keys, ledger ---------------------------------------------------- */
 
 static enum status take_lock(struct run *r, struct err *e)
 {
@@ -290,7 +297,7 @@ static enum status load_orch(struct run *r, struct err *e)
     return st;
 }
 
-/* ---- start: sockets ------------------------------------------------------------------------- */
+/* ---- start: sockets -------------------------------------------------------------------- */
 
 /* Where it listened in an earlier life: links and memberships name that place. */
 static void earlier_endpoint(const struct run *r, const char *name, char out[256])
@@ -315,7 +322,7 @@ static enum status bind_one(struct run *r, const char *name, const char *wanted,
     enum status st;
 
     earlier_endpoint(r, name, earlier);
-    if (n < 2 || strcmp(wanted + n - 2, ":*") || strncmp(earlier, wanted, n - 1))
+    if (n < 2 || strcmp(wanted + n - 2, ":*") != 0 || strncmp(earlier, wanted, n - 1) != 0)
         earlier[0] = 0;
     st = shell_bind(r->shell, r->part, earlier[0] ? earlier : wanted, is_enrol, max, link,
                     bound, e);
@@ -355,7 +362,7 @@ static void seen_from_outside(const struct run *r, char out[MSG_TEXT_BYTES], con
         snprintf(out, MSG_TEXT_BYTES, "%s", bound);
 }
 
-/* ---- start: what others read ---------------------------------------------------------------- */
+/* ---- start: what others read ----------------------------------------------------------- */
 
 static enum status write_json(struct run *r, const char *name, json_t *o, unsigned mode,
                               bool is_printed, struct err *e)
@@ -436,7 +443,7 @@ static enum status make_invites(struct run *r, struct effects *out, struct err *
     return st;
 }
 
-/* Begins a new run, or goes on with the one in the ledger; durable before anybody hears of it. */
+/* Begins a new run, or goes on with the old one; durable before anybody hears of it. */
 static enum status begin(struct run *r, struct err *e)
 {
     bool is_new = ledger_log_length(orch_log(r->orch)) == 0;

@@ -1,16 +1,16 @@
 /*
- * orchestrator/orch_run.h - the orchestrator's process: files, sockets, clocks around orch_state
+ * orchestrator/orch_run.h - the process: files, sockets and clocks around orch_state
  *
  * On disk, in `dir`:
  *   ledger/       LMDB: entries, blobs, and in "meta" the roster's number, the nodes' endpoints
  *                 and the beacon's salt (ledger/tables.h)
  *   keys/         node, owner and transport key (node/key.h), unless told otherwise
- *   ready.json    {"ready":true,"control":...,"enrol":...,"run":...,"key":...}: where it listens
+ *   ready.json    {"ready":true,"control":...,"enrol":...,"run":...,"key":...}: its place
  *   invites.json  0600: the links of all invites, {"invites":[{"role":...,"link":...}]}
  *   lock          held while it runs: a second orchestrator on the directory is refused
  *
- * Failure:  a transaction that fails (disk full) ends the process with status 1; everything it had
- *           acknowledged is on disk, and started again it goes on.
+ * Failure:  a transaction that fails (disk full) ends the process with status 1; everything
+ *           it had acknowledged is on disk, and started again it goes on.
  */
 #ifndef ORCHESTRATOR_ORCH_RUN_H
 #define ORCHESTRATOR_ORCH_RUN_H

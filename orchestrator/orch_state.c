@@ -118,7 +118,7 @@ void orch_set_endpoints(struct orch *s, const char *control, const char *enrol)
     snprintf(s->opt.enrol, sizeof(s->opt.enrol), "%s", enrol);
 }
 
-/* ---- notes ---------------------------------------------------------------------------------- */
+/* ---- notes ----------------------------------------------------------------------------- */
 
 void orch_note(struct orch *s, char level, const char *fmt, ...)
 {
@@ -138,7 +138,7 @@ void orch_take_notes(struct orch *s, struct buf *out)
     buf_reset(&s->notes);
 }
 
-/* ---- answers -------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------- */
 
 void orch_answer(struct orch *s, struct turn *t, enum msg_kind kind)
 {
@@ -226,7 +226,7 @@ void orch_receipt_refused(struct orch *s, struct turn *t, uint64_t seq, enum rea
     orch_answer(s, t, MSG_RECEIPT);
 }
 
-/* ---- entries -------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------- */
 
 static struct ledger_cause make_cause(const struct orch *s, const struct turn *t,
                                       enum orch_cause cause)
@@ -284,7 +284,7 @@ enum status orch_read_blob(struct orch *s, const struct digest *d, struct err *e
     return s->opt.store.blob(s->opt.store.ctx, d, &s->blob, e);
 }
 
-/* ---- start ---------------------------------------------------------------------------------- */
+/* ---- start ----------------------------------------------------------------------------- */
 
 static enum status begin_run(struct orch *s, const struct turn *t)
 {
@@ -329,7 +329,7 @@ enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct e
     return OK;
 }
 
-/* ---- one move ------------------------------------------------------------------------------- */
+/* ---- one move -------------------------------------------------------------------------- */
 
 static void handle(struct orch *s, struct turn *t)
 {

@@ -1,21 +1,21 @@
 /*
- * orchestrator/orch_state.h - who works on what, who is paid, what is trained on: the pure machine
+ * orchestrator/orch_state.h - who works on what, who is paid: the pure machine
  *
- * All durable facts are ledger entries (ledger/log.h); orch_apply is the fold over them, used for
- * each entry at start and right after each append, so a restart knows what the process knew.
+ * All durable facts are ledger entries (ledger/log.h); orch_apply is the fold over them, used
+ * for each entry at start and right after each append, so a restart knows what the process knew.
  * What is not in the ledger is volatile: deadlines (every live lease and check gets a fresh one
  * after a restart), who was heard from when, and how far a worker says it is.
  *
  * Inputs are messages, the DRAW job and the time; outputs are effects. No clock, socket or file
  * is touched; what was PUT in an earlier round is read back through struct orch_store, which is
- * content that never changes. A message is answered by at most one message, carrying the idem of
+ * content that never changes. A message is answered by at most one message, with the idem of
  * the question. A repeat of a request that made an entry finds that entry and gets its answer.
  *
  * Decisions are level-triggered: orch_tick looks at what is, not at what has just happened, so
  * nothing hangs on a message that was lost or on the moment of a crash.
  *
- * Failure:  what a peer does wrong is answered (REFUSED, WAIT, RECEIPT) and noted. A ledger that
- *           refuses an entry is noted too, and the request gets REASON_INTERNAL.
+ * Failure:  what a peer does wrong is answered (REFUSED, WAIT, RECEIPT) and noted. A ledger
+ *           that refuses an entry is noted too, and the request gets REASON_INTERNAL.
  * Threads:  one.
  */
 #ifndef ORCHESTRATOR_ORCH_STATE_H
@@ -64,7 +64,7 @@ struct orch;
 void orch_new(struct orch **out, const struct orch_options *opt);
 void orch_free(struct orch **s);
 
-/* ---- at start ----------------------------------------------------------------------------- */
+/* ---- at start -------------------------------------------------------------------------- */
 
 struct ledger_log *orch_log(struct orch *s);
 /* Takes in one entry. `blob`: what it names, when at hand (TASK_OPEN: the bundle; STEP: the
@@ -88,7 +88,7 @@ size_t orch_n_invites(const struct orch *s);
 MUST_USE enum status orch_invite_at(const struct orch *s, size_t i, enum role *role,
                                     char link[INVITE_LINK_BYTES], struct err *e);
 
-/* ---- one move ----------------------------------------------------------------------------- */
+/* ---- one move -------------------------------------------------------------------------- */
 
 struct orch_input {
     uint64_t peer;                      /* to answer to */
@@ -104,7 +104,7 @@ void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int
 /* Expiries, reassignments, draws; asks for the next timer. */
 void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out);
 
-/* ---- looking ------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------- */
 
 const struct digest *orch_run_id(const struct orch *s);
 bool orch_is_done(const struct orch *s);

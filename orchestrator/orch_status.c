@@ -46,7 +46,7 @@ static int64_t balance(const struct orch *s, enum account_kind kind, const struc
     return ledger_books_balance(orch_books(s), &a);
 }
 
-/* ---- why it waits --------------------------------------------------------------------------- */
+/* ---- why it waits ---------------------------------------------------------------------- */
 
 static void why_batch(const struct orch *s, int64_t now_ms, struct buf *out)
 {
@@ -118,7 +118,7 @@ static const char *explain_state(const struct orch *s, int64_t now_ms, struct bu
     return s->n_versions ? "training" : "warming up";
 }
 
-/* ---- the parts ------------------------------------------------------------------------------ */
+/* ---- the parts ------------------------------------------------------------------------- */
 
 static json_t *units_json(const struct orch *s)
 {
@@ -283,7 +283,7 @@ static json_t *summary_json(const struct orch *s, int64_t now_ms)
     return o;
 }
 
-/* ---- the life of a unit --------------------------------------------------------------------- */
+/* ---- the life of a unit ---------------------------------------------------------------- */
 
 static void add_postings(json_t *o, const struct ledger_entry *en)
 {
@@ -483,7 +483,7 @@ static json_t *settings_json(const struct orch *s)
     return o;
 }
 
-/* ---- the answer ----------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------ */
 
 void orch_status(struct orch *s, enum status_view what, uint64_t number, int64_t now_ms,
                  struct buf *json)

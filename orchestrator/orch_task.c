@@ -29,6 +29,13 @@ static const char *task_class(const struct task *task)
     return task->prices.open > 0 ? classes[2] : NULL;
 }
 
+bool orch_takes_class(const struct orch *s, const char *numerics)
+{
+    if (!strcmp(s->numerics, "open"))
+        return !strncmp(numerics, "open-", 5);
+    return !strcmp(s->numerics, numerics);
+}
+
 enum status orch_load_task(struct orch *s, struct bytes bundle, struct err *e)
 {
     struct bundle b;

@@ -8,7 +8,7 @@
 #include "proto/digest.h"
 #include "proto/merkle.h"
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------- */
 
 /* Order unit: all of the batch's units are decided. False: *missing is not. */
 static bool collect_by_number(const struct orch *s, struct ledger_batch *b, uint64_t *missing)
@@ -29,8 +29,8 @@ static bool collect_by_number(const struct orch *s, struct ledger_batch *b, uint
     return true;
 }
 
-/* Order arrival: the first groups accepted that carry a gradient and are fresh enough; flat ones
- * found on the way are recorded with them. By the seq of their acceptance. */
+/* Order arrival: the first groups accepted that carry a gradient and are fresh enough; flat
+ * ones found on the way are recorded with them. By the seq of their acceptance. */
 static bool collect_by_arrival(struct orch *s, struct ledger_batch *b, uint64_t *missing)
 {
     uint64_t wanted = orch_batch_size(s), n = 0;
@@ -148,27 +148,30 @@ void orch_on_batch_ask(struct orch *s, struct turn *t)
 
     if (msg_batch_ask_decode(&ask, t->m->body, NULL)) {
         orch_refuse(s, t, REASON_MALFORMED, "BATCH_ASK does not decode");
-    } else if (!s->has_task) {
-        orch_wait(s, t, REASON_NO_TASK, ORCH_RETRY_FAR, "no task is open yet");
-    } else if (ask.batch < s->n_batches) {
+        return;
+    }
+    if (orch_is_open(s) && ask.batch == s->n_batches && ask.batch < orch_n_steps(s) &&
+        !form_batch(s, t, ask.batch, &missing)) {
+        if (missing == ORCH_NONE_UNIT)
+            orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the ledger refused the batch");
+        else
+            explain_missing(s, t, ask.batch, missing);
+        return;
+    }
+    if (ask.batch < s->n_batches)
         answer_batch(s, t, ask.batch);
-    } else if (orch_is_done(s) || ask.batch >= orch_n_steps(s)) {
-        orch_wait(s, t, REASON_DONE, ORCH_RETRY_FAR, "there is no batch %" PRIu64, ask.batch);
-    } else if (s->is_stopped) {
+    else if (!s->has_task)
+        orch_wait(s, t, REASON_NO_TASK, ORCH_RETRY_FAR, "no task is open yet");
+    else if (s->is_stopped)
         orch_wait(s, t, REASON_EQUIVOCATION, ORCH_RETRY_FAR, "%s", s->why_stopped);
-    } else if (ask.batch > s->n_batches) {
+    else if (orch_is_done(s) || ask.batch >= orch_n_steps(s))
+        orch_wait(s, t, REASON_DONE, ORCH_RETRY_FAR, "there is no batch %" PRIu64, ask.batch);
+    else
         orch_wait(s, t, REASON_BATCH_PENDING, ORCH_RETRY_MS, "batch %zu comes before",
                   s->n_batches);
-    } else if (form_batch(s, t, ask.batch, &missing)) {
-        answer_batch(s, t, ask.batch);
-    } else if (missing == ORCH_NONE_UNIT) {
-        orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the ledger refused the batch");
-    } else {
-        explain_missing(s, t, ask.batch, missing);
-    }
 }
 
-/* ---- versions ------------------------------------------------------------------------------- */
+/* ---- versions -------------------------------------------------------------------------- */
 
 static const struct orch_version *find_number(const struct orch *s, int64_t number)
 {
@@ -198,39 +201,45 @@ static enum reason check_shards(const struct msg_manifest *m, struct err *e)
     return REASON_NONE;
 }
 
+/* What the manifest names must be what the ledger has; NULL, or what is another. */
+static const char *differs(const struct orch *s, const struct msg_manifest *m)
+{
+    static const struct digest none;
+    const struct orch_version *top = s->n_versions ? &s->version[s->n_versions - 1] : NULL;
+
+    if (!digest_equal(&m->task, &s->task_id))
+        return "task";
+    if (!digest_equal(&m->batch, top ? &s->batch[s->n_versions - 1].root : &none))
+        return "batch root";
+    if (!digest_equal(&m->parent, top ? &top->weights : &none))
+        return "parent";
+    if (top && !digest_equal(&m->settings, &top->settings))
+        return "set of settings";
+    return NULL;
+}
+
 /* Does this manifest make the next version of the run? */
 static enum reason check_manifest(const struct orch *s, const struct msg_manifest *m,
                                   struct err *e)
 {
-    static const struct digest none;
-    const struct orch_version *top = s->n_versions ? &s->version[s->n_versions - 1] : NULL;
-    const struct digest *batch = &none;
+    const char *other;
 
     if (m->version != s->next_version) {
         err_set(e, ERR_INVALID, "version %" PRId64 " is not the next, %" PRId64, m->version,
                 s->next_version);
         return REASON_OUT_OF_ORDER;
     }
-    if (top) {
-        if (s->n_versions > s->n_batches) {
-            err_set(e, ERR_INVALID, "batch %zu was not given out yet", s->n_versions - 1);
-            return REASON_BATCH_PENDING;
-        }
-        batch = &s->batch[s->n_versions - 1].root;
+    if (s->n_versions > s->n_batches) {
+        err_set(e, ERR_INVALID, "batch %zu was not given out yet", s->n_versions - 1);
+        return REASON_BATCH_PENDING;
     }
-    if (!digest_equal(&m->task, &s->task_id) || !digest_equal(&m->batch, batch) ||
-        !digest_equal(&m->parent, top ? &top->weights : &none) ||
-        (top && !digest_equal(&m->settings, &top->settings))) {
-        err_set(e, ERR_DIGEST, "another %s than version %" PRId64 " must have",
-                !digest_equal(&m->task, &s->task_id)                     ? "task"
-                : !digest_equal(&m->batch, batch)                        ? "batch root"
-                : !digest_equal(&m->parent, top ? &top->weights : &none) ? "parent"
-                                                                         : "set of settings",
+    other = differs(s, m);
+    if (other) {
+        err_set(e, ERR_DIGEST, "another %s than version %" PRId64 " must have", other,
                 m->version);
         return REASON_ROOT;
     }
-    if (strcmp(m->numerics, s->numerics) &&
-        (strcmp(s->numerics, "open") || strncmp(m->numerics, "open-", 5))) {
+    if (!orch_takes_class(s, m->numerics)) {
         err_set(e, ERR_INVALID, "class '%s' where the task pays for '%s'", m->numerics,
                 s->numerics);
         return REASON_NUMERICS;

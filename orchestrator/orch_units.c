@@ -109,7 +109,7 @@ static void advance(struct orch *s)
     }
 }
 
-/* ---- ends of attempts ----------------------------------------------------------------------- */
+/* ---- ends of attempts ------------------------------------------------------------------ */
 
 void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
 {
@@ -159,7 +159,7 @@ void orch_expire(struct orch *s, struct turn *t)
     }
 }
 
-/* ---- leases --------------------------------------------------------------------------------- */
+/* ---- leases ---------------------------------------------------------------------------- */
 
 static void answer_lease(struct orch *s, struct turn *t, const struct msg_lease *l)
 {
@@ -214,8 +214,8 @@ static bool fits_answer(const struct msg_lease *l, int64_t version)
     return l->n == 0 || l->item[0].version == version;
 }
 
-/* Leases that this worker holds and no longer speaks of in its heartbeats, which come three times
- * a lease: it was restarted. */
+/* Leases that this worker holds and no longer speaks of in its heartbeats, which come three
+ * times a lease: it was restarted. */
 static void remind(struct orch *s, struct turn *t, struct msg_lease *l, uint32_t max)
 {
     int64_t quiet_ms = s->task.leases.lease_ms / 3 + 1000;
@@ -244,7 +244,7 @@ static bool may_lease(const struct orch *s, const struct turn *t, uint64_t unit,
              t->now_ms - u->failed_ms < AGAIN_AFTER_MS);
 }
 
-/* Order arrival: a worker that has not fetched the head yet works on what it has, within lag. */
+/* Order arrival: a worker without the newest weights works on what it has, within lag. */
 static int64_t arrival_version(const struct orch *s, const struct msg_lease_ask *ask,
                                int64_t version)
 {
@@ -439,7 +439,7 @@ void orch_on_heartbeat(struct orch *s, struct turn *t)
     orch_answer(s, t, MSG_BEAT);
 }
 
-/* ---- submissions ---------------------------------------------------------------------------- */
+/* ---- submissions ----------------------------------------------------------------------- */
 
 static bool is_flat_group(const struct msg_submit *m)
 {
@@ -480,8 +480,7 @@ static enum reason judge_form(const struct orch *s, const struct msg_submit *m, 
         return REASON_STALE;
     if (!digest_equal(&m->task, &s->task_id))
         return REASON_NO_TASK;
-    if (strcmp(m->numerics, s->numerics) &&
-        (strcmp(s->numerics, "open") || strncmp(m->numerics, "open-", 5)))
+    if (!orch_takes_class(s, m->numerics))
         return REASON_NUMERICS;
     if (!v || !digest_equal(&m->weights, &v->weights))
         return REASON_WEIGHTS;

@@ -1,7 +1,7 @@
 /*
  * The orchestrator among nodes that crash, over a network that drops, repeats and reorders, and
- * crashing itself at any moment: the run ends, its ledger is right, nothing acknowledged is lost,
- * and in order "unit" the batches hold what an undisturbed run would have put there.
+ * crashing itself at any moment: the run ends, its ledger is right, nothing acknowledged is
+ * lost, and in order "unit" the batches hold what an undisturbed run would have put there.
  */
 #include "orchestrator/orch_state.h"
 

@@ -13,7 +13,7 @@
 #include "proto/sign.h"
 #include "support/tempdir.h"
 
-/* ---- disk ----------------------------------------------------------------------------------- */
+/* ---- disk ------------------------------------------------------------------------------ */
 
 static enum status get_value(struct db *db, unsigned table, struct bytes key, struct buf *out,
                              struct err *e)
@@ -110,7 +110,7 @@ void world_restart(struct world *w)
     w->n_crashes++;
 }
 
-/* ---- rounds --------------------------------------------------------------------------------- */
+/* ---- rounds ---------------------------------------------------------------------------- */
 
 static void deliver_up(struct world *w, const struct world_packet *p)
 {
@@ -212,7 +212,7 @@ bool world_run(struct world *w, int64_t most_ms)
     return is_over;
 }
 
-/* ---- by hand -------------------------------------------------------------------------------- */
+/* ---- by hand --------------------------------------------------------------------------- */
 
 /* The orchestrator's effects until it rests; the last message to `node` is kept. */
 static void rest(struct world *w, uint32_t node)
@@ -312,7 +312,7 @@ void world_settle(struct world *w)
     buf_clear(&body);
 }
 
-/* ---- life ----------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------ */
 
 static void add_node(struct world *w, enum role role)
 {

@@ -1,10 +1,11 @@
 /*
  * tests/unit/orchestrator/world.h - an orchestrator among simulated nodes, in virtual time
  *
- * The orchestrator is the real state machine over a real ledger directory (not synced). Workers,
- * validators, the trainer and the initiator are a few lines each: they ask, resend until they are
- * answered, and forget everything when they crash. Rollouts are made up: what a unit's submission
- * must be is a function of its number, so a validator can tell whether a worker cheated.
+ * The orchestrator is the real state machine over a real ledger directory (not synced).
+ * Workers, validators, the trainer and the initiator are a few lines each: they ask, resend
+ * until they are answered, and forget everything when they crash. Rollouts are made up: what a
+ * unit's submission must be is a function of its number, so a validator can tell whether a
+ * worker cheated.
  *
  * The network drops, repeats, delays and reorders. A crash of the orchestrator falls before the
  * commit of a round (its effects are lost whole) or right after it (its messages are lost).
@@ -101,7 +102,7 @@ void world_free(struct world **w);
 
 /* Index of the i-th node of a role. */
 uint32_t world_node_of(const struct world *w, enum role role, uint32_t i);
-/* One round: what is due arrives, nodes act, the orchestrator answers, effects are carried out. */
+/* One round: nodes act, what is due arrives, the orchestrator answers, effects happen. */
 void world_round(struct world *w);
 /* Rounds until the run is over and all honest nodes know it. False: not within so much time. */
 bool world_run(struct world *w, int64_t most_ms);
@@ -129,7 +130,7 @@ void world_manifest(const struct world *w, struct buf *out, int64_t version,
                     const struct digest *batch, uint32_t variant);
 bool world_is_flat(uint64_t unit);
 
-/* ---- between the files of the world ---- */
+/* ---- between the files of the world ---------------------------------------------------- */
 #define WORLD_GROUP    2u
 #define WORLD_LEASE_MS 2000
 #define WORLD_CHECK_MS 1500

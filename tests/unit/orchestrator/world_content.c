@@ -13,7 +13,7 @@
 #include "proto/merkle.h"
 #include "proto/submission.h"
 
-/* ---- the made-up content -------------------------------------------------------------------- */
+/* ---- the made-up content --------------------------------------------------------------- */
 
 bool world_is_flat(uint64_t unit)
 {

@@ -13,7 +13,7 @@
 
 #define RESEND_MS 300
 
-/* ---- the network ---------------------------------------------------------------------------- */
+/* ---- the network ----------------------------------------------------------------------- */
 
 static void add_packet(struct world *w, uint32_t node, bool is_up, bool is_enrolment,
                        struct bytes data)
@@ -85,7 +85,7 @@ static void tell(struct world *w, uint32_t node, enum msg_kind kind, struct byte
     buf_clear(&b);
 }
 
-/* ---- what nodes do -------------------------------------------------------------------------- */
+/* ---- what nodes do --------------------------------------------------------------------- */
 
 void world_join_body(const struct world_node *n, struct buf *body)
 {
@@ -217,7 +217,7 @@ void world_act(struct world *w, uint32_t i)
     buf_clear(&body);
 }
 
-/* ---- what nodes hear ------------------------------------------------------------------------ */
+/* ---- what nodes hear ------------------------------------------------------------------- */
 
 static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
 {

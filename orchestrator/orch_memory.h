@@ -1,0 +1,160 @@
+/*
+ * orchestrator/orch_memory.h - what the machine remembers; not for others
+ *
+ * Fields are a fold over the entries (orch_facts.c) unless they are marked volatile: those are
+ * lost in a restart and do not matter for long.
+ */
+#ifndef ORCHESTRATOR_ORCH_MEMORY_H
+#define ORCHESTRATOR_ORCH_MEMORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "envs/task.h"
+#include "ledger/beacon.h"
+#include "ledger/body.h"
+#include "ledger/books.h"
+#include "ledger/log.h"
+#include "orchestrator/orch_state.h"
+#include "proto/msg.h"
+
+#define ORCH_NONE_NODE   UINT32_MAX
+#define ORCH_NONE_UNIT   UINT64_MAX
+#define ORCH_UNITS_MAX   (1u << 24)
+#define ORCH_TICK_MS     250  /* at least so often */
+#define ORCH_RETRY_MS    50   /* in a WAIT, when work is near */
+#define ORCH_RETRY_FAR   500  /* when it is not */
+#define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
+#define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
+#define ORCH_STALE_BINS  8u
+#define ORCH_NOTES_BYTES (64u << 10)
+
+/* One validator's part in the checks of an attempt. */
+struct orch_check {
+    uint32_t node;
+    uint32_t depth;
+    int64_t since_ms; /* 0: to be set at the next tick */
+    int64_t sent_ms;  /* 0: not yet */
+    bool is_over;     /* judged, or handed to another */
+    bool is_judged;
+};
+
+struct orch_unit {
+    uint64_t
+        last_fact;   /* seq of its newest entry, the head of a chain through facts; 0: none */
+    uint32_t worker; /* of the live attempt */
+    int64_t deadline_ms, hard_ms; /* of the live lease; 0: to be set at the next tick */
+    uint64_t progress;            /* tokens the worker last said */
+    int64_t listed_ms;            /* when the worker was last known to know of the lease */
+    int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
+    uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
+    uint32_t n_checks;
+    struct orch_check check[LEDGER_VERDICTS_MAX];
+};
+
+/* What is remembered of each entry; its bytes are in the store. */
+struct orch_fact {
+    uint8_t type;     /* enum ledger_type */
+    uint8_t code;     /* enum reason, where it has one */
+    bool has_idem;    /* it answered a request itself */
+    bool is_accepted; /* VERDICT */
+    uint32_t node;    /* who: worker, validator, joiner ... */
+    uint64_t unit;
+    uint64_t lease;  /* of a DRAW: through which commit it draws */
+    uint64_t before; /* the entry before it about the same unit; 0: none */
+};
+
+struct orch_node {
+    struct public_key node, transport, owner;
+    enum role role;
+    uint8_t invite[16];
+    bool is_revoked, is_draining;
+    uint64_t tokens_paid;
+    uint32_t refused[REASON_COUNT]; /* attempts that ended so */
+    /* volatile */
+    int64_t seen_ms;  /* 0: never */
+    int64_t asked_ms; /* a validator: when it last asked for a check */
+    bool is_back;     /* heard from again after a silence */
+    char endpoint[128];
+    char numerics[32];
+    int64_t newest_version;
+    char waits[MSG_TEXT_BYTES]; /* why it was last told to wait; "" if it was given work */
+};
+
+/* A version that stands: published, not abandoned. Its index counts batches. */
+struct orch_version {
+    int64_t number;
+    struct digest weights, batch, settings, body, envelope;
+    uint64_t seq;
+    struct public_key trainer;
+    float loss, reward_mean, kl;
+    uint64_t tokens_trained;
+};
+
+struct orch_batch {
+    struct digest root;
+    uint64_t seq;
+    uint32_t n_rows, n_trained, n_flat;
+    struct ledger_batch_row *row; /* owned */
+};
+
+struct orch_invite_row {
+    uint64_t seq; /* of its INVITE entry: id and secret derive from it */
+    uint8_t id[16];
+    enum role role;
+};
+
+struct orch {
+    struct orch_options opt;
+    struct ledger_log *log; /* owned */
+    struct beacon *beacon;  /* owned; NULL before GENESIS */
+    bool has_begun;
+
+    struct orch_node *node; /* owned; [0] is the orchestrator itself */
+    size_t n_nodes, cap_nodes;
+    struct orch_unit *unit; /* owned; by unit number */
+    size_t n_units, cap_units;
+    struct orch_fact *fact; /* owned; by seq */
+    size_t n_facts, cap_facts;
+    struct orch_version *version; /* owned; a stack */
+    size_t n_versions, cap_versions;
+    struct orch_batch *batch; /* owned; by batch number */
+    size_t n_batches, cap_batches;
+    struct orch_invite_row *invite; /* owned */
+    size_t n_invites, cap_invites;
+
+    bool has_task;
+    struct digest task_id;
+    struct task task;
+    const char *numerics; /* the class of the run; static text */
+    uint64_t task_seq;
+
+    uint64_t n_rounds;       /* draws made */
+    uint64_t newest_commit;  /* seq; 0: none */
+    uint64_t durable_commit; /* COMMITs up to here are known to be on disk */
+    uint64_t drawn_commit;   /* COMMITs up to here are drawn */
+    bool is_draw_started;    /* a DRAW job is on its way */
+    uint64_t n_given_up, n_flat, n_accepted;
+    uint32_t rejected[REASON_COUNT];
+    uint64_t staleness[ORCH_STALE_BINS];
+    uint64_t first_open;   /* units below are in batches or given up (order unit) */
+    uint64_t arrival_from; /* order arrival: no ACCEPT before this seq is of use */
+    bool is_stopped;       /* equivocation: no more work is given */
+    char why_stopped[MSG_TEXT_BYTES];
+    uint64_t n_abandoned;
+    int64_t next_version; /* published and abandoned numbers are below */
+
+    uint64_t roster_seq;
+    bool is_roster_new; /* it must be PUT */
+
+    /* scratch, kept to save allocations */
+    struct buf body, frame, blob;
+    struct msg_submit *submit;   /* owned */
+    struct msg_batch *out_batch; /* owned */
+    struct msg_roster *roster;   /* owned */
+    union ledger_body *entry;    /* owned; for decoding in orch_apply */
+    union ledger_body *make;     /* owned; for building */
+    struct buf notes;
+};
+
+#endif
