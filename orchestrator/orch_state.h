@@ -2,7 +2,7 @@
  * orchestrator/orch_state.h - who works on what, who is paid: the pure machine
  *
  * All durable facts are ledger entries (ledger/log.h); orch_apply is the fold over them, used
- * for each entry at start and right after each append, so a restart knows what the process knew.
+ * for each entry at start and right after each append, so a restart knows what was known.
  * What is not in the ledger is volatile: deadlines (every live lease and check gets a fresh one
  * after a restart), who was heard from when, and how far a worker says it is.
  *
