@@ -30,6 +30,7 @@ struct node {
     struct shell_part *part;
     struct cast *cast;
     pthread_t thread;
+    bool is_running;
     _Atomic(node_fn *) fn; /* to be called on the node's thread */
     void *arg;
     atomic_bool is_called;
@@ -119,15 +120,19 @@ static void start_node(struct fixture *f, uint32_t i)
 
     tell_roster(n, f);
     assert_int_equal(pthread_create(&n->thread, NULL, run_node, n), 0);
+    n->is_running = true;
 }
 
 static void stop_node(struct node *n)
 {
     if (!n->shell)
         return;
-    shell_stop(n->shell);
-    pthread_join(n->thread, NULL);
-    assert_int_equal(n->st, OK);
+    if (n->is_running) {
+        shell_stop(n->shell);
+        assert_int_equal(pthread_join(n->thread, NULL), 0);
+        assert_int_equal(n->st, OK);
+        n->is_running = false;
+    }
     cast_free(&n->cast);
     shell_free(&n->shell);
 }
