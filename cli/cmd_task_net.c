@@ -63,7 +63,7 @@ static enum status ask_receipt(struct client *c, enum msg_kind kind, struct byte
     return st;
 }
 
-/* ---- publish -------------------------------------------------------------------------------- */
+/* ---- publish --------------------------------------------------------------------------- */
 
 static enum status publish(const struct settings *o, const char *path, struct err *e)
 {
@@ -135,7 +135,7 @@ static int cmd_publish(int argc, char **argv)
     return status;
 }
 
-/* ---- list, show ----------------------------------------------------------------------------- */
+/* ---- list, show ------------------------------------------------------------------------ */
 
 static enum status fetch(const struct settings *o, enum status_view what, json_t **out,
                          struct err *e)
@@ -197,7 +197,7 @@ static enum status show(const struct settings *o, struct err *e)
     return st;
 }
 
-/* ---- close ---------------------------------------------------------------------------------- */
+/* ---- close ----------------------------------------------------------------------------- */
 
 static enum status close_task(const struct settings *o, struct err *e)
 {
@@ -231,7 +231,7 @@ static enum status close_task(const struct settings *o, struct err *e)
     return st;
 }
 
-/* ---- the words ------------------------------------------------------------------------------ */
+/* ---- the words ------------------------------------------------------------------------- */
 
 typedef enum status task_fn(const struct settings *o, struct err *e);
 
