@@ -122,6 +122,7 @@ static void argmax_takes_the_lowest_id_on_ties(void **state)
         for (size_t i = 0; i < 600; i++)
             x[i] = -1.0f - (float)(i % 7);
         x[at] = x[(at + 301) % 600] = 2.5f;
+        x[(at + 16) % 600] = NAN; /* in the same lane, just after */
         size_t other = (at + 301) % 600;
         assert_int_equal(argmax_forward(k, x, 600), at < other ? at : other);
         assert_int_equal(sample_token(k, NULL, x, 600, 0.0f, 1, 2), at < other ? at : other);
