@@ -58,9 +58,9 @@ static enum MHD_Result answer_page(struct http *h, struct MHD_Connection *c, siz
     return rc;
 }
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the type is the library's. */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *c, const char *url,
                                   const char *method, const char *version, const char *upload,
+                                  /* NOLINTNEXTLINE(readability-non-const-parameter) */
                                   size_t *n_upload, void **state)
 {
     (void)version;

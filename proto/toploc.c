@@ -125,7 +125,7 @@ enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size
 {
     uint32_t index[TOPLOC_K_MAX] = {0};
     uint16_t y[TOPLOC_K_MAX] = {0};
-    uint16_t coef[TOPLOC_K_MAX];
+    uint16_t coef[TOPLOC_K_MAX] = {0};
     enum status st;
     uint32_t n = 0, m;
 

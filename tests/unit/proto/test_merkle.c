@@ -125,6 +125,20 @@ static void a_path_verifies_for_its_leaf_place_and_size_only(void **state)
     }
 }
 
+/* The hashes work out, but the path ends above the leaves. */
+static void a_node_does_not_pass_for_a_leaf(void **state)
+{
+    (void)state;
+    struct digest leaf[LEAVES], root, left, right;
+    make_leaves(leaf);
+    naive_root(&root, leaf, 4);
+    naive_root(&left, leaf, 2);
+    naive_root(&right, leaf + 2, 2);
+
+    assert_status(merkle_verify(&root, &left, 0, 4, &right, 1, NULL), ERR_DIGEST, NULL);
+    assert_ok(merkle_verify(&root, &left, 0, 2, &right, 1, NULL), NULL);
+}
+
 static void an_index_past_the_end_is_refused(void **state)
 {
     (void)state;
@@ -144,6 +158,7 @@ int main(void)
         cmocka_unit_test(digests_as_leaves_are_hashed_like_any_leaf),
         cmocka_unit_test(every_path_leads_to_the_root),
         cmocka_unit_test(a_path_verifies_for_its_leaf_place_and_size_only),
+        cmocka_unit_test(a_node_does_not_pass_for_a_leaf),
         cmocka_unit_test(an_index_past_the_end_is_refused),
     };
 
