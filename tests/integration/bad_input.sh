@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Bad input of every kind: each gets a clear error that names the thing, status 1 or 2, and where a
+# network is at work it goes on and loses nothing.
+set -euo pipefail
+
+muster=${MUSTER:?the program to test}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+up=
+
+finish() {
+    status=$?
+    [ -z "$up" ] || kill "$up" 2>/dev/null || true
+    wait 2>/dev/null || true
+    [ $status -eq 0 ] || tail -n 20 "$work"/*.err "$work"/net/*.log 2>/dev/null || true
+    rm -rf "$work"
+    exit $status
+}
+trap finish EXIT
+
+# expect NAME STATUS PATTERN COMMAND...: the command fails so, and stderr has the pattern
+expect() {
+    local name=$1 want=$2 pattern=$3 got=0
+    shift 3
+    "$@" >"$work/out" 2>"$work/$name.err" || got=$?
+    if [ "$got" != "$want" ] || ! grep -q -- "$pattern" "$work/$name.err"; then
+        echo "$name: status $got, want $want; stderr should have '$pattern':"
+        cat "$work/$name.err"
+        exit 1
+    fi
+    echo "$name: $(head -n 1 "$work/$name.err")"
+}
+
+task() { # name, sed expression on task.yaml
+    cp -r "$here/tasks/small" "$work/$1"
+    sed -i "$2" "$work/$1/task.yaml"
+}
+
+await() { # a condition, for at most 60 s
+    local until=$((SECONDS + 60))
+    until eval "$1"; do
+        [ $SECONDS -lt $until ] || { echo "in vain awaited: $1"; exit 1; }
+        sleep 0.05
+    done
+}
+
+# ---- files ----------------------------------------------------------------------------------
+task unknown 's/^seed:.*/sede: 1/'
+expect unknown_key 1 "'sede'" "$muster" task check "$work/unknown"
+expect unknown_key_up 1 "'sede'" "$muster" up "$work/unknown" --dir "$work/never"
+[ ! -e "$work/never" ]
+task range 's/^  group:.*/  group: 1/'
+expect out_of_range 1 "'1'.*2..64" "$muster" task check "$work/range"
+expect no_task 1 "nowhere" "$muster" up "$work/nowhere"
+expect unknown_option 2 "nope" "$muster" up --nope
+
+task loop 's/^environment:/environment:\n  instructions: 100000\n  memory_bytes: 8388608/'
+sed -i 's/^local function score(.*/&\n    while true do end/' "$work/loop/env.lua"
+task greedy 's/^environment:/environment:\n  instructions: 10000000\n  memory_bytes: 8388608/'
+sed -i 's/^local function score(.*/&\n    local s = "x"; while true do s = s .. s end/' \
+    "$work/greedy/env.lua"
+"$muster" env try "$work/loop" --answer ab >"$work/out" 2>&1 || true
+grep -qi "instruction" "$work/out" || { cat "$work/out"; exit 1; }
+echo "env_loops: $(grep -i "instruction" "$work/out" | head -n 1)"
+"$muster" env try "$work/greedy" --answer ab >"$work/out" 2>&1 || true
+grep -qi "memory" "$work/out" || { cat "$work/out"; exit 1; }
+echo "env_allocates: $(grep -i memory "$work/out" | head -n 1)"
+
+# ---- a network at work -------------------------------------------------------------------------
+"$muster" up "$here/tasks/small" --dir "$work/net" --json --cheats 0 --inference 2 \
+    >"$work/net.out" 2>"$work/net.err" &
+up=$!
+await '[ -s "$work/net/orchestrator/ready.json" ] && [ -s "$work/net/initiator/membership" ]'
+port=$(sed 's/.*"control"[^0-9]*127.0.0.1:\([0-9]*\).*/\1/' "$work/net/orchestrator/ready.json")
+
+# a ZMTP greeting, then a frame that announces 2^31 bytes
+{
+    printf '\377\0\0\0\0\0\0\0\1\177\3\0CURVE'
+    head -c 48 /dev/zero
+    printf '\2\0\0\0\0\200\0\0\0'
+    head -c 65536 /dev/zero
+} 2>/dev/null >"/dev/tcp/127.0.0.1/$port" || true
+echo "frame_2_31: sent"
+
+# a node whose key nobody admitted
+mkdir -p "$work/stranger"
+cp "$work/net/initiator/membership" "$work/stranger/membership"
+expect unknown_key_curve 1 "did not answer" "$muster" status --dir "$work/stranger" --wait-ms 1500
+
+wait $up
+up=
+grep -q '"ledger_ok": true' "$work/net.out"
+grep -q '"honest_refused": 0' "$work/net.out"
+grep -q "refused key=" "$work/net/orchestrator.log"
+echo "network: went on to the end"
+
+# ---- models -------------------------------------------------------------------------------------
+cp -r "$work/net/trainer/model" "$work/cut"
+truncate -s -64 "$work/cut/model.safetensors"
+expect truncated_tensor 1 "cut short.*tensor" "$muster" model info "$work/cut"
+
+echo "all as it should be"
