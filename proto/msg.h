@@ -36,24 +36,20 @@
 
 /* X(kind, number, signed). A signed kind is refused without a valid signature. Each kind's
  * signature has its own prefix, "muster/1/<KIND>" and a NUL. */
+// clang-format off
 #define MSG_KIND_MAP(X)                                                                        \
-    X(JOIN, 1, true)                                                                           \
-    X(JOINED, 2, true)                                                                         \
-    X(REFUSED, 3, false)                                                                       \
+    X(JOIN, 1, true) X(JOINED, 2, true) X(REFUSED, 3, false)                                   \
     X(HELLO, 4, false) X(WELCOME, 5, false) X(BUNDLE_ASK, 6, false) X(BUNDLE, 7, false)        \
-        X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) X(LEASE_ASK, 10, false) X(LEASE, 11, false) \
-            X(WAIT, 12, false) X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)  \
-                X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false)               \
-                    X(VERDICT, 19, true) X(BATCH_ASK, 20, false) X(BATCH, 21, false)           \
-                        X(PUBLISH, 22, true) X(STATUS_ASK, 23, false) X(STATUS, 24, false)     \
-                            X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true)                       \
-                                X(TASK_CLOSE, 27, true) X(LEDGER_ASK, 28, false)               \
-                                    X(LEDGER, 29, false) X(INVITE_ASK, 30, true)               \
-                                        X(INVITE, 31, false) X(ABANDON, 32, true)              \
-                                            X(HEAD, 40, false) X(MANIFEST_ASK, 41, false)      \
-                                                X(MANIFEST, 42, false) X(HAVE_ASK, 43, false)  \
-                                                    X(HAVE, 44, false) X(SHARD_ASK, 45, false) \
-                                                        X(SHARD, 46, false)
+    X(ROSTER_ASK, 8, false) X(ROSTER, 9, true) X(LEASE_ASK, 10, false) X(LEASE, 11, false)     \
+    X(WAIT, 12, false) X(HEARTBEAT, 13, false) X(BEAT, 14, false) X(SUBMIT, 15, true)          \
+    X(RECEIPT, 16, true) X(CHECK_ASK, 17, false) X(CHECK, 18, false) X(VERDICT, 19, true)      \
+    X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
+    X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
+    X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
+    X(ABANDON, 32, true)                                                                       \
+    X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
+    X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
+// clang-format on
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
 enum msg_kind { MSG_KIND_MAP(MSG_KIND_MEMBER) };
@@ -345,28 +341,22 @@ struct msg_shard {
 /* X(name, type). For each: the body only, without its envelope.
  *   enum status msg_<name>_decode(struct <type> *m, struct bytes in, struct err *e);
  *   enum status msg_<name>_encode(struct buf *out, const struct <type> *m, struct err *e); */
+// clang-format off
 #define MSG_CODEC_MAP(X)                                                                       \
-    X(join, msg_join)                                                                          \
-    X(joined, msg_joined)                                                                      \
-    X(refused, msg_refused)                                                                    \
-    X(hello, msg_hello) X(welcome, msg_welcome) X(bundle_ask, msg_bundle_ask) X(bundle,        \
-                                                                                msg_bundle)    \
-        X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask) X(     \
-            lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)  \
-            X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)          \
-                X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)        \
-                    X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)      \
-                        X(status_ask, msg_status_ask) X(status, msg_status)                    \
-                            X(drain, msg_drain) X(task_publish, msg_task_publish)              \
-                                X(task_close, msg_task_close) X(ledger_ask, msg_ledger_ask)    \
-                                    X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)        \
-                                        X(invite, msg_invite) X(head, msg_head)                \
-                                            X(manifest_ask, msg_manifest_ask)                  \
-                                                X(manifest_reply, msg_manifest_reply)          \
-                                                    X(have_ask, msg_have_ask)                  \
-                                                        X(have, msg_have)                      \
-                                                            X(shard_ask, msg_shard_ask)        \
-                                                                X(shard, msg_shard)
+    X(join, msg_join) X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello)        \
+    X(welcome, msg_welcome) X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle)                \
+    X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask)            \
+    X(lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
+    X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
+    X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
+    X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
+    X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \
+    X(task_publish, msg_task_publish) X(task_close, msg_task_close)                            \
+    X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
+    X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
+    X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
+    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+// clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \
     MUST_USE enum status msg_##name##_decode(struct type *m, struct bytes in, struct err *e);  \
