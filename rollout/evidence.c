@@ -129,6 +129,10 @@ enum status evidence_replay(const struct evidence *v, const struct env_options *
         st = msg_envelope_verify(&manifest, e);
     if (!st)
         st = msg_manifest_decode(&m, manifest.body, e);
+    if (!st && m.version != s->version)
+        st = err_set(e, ERR_MALFORMED,
+                     "the manifest is of version %lld, the submission of version %lld",
+                     (long long)m.version, (long long)s->version);
     if (!st)
         st = check_weights(&m, v->weights, e);
     if (!st) {

@@ -8,8 +8,6 @@
 #include "proto/submission.h"
 #include "rollout/generate.h"
 
-#define NUMERICS_CLASS "f32-1"
-
 void rollout_unit_init(struct rollout_unit *u, uint64_t unit, uint64_t lease)
 {
     memset(u, 0, sizeof(*u));
@@ -62,7 +60,7 @@ static enum status encode_unit(struct rollout_unit *u, const struct rollout_worl
     m->version = w->version;
     m->task = w->task_id;
     m->weights = w->weights;
-    memcpy(m->numerics, NUMERICS_CLASS, sizeof(NUMERICS_CLASS));
+    memcpy(m->numerics, ROLLOUT_NUMERICS, sizeof(ROLLOUT_NUMERICS));
     m->prompt = (struct bytes){(const uint8_t *)g->prompt.ids, g->prompt.n * sizeof(int32_t)};
     m->n_samples = (uint32_t)g->n_samples;
     for (size_t s = 0; s < g->n_samples; s++) {

@@ -75,7 +75,6 @@ enum status setup_open(struct setup **out, struct bytes bundle, const struct env
     enum status st;
 
     *out = NULL;
-    task_init(&s->task);
     buf_init(&s->bundle, BUNDLE_CEILING);
     buf_append(&s->bundle, bundle);
     st = buf_status(&s->bundle, e);
