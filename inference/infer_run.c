@@ -263,6 +263,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         .tamper = w->opt->cheat == CHEAT_INT8 ? cheat_quantise : NULL,
     };
     model_set_new(&w->models, &w->setup->config, &mo);
+    cast_set_keep(w->cast, (uint32_t)w->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s sandbox=%s", w->setup->task.name,
              env_is_sandboxed(w->setup->env) ? "yes" : "no");
     infer_ready(w->infer);

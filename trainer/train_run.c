@@ -305,6 +305,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     }
     course_init(&t->course, t->setup, &co);
+    cast_set_keep(t->cast, (uint32_t)t->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s parameters=%" PRIu64 " steps=%" PRId64, t->setup->task.name,
              model_config_params(&t->setup->config), t->setup->task.algorithm.steps);
     train_state_ready(t->state, (uint64_t)t->setup->task.algorithm.steps, now_ms, out);

@@ -297,6 +297,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         .cap = (size_t)v->setup->task.algorithm.lag + 2,
     };
     model_set_new(&v->models, &v->setup->config, &mo);
+    cast_set_keep(v->cast, (uint32_t)v->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s sandbox=%s", v->setup->task.name,
              env_is_sandboxed(v->setup->env) ? "yes" : "no");
     verify_ready(v->verify);
