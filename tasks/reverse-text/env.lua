@@ -2,10 +2,19 @@
 --
 -- The reward is the part of positions that are right, so that a half-right answer says where to
 -- go; it is 1 only for the exact answer.
+--
+-- Demonstrations are a careless writer's: each letter is a random one with probability
+-- params.slips. Imitation alone gets no further than that; the reward does.
 
 local LETTERS = "abcdefghijklmnopqrstuvwxyz"
 local LENGTH = params.length or 8
 local ALPHABET = LETTERS:sub(1, params.letters or 26)
+local SLIPS = params.slips or 0
+
+local function random_letter()
+    local n = math.random(#ALPHABET)
+    return ALPHABET:sub(n, n)
+end
 
 -- The word of a problem: drawn from its seed until it belongs to its split.
 local function word_of(problem)
@@ -13,8 +22,7 @@ local function word_of(problem)
     repeat
         local letter = {}
         for i = 1, LENGTH do
-            local n = math.random(#ALPHABET)
-            letter[i] = ALPHABET:sub(n, n)
+            letter[i] = random_letter()
         end
         word = table.concat(letter)
     until split(word) == problem.split
@@ -26,7 +34,10 @@ local function prompt(problem)
 end
 
 local function demo(problem)
-    return word_of(problem):reverse()
+    local answer = word_of(problem):reverse()
+    return (answer:gsub(".", function(letter)
+        return math.random() < SLIPS and random_letter() or letter
+    end))
 end
 
 local function score(problem, messages)

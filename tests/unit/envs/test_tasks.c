@@ -4,6 +4,7 @@
  */
 #include "envs/env.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,9 @@ struct opened {
     struct env *env;
 };
 
-static void open_task(struct opened *o, const char *name)
+/* `slips`: how often a demonstration's letter is a random one; negative: as the task says. Only
+ * reverse-text has such a parameter. */
+static void open_careless(struct opened *o, const char *name, double slips)
 {
     char path[512];
     struct err e = {0};
@@ -32,7 +35,15 @@ static void open_task(struct opened *o, const char *name)
     assert_ok(bundle_load(&o->bytes, path, &e), &e);
     assert_ok(bundle_decode(&o->bundle, buf_bytes(&o->bytes), &e), &e);
     assert_ok(task_parse(&o->task, o->bundle.file[BUNDLE_TASK], name, &e), &e);
+    for (size_t i = 0; slips >= 0.0 && i < o->task.environment.n_params; i++)
+        if (!strcmp(o->task.environment.param[i].name, "slips"))
+            o->task.environment.param[i].real = slips;
     assert_ok(env_open(&o->env, &o->task, &o->bundle, NULL, &e), &e);
+}
+
+static void open_task(struct opened *o, const char *name)
+{
+    open_careless(o, name, 0.0);
 }
 
 static void close_task(struct opened *o)
@@ -197,6 +208,25 @@ static void problems_are_what_they_say(void **state)
     close_task(&o);
 }
 
+/* A letter is right with probability 1 - slips + slips / 26 = 0.4615. Over 400 words of 8 letters
+ * the mean's deviation is sqrt(0.4615 * 0.5385 / 3200) = 0.0088; five of them are allowed. */
+static void careless_demonstrations_are_right_as_often_as_the_task_says(void **state)
+{
+    (void)state;
+    struct opened o;
+    double sum = 0.0;
+
+    open_careless(&o, "reverse-text", -1.0);
+    for (uint64_t i = 0; i < 400; i++) {
+        char *demo = text_of(&o, i, ENV_TRAIN, true);
+
+        sum += (double)score_of(&o, i, demo).reward;
+        free(demo);
+    }
+    assert_true(fabs(sum / 400.0 - 0.4615) < 5 * 0.0088);
+    close_task(&o);
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
@@ -209,6 +239,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(demonstrations_get_the_whole_reward),
+        cmocka_unit_test(careless_demonstrations_are_right_as_often_as_the_task_says),
         cmocka_unit_test(spoilt_answers_get_less),
         cmocka_unit_test(problems_fit_the_model),
         cmocka_unit_test(held_out_problems_do_not_occur_in_training),
