@@ -251,6 +251,8 @@ void train_state_job(struct train_state *s, uint32_t job, enum status st, struct
 
 void train_state_tick(struct train_state *s, int64_t now_ms, struct effects *out)
 {
+    if (s->failure)
+        return; /* the process ends with it */
     if (s->phase == PHASE_PUBLISH && rpc_open(s->rpc, MSG_PUBLISH) == 0) {
         if (now_ms >= s->ask_at_ms)
             publish(s, now_ms, out);

@@ -26,6 +26,7 @@ struct verify {
     bool is_asking;
     bool is_running;   /* a job is under way for slot[0] */
     bool is_parked;    /* slot[0] waits for weights */
+    bool is_news;      /* the versions here changed since the job began */
     uint64_t job;
     struct task_slot slot[2];
     struct verify_counts counts;
@@ -133,6 +134,7 @@ static void run_next(struct verify *s, int64_t now_ms, struct effects *out)
         return;
     }
     s->is_running = true;
+    s->is_news = false;
     s->job++;
     effects_start(out, VERIFY_JOB_CHECK, s->job, buf_bytes(&s->slot[0].check));
 }
@@ -193,8 +195,10 @@ void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct 
 void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
                      struct effects *out)
 {
-    if (newest != s->newest || oldest != s->oldest)
+    if (newest != s->newest || oldest != s->oldest) {
         s->is_parked = false;
+        s->is_news = true;
+    }
     s->oldest = oldest;
     s->newest = newest;
     verify_tick(s, now_ms, out);
@@ -219,7 +223,7 @@ void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes 
         return;
     s->is_running = false;
     if (st == ERR_NOT_FOUND) {
-        s->is_parked = true;
+        s->is_parked = !s->is_news; /* what it missed may have come meanwhile */
         snprintf(s->why, sizeof(s->why), "the weights to check with are not here yet");
     } else {
         if (!st)
