@@ -30,13 +30,9 @@ int cmd_relay(int argc, char **argv)
     role_options_table(table, &o);
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN) {
-        struct node_options n = role_options_apply(&o);
-        struct relay_options run = {.dir = n.dir,
-                                    .link = n.link,
-                                    .listen = n.listen,
-                                    .advertise = n.advertise,
-                                    .max_bytes = (uint64_t)max_gib << 30,
-                                    .keep = (uint32_t)keep};
+        const struct relay_options run = {.node = role_options_apply(&o),
+                                          .max_bytes = (uint64_t)max_gib << 30,
+                                          .keep = (uint32_t)keep};
         status = role_finish("relay", relay_run(&run, &e), &e);
     }
     opt_clear(table, u.n);

@@ -14,11 +14,9 @@
 #include "engine/kernels.h"
 #include "inference/cheat.h"
 #include "inference/infer_state.h"
-#include "node/shell.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
-#include "shardcast/cast.h"
-#include "shardcast/member.h"
+#include "shardcast/station.h"
 
 #define LOG_MODULE "inference"
 #include "base/log.h"
@@ -31,11 +29,7 @@ struct progress {
 
 struct worker {
     const struct infer_run_options *opt;
-    struct node_key *key;
-    struct shell *shell;
-    struct shell_part *part;
-    struct cast *cast;
-    struct member *member;
+    struct station at;
     struct infer *infer;
     struct pool *pool;
     const struct kernels *kernels;
@@ -46,8 +40,6 @@ struct worker {
     struct progress progress[MSG_MAX_LEASES];
     size_t n_progress;
     char said[MSG_TEXT_BYTES]; /* the last reason logged */
-    enum status st;            /* why the run ended early */
-    struct err err;
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
@@ -72,16 +64,16 @@ static enum status model_of(struct worker *w, int64_t version, struct model **mo
     int64_t loaded = version;
     enum status st;
 
-    if (w->opt->cheat == CHEAT_STALE && cast_oldest(w->cast) >= 0)
-        loaded = cast_oldest(w->cast);
+    if (w->opt->cheat == CHEAT_STALE && cast_oldest(w->at.cast) >= 0)
+        loaded = cast_oldest(w->at.cast);
     buf_init(&envelope, MSG_MAX_BYTES);
     buf_init(&file, weights_encode_bytes(&w->setup->config));
-    st = cast_manifest_decoded(w->cast, version, &envelope, &m, e);
+    st = cast_manifest_decoded(w->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
     *model = model_set_find(w->models, loaded);
     if (!st && !*model) {
-        st = cast_read(w->cast, loaded, &file, e);
+        st = cast_read(w->at.cast, loaded, &file, e);
         if (!st)
             st = model_set_add(w->models, loaded, buf_bytes(&file), e);
         *model = model_set_find(w->models, loaded);
@@ -160,10 +152,10 @@ static void say_why(struct worker *w)
 
 static void maybe_stop(struct worker *w)
 {
-    bool over = member_is_done(w->member) || infer_is_drained(w->infer);
+    bool over = member_is_done(w->at.member) || infer_is_drained(w->infer);
 
     if (over && infer_is_idle(w->infer))
-        shell_stop(w->shell);
+        shell_stop(w->at.shell);
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
@@ -172,17 +164,19 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     struct worker *w = ctx;
     struct infer_news news;
 
-    if (member_message(w->member, m, now_ms, out))
+    if (member_message(w->at.member, m, now_ms, out))
         return;
     infer_message(w->infer, m->data, now_ms, &news, out);
     if (news.is_set)
-        member_note(w->member, news.head_version, news.roster_seq, news.is_done, now_ms, out);
+        member_note(w->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
+                    out);
     say_why(w);
     maybe_stop(w);
 }
 
-static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
-                   const struct err *e, int64_t now_ms, struct effects *out)
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
+                   struct bytes result, const struct err *e, int64_t now_ms,
+                   struct effects *out)
 {
     struct worker *w = ctx;
     const struct infer_counts *c;
@@ -203,8 +197,8 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct worker *w = ctx;
 
-    member_tick(w->member, now_ms, out);
-    infer_versions(w->infer, cast_oldest(w->cast), cast_newest(w->cast));
+    member_tick(w->at.member, now_ms, out);
+    infer_versions(w->infer, cast_oldest(w->at.cast), cast_newest(w->at.cast));
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < w->n_progress; i++)
         infer_progress(w->infer, w->progress[i].unit, w->progress[i].tokens);
@@ -219,7 +213,7 @@ static void on_version(void *ctx, int64_t version)
     struct worker *w = ctx;
 
     LOG_DEBUG("weights version=%" PRId64, version);
-    shell_wake(w->part);
+    shell_wake(w->at.part);
 }
 
 static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
@@ -229,7 +223,7 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 
     (void)now_ms;
     (void)out;
-    infer_welcome(w->infer, member_peer(w->member), &m->run);
+    infer_welcome(w->infer, member_peer(w->at.member), &m->run);
 }
 
 static void on_done(void *ctx, int64_t now_ms, struct effects *out)
@@ -248,12 +242,15 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     struct worker *w = ctx;
     const struct env_options eo = {.allow_unsandboxed = w->opt->allow_unsandboxed};
 
+    struct err e;
+    enum status st;
+
     (void)task;
     if (w->setup)
         return;
-    w->st = setup_open(&w->setup, bundle, &eo, &w->err);
-    if (w->st) {
-        shell_stop(w->shell);
+    st = setup_open(&w->setup, bundle, &eo, &e);
+    if (st) {
+        station_fail(&w->at, st, &e);
         return;
     }
     const struct model_set_options mo = {
@@ -263,7 +260,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         .tamper = w->opt->cheat == CHEAT_INT8 ? cheat_quantise : NULL,
     };
     model_set_new(&w->models, &w->setup->config, &mo);
-    cast_set_keep(w->cast, (uint32_t)w->setup->task.algorithm.lag + 2);
+    cast_set_keep(w->at.cast, (uint32_t)w->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s sandbox=%s", w->setup->task.name,
              env_is_sandboxed(w->setup->env) ? "yes" : "no");
     infer_ready(w->infer);
@@ -273,40 +270,30 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 static enum status start(struct worker *w, struct err *e)
 {
     const struct node_options *n = &w->opt->node;
-    const struct shell_part_ops ops = {w, on_message, on_job, on_timer, run_job};
-    const struct cast_options co = {
-        .listen = n->listen,
-        .advertise = n->advertise && n->advertise[0] ? n->advertise : NULL,
-        .ctx = w,
-        .on_version = on_version,
-    };
-    const struct member_options mo = {
-        .role = ROLE_INFERENCE,
-        .link = n->link,
-        .wants_bundle = true,
-        .ctx = w,
-        .on_welcome = on_welcome,
-        .on_bundle = on_bundle,
-        .on_done = on_done,
+    const struct station_options so = {
+        .node = n,
+        .ops = {w, on_message, on_job, on_timer, run_job},
+        .max_job_result = RESULT_MAX,
+        .cast = {.ctx = w, .on_version = on_version},
+        .member = {.role = ROLE_INFERENCE,
+                   .wants_bundle = true,
+                   .ctx = w,
+                   .on_welcome = on_welcome,
+                   .on_bundle = on_bundle,
+                   .on_done = on_done},
     };
     struct infer_options io = {.units = (uint32_t)w->opt->units};
     enum status st = kernels_choose(&w->kernels, n->kernels, e);
 
     if (!st)
-        st = member_keys(&w->key, n->dir, e);
-    if (!st)
-        st = shell_new(&w->shell, w->key, e);
+        st = station_open(&w->at, &so, e);
     if (st)
         return st;
     pool_new(&w->pool, (size_t)n->threads);
     randombytes_buf(&io.boot, sizeof(io.boot));
-    io.key = w->key;
+    io.key = w->at.key;
     infer_new(&w->infer, &io);
-    w->part = shell_add_part(w->shell, &ops, NULL, RESULT_MAX);
-    st = cast_new(&w->cast, w->shell, w->key, n->dir, &co, e);
-    if (!st)
-        st = member_new(&w->member, w->shell, w->part, w->cast, w->key, n->dir, &mo, e);
-    return st;
+    return OK;
 }
 
 enum status infer_run(const struct infer_run_options *opt, struct err *e)
@@ -318,22 +305,12 @@ enum status infer_run(const struct infer_run_options *opt, struct err *e)
         LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s units=%" PRId64 " cheat=%s",
                  opt->node.dir, opt->node.threads, kernels_name(w.kernels), opt->units,
                  infer_cheat_name(opt->cheat));
-        st = shell_run(w.shell, e);
+        st = station_run(&w.at, e);
     }
-    if (!st && w.st) {
-        st = w.st;
-        if (e)
-            *e = w.err;
-    }
-    if (!st && w.member)
-        st = member_failure(w.member, e);
-    member_free(&w.member);
-    cast_free(&w.cast);
-    shell_free(&w.shell);
+    station_close(&w.at);
     infer_free(&w.infer);
     model_set_free(&w.models);
     setup_close(&w.setup);
     pool_free(&w.pool);
-    key_free(&w.key);
     return st;
 }

@@ -23,7 +23,7 @@ enum infer_cheat {
     CHEAT_SEED,   /* samples with seeds of its own choice */
     CHEAT_COUNT
 };
-const char *infer_cheat_name(enum infer_cheat c); /* "int8"; "none" */
+const char *infer_cheat_name(enum infer_cheat c);     /* "int8"; "none" */
 enum infer_cheat infer_cheat_parse(const char *name); /* CHEAT_COUNT if unknown */
 
 struct infer_run_options {

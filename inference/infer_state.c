@@ -10,7 +10,7 @@
 
 #define RETRY_MS       2000 /* a question unanswered for so long is asked again */
 #define AFTER_ERROR_MS 1000
-#define BEATS_A_LEASE  3    /* heartbeats while a lease lasts */
+#define BEATS_A_LEASE  3 /* heartbeats while a lease lasts */
 
 struct held {
     uint64_t unit, lease, tokens;
@@ -22,10 +22,10 @@ struct infer {
     uint32_t units;
     bool is_welcome, is_ready, is_stopped, is_drained;
     int64_t oldest, newest;
-    int64_t ask_at_ms;   /* not before */
+    int64_t ask_at_ms; /* not before */
     bool is_asking;
     bool is_working;
-    uint64_t job;        /* number of the job that runs, or of the last */
+    uint64_t job; /* number of the job that runs, or of the last */
     struct held held[MSG_MAX_LEASES];
     uint32_t n_held;
     int64_t beat_at_ms;
@@ -243,7 +243,8 @@ static bool is_dropped(const struct infer *s, uint64_t lease)
     return true;
 }
 
-static void submit_all(struct infer *s, struct bytes result, int64_t now_ms, struct effects *out)
+static void submit_all(struct infer *s, struct bytes result, int64_t now_ms,
+                       struct effects *out)
 {
     struct reader r = reader_of(result);
     uint32_t n = reader_u32(&r);
@@ -291,8 +292,8 @@ static void beat(struct infer *s, int64_t now_ms, struct effects *out)
         return;
     if (now_ms >= s->beat_at_ms && !rpc_open(s->rpc, MSG_HEARTBEAT)) {
         for (uint32_t i = 0; i < s->n_held; i++)
-            m.item[i] = (struct progress_item){s->held[i].unit, s->held[i].lease,
-                                               s->held[i].tokens};
+            m.item[i] =
+                (struct progress_item){s->held[i].unit, s->held[i].lease, s->held[i].tokens};
         buf_init(&body, 4096);
         CHECK(!msg_heartbeat_encode(&body, &m, NULL));
         (void)!rpc_ask(s->rpc, MSG_HEARTBEAT, buf_bytes(&body), 0, RETRY_MS, now_ms, out, NULL);

@@ -72,7 +72,8 @@ void infer_tick(struct infer *s, int64_t now_ms, struct effects *out);
 /* No more units are asked for. */
 void infer_stop(struct infer *s);
 
-bool infer_is_idle(const struct infer *s); /* no job runs, no submission waits for its receipt */
+bool infer_is_idle(
+    const struct infer *s); /* no job runs, no submission waits for its receipt */
 bool infer_is_drained(const struct infer *s); /* the orchestrator said that we are draining */
 const struct infer_counts *infer_counts(const struct infer *s);
 /* Why nothing happens, for the log: "" while working. Lent until the next call. */

@@ -19,9 +19,9 @@
 
 /* One sequence to train on. Arrays are owned by the batch. */
 struct learn_sample {
-    const int32_t *tokens;   /* (n) prompt and completion */
-    const float *logprobs;   /* (n) of the behaviour policy; 0 where mask is 0 */
-    const uint8_t *mask;     /* (n) 1 where the token was sampled by the policy */
+    const int32_t *tokens; /* (n) prompt and completion */
+    const float *logprobs; /* (n) of the behaviour policy; 0 where mask is 0 */
+    const uint8_t *mask;   /* (n) 1 where the token was sampled by the policy */
     size_t n;
     float advantage;
     uint64_t unit;
@@ -31,23 +31,23 @@ struct learn_batch {
     struct learn_sample *sample; /* owned */
     size_t n_samples;
     uint64_t n_units;
-    uint64_t n_tokens;   /* sampled ones: what the loss is divided by */
-    uint64_t n_longest;  /* tokens of the longest sequence */
+    uint64_t n_tokens;  /* sampled ones: what the loss is divided by */
+    uint64_t n_longest; /* tokens of the longest sequence */
     int64_t version_oldest;
-    float reward_mean;   /* over the samples */
+    float reward_mean; /* over the samples */
     struct digest root;
     void *memory; /* private */
 };
 
 /* What the batch must agree with. */
 struct learn_rules {
-    struct digest run;      /* all zero: any, signatures are checked within each envelope's own */
+    struct digest run; /* all zero: any, signatures are checked within each envelope's own */
     struct digest task;
-    const char *numerics;   /* "f32-1" */
-    int64_t head;           /* the version this step starts from */
-    int64_t max_staleness;  /* head - version of a unit may not exceed it */
+    const char *numerics;  /* "f32-1" */
+    int64_t head;          /* the version this step starts from */
+    int64_t max_staleness; /* head - version of a unit may not exceed it */
     uint32_t vocab;
-    uint32_t max_len;       /* tokens of prompt and completion together */
+    uint32_t max_len; /* tokens of prompt and completion together */
 };
 
 /* An empty message makes an empty batch, which is fine. On failure nothing is held:

@@ -185,8 +185,8 @@ static struct train_batch micro_batch(const struct micro *m, float temperature)
 
 /* Rows of a sequence of n tokens: one for each token that another follows. `is_target` says which
  * tokens bear loss; NULL: those from `from` on. */
-static void micro_add(struct micro *m, const int32_t *tokens, size_t n, const uint8_t *is_target,
-                      size_t from)
+static void micro_add(struct micro *m, const int32_t *tokens, size_t n,
+                      const uint8_t *is_target, size_t from)
 {
     for (size_t r = 0; r + 1 < n; r++) {
         bool wanted = is_target ? is_target[r + 1] == 1 : r + 1 >= from;

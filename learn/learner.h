@@ -73,11 +73,11 @@ const struct weights *learner_published(const struct learner *l);
 void learner_roots(const struct learner *l, struct digest *masters, struct digest *optimizer);
 
 struct learn_report {
-    float loss;       /* -sum J / n */
-    float kl;         /* mean over tokens of ratio - 1 - log ratio (k3, of pi against mu) */
+    float loss; /* -sum J / n */
+    float kl;   /* mean over tokens of ratio - 1 - log ratio (k3, of pi against mu) */
     float ratio_max;
-    float clipped;    /* part of the tokens whose gradient the clip zeroed */
-    float grad_norm;  /* before clipping */
+    float clipped;   /* part of the tokens whose gradient the clip zeroed */
+    float grad_norm; /* before clipping */
     float reward_mean;
     float lr;
     uint64_t n_tokens;

@@ -35,9 +35,9 @@ static bool refuse(struct check *c, enum reason code, size_t sample, size_t posi
     f->position = (uint32_t)position;
     f->claimed = claimed;
     f->found = found;
-    snprintf(f->text, sizeof(f->text),
-             "%s: sample %zu, position %zu, claimed %llx, found %llx", reason_text(code), sample,
-             position, (unsigned long long)claimed, (unsigned long long)found);
+    snprintf(f->text, sizeof(f->text), "%s: sample %zu, position %zu, claimed %llx, found %llx",
+             reason_text(code), sample, position, (unsigned long long)claimed,
+             (unsigned long long)found);
     return false;
 }
 

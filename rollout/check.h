@@ -23,11 +23,11 @@
 
 struct rollout_finding {
     bool is_accepted;
-    enum reason code;   /* why not */
-    uint32_t sample;    /* where it first differs */
-    uint32_t position;  /* index into the sample's tokens */
-    uint64_t claimed;   /* bits the worker gave */
-    uint64_t found;     /* bits that recomputation gives */
+    enum reason code;     /* why not */
+    uint32_t sample;      /* where it first differs */
+    uint32_t position;    /* index into the sample's tokens */
+    uint64_t claimed;     /* bits the worker gave */
+    uint64_t found;       /* bits that recomputation gives */
     struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed proofs */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };

@@ -24,23 +24,24 @@
 /* The prompt of a problem, as text and as ids (the model's bos first, if it has one). */
 struct episode_prompt {
     struct env_problem problem;
-    struct buf text;  /* owned */
-    int32_t *ids;     /* owned */
+    struct buf text; /* owned */
+    int32_t *ids;    /* owned */
     size_t n;
 };
 /* ERR_LIMIT: it leaves no room for an answer. */
-MUST_USE enum status episode_prompt_make(struct episode_prompt *p, const struct rollout_world *w,
+MUST_USE enum status episode_prompt_make(struct episode_prompt *p,
+                                         const struct rollout_world *w,
                                          const struct env_problem *problem, struct err *e);
 void episode_prompt_clear(struct episode_prompt *p);
 
 struct episode {
-    int32_t *tokens;    /* owned, (cap): everything after the prompt */
-    float *logprobs;    /* owned, (cap) */
-    uint8_t *mask;      /* owned, (cap) */
+    int32_t *tokens; /* owned, (cap): everything after the prompt */
+    float *logprobs; /* owned, (cap) */
+    uint8_t *mask;   /* owned, (cap) */
     size_t n, cap;
-    size_t turn_start;  /* where the current turn of the model began */
+    size_t turn_start; /* where the current turn of the model began */
     size_t n_sampled;
-    struct buf proofs;  /* owned */
+    struct buf proofs;                            /* owned */
     struct env_message message[ENV_MESSAGES_MAX]; /* texts lent from `texts` */
     struct buf texts[ENV_MESSAGES_MAX];           /* owned */
     size_t n_messages;

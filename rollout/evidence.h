@@ -37,7 +37,8 @@ struct evidence_result {
 /* Checks that the pieces belong together (signatures, task id, weights root), then runs the full
  * check. OK: the replay reached a finding, for or against the worker. ERR_DIGEST and
  * ERR_MALFORMED: the evidence itself is unsound and accuses nobody. */
-MUST_USE enum status evidence_replay(const struct evidence *v, const struct env_options *env_opt,
+MUST_USE enum status evidence_replay(const struct evidence *v,
+                                     const struct env_options *env_opt,
                                      struct evidence_result *out, struct err *e);
 
 #endif

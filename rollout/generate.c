@@ -8,8 +8,8 @@
 #include "engine/sampler.h"
 #include "proto/toploc.h"
 
-#define SLOTS_MAX  256u /* sequences decoded together */
-#define TAG_GROUP  255u /* low byte of a tag: the group's first turn, sampled together */
+#define SLOTS_MAX 256u /* sequences decoded together */
+#define TAG_GROUP 255u /* low byte of a tag: the group's first turn, sampled together */
 
 /* Hidden states of the chunk being filled, of every episode of every group. */
 struct pending {

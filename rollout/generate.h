@@ -13,7 +13,7 @@
 
 /* One problem and its samples. */
 struct group {
-    uint64_t unit;               /* for progress reports */
+    uint64_t unit;                /* for progress reports */
     struct episode_prompt prompt; /* owned */
     uint64_t seed[MSG_MAX_SAMPLES];
     size_t n_samples;
@@ -34,7 +34,7 @@ MUST_USE enum status groups_generate(const struct rollout_world *w, struct group
                                      struct err *e);
 
 /* Appends the proof of `rows` hidden states (rows, C) to `out`. */
-MUST_USE enum status rollout_prove(struct buf *out, const float *hidden, size_t rows, size_t dim,
-                                   struct err *e);
+MUST_USE enum status rollout_prove(struct buf *out, const float *hidden, size_t rows,
+                                   size_t dim, struct err *e);
 
 #endif

@@ -72,7 +72,8 @@ static struct loaded *place_for(struct model_set *s, int64_t version)
     return best;
 }
 
-enum status model_set_add(struct model_set *s, int64_t version, struct bytes file, struct err *e)
+enum status model_set_add(struct model_set *s, int64_t version, struct bytes file,
+                          struct err *e)
 {
     struct loaded *l = place_for(s, version);
     const struct model_options mo = {

@@ -76,8 +76,9 @@ static enum status encode_unit(struct rollout_unit *u, const struct rollout_worl
     return st;
 }
 
-enum status rollout_generate(const struct rollout_world *w, struct rollout_unit *units, size_t n,
-                             rollout_progress *progress, void *progress_arg, struct err *e)
+enum status rollout_generate(const struct rollout_world *w, struct rollout_unit *units,
+                             size_t n, rollout_progress *progress, void *progress_arg,
+                             struct err *e)
 {
     struct group *groups = xcalloc(n, sizeof(*groups));
     size_t n_made = 0;

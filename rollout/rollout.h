@@ -37,9 +37,9 @@ struct rollout_world {
     struct plan plan;
     const struct tokenizer *tokenizer;
     struct env *env;
-    struct model *model;    /* holds the weights of `version` */
+    struct model *model; /* holds the weights of `version` */
     int64_t version;
-    struct digest weights;  /* their root */
+    struct digest weights; /* their root */
 };
 
 struct rollout_unit {
@@ -76,8 +76,9 @@ void rollout_sample_clear(struct rollout_sample *s);
 
 /* Poses held-out problems [0, n) and answers each once, at `temperature` (0: greedy). Sets
  * *reward_mean; fills the first `n_samples` of `samples` (may be NULL). Errors as above. */
-MUST_USE enum status rollout_evaluate(const struct rollout_world *w, size_t n, float temperature,
-                                      float *reward_mean, struct rollout_sample *samples,
-                                      size_t n_samples, struct err *e);
+MUST_USE enum status rollout_evaluate(const struct rollout_world *w, size_t n,
+                                      float temperature, float *reward_mean,
+                                      struct rollout_sample *samples, size_t n_samples,
+                                      struct err *e);
 
 #endif

@@ -67,8 +67,8 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
     return st;
 }
 
-enum status setup_open(struct setup **out, struct bytes bundle, const struct env_options *env_opt,
-                       struct err *e)
+enum status setup_open(struct setup **out, struct bytes bundle,
+                       const struct env_options *env_opt, struct err *e)
 {
     struct setup *s = xcalloc(1, sizeof(*s));
     struct bundle b;

@@ -28,7 +28,7 @@ struct setup {
     struct tokenizer *tokenizer; /* owned */
     struct env *env;             /* owned */
     struct plan plan;
-    struct buf bundle;           /* owned: the encoded bytes */
+    struct buf bundle; /* owned: the encoded bytes */
 };
 
 /* `bundle` is copied. `env_opt` may be NULL. ERR_MALFORMED, ERR_INVALID, ERR_UNSUPPORTED (a

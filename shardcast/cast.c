@@ -1,6 +1,7 @@
 #include "shardcast/cast.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

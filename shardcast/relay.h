@@ -11,14 +11,12 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "node/node_options.h"
 
 struct relay_options {
-    const char *dir;
-    const char *link;   /* invite link; may be "" once admitted */
-    const char *listen; /* as struct cast_options */
-    const char *advertise;
-    uint64_t max_bytes; /* of the shards on disk; 0: the default */
-    uint32_t keep;      /* versions kept; 0: the default */
+    struct node_options node; /* kernels and threads are not used */
+    uint64_t max_bytes;       /* of the shards on disk; 0: the default */
+    uint32_t keep;            /* versions kept; 0: the default */
 };
 
 /* Runs until the run is over, a signal, or a failure. */

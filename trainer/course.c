@@ -8,9 +8,9 @@
 #include "engine/checkpoint.h"
 #include "shardcast/cast.h"
 
-#define NUMERICS_CLASS   "f32-1"
-#define MICRO_ROWS       1024u /* rows of a micro-batch: cut so, activations stay in cache */
-#define META_MAGIC       0x3152434du /* "MCR1" */
+#define NUMERICS_CLASS "f32-1"
+#define MICRO_ROWS     1024u /* rows of a micro-batch: cut so, activations stay in cache */
+#define META_MAGIC     0x3152434du /* "MCR1" */
 
 void course_init(struct course *c, struct setup *setup, const struct course_options *options)
 {
@@ -226,7 +226,8 @@ static enum status fresh_optimizer(struct course *c, struct err *e)
     return OK;
 }
 
-enum status course_warm_up(struct course *c, course_progress *progress, void *arg, struct err *e)
+enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
+                           struct err *e)
 {
     static const struct digest no_batch;
     enum status st = OK;
@@ -248,8 +249,8 @@ enum status course_step(struct course *c, const struct msg_batch *m, const struc
         .task = c->setup->task_id,
         .numerics = NUMERICS_CLASS,
         .head = c->version,
-        .max_staleness = strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness
-                                                            : t->algorithm.lag,
+        .max_staleness =
+            strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness : t->algorithm.lag,
         .vocab = c->setup->config.vocab,
         .max_len = (uint32_t)t->model.max_len,
     };

@@ -27,15 +27,15 @@ struct course_options {
 };
 
 struct course {
-    struct setup *setup;         /* borrowed */
-    struct learner *learner;     /* owned; NULL before course_begin or course_load */
+    struct setup *setup;     /* borrowed */
+    struct learner *learner; /* owned; NULL before course_begin or course_load */
     struct course_options options;
     struct learn_settings settings;
-    int64_t version;             /* newest made; -1: none yet */
-    struct digest weights;       /* its root */
+    int64_t version;                  /* newest made; -1: none yet */
+    struct digest weights;            /* its root */
     struct digest masters, optimizer; /* roots of the learner's state */
-    struct buf manifest;         /* owned: its manifest's encoded body */
-    struct learn_report report;  /* of the step that made it */
+    struct buf manifest;              /* owned: its manifest's encoded body */
+    struct learn_report report;       /* of the step that made it */
 };
 
 void course_init(struct course *c, struct setup *setup, const struct course_options *options);

@@ -13,10 +13,8 @@
 #include "base/file.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
-#include "node/shell.h"
 #include "proto/digest.h"
-#include "shardcast/cast.h"
-#include "shardcast/member.h"
+#include "shardcast/station.h"
 #include "trainer/course.h"
 #include "trainer/train_state.h"
 
@@ -27,21 +25,15 @@
 
 struct trainer {
     const struct train_run_options *opt;
-    struct node_key *key;
-    struct shell *shell;
-    struct shell_part *part;
-    struct cast *cast;
-    struct member *member;
+    struct station at;
     struct train_state *state;
     struct pool *pool;
     const struct kernels *kernels;
     struct setup *setup;
     struct course course; /* of the job thread while a job runs, else of the shell's */
     struct digest run;
-    bool is_stopping;     /* read by the warm-up's progress */
+    bool is_stopping; /* read by the warm-up's progress */
     char said[MSG_TEXT_BYTES];
-    enum status st; /* why the run ended early */
-    struct err err;
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
@@ -107,8 +99,8 @@ static enum status load_newest(struct trainer *t, struct err *e)
 static enum status export_model(struct trainer *t, const char *name, struct err *e)
 {
     char *dir = path_of(t, name);
-    enum status st = weights_save(learner_published(t->course.learner), dir,
-                                  t->setup->config.dtype, e);
+    enum status st =
+        weights_save(learner_published(t->course.learner), dir, t->setup->config.dtype, e);
 
     if (!st)
         st = tokenizer_save(t->setup->tokenizer, dir, e);
@@ -185,13 +177,6 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
 
-static void end_with(struct trainer *t, enum status st, const struct err *e)
-{
-    t->st = st;
-    t->err = *e;
-    shell_stop(t->shell);
-}
-
 /* Hands the version to shardcast: shards stored, manifest durable, then announced. No job runs
  * now, so the course is ours to read. */
 static void announce(struct trainer *t)
@@ -211,13 +196,13 @@ static void announce(struct trainer *t)
     buf_init(&envelope, MSG_MAX_BYTES);
     buf_init(&file, course_file_bytes(&t->course));
     st = msg_envelope_encode(&envelope, MSG_PUBLISH, &t->run, &idem, manifest,
-                             t->key->node_secret, &e);
+                             t->at.key->node_secret, &e);
     if (!st)
         st = course_file(&t->course, &file, &e);
     if (!st)
-        st = cast_publish(t->cast, buf_bytes(&envelope), buf_bytes(&file), &e);
+        st = cast_publish(t->at.cast, buf_bytes(&envelope), buf_bytes(&file), &e);
     if (st)
-        end_with(t, st, &e);
+        station_fail(&t->at, st, &e);
     buf_clear(&file);
     buf_clear(&envelope);
 }
@@ -230,9 +215,9 @@ static void look(struct trainer *t)
 
     announce(t);
     if (st)
-        end_with(t, st, &e);
-    if (train_state_is_done(t->state) && member_is_done(t->member))
-        shell_stop(t->shell);
+        station_fail(&t->at, st, &e);
+    if (train_state_is_done(t->state) && member_is_done(t->at.member))
+        shell_stop(t->at.shell);
     if (!why[0] || !strncmp(why, t->said, sizeof(t->said) - 1))
         return;
     snprintf(t->said, sizeof(t->said), "%s", why);
@@ -245,18 +230,20 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     struct trainer *t = ctx;
     struct train_news news;
 
-    if (member_message(t->member, m, now_ms, out)) {
+    if (member_message(t->at.member, m, now_ms, out)) {
         look(t);
         return;
     }
     train_state_message(t->state, m->data, now_ms, &news, out);
     if (news.is_set)
-        member_note(t->member, news.head_version, news.roster_seq, news.is_done, now_ms, out);
+        member_note(t->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
+                    out);
     look(t);
 }
 
-static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
-                   const struct err *e, int64_t now_ms, struct effects *out)
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
+                   struct bytes result, const struct err *e, int64_t now_ms,
+                   struct effects *out)
 {
     struct trainer *t = ctx;
 
@@ -271,7 +258,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct trainer *t = ctx;
 
-    member_tick(t->member, now_ms, out);
+    member_tick(t->at.member, now_ms, out);
     train_state_tick(t->state, now_ms, out);
     look(t);
 }
@@ -284,7 +271,7 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
     (void)now_ms;
     (void)out;
     t->run = m->run;
-    train_state_welcome(t->state, member_peer(t->member), &m->run);
+    train_state_welcome(t->state, member_peer(t->at.member), &m->run);
 }
 
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
@@ -301,11 +288,11 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     st = setup_open(&t->setup, bundle, &eo, &e);
     if (st) {
-        end_with(t, st, &e);
+        station_fail(&t->at, st, &e);
         return;
     }
     course_init(&t->course, t->setup, &co);
-    cast_set_keep(t->cast, (uint32_t)t->setup->task.algorithm.lag + 2);
+    cast_set_keep(t->at.cast, (uint32_t)t->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s parameters=%" PRIu64 " steps=%" PRId64, t->setup->task.name,
              model_config_params(&t->setup->config), t->setup->task.algorithm.steps);
     train_state_ready(t->state, (uint64_t)t->setup->task.algorithm.steps, now_ms, out);
@@ -314,38 +301,29 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 static enum status start(struct trainer *t, struct err *e)
 {
     const struct node_options *n = &t->opt->node;
-    const struct shell_part_ops ops = {t, on_message, on_job, on_timer, run_job};
-    const struct cast_options co = {
-        .listen = n->listen,
-        .advertise = n->advertise && n->advertise[0] ? n->advertise : NULL,
-        .ctx = t,
+    const struct station_options so = {
+        .node = n,
+        .ops = {t, on_message, on_job, on_timer, run_job},
+        .max_job_result = MSG_MAX_BYTES,
+        .cast = {.ctx = t},
+        .member = {.role = ROLE_TRAINER,
+                   .wants_bundle = true,
+                   .ctx = t,
+                   .on_welcome = on_welcome,
+                   .on_bundle = on_bundle},
     };
-    const struct member_options mo = {
-        .role = ROLE_TRAINER,
-        .link = n->link,
-        .wants_bundle = true,
-        .ctx = t,
-        .on_welcome = on_welcome,
-        .on_bundle = on_bundle,
-    };
-    struct train_state_options so = {0};
+    struct train_state_options tso = {0};
     enum status st = kernels_choose(&t->kernels, n->kernels, e);
 
     if (!st)
-        st = member_keys(&t->key, n->dir, e);
-    if (!st)
-        st = shell_new(&t->shell, t->key, e);
+        st = station_open(&t->at, &so, e);
     if (st)
         return st;
     pool_new(&t->pool, (size_t)n->threads);
-    randombytes_buf(&so.boot, sizeof(so.boot));
-    so.key = t->key;
-    train_state_new(&t->state, &so);
-    t->part = shell_add_part(t->shell, &ops, NULL, MSG_MAX_BYTES);
-    st = cast_new(&t->cast, t->shell, t->key, n->dir, &co, e);
-    if (!st)
-        st = member_new(&t->member, t->shell, t->part, t->cast, t->key, n->dir, &mo, e);
-    return st;
+    randombytes_buf(&tso.boot, sizeof(tso.boot));
+    tso.key = t->at.key;
+    train_state_new(&t->state, &tso);
+    return OK;
 }
 
 enum status train_run(const struct train_run_options *opt, struct err *e)
@@ -357,23 +335,13 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
         LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s checkpoint_every=%" PRId64,
                  opt->node.dir, opt->node.threads, kernels_name(t.kernels),
                  opt->checkpoint_every);
-        st = shell_run(t.shell, e);
+        st = station_run(&t.at, e);
     }
     __atomic_store_n(&t.is_stopping, true, __ATOMIC_RELAXED);
-    if (!st && t.st) {
-        st = t.st;
-        if (e)
-            *e = t.err;
-    }
-    if (!st && t.member)
-        st = member_failure(t.member, e);
-    member_free(&t.member);
-    cast_free(&t.cast);
-    shell_free(&t.shell);
+    station_close(&t.at);
     train_state_free(&t.state);
     course_clear(&t.course);
     setup_close(&t.setup);
     pool_free(&t.pool);
-    key_free(&t.key);
     return st;
 }

@@ -76,8 +76,9 @@ enum status train_state_failure(const struct train_state *s, struct err *e)
 
 const char *train_state_why(const struct train_state *s)
 {
-    return s->phase == PHASE_OPEN || s->phase == PHASE_STEP || s->phase == PHASE_EXPORT ? ""
-                                                                                        : s->why;
+    return s->phase == PHASE_OPEN || s->phase == PHASE_STEP || s->phase == PHASE_EXPORT
+               ? ""
+               : s->why;
 }
 
 int64_t train_state_take_announcement(struct train_state *s, struct bytes *manifest)
@@ -89,8 +90,8 @@ int64_t train_state_take_announcement(struct train_state *s, struct bytes *manif
     return s->version;
 }
 
-static void start(struct train_state *s, enum phase phase, enum train_job job, struct bytes args,
-                  struct effects *out)
+static void start(struct train_state *s, enum phase phase, enum train_job job,
+                  struct bytes args, struct effects *out)
 {
     s->phase = phase;
     effects_start(out, job, 0, args);
@@ -182,7 +183,8 @@ static void on_wait(struct train_state *s, struct bytes body, int64_t now_ms,
     if (msg_wait_decode(&m, body, NULL))
         return;
     s->ask_at_ms = now_ms + m.retry_ms;
-    snprintf(s->why, sizeof(s->why), "%s", m.text[0] ? m.text : reason_text((enum reason)m.code));
+    snprintf(s->why, sizeof(s->why), "%s",
+             m.text[0] ? m.text : reason_text((enum reason)m.code));
     *news = (struct train_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 

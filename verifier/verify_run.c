@@ -11,14 +11,12 @@
 #include "base/file.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
-#include "node/shell.h"
 #include "proto/digest.h"
 #include "rollout/check.h"
 #include "rollout/evidence.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
-#include "shardcast/cast.h"
-#include "shardcast/member.h"
+#include "shardcast/station.h"
 #include "verifier/verify_state.h"
 
 #define LOG_MODULE "verifier"
@@ -28,19 +26,13 @@
 
 struct validator {
     const struct verify_run_options *opt;
-    struct node_key *key;
-    struct shell *shell;
-    struct shell_part *part;
-    struct cast *cast;
-    struct member *member;
+    struct station at;
     struct verify *verify;
     struct pool *pool;
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
     char said[MSG_TEXT_BYTES];
-    enum status st; /* why the run ended early */
-    struct err err;
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
@@ -56,13 +48,13 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
     *model = NULL;
     buf_init(&envelope, MSG_MAX_BYTES);
     buf_init(&file, weights_encode_bytes(&v->setup->config));
-    st = cast_manifest_decoded(v->cast, version, &envelope, &m, e);
+    st = cast_manifest_decoded(v->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
     if (!st && full) {
         *model = model_set_find(v->models, version);
         if (!*model) {
-            st = cast_read(v->cast, version, &file, e);
+            st = cast_read(v->at.cast, version, &file, e);
             if (!st)
                 st = model_set_add(v->models, version, buf_bytes(&file), e);
             *model = model_set_find(v->models, version);
@@ -89,7 +81,7 @@ static enum status judge(struct validator *v, const struct msg_submit *s, uint32
     if (st)
         return st;
     const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, (enum check_depth)depth, &v->key->node, f, e);
+    return rollout_check(&w, s, (enum check_depth)depth, &v->at.key->node, f, e);
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -110,9 +102,9 @@ static enum status keep_evidence(struct validator *v, const struct msg_check *c,
     buf_init(&weights, weights_encode_bytes(&v->setup->config));
     buf_init(&out, EVIDENCE_MAX_BYTES);
     if (!st)
-        st = cast_manifest(v->cast, s->version, &manifest, e);
+        st = cast_manifest(v->at.cast, s->version, &manifest, e);
     if (!st)
-        st = cast_read(v->cast, s->version, &weights, e);
+        st = cast_read(v->at.cast, s->version, &weights, e);
     ev.manifest = buf_bytes(&manifest);
     ev.weights = buf_bytes(&weights);
     if (!st)
@@ -198,10 +190,10 @@ static void say_why(struct validator *v)
 
 static void maybe_stop(struct validator *v)
 {
-    bool over = member_is_done(v->member) || verify_is_drained(v->verify);
+    bool over = member_is_done(v->at.member) || verify_is_drained(v->verify);
 
     if (over && verify_is_idle(v->verify))
-        shell_stop(v->shell);
+        shell_stop(v->at.shell);
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
@@ -210,17 +202,19 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     struct validator *v = ctx;
     struct verify_news news;
 
-    if (member_message(v->member, m, now_ms, out))
+    if (member_message(v->at.member, m, now_ms, out))
         return;
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
-        member_note(v->member, news.head_version, news.roster_seq, news.is_done, now_ms, out);
+        member_note(v->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
+                    out);
     say_why(v);
     maybe_stop(v);
 }
 
-static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st, struct bytes result,
-                   const struct err *e, int64_t now_ms, struct effects *out)
+static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
+                   struct bytes result, const struct err *e, int64_t now_ms,
+                   struct effects *out)
 {
     struct validator *v = ctx;
     struct msg_verdict m;
@@ -243,8 +237,8 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct validator *v = ctx;
 
-    member_tick(v->member, now_ms, out);
-    verify_versions(v->verify, cast_oldest(v->cast), cast_newest(v->cast), now_ms, out);
+    member_tick(v->at.member, now_ms, out);
+    verify_versions(v->verify, cast_oldest(v->at.cast), cast_newest(v->at.cast), now_ms, out);
     say_why(v);
     maybe_stop(v);
 }
@@ -254,7 +248,7 @@ static void on_version(void *ctx, int64_t version)
     struct validator *v = ctx;
 
     (void)version;
-    shell_wake(v->part);
+    shell_wake(v->at.part);
 }
 
 static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
@@ -264,7 +258,7 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 
     (void)now_ms;
     (void)out;
-    verify_welcome(v->verify, member_peer(v->member), &m->run);
+    verify_welcome(v->verify, member_peer(v->at.member), &m->run);
 }
 
 static void on_done(void *ctx, int64_t now_ms, struct effects *out)
@@ -283,12 +277,15 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     struct validator *v = ctx;
     const struct env_options eo = {.allow_unsandboxed = v->opt->allow_unsandboxed};
 
+    struct err e;
+    enum status st;
+
     (void)task;
     if (v->setup)
         return;
-    v->st = setup_open(&v->setup, bundle, &eo, &v->err);
-    if (v->st) {
-        shell_stop(v->shell);
+    st = setup_open(&v->setup, bundle, &eo, &e);
+    if (st) {
+        station_fail(&v->at, st, &e);
         return;
     }
     const struct model_set_options mo = {
@@ -297,7 +294,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         .cap = (size_t)v->setup->task.algorithm.lag + 2,
     };
     model_set_new(&v->models, &v->setup->config, &mo);
-    cast_set_keep(v->cast, (uint32_t)v->setup->task.algorithm.lag + 2);
+    cast_set_keep(v->at.cast, (uint32_t)v->setup->task.algorithm.lag + 2);
     LOG_INFO("task name=%s sandbox=%s", v->setup->task.name,
              env_is_sandboxed(v->setup->env) ? "yes" : "no");
     verify_ready(v->verify);
@@ -307,40 +304,30 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 static enum status start(struct validator *v, struct err *e)
 {
     const struct node_options *n = &v->opt->node;
-    const struct shell_part_ops ops = {v, on_message, on_job, on_timer, run_job};
-    const struct cast_options co = {
-        .listen = n->listen,
-        .advertise = n->advertise && n->advertise[0] ? n->advertise : NULL,
-        .ctx = v,
-        .on_version = on_version,
-    };
-    const struct member_options mo = {
-        .role = ROLE_VERIFIER,
-        .link = n->link,
-        .wants_bundle = true,
-        .ctx = v,
-        .on_welcome = on_welcome,
-        .on_bundle = on_bundle,
-        .on_done = on_done,
+    const struct station_options so = {
+        .node = n,
+        .ops = {v, on_message, on_job, on_timer, run_job},
+        .max_job_result = RESULT_MAX,
+        .cast = {.ctx = v, .on_version = on_version},
+        .member = {.role = ROLE_VERIFIER,
+                   .wants_bundle = true,
+                   .ctx = v,
+                   .on_welcome = on_welcome,
+                   .on_bundle = on_bundle,
+                   .on_done = on_done},
     };
     struct verify_options vo = {0};
     enum status st = kernels_choose(&v->kernels, n->kernels, e);
 
     if (!st)
-        st = member_keys(&v->key, n->dir, e);
-    if (!st)
-        st = shell_new(&v->shell, v->key, e);
+        st = station_open(&v->at, &so, e);
     if (st)
         return st;
     pool_new(&v->pool, (size_t)n->threads);
     randombytes_buf(&vo.boot, sizeof(vo.boot));
-    vo.key = v->key;
+    vo.key = v->at.key;
     verify_new(&v->verify, &vo);
-    v->part = shell_add_part(v->shell, &ops, NULL, RESULT_MAX);
-    st = cast_new(&v->cast, v->shell, v->key, n->dir, &co, e);
-    if (!st)
-        st = member_new(&v->member, v->shell, v->part, v->cast, v->key, n->dir, &mo, e);
-    return st;
+    return OK;
 }
 
 enum status verify_run(const struct verify_run_options *opt, struct err *e)
@@ -351,26 +338,15 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     if (!st) {
         LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s lazy=%s", opt->node.dir,
                  opt->node.threads, kernels_name(v.kernels), opt->is_lazy ? "yes" : "no");
-        st = shell_run(v.shell, e);
-    }
-    if (!st && v.st) {
-        st = v.st;
-        if (e)
-            *e = v.err;
-    }
-    if (!st && v.member)
-        st = member_failure(v.member, e);
-    if (v.verify)
+        st = station_run(&v.at, e);
         LOG_INFO("end checked=%" PRIu64 " full=%" PRIu64 " rejected=%" PRIu64,
                  verify_counts(v.verify)->checked, verify_counts(v.verify)->full,
                  verify_counts(v.verify)->rejected);
-    member_free(&v.member);
-    cast_free(&v.cast);
-    shell_free(&v.shell);
+    }
+    station_close(&v.at);
     verify_free(&v.verify);
     model_set_free(&v.models);
     setup_close(&v.setup);
     pool_free(&v.pool);
-    key_free(&v.key);
     return st;
 }

@@ -14,8 +14,8 @@
 /* A check: one may run while another waits its turn. */
 struct task_slot {
     bool is_set;
-    struct buf check;    /* owned: the encoded msg_check */
-    int64_t until_ms;    /* its deadline: somebody else has it afterwards */
+    struct buf check; /* owned: the encoded msg_check */
+    int64_t until_ms; /* its deadline: somebody else has it afterwards */
 };
 
 struct verify {
@@ -24,9 +24,9 @@ struct verify {
     int64_t oldest, newest;
     int64_t ask_at_ms;
     bool is_asking;
-    bool is_running;   /* a job is under way for slot[0] */
-    bool is_parked;    /* slot[0] waits for weights */
-    bool is_news;      /* the versions here changed since the job began */
+    bool is_running; /* a job is under way for slot[0] */
+    bool is_parked;  /* slot[0] waits for weights */
+    bool is_news;    /* the versions here changed since the job began */
     uint64_t job;
     struct task_slot slot[2];
     struct verify_counts counts;
@@ -168,8 +168,8 @@ static void on_wait(struct verify *s, struct bytes body, int64_t now_ms,
     *news = (struct verify_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
-void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct verify_news *news,
-                    struct effects *out)
+void verify_message(struct verify *s, struct bytes data, int64_t now_ms,
+                    struct verify_news *news, struct effects *out)
 {
     struct msg_envelope env;
     enum msg_kind asked;
@@ -204,7 +204,8 @@ void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t n
     verify_tick(s, now_ms, out);
 }
 
-static void send_verdict(struct verify *s, struct bytes body, int64_t now_ms, struct effects *out)
+static void send_verdict(struct verify *s, struct bytes body, int64_t now_ms,
+                         struct effects *out)
 {
     struct msg_verdict v;
 

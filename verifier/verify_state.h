@@ -49,14 +49,15 @@ void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run);
 void verify_ready(struct verify *s); /* the bundle is here */
 void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
                      struct effects *out);
-void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct verify_news *news,
-                    struct effects *out);
+void verify_message(struct verify *s, struct bytes data, int64_t now_ms,
+                    struct verify_news *news, struct effects *out);
 void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,
                 const struct err *e, int64_t now_ms, struct effects *out);
 void verify_tick(struct verify *s, int64_t now_ms, struct effects *out);
 void verify_stop(struct verify *s); /* no more checks are asked for */
 
-bool verify_is_idle(const struct verify *s); /* nothing runs, no verdict waits for its receipt */
+bool verify_is_idle(
+    const struct verify *s); /* nothing runs, no verdict waits for its receipt */
 bool verify_is_drained(const struct verify *s);
 const struct verify_counts *verify_counts(const struct verify *s);
 const char *verify_why(const struct verify *s); /* why nothing happens; lent */

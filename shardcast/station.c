@@ -1,0 +1,60 @@
+#include "shardcast/station.h"
+
+#include <string.h>
+
+enum status station_open(struct station *s, const struct station_options *opt, struct err *e)
+{
+    const struct node_options *n = opt->node;
+    struct cast_options co = opt->cast;
+    struct member_options mo = opt->member;
+    enum status st;
+
+    memset(s, 0, sizeof(*s));
+    co.listen = n->listen;
+    co.advertise = n->advertise && n->advertise[0] ? n->advertise : NULL;
+    mo.link = n->link;
+    st = member_keys(&s->key, n->dir, e);
+    if (!st)
+        st = shell_new(&s->shell, s->key, e);
+    if (!st) {
+        s->part = shell_add_part(s->shell, &opt->ops, NULL, opt->max_job_result);
+        st = cast_new(&s->cast, s->shell, s->key, n->dir, &co, e);
+    }
+    if (!st)
+        st = member_new(&s->member, s->shell, s->part, s->cast, s->key, n->dir, &mo, e);
+    if (st)
+        station_close(s);
+    return st;
+}
+
+void station_close(struct station *s)
+{
+    member_free(&s->member);
+    cast_free(&s->cast);
+    shell_free(&s->shell);
+    key_free(&s->key);
+    s->part = NULL;
+}
+
+void station_fail(struct station *s, enum status st, const struct err *e)
+{
+    if (s->st)
+        return;
+    s->st = st;
+    s->err = *e;
+    shell_stop(s->shell);
+}
+
+enum status station_run(struct station *s, struct err *e)
+{
+    enum status st = shell_run(s->shell, e);
+
+    if (st)
+        return st;
+    if (s->st) {
+        if (e)
+            *e = s->err;
+        return s->st;
+    }
+    return member_failure(s->member, e);
+}

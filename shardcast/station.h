@@ -1,0 +1,56 @@
+/*
+ * shardcast/station.h - the process around a role: keys, shell, shardcast, membership
+ *
+ * Every role but the orchestrator stands on the same four legs, put up and taken down in the same
+ * order. A role fills in its callbacks, opens a station, makes its own state, and runs:
+ *
+ *     station_open(&w->at, &options, e);
+ *     station_run(&w->at, e);               until shell_stop, station_fail, or a failure
+ *     station_close(&w->at);
+ *
+ * Members of struct station are lent to the role between open and close.
+ *
+ * Threads: the shell's; station_close after station_run has returned.
+ */
+#ifndef SHARDCAST_STATION_H
+#define SHARDCAST_STATION_H
+
+#include "base/status.h"
+#include "node/key.h"
+#include "node/node_options.h"
+#include "node/shell.h"
+#include "shardcast/cast.h"
+#include "shardcast/member.h"
+
+struct station {
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part; /* the role's */
+    struct cast *cast;
+    struct member *member;
+    enum status st; /* private: what station_fail was told */
+    struct err err;
+};
+
+struct station_options {
+    const struct node_options *node; /* borrowed for the call; strings until station_close */
+    struct shell_part_ops ops;       /* the role's part */
+    size_t max_job_result;           /* as shell_add_part */
+    struct cast_options cast;        /* listen and advertise are taken from `node` */
+    struct member_options member;    /* link is taken from `node` */
+};
+
+/* Makes or loads the keys of DIR, binds, connects. ops.ctx must be ready for callbacks only once
+ * station_run is called. On failure *s is as after station_close. Errors of member_keys,
+ * shell_new, cast_new and member_new. */
+MUST_USE enum status station_open(struct station *s, const struct station_options *opt,
+                                  struct err *e);
+void station_close(struct station *s);
+
+/* Ends station_run with this failure. From any callback; the first one told counts. */
+void station_fail(struct station *s, enum status st, const struct err *e);
+
+/* shell_run, then whatever ended it: station_fail's reason, or the orchestrator's refusal. */
+MUST_USE enum status station_run(struct station *s, struct err *e);
+
+#endif
