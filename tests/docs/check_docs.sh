@@ -77,7 +77,7 @@ check_readme() {
         echo 'set -euxo pipefail'
         sed -n '/^```console$/,/^```$/p' README.md | sed '/^```/d'
     } >"$work/readme.sh"
-    # A session of its own: what a failing line leaves running is ended by its number.
+    # A process group of its own: what a failing line leaves running is ended with it.
     (cd "$work" && PATH="$work/bin:$PATH" exec setsid bash readme.sh) >"$work/readme.out" 2>&1 &
     pid=$!
     trap 'kill -- -'"$pid"' 2>/dev/null || true' EXIT
