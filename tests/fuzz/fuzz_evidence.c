@@ -1,7 +1,7 @@
 /*
  * rollout/evidence over arbitrary bytes: as they are, and with a digest that fits, so that what
- * comes after the digest is reached. What decodes encodes to the same bytes. The replay is given
- * no bundle: it must end before an environment is started, with an error.
+ * comes after the digest is reached. What decodes encodes to the same bytes. The replay is
+ * given no bundle: it must end before an environment is started, with an error.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /*
  * support/orders.h - the orchestrator's side of a worker's machine, by hand
  *
- * A test feeds a role's machine and looks at the effects of each call. Answers are envelopes with
- * the idempotency key of a request; signed kinds are signed by a server of the test's own.
+ * A test feeds a role's machine and looks at the effects of each call. Answers are envelopes
+ * with the idempotency key of a request; signed kinds are signed by a server of the test's own.
  *
  * Knows base, proto and node: compiled into the tests that need it (SOURCES).
  */

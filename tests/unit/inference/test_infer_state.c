@@ -457,7 +457,7 @@ static void draining_is_heard(void **state)
     assert_false(infer_is_drained(f->s)); /* it was let in again */
 }
 
-/* Nothing is on disk: a new life asks anew, with keys of its own, and old answers are nobody's. */
+/* Nothing is on disk: a new life asks anew, and answers to the old one are nobody's. */
 static void a_restarted_worker_begins_afresh(void **state)
 {
     struct fixture *f = *state;

@@ -297,8 +297,8 @@ static void a_token_outside_the_vocabulary_is_refused(void **state)
     struct fixture *f = *state;
 
     f->spec.vocab = 22;
-    f->spec.token = 17; /* 17, 18, then 21 */
-    assert_refused(f, ERR_MALFORMED, "unit 40 has token 21");
+    f->spec.token = 16; /* 16, 17, then 20: the first that is outside */
+    assert_refused(f, ERR_MALFORMED, "unit 40 has token 20");
 }
 
 static void the_last_id_of_the_vocabulary_is_taken(void **state)

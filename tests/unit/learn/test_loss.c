@@ -1,6 +1,6 @@
 /*
- * learn/loss: the clip of INTELLECT-2 against its definition in binary64, its edges, and what it
- * has in common with PPO.
+ * learn/loss: the clip of INTELLECT-2 against its definition in binary64, its edges, and what
+ * it has in common with PPO.
  */
 #include "learn/loss.h"
 

@@ -40,7 +40,7 @@ void small_world_open(struct small_world *s, enum small_task task, unsigned toke
 void small_world_close(struct small_world *s);
 /* The same weights packed anew for other kernels and threads. */
 void small_world_run_with(struct small_world *s, const char *kernels, size_t threads);
-/* Other numbers: `seed` makes others, the old ones are forgotten; the root stays what it was. */
+/* Weights of another seed instead; the root stays what it was. 1: the first ones. */
 void small_world_reweigh(struct small_world *s, uint64_t seed);
 
 /* The safetensors file of the weights, and the Merkle root of its shards. */

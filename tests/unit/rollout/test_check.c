@@ -35,7 +35,7 @@ static void assert_accepted(const struct rollout_world *w, const struct claim *c
     assert_true(check(w, c, CHECK_LIGHT).is_accepted);
 }
 
-/* ---- the honest -------------------------------------------------------------------------- */
+/* ---- the honest ---------------------------------------------------------------------- */
 
 static void honest_units_are_accepted(void **state)
 {
@@ -140,7 +140,7 @@ static void a_light_check_needs_no_weights(void **state)
     small_world_close(&s);
 }
 
-/* ---- forgeries of LONG, whose reward depends on the length of the answer only ------------- */
+/* ---- forgeries of LONG, whose reward depends on the length of the answer only -------- */
 
 struct forgery {
     struct small_world s;
@@ -412,7 +412,7 @@ static void numbers_out_of_bounds_are_found(void **state)
     caught(f, CHECK_LIGHT, REASON_BOUNDS, 1, 7);
 }
 
-/* ---- whole dishonest workers ---------------------------------------------------------------- */
+/* ---- whole dishonest workers --------------------------------------------------------- */
 
 static void stale_weights_are_found(void **state)
 {
@@ -434,7 +434,7 @@ static void stale_weights_are_found(void **state)
     small_world_close(&s);
 }
 
-/* One weight of one matrix, its last bit: nothing samples differently, the log-probabilities do. */
+/* One weight of one matrix, its last bit: the same tokens, other log-probabilities. */
 static void one_bit_of_one_weight_is_found(void **state)
 {
     (void)state;
@@ -528,7 +528,7 @@ static void words_put_into_the_worlds_mouth_are_found(void **state)
     small_world_close(&s);
 }
 
-/* ---- no verdict --------------------------------------------------------------------------- */
+/* ---- no verdict ---------------------------------------------------------------------- */
 
 static void an_environment_out_of_time_gives_no_verdict(void **state)
 {

@@ -1,7 +1,7 @@
 /*
  * rollout/episode: when a turn ends, and what the environment then adds. The tokens are the
- * test's own; the task is TALK: ids 3 and 4 are a and b, 2 ends an answer; 24 positions, 3 turns
- * of 7 tokens.
+ * test's own; the task is TALK: ids 3 and 4 are a and b, 2 ends an answer; 24 positions,
+ * 3 turns of 7 tokens.
  */
 #include "rollout/episode.h"
 

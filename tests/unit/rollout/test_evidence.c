@@ -202,6 +202,7 @@ static void pieces_in_each_others_place_accuse_nobody(void **state)
     submission = f->m.v.submission;
     f->m.v.submission = f->m.v.manifest;
     assert_status(replay(f), ERR_MALFORMED, NULL);
+    assert_contains(f->e.text, "holds no submission");
     f->m.v.manifest = submission;
     f->m.v.submission = submission;
     assert_status(replay(f), ERR_MALFORMED, NULL);

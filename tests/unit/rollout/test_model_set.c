@@ -106,7 +106,7 @@ static void adding_again_replaces(void **state)
 
     add(f, 5);
     add(f, 6);
-    add(f, 5);
+    add(f, 6);
     assert_non_null(model_set_find(f->set, 5));
     assert_non_null(model_set_find(f->set, 6));
 }

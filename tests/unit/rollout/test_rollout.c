@@ -131,7 +131,7 @@ static void threads_and_kernels_change_nothing(void **state)
     }
 }
 
-/* What TALK's episodes look like, so that the tests that use them are known to mean something. */
+/* What TALK's episodes look like: the tests that use them mean something. */
 static void several_turns_end_in_every_way(void **state)
 {
     (void)state;

@@ -355,7 +355,7 @@ static void a_damaged_checkpoint_is_refused(void **state)
     buf_clear(&file);
 }
 
-/* Whole, but its metadata speak of other weights: version 1's beside the masters of version 0. */
+/* Whole, but its metadata speak of other weights: version 1's beside the masters of 0. */
 static void pieces_of_two_checkpoints_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -376,6 +376,8 @@ static void pieces_of_two_checkpoints_are_refused(void **state)
     assert_status(course_load(&f->c, first, &f->e), ERR_CORRUPT, NULL);
     assert_contains(f->e.text, "weights and manifest do not belong together");
     assert_ok(checkpoint_save(first, w[1], opt[0], buf_bytes(&meta[1]), &f->e), &f->e);
+    assert_status(course_load(&f->c, first, &f->e), ERR_CORRUPT, NULL);
+    assert_ok(checkpoint_save(first, w[0], opt[1], buf_bytes(&meta[1]), &f->e), &f->e);
     assert_status(course_load(&f->c, first, &f->e), ERR_CORRUPT, NULL);
     assert_ok(checkpoint_save(first, w[1], opt[1], (struct bytes){meta[1].data, 20}, &f->e),
               &f->e);

@@ -1,5 +1,5 @@
 /*
- * verifier/verify_state: checks asked for, judged and told, when weights or answers are missing.
+ * verifier/verify_state: checks asked for, judged and told; weights or answers are missing.
  */
 #include "verifier/verify_state.h"
 
