@@ -35,17 +35,18 @@ weights() {
     sed -n 's/.*"weights": "\([0-9a-f]*\)".*/\1/p' "$1"
 }
 
-network() { # name of the output, directory
+begin() { # name of the output, directory: starts a network, $up is its process
     "$muster" up "$here/tasks/small" --dir "$2" --json --cheats 0 --inference 2 \
-        >"$work/$1.out" 2>"$work/$1.err"
+        >"$work/$1.out" 2>"$work/$1.err" &
+    up=$!
 }
 
-network ample "$work/ample"
+begin ample "$work/ample"
+wait $up
 
 mkdir "$work/disk"
 mount -t tmpfs -o size=5m none "$work/disk"
-network short "$work/disk/net" &
-up=$!
+begin short "$work/disk/net"
 until grep -h "full\|No space left" "$work"/disk/net/*.log >"$work/said" 2>/dev/null; do
     kill -0 $up # it has not ended well
     [ $SECONDS -lt 120 ] || { echo "no process said that the disk is full"; exit 1; }
@@ -58,7 +59,9 @@ head -n 2 "$work/said"
 
 cp -a "$work/disk/net" "$work/larger"
 "$muster" ledger audit "$work/larger/orchestrator/ledger" >"$work/audit.err"
-network resumed "$work/larger"
+begin resumed "$work/larger"
+wait $up
+up=
 "$muster" ledger audit "$work/larger/orchestrator/ledger" >"$work/audit.err"
 echo "ample   $(weights "$work/ample.out")"
 echo "resumed $(weights "$work/resumed.out")"

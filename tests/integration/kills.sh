@@ -37,11 +37,12 @@ field() { # file, name: a field of the last line, a JSON object
     sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$1" | tail -n 1
 }
 
-run() { # name, options of up
+begin() { # name, options: starts a network, $up is its process
     local name=$1
     shift
     "$muster" up "$work/task" --dir "$work/$name" --json --cheats 0 "$@" \
-        >"$work/$name.out" 2>"$work/$name.err"
+        >"$work/$name.out" 2>"$work/$name.err" &
+    up=$!
 }
 
 check() { # name
@@ -53,14 +54,15 @@ check() { # name
 }
 
 if [ "$order" = unit ]; then
-    run one --inference 1 --validators 1 --relays 0
+    begin one --inference 1 --validators 1 --relays 0
+    wait $up
     check one
-    run three --inference 3
+    begin three --inference 3
+    wait $up
     check three
 fi
 
-run killed --inference 3 &
-up=$!
+begin killed --inference 3
 roles=(orchestrator trainer inference-1 inference-2 inference-3 verifier-1 verifier-2 relay-1)
 killed=0
 while kill -0 $up 2>/dev/null && [ $killed -lt 20 ]; do
