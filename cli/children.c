@@ -12,14 +12,14 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/bytes.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
 
 #define RESTART_FIRST_MS 200
 #define RESTART_LAST_MS  5000
-#define HEALTHY_MS       10000 /* a child that ran this long starts over at the first pause */
+#define TAIL_BYTES       16384 /* of a log are looked at */
+#define HEALTHY_MS       10000 /* after a longer life it starts over at the first pause */
 
 void children_init(struct children *c)
 {
@@ -90,6 +90,31 @@ static enum status child_start(struct children *c, struct child *ch, int64_t now
     return OK;
 }
 
+/* The text of a log line: what follows the time, where it begins with one. */
+static const char *without_time(const char *line)
+{
+    const char *blank = strchr(line, ' ');
+
+    return line[0] >= '0' && line[0] <= '9' && blank && blank[-1] == 'Z' ? blank + 1 : line;
+}
+
+static void note_end(struct child *ch, int status)
+{
+    char *tail;
+
+    if (WIFSIGNALED(status)) {
+        snprintf(ch->why, sizeof(ch->why), "killed by signal %d (%s)", WTERMSIG(status),
+                 strsignal(WTERMSIG(status)));
+        return;
+    }
+    tail = children_log_tail(ch, 1);
+    if (*tail)
+        snprintf(ch->why, sizeof(ch->why), "%s", without_time(tail));
+    else
+        snprintf(ch->why, sizeof(ch->why), "ended with status %d", WEXITSTATUS(status));
+    free(tail);
+}
+
 static void child_reap(struct child *ch, int64_t now_ms)
 {
     int64_t pause = RESTART_FIRST_MS;
@@ -102,16 +127,23 @@ static void child_reap(struct child *ch, int64_t now_ms)
         ch->is_done = true;
         return;
     }
+    note_end(ch, status);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
         ch->is_given_up = true;
         return;
     }
     if (now_ms - ch->start_ms > HEALTHY_MS)
-        ch->restarts = 0;
-    for (unsigned i = 0; i < ch->restarts && pause < RESTART_LAST_MS; i++)
+        ch->quick_lives = 0;
+    for (unsigned i = 0; i < ch->quick_lives && pause < RESTART_LAST_MS; i++)
         pause *= 2;
-    ch->restarts++;
-    ch->restart_at_ms = now_ms + pause;
+    ch->quick_lives++;
+    ch->restart_at_ms = now_ms + (pause < RESTART_LAST_MS ? pause : RESTART_LAST_MS);
+}
+
+bool children_is_stuck(const struct child *ch, int64_t now_ms)
+{
+    return ch->quick_lives >= CHILD_QUICK_LIVES && !ch->is_done &&
+           !(ch->pid && now_ms - ch->start_ms > HEALTHY_MS);
 }
 
 enum status children_tick(struct children *c, int64_t now_ms, struct err *e)
@@ -171,26 +203,29 @@ void children_clear(struct children *c, int64_t grace_ms)
     memset(c, 0, sizeof(*c));
 }
 
+/* The last bytes of a file, in `text`; how many. */
+static size_t read_end(char *text, size_t size, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t len = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    off_t from = len > (off_t)size ? len - (off_t)size : 0;
+    ssize_t got = len > 0 ? pread(fd, text, size, from) : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return got > 0 ? (size_t)got : 0;
+}
+
 char *children_log_tail(const struct child *ch, size_t n)
 {
-    struct buf text;
-    const char *at;
-    char *copy;
+    char text[TAIL_BYTES + 1];
+    size_t end = read_end(text, TAIL_BYTES, ch->log_path), at;
 
-    buf_init(&text, (size_t)64 << 20);
-    if (file_read(&text, ch->log_path, NULL)) {
-        buf_clear(&text);
-        return xstrdup("");
-    }
-    at = buf_cstr(&text) + text.len;
-    while (at > (const char *)text.data && n) {
-        at--;
-        if (*at == '\n' && at + 1 < (const char *)text.data + text.len && --n == 0)
-            at++;
-        if (!n)
+    while (end && text[end - 1] == '\n')
+        end--;
+    text[end] = '\0';
+    for (at = end; at && n; at--)
+        if (text[at - 1] == '\n' && --n == 0)
             break;
-    }
-    copy = xstrdup(text.len ? at : "");
-    buf_clear(&text);
-    return copy;
+    return xstrdup(text + at);
 }

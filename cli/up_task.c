@@ -48,47 +48,84 @@ static bool begins(const char *at, const char *end, const char *word)
     return (size_t)(end - at) >= strlen(word) && !strncmp(at, word, strlen(word));
 }
 
-/* Where the key stands: at the left margin (section NULL), or indented below "section:". *insert
- * is where a line for it would go. NULL: nowhere. */
-static const char *find_key(const char *text, const char *end, const char *section,
-                            const char *key, const char **insert)
+static const char *indent_end(const char *at, const char *end)
 {
-    bool is_inside = !section;
-
-    *insert = section ? NULL : text;
-    for (const char *at = text; at < end; at = next_line(at, end)) {
-        const char *word = at;
-
-        while (word < end && *word == ' ')
-            word++;
-        if (section && word == at && *at != '#' && *at != '\n') {
-            is_inside = begins(at, end, section) && at[strlen(section)] == ':';
-            if (is_inside)
-                *insert = next_line(at, end);
-            continue;
-        }
-        if (is_inside && (section ? word > at : word == at) && begins(word, end, key) &&
-            word[strlen(key)] == ':')
-            return at;
-    }
-    return NULL;
+    while (at < end && *at == ' ')
+        at++;
+    return at;
 }
 
-/* `text` with the key set, in `out`: its line is replaced, or one is put in. */
+static bool is_key(const char *at, const char *end, const char *key)
+{
+    return begins(at, end, key) && at + strlen(key) < end && at[strlen(key)] == ':';
+}
+
+/* Where a key of a task file is, or would be. */
+struct place {
+    const char *line;   /* its line; NULL: it is not there */
+    const char *insert; /* where a line for it would go; NULL: nowhere */
+    size_t indent;      /* of its line */
+};
+
+/* Looks for `key` at the left margin (section NULL) or directly below "section:", whose first
+ * line says how far that is indented. */
+static struct place find_key(const char *text, const char *end, const char *section,
+                             const char *key)
+{
+    struct place p = {NULL, section ? NULL : text, 0};
+    bool is_inside = !section;
+
+    for (const char *at = text; at < end; at = next_line(at, end)) {
+        const char *word = indent_end(at, end);
+        size_t indent = (size_t)(word - at);
+
+        if (word == end || *word == '#' || *word == '\n')
+            continue;
+        if (section && indent == 0) {
+            is_inside = is_key(at, end, section);
+            if (is_inside)
+                p.insert = next_line(at, end);
+            continue;
+        }
+        if (is_inside && section && !p.indent)
+            p.indent = indent;
+        if (is_inside && indent == p.indent && is_key(word, end, key)) {
+            p.line = at;
+            return p;
+        }
+    }
+    return p;
+}
+
+/* What follows the value on a line: a comment with the blanks before it, and the line's end. */
+static const char *after_value(const char *at, const char *end)
+{
+    const char *rest = next_line(at, end);
+
+    for (const char *c = at; c + 1 < rest; c++)
+        if (*c == ' ' && c[1] == '#') {
+            while (c > at && c[-1] == ' ')
+                c--;
+            return c;
+        }
+    return rest > at && rest[-1] == '\n' ? rest - 1 : rest;
+}
+
+/* `text` with the key set, in `out`: its value is replaced, or a line is put in. */
 static enum status set_key(struct buf *out, struct bytes text, const char *section,
                            const char *key, int64_t value, struct err *e)
 {
     const char *from = (const char *)text.data, *end = from + text.len;
-    const char *insert, *at = find_key(from, end, section, key, &insert);
-    const char *rest;
+    struct place p = find_key(from, end, section, key);
+    const char *at = p.line ? p.line : p.insert, *rest;
 
-    if (!at && !insert)
+    if (!at)
         return err_set(e, ERR_INVALID, "the task has no section '%s:' to set '%s' in", section,
                        key);
-    rest = at ? next_line(at, end) : insert;
-    at = at ? at : insert;
+    rest = p.line ? after_value(p.line, end) : p.insert;
     buf_append(out, (struct bytes){text.data, (size_t)(at - from)});
-    buf_printf(out, "%s%s: %lld\n", section ? "  " : "", key, (long long)value);
+    buf_printf(out, "%*s%s: %lld%s", (int)(section && !p.indent ? 2 : p.indent), "", key,
+               (long long)value, p.line ? "" : "\n");
     buf_append(out, (struct bytes){(const uint8_t *)rest, (size_t)(end - rest)});
     return buf_status(out, e);
 }
@@ -112,6 +149,26 @@ static enum status override(struct buf *out, struct bytes yaml, int64_t seed, in
     return st;
 }
 
+/* Parses the changed text into *t. What cannot be changed line by line, like "algorithm: {...}",
+ * shows in that it does not parse or says something else than it should. */
+static enum status parse_changed(struct task *t, struct bytes yaml, const char *path,
+                                 int64_t seed, int64_t steps, struct err *e)
+{
+    enum status st;
+
+    task_clear(t);
+    task_init(t);
+    st = task_parse(t, yaml, path, e);
+    if (st)
+        return err_prefix(e, st, "with the given seed or steps");
+    if ((seed >= 0 && t->seed != seed) || (steps >= 0 && t->algorithm.steps != steps))
+        return err_set(e, ERR_INVALID,
+                       "cannot set seed or steps in '%s': write them as lines 'seed: N' and, "
+                       "below 'algorithm:', '  steps: N'",
+                       path);
+    return OK;
+}
+
 enum status up_task_load(struct buf *out, struct task *t, const char *path, int64_t seed,
                          int64_t steps, struct err *e)
 {
@@ -125,14 +182,12 @@ enum status up_task_load(struct buf *out, struct task *t, const char *path, int6
     if (!st)
         st = bundle_decode(&b, buf_bytes(&original), e);
     if (!st)
-        st = override(&yaml, b.file[BUNDLE_TASK], seed, steps, e);
-    b.file[BUNDLE_TASK] = buf_bytes(&yaml);
-    if (!st)
         st = task_parse(t, b.file[BUNDLE_TASK], path, e);
-    if (!st && ((seed >= 0 && t->seed != seed) || (steps >= 0 && t->algorithm.steps != steps)))
-        st = err_set(e, ERR_INVALID, "cannot set seed or steps in '%s': write them as lines "
-                                     "'seed: N' and, below 'algorithm:', '  steps: N'",
-                     path);
+    if (!st)
+        st = override(&yaml, b.file[BUNDLE_TASK], seed, steps, e);
+    if (!st && (seed >= 0 || steps >= 0))
+        st = parse_changed(t, buf_bytes(&yaml), path, seed, steps, e);
+    b.file[BUNDLE_TASK] = buf_bytes(&yaml);
     if (!st)
         st = bundle_encode(out, &b, e);
     buf_clear(&original);
