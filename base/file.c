@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -173,6 +174,29 @@ char *file_join(const char *dir, const char *name)
 
     (void)snprintf(s, size, "%s%s%s", dir, slash, name);
     return s;
+}
+
+enum status file_lock(int *fd, const char *path, const char *what, struct err *e)
+{
+    enum status st = OK;
+
+    *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (*fd < 0)
+        return err_set(e, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    if (flock(*fd, LOCK_EX | LOCK_NB)) {
+        st = errno == EWOULDBLOCK
+                 ? err_set(e, ERR_EXISTS, "another process works in '%s'", what)
+                 : err_set(e, ERR_IO, "cannot lock '%s': %s", path, strerror(errno));
+        file_unlock(fd);
+    }
+    return st;
+}
+
+void file_unlock(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }
 
 enum status file_map_open(struct file_map *m, const char *path, struct err *e)

@@ -20,6 +20,12 @@ bool file_exists(const char *path);
 /* "dir/name" into a new string of the caller's. */
 char *file_join(const char *dir, const char *name);
 
+/* Takes the lock file `path` (made if need be) for this process, until file_unlock or the end of
+ * the process, however it ends. ERR_EXISTS: another process holds it; the text says that `what`
+ * is in use. *fd is -1 on failure. */
+MUST_USE enum status file_lock(int *fd, const char *path, const char *what, struct err *e);
+void file_unlock(int *fd); /* -1 is fine; leaves -1 */
+
 /* A file mapped for reading. */
 struct file_map {
     struct bytes bytes;

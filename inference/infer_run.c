@@ -256,11 +256,11 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     const struct model_set_options mo = {
         .kernels = w->kernels,
         .pool = w->pool,
-        .cap = (size_t)w->setup->task.algorithm.lag + 2,
+        .cap = setup_versions(w->setup),
         .tamper = w->opt->cheat == CHEAT_INT8 ? cheat_quantise : NULL,
     };
     model_set_new(&w->models, &w->setup->config, &mo);
-    cast_set_keep(w->at.cast, (uint32_t)w->setup->task.algorithm.lag + 2);
+    cast_set_keep(w->at.cast, setup_versions(w->setup));
     LOG_INFO("task name=%s sandbox=%s", w->setup->task.name,
              env_is_sandboxed(w->setup->env) ? "yes" : "no");
     infer_ready(w->infer);
@@ -298,7 +298,7 @@ static enum status start(struct worker *w, struct err *e)
 
 enum status infer_run(const struct infer_run_options *opt, struct err *e)
 {
-    struct worker w = {.opt = opt, .lock = PTHREAD_MUTEX_INITIALIZER};
+    struct worker w = {.opt = opt, .at = STATION_CLOSED, .lock = PTHREAD_MUTEX_INITIALIZER};
     enum status st = start(&w, e);
 
     if (!st) {

@@ -127,6 +127,10 @@ static enum status add_unit(struct learn_batch *b, const struct msg_submit *s,
     struct learn_sample *grown;
     enum status st = OK;
 
+    for (size_t i = 0; i < b->n_samples; i++)
+        if (b->sample[i].unit == s->unit)
+            return err_set(e, ERR_MALFORMED, "unit %llu comes twice in the batch",
+                           (unsigned long long)s->unit);
     if (s->n_samples < 2)
         return err_set(e, ERR_MALFORMED, "unit %llu is a group of one, which has no advantage",
                        (unsigned long long)s->unit);

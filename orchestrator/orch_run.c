@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -171,13 +170,8 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
 static enum status take_lock(struct run *r, struct err *e)
 {
     char *path = file_join(r->c->dir, "lock");
-    enum status st = OK;
+    enum status st = file_lock(&r->lock_fd, path, r->c->dir, e);
 
-    r->lock_fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    if (r->lock_fd < 0)
-        st = err_set(e, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
-    else if (flock(r->lock_fd, LOCK_EX | LOCK_NB))
-        st = err_set(e, ERR_EXISTS, "another orchestrator runs in '%s'", r->c->dir);
     free(path);
     return st;
 }
@@ -474,8 +468,7 @@ static void close_run(struct run *r)
     orch_free(&r->orch);
     db_close(&r->db);
     key_free(&r->key);
-    if (r->lock_fd >= 0)
-        close(r->lock_fd);
+    file_unlock(&r->lock_fd);
 }
 
 enum status orch_run(const struct orch_config *c, struct err *e)

@@ -140,11 +140,22 @@ void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
         orch_maybe_give_up(s, t, unit, code);
 }
 
+/* Order arrival: a submission that the run has left behind before its verdict. It could go into
+ * no batch, and nobody may have its weights any more to check it with. */
+static bool is_left_behind(const struct orch *s, uint64_t unit)
+{
+    const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
+
+    return orch_is_arrival(s) && u && u->state == UNIT_COMMITTED && !is_fresh(s, u->version);
+}
+
 void orch_expire(struct orch *s, struct turn *t)
 {
     advance(s);
     for (uint64_t i = s->first_open; i < s->n_units; i++) {
         struct orch_unit *u = &s->unit[i];
+        if (!s->is_stopped && is_left_behind(s, i))
+            orch_void(s, t, i, REASON_STALE);
         if (orch_unit_state(s, i) != UNIT_LEASED)
             continue;
         if (!u->deadline_ms) {

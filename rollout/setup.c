@@ -56,7 +56,7 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
         config_of_task(out, t, *tokenizer);
         st = model_config_check(out, e);
     }
-    if (!st && out->vocab < tokenizer_vocab(*tokenizer))
+    if (!st && out->vocab != tokenizer_vocab(*tokenizer))
         st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",
                      tokenizer_vocab(*tokenizer), out->vocab);
     if (!st && out->max_len < (uint64_t)t->model.max_len)
@@ -110,6 +110,14 @@ void setup_close(struct setup **s)
     buf_clear(&(*s)->bundle);
     free(*s);
     *s = NULL;
+}
+
+uint32_t setup_versions(const struct setup *s)
+{
+    bool by_arrival = !strcmp(s->task.algorithm.order, "arrival");
+    int64_t oldest = by_arrival ? s->task.algorithm.max_staleness : s->task.algorithm.lag;
+
+    return (uint32_t)(oldest > s->task.algorithm.lag ? oldest : s->task.algorithm.lag) + 2;
 }
 
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,

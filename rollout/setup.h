@@ -42,6 +42,9 @@ MUST_USE enum status setup_model_config(struct model_config *out, struct tokeniz
                                         const struct task *t, const struct bundle *b,
                                         struct err *e);
 
+/* How many of the newest weight versions a node of this run needs at hand. */
+uint32_t setup_versions(const struct setup *s);
+
 /* The world of one weight version, for rollout_generate and rollout_check. `m` may be NULL. */
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights);

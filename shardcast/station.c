@@ -1,6 +1,20 @@
 #include "shardcast/station.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/file.h"
+
+static enum status take_dir(struct station *s, const char *dir, struct err *e)
+{
+    char *path = file_join(dir, "lock");
+    enum status st = file_mkdirs(dir, 0700, e);
+
+    if (!st)
+        st = file_lock(&s->lock_fd, path, dir, e);
+    free(path);
+    return st;
+}
 
 enum status station_open(struct station *s, const struct station_options *opt, struct err *e)
 {
@@ -10,10 +24,13 @@ enum status station_open(struct station *s, const struct station_options *opt, s
     enum status st;
 
     memset(s, 0, sizeof(*s));
+    s->lock_fd = -1;
     co.listen = n->listen;
     co.advertise = n->advertise && n->advertise[0] ? n->advertise : NULL;
     mo.link = n->link;
-    st = member_keys(&s->key, n->dir, e);
+    st = take_dir(s, n->dir, e);
+    if (!st)
+        st = member_keys(&s->key, n->dir, e);
     if (!st)
         st = shell_new(&s->shell, s->key, e);
     if (!st) {
@@ -33,6 +50,7 @@ void station_close(struct station *s)
     cast_free(&s->cast);
     shell_free(&s->shell);
     key_free(&s->key);
+    file_unlock(&s->lock_fd);
     s->part = NULL;
 }
 

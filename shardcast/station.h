@@ -28,9 +28,16 @@ struct station {
     struct shell_part *part; /* the role's */
     struct cast *cast;
     struct member *member;
+    int lock_fd;    /* private: DIR/lock, so that DIR has one process at a time */
     enum status st; /* private: what station_fail was told */
     struct err err;
 };
+
+/* A station that is not open: station_close is fine with it. */
+#define STATION_CLOSED                                                                         \
+    {                                                                                          \
+        .lock_fd = -1                                                                          \
+    }
 
 struct station_options {
     const struct node_options *node; /* borrowed for the call; strings until station_close */
@@ -41,8 +48,8 @@ struct station_options {
 };
 
 /* Makes or loads the keys of DIR, binds, connects. ops.ctx must be ready for callbacks only once
- * station_run is called. On failure *s is as after station_close. Errors of member_keys,
- * shell_new, cast_new and member_new. */
+ * station_run is called. On failure *s is as after station_close. ERR_EXISTS: another process
+ * works in DIR; else the errors of member_keys, shell_new, cast_new and member_new. */
 MUST_USE enum status station_open(struct station *s, const struct station_options *opt,
                                   struct err *e);
 void station_close(struct station *s);

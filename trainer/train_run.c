@@ -292,7 +292,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     }
     course_init(&t->course, t->setup, &co);
-    cast_set_keep(t->at.cast, (uint32_t)t->setup->task.algorithm.lag + 2);
+    cast_set_keep(t->at.cast, setup_versions(t->setup));
     LOG_INFO("task name=%s parameters=%" PRIu64 " steps=%" PRId64, t->setup->task.name,
              model_config_params(&t->setup->config), t->setup->task.algorithm.steps);
     train_state_ready(t->state, (uint64_t)t->setup->task.algorithm.steps, now_ms, out);
@@ -328,7 +328,7 @@ static enum status start(struct trainer *t, struct err *e)
 
 enum status train_run(const struct train_run_options *opt, struct err *e)
 {
-    struct trainer t = {.opt = opt};
+    struct trainer t = {.opt = opt, .at = STATION_CLOSED};
     enum status st = start(&t, e);
 
     if (!st) {

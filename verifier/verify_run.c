@@ -291,10 +291,10 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     const struct model_set_options mo = {
         .kernels = v->kernels,
         .pool = v->pool,
-        .cap = (size_t)v->setup->task.algorithm.lag + 2,
+        .cap = setup_versions(v->setup),
     };
     model_set_new(&v->models, &v->setup->config, &mo);
-    cast_set_keep(v->at.cast, (uint32_t)v->setup->task.algorithm.lag + 2);
+    cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s sandbox=%s", v->setup->task.name,
              env_is_sandboxed(v->setup->env) ? "yes" : "no");
     verify_ready(v->verify);
@@ -332,7 +332,7 @@ static enum status start(struct validator *v, struct err *e)
 
 enum status verify_run(const struct verify_run_options *opt, struct err *e)
 {
-    struct validator v = {.opt = opt};
+    struct validator v = {.opt = opt, .at = STATION_CLOSED};
     enum status st = start(&v, e);
 
     if (!st) {

@@ -218,11 +218,30 @@ static void map_refuses_what_is_missing_or_no_file(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
+
+static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
+{
+    const char *path = tempdir_path(*state, "lock");
+    struct err e = {0};
+    int first, second;
+
+    assert_int_equal(file_lock(&first, path, "a directory", &e), OK);
+    assert_int_equal(file_lock(&second, path, "a directory", &e), ERR_EXISTS);
+    assert_int_equal(second, -1);
+    assert_non_null(strstr(e.text, "'a directory'"));
+    file_unlock(&first);
+    assert_int_equal(first, -1);
+    assert_int_equal(file_lock(&second, path, "a directory", &e), OK);
+    file_unlock(&second);
+    file_unlock(&second);
+}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(write_then_read_gives_the_same_bytes),
+        TEST(a_lock_is_held_by_one_and_free_again_after_it),
         TEST(write_replaces_and_leaves_no_temporary_file),
         TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),

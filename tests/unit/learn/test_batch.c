@@ -284,6 +284,14 @@ static void a_group_of_equal_rewards_is_refused(void **state)
     assert_refused(f, ERR_DENIED, "unit 40 has equal rewards");
 }
 
+static void a_unit_that_comes_twice_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    f->spec.unit = 39; /* as the good one before it */
+    assert_refused(f, ERR_MALFORMED, "unit 39 comes twice");
+}
+
 static void a_group_of_one_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -355,6 +363,7 @@ int main(void)
         CASE(a_stale_unit_is_refused),
         CASE(a_version_from_the_future_is_refused),
         CASE(a_group_of_equal_rewards_is_refused),
+        CASE(a_unit_that_comes_twice_is_refused),
         CASE(a_group_of_one_is_refused),
         CASE(a_token_outside_the_vocabulary_is_refused),
         CASE(the_last_id_of_the_vocabulary_is_taken),

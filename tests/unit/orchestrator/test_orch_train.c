@@ -242,6 +242,49 @@ static void an_abandoned_version_is_no_more_and_its_units_are_taken_back(void **
     assert_false(move_batch(w, 0, &b, &wait));
 }
 
+/* Every unit but unit 0 is judged, and what is complete becomes versions. */
+static void go_on_without_unit_0(struct world *w, int64_t version)
+{
+    const struct msg_batch *b;
+    struct msg_receipt r;
+    struct msg_lease l;
+    struct msg_check c;
+
+    while (move_lease(w, 0, 1, &l, NULL))
+        for (uint32_t i = 0; i < l.n; i++)
+            move_submit(w, 0, &l.item[i], false, &r);
+    world_pass(w, 1);
+    while (move_check(w, 0, &c))
+        if (c.unit != 0)
+            move_verdict(w, 0, &c, REASON_NONE, &r);
+    assert_true(move_batch(w, (uint64_t)version - 1, &b, NULL));
+    move_publish(w, version, &b->root, 0, &r);
+    assert_true(r.is_accepted);
+}
+
+static void a_submission_that_arrival_left_behind_is_taken_back(void **state)
+{
+    const struct world_options o = {.n_workers = 1,
+                                    .n_verifiers = 1,
+                                    .steps = 20,
+                                    .units_per_batch = 2,
+                                    .lag = 4,
+                                    .order = "arrival"};
+    struct world *w;
+
+    (void)state;
+    move_world(&w, &o);
+    for (int64_t v = 1; v <= 4; v++)
+        go_on_without_unit_0(w, v);
+    assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED); /* staleness 4 is allowed */
+    go_on_without_unit_0(w, 5);
+
+    world_pass(w, 1);
+
+    assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
+    world_free(&w);
+}
+
 static void a_task_is_published_once(void **state)
 {
     struct world *w = *state;
@@ -290,6 +333,7 @@ int main(void)
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
         TEST(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
+        cmocka_unit_test(a_submission_that_arrival_left_behind_is_taken_back),
         TEST(a_task_is_published_once),
         TEST(the_bundle_is_given_to_whoever_has_its_id),
     };

@@ -134,12 +134,12 @@ static void a_config_in_the_bundle_is_the_shape(void **state)
     struct buf json;
 
     buf_init(&json, 4096);
-    buf_printf(&json, config_json, 9u, 32u);
+    buf_printf(&json, config_json, 5u, 32u);
     f->b.file[BUNDLE_CONFIG] = buf_bytes(&json);
     assert_ok(open_it(f), &f->e);
 
     assert_int_equal(f->s->config.arch, MODEL_ARCH_QWEN2);
-    assert_int_equal(f->s->config.vocab, 9);
+    assert_int_equal(f->s->config.vocab, 5);
     assert_int_equal(f->s->config.layers, 1);
     buf_clear(&json);
 }
@@ -155,7 +155,11 @@ static void a_config_that_cannot_serve_the_task_is_refused(void **state)
     assert_status(open_it(f), ERR_INVALID, NULL);
     assert_contains(f->e.text, "the tokenizer has 5 ids and the model's vocabulary 4");
     buf_reset(&json);
-    buf_printf(&json, config_json, 9u, 7u);
+    buf_printf(&json, config_json, 9u, 32u); /* ids that no text stands for could be sampled */
+    assert_status(open_it(f), ERR_INVALID, NULL);
+    assert_contains(f->e.text, "the tokenizer has 5 ids and the model's vocabulary 9");
+    buf_reset(&json);
+    buf_printf(&json, config_json, 5u, 7u);
     f->b.file[BUNDLE_CONFIG] = buf_bytes(&json);
     assert_status(open_it(f), ERR_INVALID, NULL);
     assert_contains(f->e.text, "model.max_len is 8 and the model has 7 positions");
