@@ -12,21 +12,27 @@
 
 static void print_result(const struct evidence_result *r, bool as_json)
 {
-    char worker[2 * KEY_BYTES + 1];
+    char worker[2 * KEY_BYTES + 1], trainer[2 * KEY_BYTES + 1], run[2 * DIGEST_BYTES + 1];
     const struct rollout_finding *f = &r->finding;
 
     hex_encode(worker, BYTES_OF(r->worker.b));
+    hex_encode(trainer, BYTES_OF(r->trainer.b));
+    hex_encode(run, BYTES_OF(r->run.b));
     if (as_json) {
         printf("{\"unit\": %" PRIu64 ", \"lease\": %" PRIu64 ", \"version\": %" PRId64
-               ", \"worker\": \"%s\", \"confirmed\": %s, \"reason\": \"%s\", \"sample\": %" PRIu32
-               ", \"position\": %" PRIu32 ", \"claimed\": \"%" PRIx64 "\", \"found\": \"%" PRIx64
-               "\"}\n",
-               r->unit, r->lease, r->version, worker, f->is_accepted ? "false" : "true",
-               reason_name(f->code), f->sample, f->position, f->claimed, f->found);
+               ", \"run\": \"%s\", \"trainer\": \"%s\", \"worker\": \"%s\", \"confirmed\": %s, "
+               "\"reason\": \"%s\", \"sample\": %" PRIu32 ", \"position\": %" PRIu32
+               ", \"claimed\": \"%" PRIx64 "\", \"found\": \"%" PRIx64 "\"}\n",
+               r->unit, r->lease, r->version, run, trainer, worker,
+               f->is_accepted ? "false" : "true", reason_name(f->code), f->sample, f->position,
+               f->claimed, f->found);
         return;
     }
-    printf("unit %" PRIu64 " (lease %" PRIu64 ") of version %" PRId64 ", signed by %s\n", r->unit,
-           r->lease, r->version, worker);
+    printf("unit %" PRIu64 " (lease %" PRIu64 ") of version %" PRId64 ", signed by %s\n",
+           r->unit, r->lease, r->version, worker);
+    printf("with weights signed by %s for run %s:\ncompare that key with the run's trainer "
+           "('muster status'); anybody could sign weights of his own\n",
+           trainer, run);
     if (f->is_accepted)
         printf("NOT confirmed: the replay gives the very bits that were submitted\n");
     else
@@ -44,9 +50,10 @@ int cmd_verify(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster verify FILE [options]",
-        .about = "Replays the evidence of a rejection, as a validator wrote it into its\n"
-                 "DIR/evidence. Status 0: the rejection was right; 1: it was not, or the evidence\n"
-                 "is unsound.",
+        .about =
+            "Replays the evidence of a rejection, as a validator wrote it into its\n"
+            "DIR/evidence. Status 0: the rejection was right; 1: it was not, or the evidence\n"
+            "is unsound.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,

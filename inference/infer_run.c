@@ -162,7 +162,7 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                        struct effects *out)
 {
     struct worker *w = ctx;
-    struct infer_news news;
+    struct run_news news;
 
     if (member_message(w->at.member, m, now_ms, out))
         return;

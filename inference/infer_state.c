@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "node/rpc.h"
 
 #define RETRY_MS       2000 /* a question unanswered for so long is asked again */
 #define AFTER_ERROR_MS 1000
@@ -170,7 +169,7 @@ static void on_lease(struct infer *s, struct bytes body, int64_t now_ms, struct 
     start_job(s, m.item[0].version, now_ms, out);
 }
 
-static void on_wait(struct infer *s, struct bytes body, int64_t now_ms, struct infer_news *news)
+static void on_wait(struct infer *s, struct bytes body, int64_t now_ms, struct run_news *news)
 {
     struct msg_wait m;
 
@@ -180,10 +179,10 @@ static void on_wait(struct infer *s, struct bytes body, int64_t now_ms, struct i
     s->ask_at_ms = now_ms + m.retry_ms;
     s->is_drained = m.code == REASON_DRAINING;
     snprintf(s->why, sizeof(s->why), "%s", m.text[0] ? m.text : reason_text(m.code));
-    *news = (struct infer_news){true, m.head_version, m.roster_seq, m.is_done};
+    *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
-static void on_beat(struct infer *s, struct bytes body, struct infer_news *news)
+static void on_beat(struct infer *s, struct bytes body, struct run_news *news)
 {
     struct msg_beat m;
 
@@ -193,7 +192,7 @@ static void on_beat(struct infer *s, struct bytes body, struct infer_news *news)
         for (uint32_t i = 0; i < s->n_held; i++)
             if (s->held[i].lease == m.dropped[d])
                 s->held[i].is_dropped = true;
-    *news = (struct infer_news){true, m.head_version, m.roster_seq, m.is_done};
+    *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
 static void on_receipt(struct infer *s, struct bytes body)
@@ -208,7 +207,7 @@ static void on_receipt(struct infer *s, struct bytes body)
     s->counts.accepted++;
 }
 
-void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct infer_news *news,
+void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct run_news *news,
                    struct effects *out)
 {
     struct msg_envelope env;

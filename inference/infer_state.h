@@ -23,6 +23,7 @@
 #include "base/effect.h"
 #include "base/status.h"
 #include "node/key.h"
+#include "node/rpc.h"
 #include "proto/msg.h"
 
 /* The one job. Its arguments and its result, little-endian:
@@ -43,14 +44,6 @@ struct infer_counts {
     uint64_t units_made, submitted, accepted, refused, dropped, tokens;
 };
 
-/* What an answer said about the run as a whole: to be handed to member_note. */
-struct infer_news {
-    bool is_set;
-    int64_t head_version;
-    uint64_t roster_seq;
-    bool is_done;
-};
-
 void infer_new(struct infer **out, const struct infer_options *opt);
 void infer_free(struct infer **s);
 
@@ -63,7 +56,7 @@ void infer_versions(struct infer *s, int64_t oldest, int64_t newest);
 void infer_progress(struct infer *s, uint64_t unit, uint64_t tokens);
 
 /* An envelope from the orchestrator that is not part of membership. Rubbish is ignored. */
-void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct infer_news *news,
+void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct run_news *news,
                    struct effects *out);
 /* The job with this number ended. On failure its leases are left to expire; infer_why says it. */
 void infer_job(struct infer *s, uint64_t number, enum status st, struct bytes result,

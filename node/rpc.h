@@ -8,6 +8,7 @@
 #ifndef NODE_RPC_H
 #define NODE_RPC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -37,6 +38,15 @@ MUST_USE enum status rpc_ask(struct rpc *r, enum msg_kind kind, struct bytes bod
  * true. A second copy of an answer returns false. */
 bool rpc_answered(struct rpc *r, const struct msg_envelope *m, enum msg_kind *kind,
                   uint64_t *tag);
+/* What an answer said about the run as a whole, besides answering: for member_note
+ * (shardcast/member.h). */
+struct run_news {
+    bool is_set;
+    int64_t head_version;
+    uint64_t roster_seq;
+    bool is_done;
+};
+
 /* Forgets requests with this tag. */
 void rpc_cancel(struct rpc *r, uint64_t tag);
 uint32_t rpc_open(const struct rpc *r, enum msg_kind kind); /* how many of a kind are open */

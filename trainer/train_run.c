@@ -228,7 +228,7 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                        struct effects *out)
 {
     struct trainer *t = ctx;
-    struct train_news news;
+    struct run_news news;
 
     if (member_message(t->at.member, m, now_ms, out)) {
         look(t);

@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "node/rpc.h"
 
 #define RETRY_MS       2000
 #define AFTER_ERROR_MS 1000
@@ -175,7 +174,7 @@ static void on_receipt(struct train_state *s, struct bytes body, int64_t now_ms,
 }
 
 static void on_wait(struct train_state *s, struct bytes body, int64_t now_ms,
-                    struct train_news *news)
+                    struct run_news *news)
 {
     struct msg_wait m;
 
@@ -185,11 +184,11 @@ static void on_wait(struct train_state *s, struct bytes body, int64_t now_ms,
     s->ask_at_ms = now_ms + m.retry_ms;
     snprintf(s->why, sizeof(s->why), "%s",
              m.text[0] ? m.text : reason_text((enum reason)m.code));
-    *news = (struct train_news){true, m.head_version, m.roster_seq, m.is_done};
+    *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
 void train_state_message(struct train_state *s, struct bytes data, int64_t now_ms,
-                         struct train_news *news, struct effects *out)
+                         struct run_news *news, struct effects *out)
 {
     struct msg_envelope env;
     enum msg_kind asked;

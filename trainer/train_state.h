@@ -21,6 +21,7 @@
 #include "base/effect.h"
 #include "base/status.h"
 #include "node/key.h"
+#include "node/rpc.h"
 #include "proto/msg.h"
 
 /* Jobs. OPEN and STEP result in: i64 version, then the manifest's body as a blob. STEP's args are
@@ -34,13 +35,6 @@ struct train_state_options {
     uint64_t boot;
 };
 
-struct train_news { /* to be handed to member_note */
-    bool is_set;
-    int64_t head_version;
-    uint64_t roster_seq;
-    bool is_done;
-};
-
 void train_state_new(struct train_state **out, const struct train_state_options *opt);
 void train_state_free(struct train_state **s);
 
@@ -49,7 +43,7 @@ void train_state_welcome(struct train_state *s, uint64_t peer, const struct dige
 void train_state_ready(struct train_state *s, uint64_t steps, int64_t now_ms,
                        struct effects *out);
 void train_state_message(struct train_state *s, struct bytes data, int64_t now_ms,
-                         struct train_news *news, struct effects *out);
+                         struct run_news *news, struct effects *out);
 void train_state_job(struct train_state *s, uint32_t job, enum status st, struct bytes result,
                      const struct err *e, int64_t now_ms, struct effects *out);
 void train_state_tick(struct train_state *s, int64_t now_ms, struct effects *out);

@@ -200,7 +200,7 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                        struct effects *out)
 {
     struct validator *v = ctx;
-    struct verify_news news;
+    struct run_news news;
 
     if (member_message(v->at.member, m, now_ms, out))
         return;

@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "node/rpc.h"
 
 #define RETRY_MS       2000
 #define AFTER_ERROR_MS 1000
@@ -154,8 +153,7 @@ static void on_check(struct verify *s, struct bytes body, int64_t now_ms)
     slot->until_ms = now_ms + m.deadline_ms;
 }
 
-static void on_wait(struct verify *s, struct bytes body, int64_t now_ms,
-                    struct verify_news *news)
+static void on_wait(struct verify *s, struct bytes body, int64_t now_ms, struct run_news *news)
 {
     struct msg_wait m;
 
@@ -165,11 +163,11 @@ static void on_wait(struct verify *s, struct bytes body, int64_t now_ms,
     s->ask_at_ms = now_ms + m.retry_ms;
     s->is_drained = m.code == REASON_DRAINING;
     snprintf(s->why, sizeof(s->why), "%s", m.text[0] ? m.text : reason_text(m.code));
-    *news = (struct verify_news){true, m.head_version, m.roster_seq, m.is_done};
+    *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
-void verify_message(struct verify *s, struct bytes data, int64_t now_ms,
-                    struct verify_news *news, struct effects *out)
+void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct run_news *news,
+                    struct effects *out)
 {
     struct msg_envelope env;
     enum msg_kind asked;

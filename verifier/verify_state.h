@@ -18,6 +18,7 @@
 #include "base/effect.h"
 #include "base/status.h"
 #include "node/key.h"
+#include "node/rpc.h"
 #include "proto/msg.h"
 
 /* The one job: args are an encoded msg_check, the result an encoded msg_verdict. ERR_NOT_FOUND:
@@ -35,13 +36,6 @@ struct verify_counts {
     uint64_t checked, full, rejected, receipts;
 };
 
-struct verify_news { /* to be handed to member_note */
-    bool is_set;
-    int64_t head_version;
-    uint64_t roster_seq;
-    bool is_done;
-};
-
 void verify_new(struct verify **out, const struct verify_options *opt);
 void verify_free(struct verify **s);
 
@@ -49,8 +43,8 @@ void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run);
 void verify_ready(struct verify *s); /* the bundle is here */
 void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
                      struct effects *out);
-void verify_message(struct verify *s, struct bytes data, int64_t now_ms,
-                    struct verify_news *news, struct effects *out);
+void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct run_news *news,
+                    struct effects *out);
 void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,
                 const struct err *e, int64_t now_ms, struct effects *out);
 void verify_tick(struct verify *s, int64_t now_ms, struct effects *out);

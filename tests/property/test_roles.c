@@ -573,9 +573,9 @@ static void tick(struct world *w, uint32_t i)
 static void hear(struct world *w, uint32_t i, struct bytes data)
 {
     struct node *n = &w->node[i];
-    struct infer_news in = {0};
-    struct verify_news vn = {0};
-    struct train_news tn = {0};
+    struct run_news in = {0};
+    struct run_news vn = {0};
+    struct run_news tn = {0};
 
     if (n->infer)
         infer_message(n->infer, data, w->now_ms, &in, &w->out);

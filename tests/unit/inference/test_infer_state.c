@@ -14,7 +14,7 @@
 struct fixture {
     struct orders o;
     struct infer *s;
-    struct infer_news news;
+    struct run_news news;
 };
 
 static void start(struct fixture *f)

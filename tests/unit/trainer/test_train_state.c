@@ -14,7 +14,7 @@
 struct fixture {
     struct orders o;
     struct train_state *s;
-    struct train_news news;
+    struct run_news news;
     struct err e;
 };
 

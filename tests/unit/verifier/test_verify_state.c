@@ -13,7 +13,7 @@
 struct fixture {
     struct orders o;
     struct verify *s;
-    struct verify_news news;
+    struct run_news news;
 };
 
 static int setup(void **state)
