@@ -118,7 +118,8 @@ static enum status load_home(struct member_home *out, const char *path, struct e
         return err_set(e, ERR_NOT_FOUND, "'%s' is not there", path);
     buf_init(&text, MEMBERSHIP_MAX);
     st = file_read(&text, path, e);
-    if (!st && (!buf_cstr(&text)[0] || !parse_membership(out, (char *)text.data)))
+    if (!st && (text.len == 0 || strlen(buf_cstr(&text)) != text.len ||
+                !parse_membership(out, (char *)text.data)))
         st = err_set(e, ERR_CORRUPT, "'%s' does not say where this node belongs", path);
     buf_clear(&text);
     return st;
