@@ -9,7 +9,7 @@
  *   Qwen2ForCausalLM always            no              no
  *   Qwen3ForCausalLM attention_bias    attention_bias  per head, before RoPE
  *
- * What would change the numbers and is not implemented (other architectures and activations, RoPE
+ * What would change the numbers and is not computed here (other architectures and activations, RoPE
  * scaling, sliding windows, biases in the MLP) is refused by name; keys that do not matter to the
  * numbers are ignored, as everybody does.
  */

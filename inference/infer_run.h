@@ -2,7 +2,10 @@
  * inference/infer_run.h - the inference worker as a process
  *
  * Returns when the run is over, when the orchestrator has drained this node, on SIGTERM, or with
- * the failure that ended it. Started again with the same directory it goes on.
+ * the failure that ended it. Started again with the same directory it goes on. On disk it has
+ * only what its station keeps (shardcast/station.h).
+ *
+ * Threads: the caller's is the main one, until it returns.
  */
 #ifndef INFERENCE_INFER_RUN_H
 #define INFERENCE_INFER_RUN_H

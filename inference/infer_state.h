@@ -47,6 +47,7 @@ struct infer_counts {
 void infer_new(struct infer **out, const struct infer_options *opt);
 void infer_free(struct infer **s);
 
+/* The orchestrator answered: it is `peer` of the shell, and this is its run. */
 void infer_welcome(struct infer *s, uint64_t peer, const struct digest *run);
 /* Units can be asked for from now on: the bundle is here. */
 void infer_ready(struct infer *s);

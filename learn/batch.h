@@ -23,7 +23,7 @@ struct learn_sample {
     const float *logprobs; /* (n) of the behaviour policy; 0 where mask is 0 */
     const uint8_t *mask;   /* (n) 1 where the token was sampled by the policy */
     size_t n;
-    float advantage;
+    float advantage; /* reward less the group's mean */
     uint64_t unit;
 };
 
@@ -52,7 +52,8 @@ struct learn_rules {
 
 /* An empty message makes an empty batch, which is fine. On failure nothing is held:
  *   ERR_DIGEST     the root or a signature does not match
- *   ERR_MALFORMED  an envelope or its contents; the text names the unit
+ *   ERR_MALFORMED  an envelope or its contents; the text names the unit. ERR_UNSUPPORTED: it is
+ *                  of another protocol version
  *   ERR_DENIED     another task, run or class, or too stale */
 MUST_USE enum status learn_batch_build(struct learn_batch *out, const struct msg_batch *m,
                                        const struct learn_rules *rules, struct err *e);

@@ -3,7 +3,7 @@
  *
  * A pure function of its inputs: however the batch is cut into micro-batches, however many
  * threads run, and whether the state was kept in memory or came from a checkpoint. Trainers run
- * it; validators and `muster replay` run it again and compare roots.
+ * it; `muster replay` runs it again and compares roots.
  *
  * The masters are f32. Forward passes use the published weights: the masters themselves, or
  * their bf16 rounding when config.dtype says so.
@@ -49,7 +49,7 @@ struct learner_options {
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
-    uint64_t max_bytes;            /* 0: no limit */
+    uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
 };
 
 struct learner {
@@ -61,8 +61,8 @@ struct learner {
     struct learner_options options;
 };
 
-/* Takes masters and optimizer over (both NULL afterwards, also on failure). *opt may be NULL for
- * a fresh one. */
+/* Takes masters and optimizer over (both NULL afterwards, also on failure). `opt` or *opt may be
+ * NULL: a fresh one. ERR_LIMIT: it would take more than max_bytes; ERR_NO_MEMORY. */
 MUST_USE enum status learner_new(struct learner **out, struct weights **masters,
                                  struct adamw **opt, const struct learn_settings *settings,
                                  const struct learner_options *options, struct err *e);
@@ -85,7 +85,7 @@ struct learn_report {
 
 /* One reinforcement step; `step` counts from 0. An empty batch changes nothing. ERR_NUMERIC: a
  * loss, gradient or weight is not finite: the learner must be thrown away and resumed from
- * before the step. */
+ * before the step. ERR_LIMIT: a sequence is longer than max_rows; ERR_NO_MEMORY. */
 MUST_USE enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
                                   struct learn_report *report, struct err *e);
 
@@ -96,7 +96,7 @@ struct learn_demo {
 };
 
 /* One supervised step: the loss is the mean of -log p over the answers' tokens, at temperature 1
- * and the rate warmup_lr. Errors as learner_step. */
+ * and the rate warmup_lr. Errors as learner_step; ERR_INVALID: not one answer has a token. */
 MUST_USE enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
                                      struct learn_report *report, struct err *e);
 

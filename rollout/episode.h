@@ -11,6 +11,8 @@
  *                model's next turn begins
  *
  * Text of a turn: its tokens decoded, the stop token left out.
+ *
+ * Threads: as the world's.
  */
 #ifndef ROLLOUT_EPISODE_H
 #define ROLLOUT_EPISODE_H
@@ -28,7 +30,8 @@ struct episode_prompt {
     int32_t *ids;    /* owned */
     size_t n;
 };
-/* ERR_LIMIT: it leaves no room for an answer. */
+/* ERR_LIMIT: it leaves no room for an answer. ERR_INVALID: it is empty, or has what the tokenizer
+ * does not know. Else the environment's, as rollout_generate. On failure *p is cleared. */
 MUST_USE enum status episode_prompt_make(struct episode_prompt *p,
                                          const struct rollout_world *w,
                                          const struct env_problem *problem, struct err *e);
@@ -50,6 +53,7 @@ struct episode {
     enum finish finish; /* once over */
 };
 
+/* ERR_NO_MEMORY; *ep is then cleared. */
 MUST_USE enum status episode_init(struct episode *ep, const struct rollout_world *w,
                                   const struct episode_prompt *p, struct err *e);
 void episode_clear(struct episode *ep);
@@ -64,7 +68,7 @@ size_t episode_room(const struct episode *ep, const struct rollout_world *w,
  * and finish. Errors are the environment's (rollout_generate). */
 MUST_USE enum status episode_turn_over(struct episode *ep, const struct rollout_world *w,
                                        const struct episode_prompt *p, struct err *e);
-/* The reward of a finished episode. */
+/* The reward of a finished episode; 0 on failure. */
 MUST_USE enum status episode_score(const struct episode *ep, const struct rollout_world *w,
                                    const struct episode_prompt *p, float *reward,
                                    struct err *e);

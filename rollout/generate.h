@@ -2,6 +2,8 @@
  * rollout/generate.h - groups of episodes, generated together
  *
  * Private to rollout/: what rollout_generate and rollout_evaluate have in common.
+ *
+ * Threads: as the world's. Errors: as rollout_generate.
  */
 #ifndef ROLLOUT_GENERATE_H
 #define ROLLOUT_GENERATE_H
@@ -22,6 +24,7 @@ struct group {
     uint64_t tokens;         /* sampled so far in all of them */
 };
 
+/* `seed` has `n_samples` entries, 1..MSG_MAX_SAMPLES, and is copied. On failure *g is cleared. */
 MUST_USE enum status group_init(struct group *g, const struct rollout_world *w, uint64_t unit,
                                 const struct env_problem *problem, const uint64_t *seed,
                                 size_t n_samples, struct err *e);

@@ -8,6 +8,8 @@
  *   h = BLAKE2b-256("muster/plan\0" || task id || seed u64 || unit u64 || purpose u32 || n u32)
  *
  * and the value is the first eight bytes of h, little-endian.
+ *
+ * Threads: any; all of it is pure.
  */
 #ifndef ROLLOUT_PLAN_H
 #define ROLLOUT_PLAN_H

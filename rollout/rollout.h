@@ -46,7 +46,7 @@ struct rollout_unit {
     uint64_t unit;
     uint64_t lease;
     struct buf body; /* owned: an encoded msg_submit, once rollout_generate returned OK */
-    uint64_t tokens; /* sampled in it */
+    uint64_t tokens; /* sampled in all samples of the unit */
     float reward_mean;
 };
 
@@ -75,7 +75,8 @@ struct rollout_sample {
 void rollout_sample_clear(struct rollout_sample *s);
 
 /* Poses held-out problems [0, n) and answers each once, at `temperature` (0: greedy). Sets
- * *reward_mean; fills the first `n_samples` of `samples` (may be NULL). Errors as above. */
+ * *reward_mean (0 on failure); on OK fills the first `n_samples` of `samples` (may be NULL), each
+ * the caller's to clear. n > 0. Errors as above. */
 MUST_USE enum status rollout_evaluate(const struct rollout_world *w, size_t n,
                                       float temperature, float *reward_mean,
                                       struct rollout_sample *samples, size_t n_samples,

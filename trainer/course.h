@@ -38,6 +38,7 @@ struct course {
     struct learn_report report;       /* of the step that made it */
 };
 
+/* Leaves *c without weights: course_begin or course_load comes next. */
 void course_init(struct course *c, struct setup *setup, const struct course_options *options);
 void course_clear(struct course *c);
 
@@ -47,7 +48,7 @@ MUST_USE enum status course_settings(struct learn_settings *out, const struct ta
                                      struct err *e);
 
 /* Initial weights: random by the task's seed, or those of model.init's directory, which must
- * have the task's shape. */
+ * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */
 MUST_USE enum status course_begin(struct course *c, struct err *e);
 
 /* Called after each supervised step; returning false stops with ERR_TIMEOUT. */
@@ -69,7 +70,9 @@ MUST_USE enum status course_file(const struct course *c, struct buf *out, struct
 size_t course_file_bytes(const struct course *c);
 
 /* The state after the newest version: masters, moments, and in the checkpoint's metadata version
- * and manifest. Loading checks that they belong together: ERR_CORRUPT otherwise. */
+ * and manifest. `path` is replaced as a whole, or not at all. Loading checks that they belong
+ * together: ERR_CORRUPT otherwise; ERR_NOT_FOUND: no such file. After a failed load the course has
+ * no weights. */
 MUST_USE enum status course_save(const struct course *c, const char *path, struct err *e);
 MUST_USE enum status course_load(struct course *c, const char *path, struct err *e);
 

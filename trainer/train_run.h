@@ -5,7 +5,9 @@
  * failure that ended it. Started again with the same directory it goes on, bit for bit.
  *
  * On disk:  DIR/checkpoint.0 and .1, written in turn; DIR/model-v0 and DIR/model, Hugging Face
- *           directories of version 0 and of the last version.
+ *           directories of version 0 and of the last version; what the station keeps
+ *           (shardcast/station.h).
+ * Threads:  the caller's is the main one, until it returns.
  */
 #ifndef TRAINER_TRAIN_RUN_H
 #define TRAINER_TRAIN_RUN_H
@@ -18,7 +20,7 @@
 
 struct train_run_options {
     struct node_options node;
-    int64_t checkpoint_every; /* versions; the first and the last are always kept */
+    int64_t checkpoint_every; /* versions, >= 1; version 0 and the last are always written */
     bool allow_unsandboxed;
 };
 

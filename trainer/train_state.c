@@ -209,7 +209,7 @@ void train_state_message(struct train_state *s, struct bytes data, int64_t now_m
         if (env.kind == MSG_RECEIPT)
             on_receipt(s, env.body, now_ms, out);
         else if (s->phase == PHASE_PUBLISH)
-            s->ask_at_ms = now_ms + AFTER_ERROR_MS; /* refused for now: the tick asks again */
+            s->ask_at_ms = now_ms + AFTER_ERROR_MS; /* no receipt: the tick asks again */
     }
     train_state_tick(s, now_ms, out);
 }

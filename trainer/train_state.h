@@ -32,18 +32,21 @@ struct train_state;
 
 struct train_state_options {
     const struct node_key *key; /* borrowed */
-    uint64_t boot;
+    uint64_t boot;              /* differs between lives of the process */
 };
 
 void train_state_new(struct train_state **out, const struct train_state_options *opt);
 void train_state_free(struct train_state **s);
 
+/* The orchestrator answered: it is `peer` of the shell, and this is its run. */
 void train_state_welcome(struct train_state *s, uint64_t peer, const struct digest *run);
 /* The bundle is here: the OPEN job starts. `steps`: versions after version 0. */
 void train_state_ready(struct train_state *s, uint64_t steps, int64_t now_ms,
                        struct effects *out);
+/* An envelope from the orchestrator that is not part of membership. Rubbish is ignored. */
 void train_state_message(struct train_state *s, struct bytes data, int64_t now_ms,
                          struct run_news *news, struct effects *out);
+/* A job ended, with `st` and its result; `e` says why it failed, and may be NULL. */
 void train_state_job(struct train_state *s, uint32_t job, enum status st, struct bytes result,
                      const struct err *e, int64_t now_ms, struct effects *out);
 void train_state_tick(struct train_state *s, int64_t now_ms, struct effects *out);

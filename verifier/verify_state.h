@@ -29,7 +29,7 @@ struct verify;
 
 struct verify_options {
     const struct node_key *key; /* borrowed */
-    uint64_t boot;
+    uint64_t boot;              /* differs between lives of the process */
 };
 
 struct verify_counts {
@@ -39,12 +39,16 @@ struct verify_counts {
 void verify_new(struct verify **out, const struct verify_options *opt);
 void verify_free(struct verify **s);
 
+/* The orchestrator answered: it is `peer` of the shell, and this is its run. */
 void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run);
 void verify_ready(struct verify *s); /* the bundle is here */
+/* Which weight versions are here; -1: none. A check that waited for one is started. */
 void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
                      struct effects *out);
+/* An envelope from the orchestrator that is not part of membership. Rubbish is ignored. */
 void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct run_news *news,
                     struct effects *out);
+/* The job with this number ended. On failure there is no verdict; verify_why says it. */
 void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,
                 const struct err *e, int64_t now_ms, struct effects *out);
 void verify_tick(struct verify *s, int64_t now_ms, struct effects *out);

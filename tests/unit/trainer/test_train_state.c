@@ -315,8 +315,8 @@ static void a_trainer_that_failed_says_no_more(void **state)
     assert_int_equal(train_state_take_announcement(f->s, &manifest), -1);
 }
 
-/* REFUSED is for now; only a receipt says no for good. */
-static void a_publication_refused_for_now_is_tried_again(void **state)
+/* REFUSED is about this moment; only a receipt says no for good. */
+static void a_publication_that_was_refused_is_tried_again(void **state)
 {
     struct fixture *f = *state;
     struct msg_envelope asked;
@@ -420,7 +420,7 @@ int main(void)
         CASE(a_course_that_does_not_open_ends_the_trainer),
         CASE(a_refused_version_ends_the_trainer),
         CASE(a_trainer_that_failed_says_no_more),
-        CASE(a_publication_refused_for_now_is_tried_again),
+        CASE(a_publication_that_was_refused_is_tried_again),
         CASE(the_last_version_is_exported_and_that_is_the_end),
         CASE(a_restarted_trainer_redoes_what_its_checkpoint_lacks),
         CASE(rubbish_changes_nothing),
