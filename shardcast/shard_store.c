@@ -13,7 +13,7 @@
 #define DEFAULT_MAX_BYTES ((uint64_t)64 << 30)
 #define SIGNED_MAP_BYTES  ((uint64_t)4 << 30) /* sparse: 2 MiB for each of 2,000 versions */
 #define SHARDS_PER_TXN    32u                 /* dirty pages stay in memory until the commit */
-#define DROPS_PER_TXN      256u
+#define DROPS_PER_TXN     256u
 #define FORMAT_VERSION    1u
 
 enum { SHARDS_BYTES, SHARDS_MANIFESTS, SHARDS_PINS, SHARDS_TURNS };

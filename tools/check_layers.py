@@ -51,7 +51,7 @@ def main():
             if not found or found[1].split("/")[0] in may:
                 continue
             if name.parts[0] == "tests" and "/" not in found[1]:
-                continue  # a helper beside the test
+                continue  # a header beside the test
             print(f'{name}:{number}: a file in {name.parent} may not include "{found[1]}"')
             bad += 1
     print(f"layers: {seen} files, {bad} violations")

@@ -1,4 +1,4 @@
-/* tests/support itself: a helper that cannot fail would make every test that uses it worthless.
+/* tests/support itself: a check that cannot fail would make every test that uses it worthless.
  * Each expected failure happens in a child of its own, a cmocka group of one test. */
 #include <math.h>
 #include <signal.h>
