@@ -242,7 +242,7 @@ endfunction()
 set(MUSTER_TEST_ENV
     "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1:disable_coredump=1"
     "UBSAN_OPTIONS=print_stacktrace=1"
-    "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1")
+    "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1:suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")
 
 function(muster_test_name out file)
     get_filename_component(stem "${file}" NAME_WLE)
