@@ -210,7 +210,9 @@ static void every_manner_of_running_gives_the_same_bits(void **state)
         l = learner_of(f, tiny_weights(&f->c, 5), NULL, &manners[i], pool);
         got = walk(f, l, 0, 3);
         assert_same_roots(roots_of(l), roots);
-        assert_memory_equal(&got, &want, sizeof(want));
+        /* Up to the padding before n_tokens. */
+        assert_memory_equal(&got, &want, offsetof(struct learn_report, lr) + sizeof(want.lr));
+        assert_int_equal(got.n_tokens, want.n_tokens);
         learner_free(&l);
         pool_free(&pool);
         n_run++;
