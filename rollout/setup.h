@@ -37,7 +37,8 @@ MUST_USE enum status setup_open(struct setup **out, struct bytes bundle,
                                 const struct env_options *env_opt, struct err *e);
 void setup_close(struct setup **s);
 
-/* The shape alone, from a parsed task and its bundle: no environment is started. */
+/* The shape alone, from a parsed task and its bundle: no environment is started. *tokenizer is the
+ * caller's; NULL on failure. Errors as setup_open. */
 MUST_USE enum status setup_model_config(struct model_config *out, struct tokenizer **tokenizer,
                                         const struct task *t, const struct bundle *b,
                                         struct err *e);
@@ -49,8 +50,8 @@ uint32_t setup_versions(const struct setup *s);
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights);
 
-/* Demonstration i of the warm-up: prompt ids (bos first), answer, stop token; appended to
- * `ids`, which has room for `cap`. ERR_LIMIT: longer than that or than model.max_len;
+/* Demonstration i of the warm-up: prompt ids (bos first), answer, stop token; written to
+ * `ids`, which has room for `cap`; *n is their number, *n_prompt that of the prompt's. ERR_LIMIT: longer than that or than model.max_len;
  * ERR_NOT_FOUND: the environment has no demonstrations. */
 MUST_USE enum status setup_demo(const struct setup *s, uint64_t i, int32_t *ids, size_t cap,
                                 size_t *n_prompt, size_t *n, struct err *e);
