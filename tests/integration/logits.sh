@@ -8,9 +8,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# 41 tokens: no multiple of what a kernel takes at once, and an odd number for two threads.
-tokens=41
-ids=$(seq 0 $((tokens - 1)) | awk '{printf "%d ", ($1 * 37 + 11) % 59}')
+# The sizes are no multiples of what a kernel or a thread takes at once, and large enough to be
+# shared among threads at all (INLINE_OPS in engine/matmul.c, ATTENTION_INLINE in
+# engine/cpu/attention.h): the smallest matrix is 36 x 100 over 83 tokens, and the head of 2999
+# rows is shared for a single token too.
+tokens=83
+vocab=2999
+ids=$(seq 0 $((tokens - 1)) | awk '{printf "%d ", ($1 * 37 + 11) % 251}')
 
 # The kernels that this CPU has. One that it lacks says so, and nothing else will do.
 "$muster" model init "$work/probe" --dim 8 --layers 1 --heads 2 >"$work/log"
@@ -51,7 +55,7 @@ different() {
 }
 
 init() { # name, options: a Llama with random weights
-    "$muster" model init "$work/$1" --dim 40 --layers 2 --heads 5 --ffn 77 --max-len 64 \
+    "$muster" model init "$work/$1" --dim 100 --layers 2 --heads 5 --ffn 250 --max-len 99 \
         "${@:2}" >"$work/log"
 }
 
@@ -60,14 +64,14 @@ make() { # name, config: random weights for a config.json
     "$muster" model info "$work/$1" --json >"$work/$1.info"
 }
 
-shape='"hidden_size": 40, "num_hidden_layers": 2, "intermediate_size": 77, "vocab_size": 59,
-       "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
-       "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-       "hidden_act": "silu", "torch_dtype": "float32"'
+shape='"hidden_size": 100, "num_hidden_layers": 2, "intermediate_size": 250,
+       "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 18,
+       "max_position_embeddings": 99, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+       "hidden_act": "silu", "torch_dtype": "float32", "vocab_size": '$vocab
 
 init seed0
 init seed1 --seed 1
-init grouped_untied --heads 4 --kv-heads 2 --untied
+init grouped_untied --heads 10 --kv-heads 5 --untied
 make qwen2 "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\",
             \"tie_word_embeddings\": true, $shape}"
 make qwen3 "{\"architectures\": [\"Qwen3ForCausalLM\"], \"model_type\": \"qwen3\",
@@ -82,6 +86,6 @@ different seed0 seed1
 different qwen2 qwen3
 different qwen3 llama_biases
 # Every token gets its row, and the rows differ.
-[ "$(stat -c %s "$work/qwen3.logits")" = $((tokens * 59 * 4)) ]
-rows=$(od -An -v -t x4 -w$((59 * 4)) "$work/qwen3.logits" | sort -u | wc -l)
+[ "$(stat -c %s "$work/qwen3.logits")" = $((tokens * vocab * 4)) ]
+rows=$(od -An -v -t x4 -w$((vocab * 4)) "$work/qwen3.logits" | sort -u | wc -l)
 [ "$rows" = $tokens ] || { echo "$rows different rows of $tokens"; exit 1; }
