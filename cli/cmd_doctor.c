@@ -9,12 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <jansson.h>
 #include <lmdb.h>
 #include <sodium.h>
 #include <zmq.h>
 
+#include "base/bytes.h"
 #include "base/options.h"
 #include "cli/commands.h"
+#include "cli/json_view.h"
 #include "cli/usage.h"
 #include "cli/version.h"
 #include "engine/kernels.h"
@@ -29,13 +32,26 @@ struct report {
     bool all_good;
 };
 
+/* What goes wrong here is told, not hidden: a line that is no UTF-8 is shown as such. */
+static void print_json(bool good, const char *what, const char *found, const char *advice)
+{
+    json_t *text = json_string(found);
+    json_t *o = json_object();
+
+    json_object_set_new(o, "name", json_string(what));
+    json_object_set_new(o, "ok", json_boolean(good));
+    json_object_set_new(o, "found", text ? text : json_string("(not UTF-8)"));
+    json_object_set_new(o, "advice", json_string(good ? "" : advice));
+    json_view_print(o);
+    json_decref(o);
+}
+
 static void line(struct report *r, bool good, const char *what, const char *found,
                  const char *advice)
 {
     r->all_good = r->all_good && good;
     if (r->as_json)
-        printf("{\"name\": \"%s\", \"ok\": %s, \"found\": \"%s\", \"advice\": \"%s\"}\n", what,
-               good ? "true" : "false", found, good ? "" : advice);
+        print_json(good, what, found, advice);
     else if (good)
         printf("  ok    %-12s %s\n", what, found);
     else
@@ -54,8 +70,29 @@ static void check_libraries(struct report *r)
          "install a libzmq that was built with CURVE (Debian's libzmq5 is)");
     snprintf(text, sizeof(text), "libsodium %s", sodium_version_string());
     line(r, sodium_init() >= 0, "crypto", text, "libsodium cannot start: check /dev/urandom");
-    snprintf(text, sizeof(text), "LMDB %s", mdb_version(NULL, NULL, NULL));
-    line(r, true, "store", text, "");
+    line(r, true, "store", mdb_version(NULL, NULL, NULL), "");
+}
+
+/* "2 cores; kernels scalar avx2, of which avx2 would run; not on this machine: avx512" */
+static void check_processor(struct report *r)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct buf text;
+    const char *name, *title = "; not on this machine:";
+
+    buf_init(&text, 1024);
+    buf_printf(&text, "%ld core%s; kernels", cores, cores == 1 ? "" : "s");
+    for (size_t i = 0; (name = kernels_name_at(i)); i++)
+        if (kernels_available(name))
+            buf_printf(&text, " %s", name);
+    buf_printf(&text, ", of which %s would run", kernels_name(kernels_best()));
+    for (size_t i = 0; (name = kernels_name_at(i)); i++)
+        if (!kernels_available(name)) {
+            buf_printf(&text, "%s %s", title, name);
+            title = "";
+        }
+    line(r, cores > 0, "processor", buf_cstr(&text), "");
+    buf_clear(&text);
 }
 
 static void check_machine(struct report *r, const char *dir)
@@ -64,12 +101,9 @@ static void check_machine(struct report *r, const char *dir)
     struct statvfs fs;
     struct rlimit files;
     struct err e;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 
-    snprintf(text, sizeof(text), "%ld cores, kernels %s", cores,
-             kernels_name(kernels_best()));
-    line(r, cores > 0, "processor", text, "");
+    check_processor(r);
     snprintf(text, sizeof(text), "%.1f GiB", (double)memory / (double)((uint64_t)1 << 30));
     line(r, memory >= MEMORY_LEAST_BYTES, "memory", text, "a role wants 1 GiB at the least");
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -14,7 +15,9 @@
 #include "envs/env.h"
 #include "envs/task.h"
 
-#define PROBLEMS 12 /* of each process; every fourth is held out */
+#define PROBLEMS    12  /* of each process; every fourth is held out */
+#define LIMITS_MAX  3   /* so many scores that end at a limit are enough to know */
+#define PROGRESS_MS 200 /* between two looks of somebody who waits */
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
@@ -65,6 +68,10 @@ struct audit {
     bool is_first;
     char difference[ERR_TEXT_BYTES]; /* the first one found */
     uint64_t calls, failures;
+    uint64_t limits; /* of the failures, those at a limit */
+    int64_t n_processes, n_wanted; /* so far, of so many */
+    bool is_watched;               /* stderr is a terminal */
+    int64_t told_us;               /* when progress was last shown */
     int64_t total_us, longest_us;
     char failure[160]; /* the first one found */
     double reward_min, reward_max, demo_sum;
@@ -90,9 +97,18 @@ static void note(struct audit *a, const char *what, const struct env_problem *p,
     a->at++;
 }
 
+static void show_progress(struct audit *a, int64_t now_us)
+{
+    if (!a->is_watched || now_us - a->told_us < PROGRESS_MS * 1000)
+        return;
+    a->told_us = now_us;
+    fprintf(stderr, "\r\x1b[Kprocess %" PRId64 " of %" PRId64 ", %" PRIu64 " calls",
+            a->n_processes + 1, a->n_wanted, a->calls);
+}
+
 static void count_call(struct audit *a, const struct env *env, int64_t began_us)
 {
-    int64_t us = clock_mono_us() - began_us;
+    int64_t now_us = clock_mono_us(), us = now_us - began_us;
     struct env_usage u = env_last_usage(env);
 
     a->calls++;
@@ -103,6 +119,13 @@ static void count_call(struct audit *a, const struct env *env, int64_t began_us)
         a->most.instructions = u.instructions;
     if (u.memory_bytes > a->most.memory_bytes)
         a->most.memory_bytes = u.memory_bytes;
+    show_progress(a, now_us);
+}
+
+/* Scores at their limits are slow, and a few tell as much as thousands. */
+static bool is_hopeless(const struct audit *a)
+{
+    return a->limits >= LIMITS_MAX;
 }
 
 /* Scores one answer and writes all of the result down as text. */
@@ -128,6 +151,7 @@ static enum status audit_score(struct audit *a, struct env *env, const struct en
     if (s.outcome) {
         if (!a->failures++)
             snprintf(a->failure, sizeof(a->failure), "%s", s.why);
+        a->limits += s.outcome == ENV_FAILED_LIMIT;
     } else {
         a->reward_min = fmin(a->reward_min, (double)s.reward);
         a->reward_max = fmax(a->reward_max, (double)s.reward);
@@ -139,47 +163,52 @@ static enum status audit_score(struct audit *a, struct env *env, const struct en
     return OK;
 }
 
+/* The demonstration and half of it; a script without one is fine. */
+static enum status audit_demo(struct audit *a, struct env *env, const struct env_problem *p,
+                              struct err *e)
+{
+    struct buf demo;
+    enum status st;
+
+    if (!env_has_demo(env))
+        return OK;
+    buf_init(&demo, ENV_TEXT_MAX_BYTES);
+    st = env_demo(env, p, &demo, e);
+    if (!st) {
+        note(a, "demonstration", p, buf_cstr(&demo));
+        if (!env_has_step(env))
+            st = audit_score(a, env, p, buf_bytes(&demo), true, e);
+    }
+    if (!st && !is_hopeless(a))
+        st = audit_score(a, env, p, bytes_slice(buf_bytes(&demo), 0, demo.len / 2), false, e);
+    buf_clear(&demo);
+    return st;
+}
+
 /* A problem with answers good, half good, empty, long and foul. */
 static enum status audit_problem(struct audit *a, struct env *env, const struct env_problem *p,
                                  struct err *e)
 {
     static const char foul[] = "\xff\xfe\0%s%n\n\x1b[2J";
-    struct buf prompt, demo, longer;
+    struct buf prompt, longer;
     int64_t began_us = clock_mono_us();
     enum status st;
 
     buf_init(&prompt, ENV_TEXT_MAX_BYTES);
-    buf_init(&demo, ENV_TEXT_MAX_BYTES);
     buf_init(&longer, ENV_TEXT_MAX_BYTES);
-    st = env_prompt(env, p, &prompt, e);
-    if (st)
-        goto out;
-    count_call(a, env, began_us);
-    note(a, "prompt", p, buf_cstr(&prompt));
-    if (env_has_demo(env)) {
-        st = env_demo(env, p, &demo, e);
-        if (st)
-            goto out;
-        note(a, "demonstration", p, buf_cstr(&demo));
-        if (!env_has_step(env))
-            st = audit_score(a, env, p, buf_bytes(&demo), true, e);
-        if (!st)
-            st = audit_score(a, env, p, bytes_slice(buf_bytes(&demo), 0, demo.len / 2), false,
-                             e);
-    }
     for (int i = 0; i < 3000; i++)
         buf_put_u8(&longer, (uint8_t)("0a. "[i % 4]));
-    if (!st)
-        st = audit_score(a, env, p, BYTES_LIT(""), false, e);
-    if (!st)
-        st = audit_score(a, env, p, buf_bytes(&prompt), false, e);
-    if (!st)
-        st = audit_score(a, env, p, buf_bytes(&longer), false, e);
-    if (!st)
-        st = audit_score(a, env, p, BYTES_LIT(foul), false, e);
-out:
+    st = env_prompt(env, p, &prompt, e);
+    if (!st) {
+        const struct bytes answer[] = {BYTES_LIT(""), buf_bytes(&prompt), buf_bytes(&longer),
+                                       BYTES_LIT(foul)};
+        count_call(a, env, began_us);
+        note(a, "prompt", p, buf_cstr(&prompt));
+        st = audit_demo(a, env, p, e);
+        for (size_t i = 0; i < sizeof(answer) / sizeof(answer[0]) && !st && !is_hopeless(a); i++)
+            st = audit_score(a, env, p, answer[i], false, e);
+    }
     buf_clear(&prompt);
-    buf_clear(&demo);
     buf_clear(&longer);
     return st;
 }
@@ -191,7 +220,7 @@ static enum status audit_process(struct audit *a, struct err *e)
 
     a->at = 0;
     st = env_open(&env, &a->subject.task, &a->subject.bundle, &a->subject.opt, e);
-    for (uint64_t i = 0; i < PROBLEMS && !st; i++) {
+    for (uint64_t i = 0; i < PROBLEMS && !st && !is_hopeless(a); i++) {
         struct env_problem p = problem_of(env, i);
 
         st = audit_problem(a, env, &p, e);
@@ -200,10 +229,56 @@ static enum status audit_process(struct audit *a, struct err *e)
     }
     env_close(&env);
     a->is_first = false;
+    a->n_processes++;
     return st;
 }
 
-static void audit_print(const struct audit *a, int64_t processes, bool as_json)
+static enum status audit_all(struct audit *a, struct err *e)
+{
+    enum status st = OK;
+
+    a->is_watched = isatty(STDERR_FILENO);
+    while (a->n_processes < a->n_wanted && !st && !a->difference[0] && !is_hopeless(a))
+        st = audit_process(a, e);
+    if (a->is_watched && a->told_us)
+        fputs("\r\x1b[K", stderr);
+    return st;
+}
+
+/* Why the environment will not do, and what to do about it; NULL if it will. */
+static const char *audit_objection(const struct audit *a, char *text, size_t size)
+{
+    if (a->difference[0])
+        snprintf(text, size,
+                 "the environment is not deterministic: let nothing it answers depend on more "
+                 "than the problem and the messages");
+    else if (is_hopeless(a))
+        snprintf(text, size,
+                 "%" PRIu64 " of the first %" PRIu64
+                 " calls ended at a limit (%s): make the script cheaper, or raise "
+                 "environment.instructions or environment.memory_bytes in task.yaml",
+                 a->limits, a->calls, a->failure);
+    else if (a->failures)
+        snprintf(text, size,
+                 "%" PRIu64 " of %" PRIu64
+                 " calls failed (%s): score every answer, foul ones too, with a number from "
+                 "acceptance.reward_min to reward_max",
+                 a->failures, a->calls, a->failure);
+    else
+        return NULL;
+    return text;
+}
+
+/* A field of the JSON object; what was never seen is null. */
+static void print_number(const char *name, double v)
+{
+    if (isfinite(v))
+        printf(", \"%s\": %.9g", name, v);
+    else
+        printf(", \"%s\": null", name);
+}
+
+static void audit_print(const struct audit *a, bool as_json)
 {
     const struct task *t = &a->subject.task;
     double mean_us = a->calls ? (double)a->total_us / (double)a->calls : 0.0;
@@ -211,11 +286,13 @@ static void audit_print(const struct audit *a, int64_t processes, bool as_json)
 
     if (as_json) {
         printf("{\"name\": \"%s\", \"deterministic\": %s, \"processes\": %" PRId64
-               ", \"calls\": %" PRIu64 ", \"failures\": %" PRIu64
-               ", \"reward_min\": %.9g, \"reward_max\": %.9g, \"demo_reward\": ",
-               t->name, a->difference[0] ? "false" : "true", processes, a->calls, a->failures,
-               a->reward_min, a->reward_max);
-        printf(a->demos ? "%.9g" : "null", demo);
+               ", \"calls\": %" PRIu64 ", \"failures\": %" PRIu64,
+               t->name, a->difference[0] ? "false" : is_hopeless(a) ? "null" : "true",
+               a->n_processes, a->calls,
+               a->failures);
+        print_number("reward_min", a->reward_min);
+        print_number("reward_max", a->reward_max);
+        print_number("demo_reward", demo);
         printf(", \"call_us\": %.1f, \"longest_call_us\": %" PRId64
                ", \"instructions\": %" PRIu64 ", \"memory_bytes\": %" PRIu64
                ", \"lua\": \"%s\"}\n",
@@ -225,11 +302,12 @@ static void audit_print(const struct audit *a, int64_t processes, bool as_json)
     }
     printf("environment    %s (%s)\n", t->name, env_lua_release());
     printf("deterministic  %s, over %" PRId64 " fresh processes\n",
-           a->difference[0] ? "NO" : "yes", processes);
+           a->difference[0] ? "NO" : is_hopeless(a) ? "unknown" : "yes", a->n_processes);
     if (a->difference[0])
         printf("               %s\n", a->difference);
-    printf("rewards seen   %g to %g (the task allows %g to %g)\n", a->reward_min, a->reward_max,
-           t->acceptance.reward_min, t->acceptance.reward_max);
+    if (a->reward_min <= a->reward_max)
+        printf("rewards seen   %g to %g (the task allows %g to %g)\n", a->reward_min,
+               a->reward_max, t->acceptance.reward_min, t->acceptance.reward_max);
     if (a->demos)
         printf("demonstrations %g on average%s\n", demo,
                demo < t->acceptance.reward_max ? ": not the whole reward" : "");
@@ -260,13 +338,15 @@ static int env_check(int argc, char **argv)
     struct usage u = {.line = "muster env check DIR [options]",
                       .about = "Poses problems and scores answers, good and foul, in fresh "
                                "processes, and compares.\nStatus 1: the environment is not "
-                               "deterministic, or it fails.\n"
+                               "deterministic, or it fails; a few scores\nthat end at the "
+                               "task's limits end the check.\n"
                                "DIR holds a task.yaml; a task file does too.",
                       .table = table,
                       .n = sizeof(table) / sizeof(table[0]),
                       .operand = operand,
                       .max_operands = 1};
     struct audit a = {.is_first = true, .reward_min = INFINITY, .reward_max = -INFINITY};
+    char objection[ERR_TEXT_BYTES];
     struct err e;
     enum status st;
     int rc = usage_parse(&u, argc, argv);
@@ -275,11 +355,15 @@ static int env_check(int argc, char **argv)
         return rc;
     st = subject_load(&a.subject, operand[0] ? operand[0] : ".", &e);
     a.subject.opt.allow_unsandboxed = allow;
-    for (int64_t i = 0; i < processes && !st && !a.difference[0]; i++)
-        st = audit_process(&a, &e);
+    a.n_wanted = processes;
     if (!st)
-        audit_print(&a, processes, as_json);
-    rc = st ? usage_fail(e.text) : a.difference[0] || a.failures ? 1 : 0;
+        st = audit_all(&a, &e);
+    if (!st)
+        audit_print(&a, as_json);
+    rc = 0;
+    fflush(stdout);
+    if (st || audit_objection(&a, objection, sizeof(objection)))
+        rc = usage_fail(st ? e.text : objection);
     for (size_t i = 0; i < a.n; i++)
         free(a.value[i]);
     free(a.value);
