@@ -101,7 +101,7 @@ bool env_is_sandboxed(const struct env *env);
 /* Appends the problem's prompt to `text`. */
 MUST_USE enum status env_prompt(struct env *env, const struct env_problem *p, struct buf *text,
                                 struct err *e);
-/* Appends an answer that the script calls right. ERR_NOT_FOUND: it has no demonstrations. */
+/* Appends a worked answer, which need not be perfect. ERR_NOT_FOUND: it has no demonstrations. */
 MUST_USE enum status env_demo(struct env *env, const struct env_problem *p, struct buf *text,
                               struct err *e);
 /* After the model's message m[n-1]: either *is_done, or appends what the world says next. A

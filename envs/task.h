@@ -130,7 +130,6 @@ struct task {
         int64_t stake_grant;         /* given to a node at admission: closed economies only */
         int64_t fee_light, fee_full; /* of one verdict */
         int64_t price_step;          /* of one weight version, to the trainer */
-        int64_t mature_units;        /* units accepted after which pending pay is available */
     } budget;
     struct {
         int64_t f32_1; /* per sampled token in this class; 0: the class is not accepted */
@@ -143,7 +142,6 @@ struct task {
     } leases;
     struct {
         int64_t prompts; /* held-out problems */
-        int64_t every;   /* evaluate each so many versions; 0: only first and last */
         double temperature;
     } eval;
 };

@@ -144,8 +144,6 @@ static const struct key keys[] = {
      "ucr for a full check's verdict"},
     {"budget.price_step", OPT_INT, AT(budget.price_step), "1000", MONEY,
      "ucr to the trainer for a weight version"},
-    {"budget.mature_units", OPT_INT, AT(budget.mature_units), "24", "0..1000000",
-     "accepted units after which pending pay is the worker's"},
 
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
      "ucr per sampled token in class f32-1; 0: class not accepted"},
@@ -163,8 +161,6 @@ static const struct key keys[] = {
 
     {"eval.prompts", OPT_INT, AT(eval.prompts), "64", "0..65536",
      "held-out problems to evaluate on"},
-    {"eval.every", OPT_INT, AT(eval.every), "0", "0..100000000",
-     "evaluate each so many versions; 0: the first and the last"},
     {"eval.temperature", OPT_REAL, AT(eval.temperature), "0", "0..100",
      "temperature of the evaluation; 0: the likeliest token"},
 };
