@@ -105,13 +105,26 @@ static enum status sync_directory_of(const char *path, struct err *e)
     return st;
 }
 
+/* A rename would put a file in the place of a device. */
+static enum status check_replaceable(const char *path, struct err *e)
+{
+    struct stat s;
+
+    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode))
+        return err_set(e, ERR_IO, "'%s' is no regular file", path);
+    return OK;
+}
+
 enum status file_write_atomic(const char *path, struct bytes data, unsigned mode, struct err *e)
 {
     size_t n = strlen(path) + sizeof(".tmp");
-    char *tmp = xmalloc(n);
-    enum status st;
+    enum status st = check_replaceable(path, e);
+    char *tmp;
     int fd;
 
+    if (st)
+        return st;
+    tmp = xmalloc(n);
     (void)snprintf(tmp, n, "%s.tmp", path);
     (void)unlink(tmp); /* what a crash left may have another mode, or be a link */
     fd = open_retry(tmp, O_WRONLY | O_CREAT | O_EXCL, mode);

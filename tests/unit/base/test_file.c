@@ -217,9 +217,6 @@ static void map_refuses_what_is_missing_or_no_file(void **state)
     file_map_close(&m);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
-#define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
-
 static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
 {
     const char *path = tempdir_path(*state, "lock");
@@ -237,12 +234,30 @@ static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
     file_unlock(&second);
 }
 
+static void write_replaces_nothing_but_files(void **state)
+{
+    const char *path = tempdir_path(*state, "pipe");
+    struct err e = {0};
+    struct stat s;
+    assert_int_equal(mkfifo(path, 0600), 0);
+
+    enum status st = file_write_atomic(path, BYTES_LIT("x"), 0644, &e);
+
+    assert_status(st, ERR_IO, &e);
+    assert_contains(e.text, "no regular file");
+    assert_int_equal(stat(path, &s), 0);
+    assert_true(S_ISFIFO(s.st_mode));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(write_then_read_gives_the_same_bytes),
         TEST(a_lock_is_held_by_one_and_free_again_after_it),
         TEST(write_replaces_and_leaves_no_temporary_file),
+        TEST(write_replaces_nothing_but_files),
         TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),
         TEST(read_of_a_directory_is_an_error),
