@@ -267,7 +267,8 @@ static enum status read_yaml(struct task_reader *r, struct bytes yaml, struct er
     if (!yaml_parser_initialize(&parser))
         return err_set(e, ERR_NO_MEMORY, "cannot start a YAML parser");
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&parser, yaml.data, yaml.len);
+    /* libyaml aborts on a NULL, which is what an empty file may be. */
+    yaml_parser_set_input_string(&parser, yaml.len ? yaml.data : (const uint8_t *)"", yaml.len);
     while (!st && !is_end) {
         if (!yaml_parser_parse(&parser, &ev)) {
             st = err_set(e, ERR_MALFORMED, "%s:%zu: %s%s%s", r->what,

@@ -143,8 +143,12 @@ static void a_key_given_twice_is_refused(void **state)
 static void yaml_of_another_shape_is_refused(void **state)
 {
     (void)state;
+    struct task t;
+    struct err e = {0};
 
     assert_refused("", ERR_MALFORMED, "empty");
+    assert_status(task_parse(&t, (struct bytes){NULL, 0}, "task.yaml", &e), ERR_MALFORMED, &e);
+    task_clear(&t);
     assert_refused("just text\n", ERR_MALFORMED, "task.yaml:1");
     assert_refused("- name: x\n", ERR_MALFORMED, "lists");
     assert_refused("name: [x]\n", ERR_MALFORMED, "lists");
