@@ -74,7 +74,8 @@ struct shell_part *shell_add_part(struct shell *s, const struct shell_part_ops *
 MUST_USE enum status shell_bind(struct shell *s, struct shell_part *p, const char *endpoint,
                                 bool open_to_all, size_t max_frame, uint32_t *link,
                                 char bound[256], struct err *e);
-/* Connects to a server of known key. `peer` is what SEND names. Reconnects by itself. */
+/* Connects to a server of known key at "tcp://HOST:PORT" (ERR_INVALID: it is none). `peer` is what
+ * SEND names. Reconnects by itself. */
 MUST_USE enum status shell_connect(struct shell *s, struct shell_part *p, const char *endpoint,
                                    const struct public_key *server, size_t max_frame,
                                    uint64_t *peer, struct err *e);

@@ -165,19 +165,22 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
                      bool open_to_all, size_t max_frame, uint32_t *link, char bound[256],
                      struct err *e)
 {
-    void *socket = zmq_socket(n->ctx, ZMQ_ROUTER);
+    enum status st = sock_check_endpoint(endpoint, true, e);
     size_t bound_bytes = 256;
     struct link *l;
+    void *socket;
 
     CHECK(max_frame >= FRAME_MIN);
+    if (st)
+        return st;
+    socket = zmq_socket(n->ctx, ZMQ_ROUTER);
     if (!socket)
         return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
     sock_set_common(socket, endpoint, max_frame);
     sock_set_server(socket, n->key->transport_secret, open_to_all);
     sock_set_int(socket, ZMQ_ROUTER_MANDATORY, 1);
     if (zmq_bind(socket, endpoint) != 0) {
-        enum status st =
-            err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
+        st = err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
         zmq_close(socket);
         return st;
     }
@@ -194,18 +197,21 @@ enum status net_connect(struct net *n, struct shell_part *p, const char *endpoin
                         const struct public_key *server, size_t max_frame, uint64_t *peer,
                         struct err *e)
 {
-    void *socket = zmq_socket(n->ctx, ZMQ_DEALER);
+    enum status st = sock_check_endpoint(endpoint, false, e);
     struct link *l;
+    void *socket;
 
     CHECK(max_frame >= FRAME_MIN);
+    if (st)
+        return st;
+    socket = zmq_socket(n->ctx, ZMQ_DEALER);
     if (!socket)
         return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
     sock_set_common(socket, endpoint, max_frame);
     sock_set_client(socket, &n->key->transport, n->key->transport_secret, server);
     sock_set_int(socket, ZMQ_IMMEDIATE, 1); /* what waits, waits in our outbox */
     if (zmq_connect(socket, endpoint) != 0) {
-        enum status st =
-            err_set(e, ERR_INVALID, "cannot dial '%s': %s", endpoint, zmq_strerror(errno));
+        st = err_set(e, ERR_INVALID, "cannot dial '%s': %s", endpoint, zmq_strerror(errno));
         zmq_close(socket);
         return st;
     }

@@ -26,6 +26,34 @@
 
 /* ---- sockets ----------------------------------------------------------------------------- */
 
+static bool is_port(const char *text, bool is_bind)
+{
+    size_t n = strspn(text, "0123456789");
+    long port = n >= 1 && n <= 5 ? strtol(text, NULL, 10) : 65536;
+
+    if (is_bind && strcmp(text, "*") == 0)
+        return true;
+    return text[n] == '\0' && port <= 65535 && (port > 0 || is_bind);
+}
+
+static bool is_host(const char *text, size_t len, bool is_bind)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789.-_:%[]";
+
+    return len > 0 && (strspn(text, chars) >= len || (is_bind && len == 1 && *text == '*'));
+}
+
+enum status sock_check_endpoint(const char *endpoint, bool is_bind, struct err *e)
+{
+    const char *host = strncmp(endpoint, "tcp://", 6) == 0 ? endpoint + 6 : NULL;
+    const char *colon = host ? strrchr(host, ':') : NULL;
+
+    if (!colon || !is_host(host, (size_t)(colon - host), is_bind) || !is_port(colon + 1, is_bind))
+        return err_set(e, ERR_INVALID, "'%s' is no endpoint tcp://HOST:PORT", endpoint);
+    return OK;
+}
+
 void sock_set_int(void *socket, int option, int value)
 {
     CHECK(zmq_setsockopt(socket, option, &value, sizeof(value)) == 0);

@@ -621,6 +621,40 @@ static void an_endpoint_in_use_is_an_error_that_names_it(void **state)
     drop_node(b);
 }
 
+/* A roster names the endpoints that a node dials: its own ZAP handler must not be one of them. */
+static void an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "inproc://zeromq.zap.01", "ipc:///tmp/x",       "udp://127.0.0.1:1", "garbage", "",
+        "tcp://127.0.0.1",        "tcp://127.0.0.1:",   "tcp://:80",         "tcp://",
+        "tcp://127.0.0.1:70000",  "tcp://127.0.0.1:8x", "tcp://a b:80",      "tcp://*x:80",
+        "tcp://127.0.0.1:999999999999999999999",
+    };
+    static const char *const only_bound[] = {"tcp://127.0.0.1:*", "tcp://127.0.0.1:0"};
+    struct node *n = make_node(1, NULL);
+    const struct public_key *key = &n->key->transport;
+    struct err e = {0};
+    char bound[256];
+    uint32_t link;
+    uint64_t peer;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_status(shell_bind(n->shell, n->part, bad[i], true, FRAME_MAX, &link, bound, &e),
+                      ERR_INVALID, &e);
+        assert_contains(e.text, "no endpoint");
+        assert_status(shell_connect(n->shell, n->part, bad[i], key, FRAME_MAX, &peer, &e),
+                      ERR_INVALID, &e);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(shell_bind(n->shell, n->part, only_bound[i], true, FRAME_MAX, &link, bound, &e),
+                  &e);
+        assert_status(shell_connect(n->shell, n->part, only_bound[i], key, FRAME_MAX, &peer, &e),
+                      ERR_INVALID, &e);
+    }
+    drop_node(n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -643,6 +677,7 @@ int main(void)
         cmocka_unit_test(questions_to_an_absent_server_wait_and_repeats_do_not_pile_up),
         cmocka_unit_test(a_client_finds_its_server_again_after_a_restart),
         cmocka_unit_test(an_endpoint_in_use_is_an_error_that_names_it),
+        cmocka_unit_test(an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled),
     };
 
     log_set_level(LOG_W);
