@@ -208,6 +208,16 @@ static json_t *versions_json(const struct orch *s)
     return list;
 }
 
+/* By all the steps that stand, shown or not. */
+static int64_t tokens_trained(const struct orch *s)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < s->n_versions; i++)
+        n += s->version[i].tokens_trained;
+    return (int64_t)n;
+}
+
 static json_t *money_json(const struct orch *s)
 {
     const struct ledger_task *task = ledger_books_task(orch_books(s));
@@ -265,6 +275,7 @@ static json_t *summary_json(const struct orch *s, int64_t now_ms)
     set_int(o, "steps", s->has_task ? (int64_t)orch_n_steps(s) : 0);
     set_int(o, "batches", (int64_t)s->n_batches);
     set_int(o, "accepted", (int64_t)s->n_accepted);
+    set_int(o, "tokens_trained", tokens_trained(s));
     json_object_set_new(o, "units", units_json(s));
     json_object_set_new(o, "given_up", given_up_json(s));
     json_object_set_new(o, "refused", reasons_json(s->rejected));

@@ -157,6 +157,25 @@ static void the_task_s_settings_are_shown(void **state)
     world_free(&w);
 }
 
+/* 20 steps of 100, 200, ... tokens; only the last 16 versions are listed. */
+static void the_tokens_of_all_steps_are_summed(void **state)
+{
+    struct world_options many = few;
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    many.steps = 20;
+    world_new(&w, &many, 1);
+    assert_true(world_run(w, 3600 * 1000));
+    o = view(w, STATUS_SUMMARY, 0);
+
+    assert_int_equal(json_array_size(json_object_get(o, "recent")), 16);
+    assert_int_equal(json_integer_value(json_object_get(o, "tokens_trained")), 100 * 210);
+    json_decref(o);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +185,7 @@ int main(void)
         cmocka_unit_test(a_unit_is_told_the_draw_that_drew_it),
         cmocka_unit_test(an_unknown_unit_was_never_leased),
         cmocka_unit_test(the_task_s_settings_are_shown),
+        cmocka_unit_test(the_tokens_of_all_steps_are_summed),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_status", tests, NULL, NULL);
 }

@@ -94,7 +94,10 @@ void world_expected_root(const struct world *w, uint64_t unit, int64_t version,
 void world_manifest(const struct world *w, struct buf *out, int64_t version,
                     const struct digest *batch, uint32_t variant)
 {
-    struct msg_manifest m = {.version = version, .task = w->task, .file_bytes = 1000};
+    struct msg_manifest m = {.version = version,
+                             .task = w->task,
+                             .file_bytes = 1000,
+                             .tokens_trained = 100 * (uint64_t)version};
     struct digest shard, before;
     char text[64];
 
