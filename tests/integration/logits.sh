@@ -38,7 +38,7 @@ same() {
             for how in "" --one-by-one; do
                 rm -f "$work/out"
                 "$muster" model logits "$model" --tokens "$ids" --out "$work/out" \
-                    --threads $threads --kernels $k $how
+                    --threads $threads --kernels "$k" $how
                 [ -e "$model.logits" ] || cp "$work/out" "$model.logits"
                 cmp "$work/out" "$model.logits" ||
                     { echo "$1: --kernels $k --threads $threads $how"; exit 1; }
@@ -80,7 +80,7 @@ make llama_biases "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \
             \"tie_word_embeddings\": false, \"attention_bias\": true, $shape}"
 
 for model in seed0 seed1 grouped_untied qwen2 qwen3 llama_biases; do
-    same $model
+    same "$model"
 done
 different seed0 seed1
 different qwen2 qwen3
