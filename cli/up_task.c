@@ -157,7 +157,6 @@ static enum status parse_changed(struct task *t, struct bytes yaml, const char *
     enum status st;
 
     task_clear(t);
-    task_init(t);
     st = task_parse(t, yaml, path, e);
     if (st)
         return err_prefix(e, st, "with the given seed or steps");
@@ -176,6 +175,7 @@ enum status up_task_load(struct buf *out, struct task *t, const char *path, int6
     struct bundle b;
     enum status st;
 
+    task_clear(t); /* task_parse begins with an empty one */
     buf_init(&original, BUNDLE_MAX_BYTES);
     buf_init(&yaml, TASK_FILE_MAX_BYTES * 2);
     st = bundle_load(&original, path, e);
