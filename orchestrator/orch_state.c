@@ -396,19 +396,37 @@ static bool admit(struct orch *s, struct turn *t)
     return false;
 }
 
+/* Of another protocol version: said to whoever we know, if it can be told what is answered. */
+static void refuse_version(struct orch *s, struct turn *t, const struct err *e)
+{
+    static const struct idem nothing;
+    struct msg_refused r = {.code = REASON_UNSUPPORTED};
+
+    if (t->from == ORCH_NONE_NODE || idem_equal(&t->m->idem, &nothing))
+        return;
+    snprintf(r.text, sizeof(r.text), "%.*s", (int)sizeof(r.text) - 1, e->text);
+    buf_reset(&s->body);
+    CHECK(!msg_refused_encode(&s->body, &r, NULL));
+    orch_answer(s, t, MSG_REFUSED);
+}
+
 void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, int64_t wall_us,
                   struct effects *out)
 {
     struct msg_envelope m;
     struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us, .peer = in->peer};
     struct err e;
+    enum status st;
 
     CHECK(s->has_begun);
     t.m = &m;
     t.from = orch_find_transport(s, in->transport);
-    if (msg_envelope_decode(&m, in->data, &e)) {
+    st = msg_envelope_decode(&m, in->data, &e);
+    if (st) {
         orch_note(s, 'W', "refused bytes=%zu why=\"%s\"", in->data.len, e.text);
-        return; /* there is no idempotency key to answer to */
+        if (st == ERR_UNSUPPORTED)
+            refuse_version(s, &t, &e);
+        return; /* of anything else there is no idempotency key to answer to */
     }
     if (m.kind == MSG_JOIN && in->is_enrolment) {
         orch_on_join(s, &t, in->transport);

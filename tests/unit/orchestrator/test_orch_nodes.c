@@ -267,9 +267,44 @@ static void workers_get_the_stake_the_task_grants(void **state)
     assert_int_equal(ledger_books_balance(move_books(w), &other), 0);
 }
 
+static void another_protocol_version_is_refused_with_a_reason(void **state)
+{
+    struct world *w;
+    uint32_t worker;
+    const struct msg_lease_ask ask = {.max = 1};
+    struct msg_envelope m;
+    struct msg_refused r;
+    struct buf body;
+
+    (void)state;
+    move_world(&w, &(struct world_options){.n_workers = 1,
+                                           .n_verifiers = 1,
+                                           .steps = 1,
+                                           .units_per_batch = 1,
+                                           .lag = 1,
+                                           .order = "unit"});
+    worker = world_node_of(w, ROLE_INFERENCE, 0);
+    buf_init(&body, 256);
+    assert_ok(msg_lease_ask_encode(&body, &ask, NULL), NULL);
+    world_ask(w, worker, MSG_LEASE_ASK, buf_bytes(&body), &m);
+    assert_int_not_equal(m.kind, MSG_REFUSED);
+    assert_int_equal(w->node[worker].request.data[0], 0x08); /* field 1: the protocol */
+    w->node[worker].request.data[1] = MSG_PROTOCOL + 1;
+
+    world_repeat(w, worker, &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_UNSUPPORTED);
+    assert_contains(r.text, "2");
+    buf_clear(&body);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(another_protocol_version_is_refused_with_a_reason),
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(a_node_joins_and_a_repeat_gets_the_same_answer),
         TEST(a_node_that_joined_may_ask_again_after_a_restart),
