@@ -145,8 +145,8 @@ enum status client_open(struct client **out, const char *dir, const char *link, 
     if (!st && must_join)
         st = member_home_load(&c->home, dir, e);
     if (!st)
-        st = shell_connect(c->shell, c->part, c->home.control, &c->home.transport, MSG_MAX_BYTES,
-                           &c->peer, e);
+        st = shell_connect(c->shell, c->part, c->home.control, &c->home.transport,
+                           MSG_MAX_BYTES, &c->peer, e);
     if (st) {
         client_close(&c);
         return st;

@@ -40,13 +40,14 @@ int cmd_drain(int argc, char **argv)
     int64_t wait_ms = 0;
     struct opt table[] = {
         {"dir", OPT_STRING, &dir, NULL, NULL, "directory of the node that is to end", false},
-        {"wait-ms", OPT_INT, &wait_ms, "10000", "100..600000", "how long to wait for the answer",
-         false},
+        {"wait-ms", OPT_INT, &wait_ms, "10000", "100..600000",
+         "how long to wait for the answer", false},
     };
     struct usage u = {
         .line = "muster drain --dir DIR [options]",
-        .about = "The node of DIR finishes and submits what it holds, gets no more work, and its\n"
-                 "process ends with status 0.",
+        .about =
+            "The node of DIR finishes and submits what it holds, gets no more work, and its\n"
+            "process ends with status 0.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

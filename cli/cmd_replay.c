@@ -28,7 +28,7 @@ struct accepted { /* a unit's submission that was accepted last */
     struct digest envelope;
 };
 
-struct record { /* what one batch was trained on */
+struct record {              /* what one batch was trained on */
     struct digest *envelope; /* owned */
     uint32_t n;
 };
@@ -187,8 +187,8 @@ static enum status compare(const struct course *c, const struct replay *r, bool 
     return OK;
 }
 
-static enum status walk(struct course *c, const struct replay *r, struct db_txn *t, bool as_json,
-                        struct err *e)
+static enum status walk(struct course *c, const struct replay *r, struct db_txn *t,
+                        bool as_json, struct err *e)
 {
     struct msg_batch *m = xcalloc(1, sizeof(*m));
     enum status st = course_begin(c, e);
@@ -295,9 +295,10 @@ int cmd_replay(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster replay DIR [options]",
-        .about = "Recomputes every weight version of a run from its ledger and compares the\n"
-                 "hashes. DIR is that of 'muster up', of an orchestrator, or of a ledger. Status\n"
-                 "0: all are confirmed; 1: one is not, or the records are incomplete.",
+        .about =
+            "Recomputes every weight version of a run from its ledger and compares the\n"
+            "hashes. DIR is that of 'muster up', of an orchestrator, or of a ledger. Status\n"
+            "0: all are confirmed; 1: one is not, or the records are incomplete.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &dir,

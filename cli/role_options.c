@@ -10,7 +10,8 @@ void role_options_table(struct opt *table, struct role_options *o)
     const struct opt rows[ROLE_OPTIONS_COUNT] = {
         {"dir", OPT_STRING, &o->dir, NULL, NULL,
          "directory of this node: keys, shards, all that survives a restart", false},
-        {"join", OPT_STRING, &o->join, "", NULL, "invite link; needed the first time only", false},
+        {"join", OPT_STRING, &o->join, "", NULL, "invite link; needed the first time only",
+         false},
         {"listen", OPT_STRING, &o->listen, "tcp://127.0.0.1:*", NULL,
          "where shards are served to peers", false},
         {"advertise", OPT_STRING, &o->advertise, "", NULL,

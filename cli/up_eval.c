@@ -19,7 +19,8 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
     if (!st)
         st = weights_load(&w, dir, e);
     if (!st && !model_config_equal(&w->config, &setup->config))
-        st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
+        st =
+            err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
     if (!st)
         st = model_new(&m, w, &mo, e);
     if (!st) {

@@ -17,7 +17,7 @@ struct usage {
     size_t n;
     const char **operand; /* out: words that are no options; room for max_operands */
     size_t max_operands;
-    size_t n_operands;    /* out */
+    size_t n_operands; /* out */
 };
 
 /* Sets defaults, parses argv[1...] (options and operands in any order), checks what is required.

@@ -262,15 +262,22 @@ static int be_a_child(char **argv)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(one_that_ends_well_is_done_and_stays_so, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_fails_is_started_again_after_a_pause_that_doubles, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_long_life_starts_over_at_the_first_pause, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_cannot_be_used_so_is_given_up, setup, teardown),
-        cmocka_unit_test_setup_teardown(five_short_lives_and_it_is_stuck_with_its_last_word, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_that_then_lives_is_no_longer_stuck, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_ends_well_is_done_and_stays_so, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            one_that_fails_is_started_again_after_a_pause_that_doubles, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_long_life_starts_over_at_the_first_pause, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(one_that_cannot_be_used_so_is_given_up, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(five_short_lives_and_it_is_stuck_with_its_last_word,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_then_lives_is_no_longer_stuck, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_signal_is_told_as_such, setup, teardown),
         cmocka_unit_test_setup_teardown(the_tail_of_a_log_is_its_last_lines, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_log_that_is_not_there_has_an_empty_tail, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_log_that_is_not_there_has_an_empty_tail, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_tail_of_a_long_log_is_found, setup, teardown),
         cmocka_unit_test_setup_teardown(clear_ends_all_of_them, setup, teardown),
     };

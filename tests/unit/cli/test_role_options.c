@@ -119,7 +119,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_the_directory_is_required, setup, teardown),
         cmocka_unit_test_setup_teardown(a_role_gets_what_was_set, setup, teardown),
-        cmocka_unit_test_setup_teardown(each_log_level_lets_one_more_kind_of_line_through, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_log_level_lets_one_more_kind_of_line_through,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_success_is_0_and_a_failure_1, setup, teardown),
     };
     return cmocka_run_group_tests_name("cli/role_options", tests, NULL, NULL);

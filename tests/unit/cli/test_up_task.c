@@ -120,12 +120,13 @@ static void keys_of_the_same_name_elsewhere_are_left_alone(void **state)
 {
     struct fixture *f = *state;
 
-    assert_becomes(f,
-                   "name: x\nwarmup:\n  steps: 3\nenvironment:\n  params:\n    seed: 1\n"
-                   "algorithm:\n  steps: 9\n",
-                   6, 10,
-                   "seed: 6\nname: x\nwarmup:\n  steps: 3\nenvironment:\n  params:\n    seed: 1\n"
-                   "algorithm:\n  steps: 10\n");
+    assert_becomes(
+        f,
+        "name: x\nwarmup:\n  steps: 3\nenvironment:\n  params:\n    seed: 1\n"
+        "algorithm:\n  steps: 9\n",
+        6, 10,
+        "seed: 6\nname: x\nwarmup:\n  steps: 3\nenvironment:\n  params:\n    seed: 1\n"
+        "algorithm:\n  steps: 10\n");
 }
 
 static void a_last_line_without_an_end_is_fine(void **state)
@@ -199,13 +200,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_value_that_is_not_there_is_put_in, setup, teardown),
         cmocka_unit_test_setup_teardown(comments_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(the_section_s_own_indent_is_used, setup, teardown),
-        cmocka_unit_test_setup_teardown(keys_of_the_same_name_elsewhere_are_left_alone, setup, teardown),
+        cmocka_unit_test_setup_teardown(keys_of_the_same_name_elsewhere_are_left_alone, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_last_line_without_an_end_is_fine, setup, teardown),
         cmocka_unit_test_setup_teardown(without_the_section_it_refuses, setup, teardown),
         cmocka_unit_test_setup_teardown(a_section_on_one_line_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_value_out_of_range_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wrong_file_is_told_as_it_is, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_default_task_is_found_beside_the_program, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_default_task_is_found_beside_the_program, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests_name("cli/up_task", tests, NULL, NULL);
 }

@@ -232,7 +232,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(help_comes_before_errors, setup, teardown),
         cmocka_unit_test_setup_teardown(after_two_hyphens_help_is_a_word, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_option_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_value_out_of_range_is_named_with_the_range, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_value_out_of_range_is_named_with_the_range, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_required_option_is_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(a_word_too_many_is_named, setup, teardown),
     };
