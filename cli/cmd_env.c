@@ -68,7 +68,7 @@ struct audit {
     bool is_first;
     char difference[ERR_TEXT_BYTES]; /* the first one found */
     uint64_t calls, failures;
-    uint64_t limits; /* of the failures, those at a limit */
+    uint64_t limits;               /* of the failures, those at a limit */
     int64_t n_processes, n_wanted; /* so far, of so many */
     bool is_watched;               /* stderr is a terminal */
     int64_t told_us;               /* when progress was last shown */
@@ -205,7 +205,8 @@ static enum status audit_problem(struct audit *a, struct env *env, const struct 
         count_call(a, env, began_us);
         note(a, "prompt", p, buf_cstr(&prompt));
         st = audit_demo(a, env, p, e);
-        for (size_t i = 0; i < sizeof(answer) / sizeof(answer[0]) && !st && !is_hopeless(a); i++)
+        for (size_t i = 0; i < sizeof(answer) / sizeof(answer[0]) && !st && !is_hopeless(a);
+             i++)
             st = audit_score(a, env, p, answer[i], false, e);
     }
     buf_clear(&prompt);
@@ -287,9 +288,11 @@ static void audit_print(const struct audit *a, bool as_json)
     if (as_json) {
         printf("{\"name\": \"%s\", \"deterministic\": %s, \"processes\": %" PRId64
                ", \"calls\": %" PRIu64 ", \"failures\": %" PRIu64,
-               t->name, a->difference[0] ? "false" : is_hopeless(a) ? "null" : "true",
-               a->n_processes, a->calls,
-               a->failures);
+               t->name,
+               a->difference[0] ? "false"
+               : is_hopeless(a) ? "null"
+                                : "true",
+               a->n_processes, a->calls, a->failures);
         print_number("reward_min", a->reward_min);
         print_number("reward_max", a->reward_max);
         print_number("demo_reward", demo);
@@ -302,7 +305,10 @@ static void audit_print(const struct audit *a, bool as_json)
     }
     printf("environment    %s (%s)\n", t->name, env_lua_release());
     printf("deterministic  %s, over %" PRId64 " fresh processes\n",
-           a->difference[0] ? "NO" : is_hopeless(a) ? "unknown" : "yes", a->n_processes);
+           a->difference[0] ? "NO"
+           : is_hopeless(a) ? "unknown"
+                            : "yes",
+           a->n_processes);
     if (a->difference[0])
         printf("               %s\n", a->difference);
     if (a->reward_min <= a->reward_max)

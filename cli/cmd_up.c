@@ -21,20 +21,20 @@
 #include "cli/children.h"
 #include "cli/client.h"
 #include "cli/commands.h"
-#include "cli/up_eval.h"
+#include "cli/json_view.h"
+#include "cli/up_result.h"
 #include "cli/up_screen.h"
 #include "cli/up_task.h"
 #include "cli/usage.h"
-#include "ledger/audit.h"
 #include "node/key.h"
 
-#define STEP_MS     100    /* how often children are looked after */
-#define STATUS_MS   500    /* how often the orchestrator is asked */
-#define ASK_MS      2000   /* how long an answer may take */
-#define START_MS    30000  /* how long the orchestrator may take to listen */
-#define END_MS      15000  /* how long children may take to end by themselves */
-#define N_SAMPLES   3
-#define NAME_BYTES  CHILD_NAME_BYTES
+#define STEP_MS    100   /* how often children are looked after */
+#define STATUS_MS  500   /* how often the orchestrator is asked */
+#define ASK_MS     2000  /* how long an answer may take */
+#define START_MS   30000 /* how long the orchestrator may take to listen */
+#define END_MS     15000 /* how long children may take to end by themselves */
+#define STUCK_MS   60000 /* so long without progress, and a child that cannot live: give up */
+#define NAME_BYTES CHILD_NAME_BYTES
 
 static volatile sig_atomic_t interrupted;
 
@@ -42,16 +42,19 @@ struct up {
     /* options */
     char *dir, *kernels, *cheat, *listen;
     int64_t seed, steps, inference, cheats, validators, relays, threads;
-    bool as_json, quiet;
+    bool as_json;
     /* the run */
     struct task task;
     struct buf bundle;
     struct children children;
     struct client *client;
     struct screen screen;
-    json_t *links;  /* {"invites": [...]} */
-    json_t *status; /* the last one */
-    int64_t start_ms, train_ms; /* of the run; of the phase from the first child to the end */
+    json_t *links;       /* {"invites": [...]} */
+    json_t *status;      /* the last one */
+    int64_t start_ms;    /* when the first child was started */
+    int64_t seconds_ms;  /* from there to the end of the last */
+    int64_t progress_ms; /* when the run last got further */
+    int64_t progress;    /* how far it was then */
 };
 
 static void on_signal(int sig)
@@ -88,6 +91,58 @@ static enum status tend(struct up *u, struct err *e)
         free(tail);
     }
     return st;
+}
+
+/* Text about a child that dies again and again; NULL if all live. */
+static const char *stuck_note(const struct up *u, int64_t now_ms, char *text, size_t size)
+{
+    for (size_t i = 0; i < u->children.n; i++) {
+        const struct child *ch = &u->children.v[i];
+
+        if (!children_is_stuck(ch, now_ms))
+            continue;
+        snprintf(text, size, "%s ended %u times, is started again: %s", ch->name,
+                 ch->quick_lives, ch->why);
+        return text;
+    }
+    return NULL;
+}
+
+/* The trainer alone is at work while it warms up or takes a step; that may take long. */
+static bool is_trainer_at_work(const struct up *u, int64_t now_ms)
+{
+    for (size_t i = 0; i < u->children.n; i++)
+        if (!strcmp(u->children.v[i].name, "trainer") &&
+            (!u->children.v[i].pid || children_is_stuck(&u->children.v[i], now_ms)))
+            return false;
+    return u->status &&
+           json_view_int(u->status, "version") < json_view_int(u->status, "batches");
+}
+
+/* A run that gets no further while one of its processes cannot live is over: trying again has
+ * not helped for a minute. */
+static enum status give_up_if_stuck(struct up *u, int64_t now_ms, struct err *e)
+{
+    int64_t progress =
+        u->status ? json_view_int(u->status, "version") + json_view_int(u->status, "accepted")
+                  : -1;
+
+    if (progress != u->progress || is_trainer_at_work(u, now_ms))
+        u->progress_ms = now_ms;
+    u->progress = progress;
+    if (now_ms - u->progress_ms < STUCK_MS)
+        return OK;
+    for (size_t i = 0; i < u->children.n; i++) {
+        const struct child *ch = &u->children.v[i];
+
+        if (children_is_stuck(ch, now_ms))
+            return err_set(
+                e, ERR_IO,
+                "%s does not live, and nothing got further for %d s: %s (all is kept: "
+                "'muster up --dir %s' goes on)",
+                ch->name, STUCK_MS / 1000, ch->why, u->dir);
+    }
+    return OK;
 }
 
 static void add_orchestrator(struct up *u)
@@ -290,26 +345,37 @@ static const char *state_of(const struct up *u)
     return s ? s : "";
 }
 
-/* Until the task is closed. An orchestrator that does not answer is waited for: it is one of the
- * children and will be back. */
+/* Asks how far the run is, and shows it. An orchestrator that does not answer is waited for: it
+ * is one of the children and will be back. */
+static void look(struct up *u)
+{
+    char text[2 * CHILD_WHY_BYTES];
+    int64_t now_ms;
+    struct err why;
+
+    (void)!fetch_status(u, &why);
+    now_ms = clock_mono_ms();
+    if (!u->as_json)
+        screen_update(&u->screen, u->status, stuck_note(u, now_ms, text, sizeof(text)), now_ms);
+}
+
+/* Until the task is closed. */
 static enum status watch(struct up *u, struct err *e)
 {
     int64_t ask_ms = 0;
     enum status st = OK;
 
-    while (!st && !interrupted && strcmp(state_of(u), "done")) {
+    u->progress_ms = clock_mono_ms();
+    while (!st && !interrupted && strcmp(state_of(u), "done") != 0) {
         st = tend(u, e);
         if (!st && !strcmp(state_of(u), "stopped"))
             st = err_set(e, ERR_DENIED, "the run was stopped: %s",
-                         json_string_value(json_object_get(u->status, "why")));
+                         json_view_text(u->status, "why"));
+        if (!st)
+            st = give_up_if_stuck(u, clock_mono_ms(), e);
         if (!st && clock_mono_ms() >= ask_ms) {
-            struct err why;
-
             ask_ms = clock_mono_ms() + STATUS_MS;
-            if (!u->quiet && !fetch_status(u, &why))
-                screen_update(&u->screen, u->status, NULL, clock_mono_ms());
-            else if (u->quiet)
-                (void)!fetch_status(u, &why);
+            look(u);
         }
         sleep_ms(STEP_MS);
     }
@@ -319,7 +385,29 @@ static enum status watch(struct up *u, struct err *e)
     return st;
 }
 
-/* The last version is exported after the task is closed: wait for the trainer to end. */
+/* Whether a child is to end by itself. A node that was barred is never told that the run is over.
+ * The orchestrator and relays stay some seconds for the others: if those are all ours, once they
+ * have ended there is nobody to stay for. */
+static bool is_wanted(const struct up *u, const struct child *ch)
+{
+    size_t i, n_nodes = 0;
+    json_t *node;
+    char hex[2 * KEY_BYTES + 1];
+    bool is_known = up_node_name(u->dir, ch->name, hex), is_barred = false;
+
+    json_array_foreach(json_object_get(u->status, "nodes"), i, node)
+    {
+        n_nodes += strcmp(json_view_text(node, "role"), "initiator") != 0;
+        is_barred = is_barred || (is_known && !strcmp(json_view_text(node, "node"), hex) &&
+                                  json_is_true(json_object_get(node, "barred")));
+    }
+    if (ch == &u->children.v[0] || !strncmp(ch->name, "relay-", 6))
+        return n_nodes + 1 != u->children.n;
+    return !is_barred;
+}
+
+/* The last version is exported after the task is closed: wait for the trainer and the others to
+ * end by themselves. */
 static enum status await_end(struct up *u, struct err *e)
 {
     int64_t until = clock_mono_ms() + END_MS;
@@ -330,179 +418,16 @@ static enum status await_end(struct up *u, struct err *e)
         running = false;
         st = tend(u, e);
         for (size_t i = 0; i < u->children.n; i++)
-            running = running || !u->children.v[i].is_done;
+            running = running || (!u->children.v[i].is_done && is_wanted(u, &u->children.v[i]));
         if (running)
             sleep_ms(STEP_MS);
     }
     return st;
 }
 
-/* ---- how it went ------------------------------------------------------------------------- */
-
-struct outcome {
-    float before, after;
-    struct rollout_sample was[N_SAMPLES], is[N_SAMPLES];
-    struct audit_report audit;
-    int64_t accepted, refused, honest_refused, expired, slashed, staleness, tokens;
-    char *model_dir;
-};
-
-static int64_t get_int(const json_t *o, const char *key)
-{
-    return (int64_t)json_integer_value(json_object_get(o, key));
-}
-
-/* Whether this reason says that a submission was wrong, rather than late. */
-static bool is_wrong(const char *name)
-{
-    static const char *const late[] = {"EXPIRED", "STALE", "NO_LEASE", "DUPLICATE", "DRAINING",
-                                       "DONE",    "REVOKED"};
-
-    for (size_t i = 0; i < sizeof(late) / sizeof(late[0]); i++)
-        if (!strcmp(name, late[i]))
-            return false;
-    return true;
-}
-
-/* The hex name of a child's node key. */
-static bool node_name(const struct up *u, const char *child, char hex[2 * KEY_BYTES + 1])
-{
-    char *dir = in_dir(u, child), *keys = file_join(dir, "keys");
-    struct node_key *k = NULL;
-    bool good = !key_load(&k, keys, NULL);
-
-    if (good)
-        hex_encode(hex, BYTES_OF(k->node.b));
-    key_free(&k);
-    free(keys);
-    free(dir);
-    return good;
-}
-
-static bool is_cheats_key(const struct up *u, const char *hex)
-{
-    char name[NAME_BYTES], found[2 * KEY_BYTES + 1];
-
-    for (int64_t i = 0; i < u->inference; i++) {
-        snprintf(name, sizeof(name), "inference-%" PRId64, i + 1);
-        if (is_cheat(u, i) && node_name(u, name, found) && !strcmp(found, hex))
-            return true;
-    }
-    return false;
-}
-
-static void count_nodes(const struct up *u, struct outcome *x)
-{
-    size_t i;
-    json_t *node;
-
-    json_array_foreach(json_object_get(u->status, "nodes"), i, node)
-    {
-        const char *hex = json_string_value(json_object_get(node, "node"));
-        bool cheat = hex && is_cheats_key(u, hex);
-        json_t *refused = json_object_get(node, "refused");
-        const char *name;
-        json_t *count;
-
-        x->slashed += cheat && json_is_true(json_object_get(node, "barred")) &&
-                      get_int(node, "stake") == 0;
-        json_object_foreach(refused, name, count)
-        {
-            int64_t n = (int64_t)json_integer_value(count);
-
-            x->refused += is_wrong(name) ? n : 0;
-            x->expired += is_wrong(name) ? 0 : n;
-            x->honest_refused += is_wrong(name) && !cheat ? n : 0;
-        }
-    }
-}
-
-static enum status conclude(struct up *u, struct outcome *x, struct err *e)
-{
-    size_t n = (size_t)u->task.eval.prompts;
-    float temperature = (float)u->task.eval.temperature;
-    char *first = in_dir(u, "trainer/model-v0");
-    char *ledger = in_dir(u, "orchestrator/ledger");
-    const json_t *bins = json_object_get(u->status, "staleness");
-    enum status st = OK;
-
-    x->model_dir = in_dir(u, "trainer/model");
-    if (n) {
-        st = up_evaluate(buf_bytes(&u->bundle), first, n, temperature, &x->before, x->was,
-                         N_SAMPLES, e);
-        if (!st)
-            st = up_evaluate(buf_bytes(&u->bundle), x->model_dir, n, temperature, &x->after,
-                             x->is, N_SAMPLES, e);
-    }
-    audit_run(&x->audit, ledger);
-    x->accepted = get_int(u->status, "accepted");
-    x->tokens = get_int(u->status, "tokens_trained");
-    for (size_t i = 0; i < json_array_size(bins); i++)
-        if (json_integer_value(json_array_get(bins, i)) > 0)
-            x->staleness = (int64_t)i;
-    count_nodes(u, x);
-    free(first);
-    free(ledger);
-    return st;
-}
-
-static void print_samples(const struct outcome *x)
-{
-    for (size_t i = 0; i < N_SAMPLES; i++) {
-        if (!x->was[i].prompt.len)
-            continue;
-        fprintf(stderr, "  before %.2f  %.*s%.*s\n", (double)x->was[i].reward,
-                (int)x->was[i].prompt.len, (const char *)x->was[i].prompt.data,
-                (int)x->was[i].completion.len, (const char *)x->was[i].completion.data);
-        fprintf(stderr, "  after  %.2f  %.*s%.*s\n", (double)x->is[i].reward,
-                (int)x->is[i].prompt.len, (const char *)x->is[i].prompt.data,
-                (int)x->is[i].completion.len, (const char *)x->is[i].completion.data);
-    }
-}
-
-static void print_outcome(const struct up *u, const struct outcome *x)
-{
-    char weights[65] = "";
-    const json_t *recent = json_object_get(u->status, "recent");
-    size_t n = json_array_size(recent);
-    json_t *o;
-
-    if (n)
-        snprintf(weights, sizeof(weights), "%s",
-                 json_string_value(
-                     json_object_get(json_array_get(recent, n - 1), "weights")));
-    o = json_pack("{s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:s}",
-                  "reward_before", (double)x->before, "reward_after", (double)x->after, "steps",
-                  (json_int_t)get_int(u->status, "version"), "seconds",
-                  (double)u->train_ms / 1000.0, "tokens_trained", (json_int_t)x->tokens,
-                  "rollouts_accepted",
-                  (json_int_t)(x->accepted * u->task.sampling.group), "rollouts_refused",
-                  (json_int_t)(x->refused * u->task.sampling.group), "honest_refused",
-                  (json_int_t)x->honest_refused, "units_late", (json_int_t)x->expired, "cheats",
-                  (json_int_t)u->cheats, "cheats_slashed", (json_int_t)x->slashed,
-                  "staleness_max", (json_int_t)x->staleness, "ledger_ok",
-                  x->audit.result == AUDIT_CLEAN, "model_dir", x->model_dir, "weights", weights);
-    if (!u->as_json)
-        print_samples(x);
-    if (x->audit.result != AUDIT_CLEAN)
-        fprintf(stderr, "the ledger audit fails: %s\n", x->audit.why);
-    json_dumpf(o, stdout, JSON_REAL_PRECISION(5));
-    printf("\n");
-    json_decref(o);
-}
-
-static void outcome_clear(struct outcome *x)
-{
-    for (size_t i = 0; i < N_SAMPLES; i++) {
-        rollout_sample_clear(&x->was[i]);
-        rollout_sample_clear(&x->is[i]);
-    }
-    free(x->model_dir);
-}
-
 /* ---- the command ------------------------------------------------------------------------- */
 
-static enum status run(struct up *u, struct outcome *x, struct err *e)
+static enum status run(struct up *u, struct err *e)
 {
     enum status st = file_mkdirs(u->dir, 0700, e);
 
@@ -521,11 +446,41 @@ static enum status run(struct up *u, struct outcome *x, struct err *e)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
-    u->train_ms = clock_mono_ms() - u->start_ms;
     screen_end(&u->screen);
+    screen_clear(&u->screen);
     client_close(&u->client);
     children_clear(&u->children, 5000);
-    return st ? st : conclude(u, x, e);
+    u->seconds_ms = clock_mono_ms() - u->start_ms;
+    return st;
+}
+
+/* Evaluates, audits, tells: the exit status. */
+static int conclude(const struct up *u)
+{
+    const struct up_run run = {.dir = u->dir,
+                               .task = &u->task,
+                               .bundle = buf_bytes(&u->bundle),
+                               .status = u->status,
+                               .inference = u->inference,
+                               .cheats = u->cheats,
+                               .seconds_ms = u->seconds_ms};
+    struct up_result r;
+    struct err e;
+    int status = 0;
+
+    if (up_result_make(&r, &run, &e)) {
+        status = usage_fail(e.text);
+    } else {
+        if (!u->as_json)
+            up_result_print(stderr, &r, &run);
+        up_result_json(stdout, &r, &run);
+        if (r.audit.result != AUDIT_CLEAN) {
+            fprintf(stderr, "muster: the ledger audit fails: %s\n", r.audit.why);
+            status = 1;
+        }
+    }
+    up_result_clear(&r);
+    return status;
 }
 
 /* A directory that is not there yet: muster-run, muster-run-2, ... */
@@ -564,7 +519,6 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
 int cmd_up(int argc, char **argv)
 {
     struct up u = {0};
-    struct outcome x = {0};
     struct err e = {0};
     const char *path = NULL;
     struct opt table[] = {
@@ -592,10 +546,11 @@ int cmd_up(int argc, char **argv)
     };
     struct usage usage = {
         .line = "muster up [TASK.yaml] [options]",
-        .about = "Runs a whole network on this machine: orchestrator, trainer, inference\n"
-                 "workers, validators and a relay, each a process of its own, until the task's\n"
-                 "last weight version. TASK.yaml may be a directory with one; the default is\n"
-                 "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
+        .about =
+            "Runs a whole network on this machine: orchestrator, trainer, inference\n"
+            "workers, validators and a relay, each a process of its own, until the task's\n"
+            "last weight version. TASK.yaml may be a directory with one; the default is\n"
+            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -606,18 +561,14 @@ int cmd_up(int argc, char **argv)
 
     if (status != USAGE_RUN)
         goto out;
-    u.quiet = u.as_json;
     sigemptyset(&act.sa_mask);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
-    log_set_level(LOG_W);
-    if (prepare(&u, path, &e) || run(&u, &x, &e)) {
+    log_set_level(u.as_json ? LOG_E : LOG_W);
+    if (prepare(&u, path, &e) || run(&u, &e))
         status = usage_fail(e.text);
-    } else {
-        print_outcome(&u, &x);
-        status = x.audit.result == AUDIT_CLEAN ? 0 : 1;
-    }
-    outcome_clear(&x);
+    else
+        status = conclude(&u);
     json_decref(u.links);
     json_decref(u.status);
     task_clear(&u.task);

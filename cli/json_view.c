@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *json_view_text(const json_t *o, const char *key)
 {
@@ -21,6 +22,26 @@ void json_view_print(const json_t *o)
 
     printf("%s\n", text ? text : "{}");
     free(text);
+}
+
+static bool is_wrong(const char *reason)
+{
+    static const char *const late[] = {"EXPIRED",  "STALE", "NO_LEASE", "DUPLICATE",
+                                       "DRAINING", "DONE",  "REVOKED"};
+
+    for (size_t i = 0; i < sizeof(late) / sizeof(late[0]); i++)
+        if (!strcmp(reason, late[i]))
+            return false;
+    return true;
+}
+
+void json_view_refused(json_t *refused, int64_t *wrong, int64_t *late)
+{
+    const char *name;
+    json_t *count;
+
+    json_object_foreach(refused, name, count) * (is_wrong(name) ? wrong : late) +=
+        (int64_t)json_integer_value(count);
 }
 
 enum status json_view_fetch(json_t **out, struct client *c, enum status_view what,

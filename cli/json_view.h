@@ -13,6 +13,9 @@
 const char *json_view_text(const json_t *o, const char *key); /* "" if it is not there */
 long long json_view_int(const json_t *o, const char *key);    /* 0 likewise */
 void json_view_print(const json_t *o);                        /* one line on stdout */
+/* Adds up the counts of {"REASON": n, ...}: submissions that were wrong, and those that were
+ * right perhaps, but too late or out of place. */
+void json_view_refused(json_t *refused, int64_t *wrong, int64_t *late);
 /* STATUS_ASK, decoded: *out is the caller's, for json_decref. */
 MUST_USE enum status json_view_fetch(json_t **out, struct client *c, enum status_view what,
                                      uint64_t number, int64_t wait_ms, struct err *e);

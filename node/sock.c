@@ -49,7 +49,8 @@ enum status sock_check_endpoint(const char *endpoint, bool is_bind, struct err *
     const char *host = strncmp(endpoint, "tcp://", 6) == 0 ? endpoint + 6 : NULL;
     const char *colon = host ? strrchr(host, ':') : NULL;
 
-    if (!colon || !is_host(host, (size_t)(colon - host), is_bind) || !is_port(colon + 1, is_bind))
+    if (!colon || !is_host(host, (size_t)(colon - host), is_bind) ||
+        !is_port(colon + 1, is_bind))
         return err_set(e, ERR_INVALID, "'%s' is no endpoint tcp://HOST:PORT", endpoint);
     return OK;
 }

@@ -626,9 +626,19 @@ static void an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled(void **stat
 {
     (void)state;
     static const char *const bad[] = {
-        "inproc://zeromq.zap.01", "ipc:///tmp/x",       "udp://127.0.0.1:1", "garbage", "",
-        "tcp://127.0.0.1",        "tcp://127.0.0.1:",   "tcp://:80",         "tcp://",
-        "tcp://127.0.0.1:70000",  "tcp://127.0.0.1:8x", "tcp://a b:80",      "tcp://*x:80",
+        "inproc://zeromq.zap.01",
+        "ipc:///tmp/x",
+        "udp://127.0.0.1:1",
+        "garbage",
+        "",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:",
+        "tcp://:80",
+        "tcp://",
+        "tcp://127.0.0.1:70000",
+        "tcp://127.0.0.1:8x",
+        "tcp://a b:80",
+        "tcp://*x:80",
         "tcp://127.0.0.1:999999999999999999999",
     };
     static const char *const only_bound[] = {"tcp://127.0.0.1:*", "tcp://127.0.0.1:0"};
@@ -647,10 +657,12 @@ static void an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled(void **stat
                       ERR_INVALID, &e);
     }
     for (size_t i = 0; i < 2; i++) {
-        assert_ok(shell_bind(n->shell, n->part, only_bound[i], true, FRAME_MAX, &link, bound, &e),
-                  &e);
-        assert_status(shell_connect(n->shell, n->part, only_bound[i], key, FRAME_MAX, &peer, &e),
-                      ERR_INVALID, &e);
+        assert_ok(
+            shell_bind(n->shell, n->part, only_bound[i], true, FRAME_MAX, &link, bound, &e),
+            &e);
+        assert_status(
+            shell_connect(n->shell, n->part, only_bound[i], key, FRAME_MAX, &peer, &e),
+            ERR_INVALID, &e);
     }
     drop_node(n);
 }
