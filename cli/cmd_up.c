@@ -24,6 +24,7 @@
 #include "cli/json_view.h"
 #include "cli/up_result.h"
 #include "cli/up_screen.h"
+#include "cli/up_stall.h"
 #include "cli/up_task.h"
 #include "cli/usage.h"
 #include "node/key.h"
@@ -49,12 +50,11 @@ struct up {
     struct children children;
     struct client *client;
     struct screen screen;
-    json_t *links;       /* {"invites": [...]} */
-    json_t *status;      /* the last one */
-    int64_t start_ms;    /* when the first child was started */
-    int64_t seconds_ms;  /* from there to the end of the last */
-    int64_t progress_ms; /* when the run last got further */
-    int64_t progress;    /* how far it was then */
+    json_t *links;      /* {"invites": [...]} */
+    json_t *status;     /* the last one */
+    int64_t start_ms;   /* when the first child was started */
+    int64_t seconds_ms; /* from there to the end of the last */
+    struct up_stall stall;
 };
 
 static void on_signal(int sig)
@@ -91,58 +91,6 @@ static enum status tend(struct up *u, struct err *e)
         free(tail);
     }
     return st;
-}
-
-/* Text about a child that dies again and again; NULL if all live. */
-static const char *stuck_note(const struct up *u, int64_t now_ms, char *text, size_t size)
-{
-    for (size_t i = 0; i < u->children.n; i++) {
-        const struct child *ch = &u->children.v[i];
-
-        if (!children_is_stuck(ch, now_ms))
-            continue;
-        snprintf(text, size, "%s ended %u times, is started again: %s", ch->name,
-                 ch->quick_lives, ch->why);
-        return text;
-    }
-    return NULL;
-}
-
-/* The trainer alone is at work while it warms up or takes a step; that may take long. */
-static bool is_trainer_at_work(const struct up *u, int64_t now_ms)
-{
-    for (size_t i = 0; i < u->children.n; i++)
-        if (!strcmp(u->children.v[i].name, "trainer") &&
-            (!u->children.v[i].pid || children_is_stuck(&u->children.v[i], now_ms)))
-            return false;
-    return u->status &&
-           json_view_int(u->status, "version") < json_view_int(u->status, "batches");
-}
-
-/* A run that gets no further while one of its processes cannot live is over: trying again has
- * not helped for a minute. */
-static enum status give_up_if_stuck(struct up *u, int64_t now_ms, struct err *e)
-{
-    int64_t progress =
-        u->status ? json_view_int(u->status, "version") + json_view_int(u->status, "accepted")
-                  : -1;
-
-    if (progress != u->progress || is_trainer_at_work(u, now_ms))
-        u->progress_ms = now_ms;
-    u->progress = progress;
-    if (now_ms - u->progress_ms < STUCK_MS)
-        return OK;
-    for (size_t i = 0; i < u->children.n; i++) {
-        const struct child *ch = &u->children.v[i];
-
-        if (children_is_stuck(ch, now_ms))
-            return err_set(
-                e, ERR_IO,
-                "%s does not live, and nothing got further for %d s: %s (all is kept: "
-                "'muster up --dir %s' goes on)",
-                ch->name, STUCK_MS / 1000, ch->why, u->dir);
-    }
-    return OK;
 }
 
 static void add_orchestrator(struct up *u)
@@ -356,7 +304,8 @@ static void look(struct up *u)
     (void)!fetch_status(u, &why);
     now_ms = clock_mono_ms();
     if (!u->as_json)
-        screen_update(&u->screen, u->status, stuck_note(u, now_ms, text, sizeof(text)), now_ms);
+        screen_update(&u->screen, u->status,
+                      up_stuck_note(&u->children, now_ms, text, sizeof(text)), now_ms);
 }
 
 /* Until the task is closed. */
@@ -365,14 +314,14 @@ static enum status watch(struct up *u, struct err *e)
     int64_t ask_ms = 0;
     enum status st = OK;
 
-    u->progress_ms = clock_mono_ms();
+    up_stall_init(&u->stall, clock_mono_ms());
     while (!st && !interrupted && strcmp(state_of(u), "done") != 0) {
         st = tend(u, e);
         if (!st && !strcmp(state_of(u), "stopped"))
             st = err_set(e, ERR_DENIED, "the run was stopped: %s",
                          json_view_text(u->status, "why"));
         if (!st)
-            st = give_up_if_stuck(u, clock_mono_ms(), e);
+            st = up_stall_check(&u->stall, &u->children, u->status, clock_mono_ms(), e);
         if (!st && clock_mono_ms() >= ask_ms) {
             ask_ms = clock_mono_ms() + STATUS_MS;
             look(u);
@@ -493,19 +442,64 @@ static char *fresh_dir(void)
     return xstrdup(name);
 }
 
+/* The task that DIR was begun with. ERR_NOT_FOUND: it was not begun. */
+static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
+{
+    char *path = file_join(dir, "trainer/bundle");
+    enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
+
+    free(path);
+    return st;
+}
+
+static enum status parse_begun(struct up *u, struct err *e)
+{
+    struct bundle b;
+    enum status st = bundle_decode(&b, buf_bytes(&u->bundle), e);
+
+    if (!st)
+        st = task_parse(&u->task, b.file[BUNDLE_TASK], u->dir, e);
+    return st;
+}
+
+/* A run that goes on has its task already; whoever names one must mean the same. */
+static enum status load_task(struct up *u, const char *path, struct err *e)
+{
+    bool is_named = path || u->seed >= 0 || u->steps >= 0;
+    char *task = path ? xstrdup(path) : up_task_default();
+    struct buf begun;
+    enum status st = OK;
+    bool has_begun;
+
+    buf_init(&begun, BUNDLE_MAX_BYTES);
+    has_begun = u->dir[0] && !read_begun(&begun, u->dir, NULL);
+    if (has_begun && !is_named) {
+        buf_append(&u->bundle, buf_bytes(&begun));
+        st = parse_begun(u, e);
+    } else if (!task) {
+        st = err_set(
+            e, ERR_NOT_FOUND,
+            "no task was named and tasks/reverse-text is not here: muster up TASK.yaml");
+    } else {
+        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
+        if (!st && has_begun && !bytes_equal(buf_bytes(&u->bundle), buf_bytes(&begun)))
+            st = err_set(e, ERR_INVALID,
+                         "'%s' was begun with another task, or other values of --seed and "
+                         "--steps: go on with 'muster up --dir %s', or name another directory",
+                         u->dir, u->dir);
+    }
+    buf_clear(&begun);
+    free(task);
+    return st;
+}
+
 static enum status prepare(struct up *u, const char *path, struct err *e)
 {
-    char *task = path ? xstrdup(path) : up_task_default();
     enum status st;
 
-    if (!task)
-        return err_set(e, ERR_NOT_FOUND,
-                       "no task was named and tasks/reverse-text is not here: muster up "
-                       "TASK.yaml");
     task_init(&u->task);
     buf_init(&u->bundle, BUNDLE_MAX_BYTES);
-    st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
-    free(task);
+    st = load_task(u, path, e);
     if (!st && u->cheats > u->inference)
         st = err_set(e, ERR_INVALID, "--cheats is %" PRId64 " and --inference %" PRId64,
                      u->cheats, u->inference);
@@ -514,6 +508,18 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
         u->dir = fresh_dir();
     }
     return st;
+}
+
+/* Runs, and tells: the exit status. */
+static int run_and_tell(struct up *u, struct err *e)
+{
+    if (!run(u, e))
+        return conclude(u);
+    usage_fail(e->text);
+    if (!interrupted)
+        fprintf(stderr, "what was done is kept: 'muster up --dir %s' goes on from there\n",
+                u->dir);
+    return 1;
 }
 
 int cmd_up(int argc, char **argv)
@@ -565,10 +571,7 @@ int cmd_up(int argc, char **argv)
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     log_set_level(u.as_json ? LOG_E : LOG_W);
-    if (prepare(&u, path, &e) || run(&u, &e))
-        status = usage_fail(e.text);
-    else
-        status = conclude(&u);
+    status = prepare(&u, path, &e) ? usage_fail(e.text) : run_and_tell(&u, &e);
     json_decref(u.links);
     json_decref(u.status);
     task_clear(&u.task);

@@ -47,6 +47,19 @@ static void a_field_of_another_type_is_empty(void **state)
     json_decref(o);
 }
 
+static void what_was_wrong_is_told_from_what_was_late(void **state)
+{
+    json_t *o = json("{\"LOGPROB\": 3, \"EXPIRED\": 5, \"REVOKED\": 7, \"REWARD\": 11}");
+    int64_t wrong = 100, late = 200;
+    (void)state;
+
+    json_view_refused(o, &wrong, &late);
+
+    assert_int_equal(wrong, 114);
+    assert_int_equal(late, 212);
+    json_decref(o);
+}
+
 static void an_object_is_printed_on_one_line(void **state)
 {
     json_t *o = json("{\"a\": \"two\\nlines \\u001b\"}");
@@ -79,6 +92,7 @@ int main(void)
         cmocka_unit_test(a_field_is_what_it_says),
         cmocka_unit_test(a_missing_field_is_empty),
         cmocka_unit_test(a_field_of_another_type_is_empty),
+        cmocka_unit_test(what_was_wrong_is_told_from_what_was_late),
         cmocka_unit_test(an_object_is_printed_on_one_line),
     };
     return cmocka_run_group_tests_name("cli/json_view", tests, NULL, NULL);

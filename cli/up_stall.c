@@ -1,0 +1,56 @@
+#include "cli/up_stall.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/json_view.h"
+
+static const struct child *find_stuck(const struct children *c, int64_t now_ms)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (children_is_stuck(&c->v[i], now_ms))
+            return &c->v[i];
+    return NULL;
+}
+
+const char *up_stuck_note(const struct children *c, int64_t now_ms, char *text, size_t size)
+{
+    const struct child *ch = find_stuck(c, now_ms);
+
+    if (!ch)
+        return NULL;
+    snprintf(text, size, "%s ends again and again: %s", ch->name, ch->why);
+    return text;
+}
+
+void up_stall_init(struct up_stall *s, int64_t now_ms)
+{
+    *s = (struct up_stall){-1, now_ms};
+}
+
+/* It alone is at work while it warms up (there is no version yet, or one less than there are
+ * batches), and that may take long. */
+static bool is_trainer_at_work(const struct children *c, const json_t *status, int64_t now_ms)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (!strcmp(c->v[i].name, "trainer") &&
+            (!c->v[i].pid || children_is_stuck(&c->v[i], now_ms)))
+            return false;
+    return status && json_view_int(status, "version") < json_view_int(status, "batches");
+}
+
+enum status up_stall_check(struct up_stall *s, const struct children *c, const json_t *status,
+                           int64_t now_ms, struct err *e)
+{
+    int64_t progress =
+        status ? json_view_int(status, "version") + json_view_int(status, "accepted") : -1;
+    const struct child *ch = find_stuck(c, now_ms);
+
+    if (progress != s->progress || is_trainer_at_work(c, status, now_ms))
+        s->progress_ms = now_ms;
+    s->progress = progress;
+    if (!ch || now_ms - s->progress_ms < UP_STALL_MS)
+        return OK;
+    return err_set(e, ERR_IO, "%s cannot live, and nothing got further for %d s: %s", ch->name,
+                   UP_STALL_MS / 1000, ch->why);
+}
