@@ -245,8 +245,8 @@ static void terminal_put(struct terminal *t, char c)
             memset(t->cell[--t->row], ' ', t->cols);
             t->scrolled++;
         }
-    } else {
-        assert_true(t->col + 1 < t->cols); /* the last column stays free */
+    } else if (((unsigned char)c & 0xc0) != 0x80) { /* what continues a character has no cell */
+        assert_true(t->col + 1 < t->cols);          /* the last column stays free */
         t->cell[t->row][t->col++] = c;
     }
 }
@@ -344,17 +344,52 @@ static void all_of_a_default_network_fits_80_by_24(void **state)
     assert_true(terminal_has(&t, "the trainer makes version 1"));
 }
 
-/* Whatever the window, the picture fits: terminal_put checks columns, show() rows. */
+/* Whatever the window, the picture fits: terminal_put checks columns, show() rows. The reason is
+ * left out last. */
 static void the_picture_keeps_to_every_window(void **state)
 {
     struct fixture *f = *state;
     struct terminal t;
 
     a_network(f);
-    for (unsigned rows = 2; rows <= ROWS_MAX; rows++)
-        show(f, &t, rows, 80);
-    for (unsigned cols = 4; cols <= COLS_MAX; cols += 3)
-        show(f, &t, 24, cols);
+    for (int utf8 = 0; utf8 < 2; utf8++) {
+        f->s.is_utf8 = utf8;
+        for (unsigned rows = 2; rows <= ROWS_MAX; rows++) {
+            show(f, &t, rows, 80);
+            assert_true(rows < 6 || terminal_has(&t, "the trainer makes version 1"));
+        }
+        for (unsigned cols = 4; cols <= COLS_MAX; cols += 3)
+            show(f, &t, 24, cols);
+    }
+}
+
+/* A character of three bytes takes as much room as one of one. */
+static void blocks_reach_as_far_as_letters(void **state)
+{
+    struct fixture *f = *state;
+    struct terminal letters, blocks;
+
+    a_network(f);
+    show(f, &letters, 24, 60); /* the bar of progress, and the curve beyond it */
+    f->s.is_utf8 = true;
+    show(f, &blocks, 24, 60);
+
+    for (unsigned r = 0; r < 12; r++)
+        for (unsigned c = 9; c < 60; c++)
+            if (r < 5 || letters.cell[r][c] == '#') /* full there is not empty here */
+                assert_int_equal(letters.cell[r][c] == ' ', blocks.cell[r][c] == ' ');
+}
+
+/* In a high window the curve grows to ten rows, and no further. */
+static void a_high_window_does_not_stretch_the_curve(void **state)
+{
+    struct fixture *f = *state;
+    struct terminal t;
+
+    a_network(f);
+    show(f, &t, 60, 80);
+
+    assert_contains(t.cell[5 + 10], "versions 1 to 20");
 }
 
 static void nodes_that_do_not_fit_are_counted_and_barred_ones_kept(void **state)
@@ -539,6 +574,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_of_a_default_network_fits_80_by_24, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_picture_keeps_to_every_window, setup, teardown),
+        cmocka_unit_test_setup_teardown(blocks_reach_as_far_as_letters, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_high_window_does_not_stretch_the_curve, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(nodes_that_do_not_fit_are_counted_and_barred_ones_kept,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_shorter_picture_leaves_nothing_of_a_longer_one, setup,
