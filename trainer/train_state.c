@@ -134,11 +134,16 @@ static void ask_batch(struct train_state *s, int64_t now_ms, struct effects *out
     buf_clear(&body);
 }
 
+static void export(struct train_state *s, struct effects *out)
+{
+    start(s, PHASE_EXPORT, TRAIN_JOB_EXPORT, (struct bytes){NULL, 0}, out);
+}
+
 /* A version is on record: on to the next, or to the end. */
 static void go_on(struct train_state *s, int64_t now_ms, struct effects *out)
 {
     if ((uint64_t)s->version >= s->steps) {
-        start(s, PHASE_EXPORT, TRAIN_JOB_EXPORT, (struct bytes){NULL, 0}, out);
+        export(s, out);
         return;
     }
     s->phase = PHASE_BATCH;
@@ -168,13 +173,17 @@ static void on_receipt(struct train_state *s, struct bytes body, int64_t now_ms,
         go_on(s, now_ms, out);
         return;
     }
+    if (m.code == REASON_DONE) { /* closed meanwhile: what was made is still a model */
+        export(s, out);
+        return;
+    }
     snprintf(text, sizeof(text), "version %lld was refused: %s", (long long)s->version,
              m.text[0] ? m.text : reason_text((enum reason)m.code));
     fail(s, ERR_DENIED, text);
 }
 
 static void on_wait(struct train_state *s, struct bytes body, int64_t now_ms,
-                    struct run_news *news)
+                    struct run_news *news, struct effects *out)
 {
     struct msg_wait m;
 
@@ -185,6 +194,8 @@ static void on_wait(struct train_state *s, struct bytes body, int64_t now_ms,
     snprintf(s->why, sizeof(s->why), "%s",
              m.text[0] ? m.text : reason_text((enum reason)m.code));
     *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
+    if (m.is_done && s->phase == PHASE_BATCH) /* closed before its last version */
+        export(s, out);
 }
 
 void train_state_message(struct train_state *s, struct bytes data, int64_t now_ms,
@@ -202,7 +213,7 @@ void train_state_message(struct train_state *s, struct bytes data, int64_t now_m
         if (s->phase == PHASE_BATCH && env.kind == MSG_BATCH && tag == (uint64_t)s->version)
             start(s, PHASE_STEP, TRAIN_JOB_STEP, env.body, out);
         else if (env.kind == MSG_WAIT)
-            on_wait(s, env.body, now_ms, news);
+            on_wait(s, env.body, now_ms, news, out);
         else
             s->ask_at_ms = now_ms + AFTER_ERROR_MS;
     } else if (asked == MSG_PUBLISH) {

@@ -3,7 +3,7 @@
  *
  *   OPEN job: newest checkpoint, or initial weights and warm-up       -> a version v
  *   loop:  announce v (shardcast), PUBLISH until its receipt
- *          v is the last: EXPORT job, done
+ *          v is the last, or the task was closed: EXPORT job, done
  *          BATCH_ASK(v) until the BATCH comes; STEP job                -> version v + 1
  *
  * A restart begins with OPEN again. If the checkpoint is older than what was published, the same

@@ -357,6 +357,39 @@ static void the_last_version_is_exported_and_that_is_the_end(void **state)
     assert_int_equal(orders_sends(&f->o), 0);
 }
 
+static void a_task_closed_before_its_last_version_leaves_a_model(void **state)
+{
+    const struct msg_wait over = {.retry_ms = 100, .head_version = 1, .is_done = true};
+    struct fixture *f = *state;
+    struct msg_envelope asked;
+
+    be_ready(f);
+    put_on_record(f, TRAIN_JOB_OPEN, 1, 10);
+    asked = orders_get(&f->o, MSG_BATCH_ASK, 0);
+    hear(f, orders_wait(&f->o, &asked, &over), 20);
+    assert_int_equal(orders_job(&f->o)->job, TRAIN_JOB_EXPORT);
+    assert_true(f->news.is_done);
+
+    orders_forget(&f->o);
+    train_state_job(f->s, TRAIN_JOB_EXPORT, OK, (struct bytes){NULL, 0}, NULL, 30, &f->o.out);
+    assert_true(train_state_is_done(f->s));
+}
+
+/* It was closed while the step was computed. */
+static void a_version_refused_because_the_run_is_over_is_exported(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_envelope asked;
+
+    be_ready(f);
+    end_job(f, TRAIN_JOB_OPEN, 2, 10);
+    asked = orders_get(&f->o, MSG_PUBLISH, 0);
+    hear(f, orders_receipt(&f->o, &asked, false, REASON_DONE), 20);
+
+    assert_int_equal(orders_job(&f->o)->job, TRAIN_JOB_EXPORT);
+    assert_ok(train_state_failure(f->s, NULL), NULL);
+}
+
 /* The checkpoint is older than what was published: version 2 is made and published again, and
  * gets the first receipt. */
 static void a_restarted_trainer_redoes_what_its_checkpoint_lacks(void **state)
@@ -422,6 +455,8 @@ int main(void)
         CASE(a_trainer_that_failed_says_no_more),
         CASE(a_publication_that_was_refused_is_tried_again),
         CASE(the_last_version_is_exported_and_that_is_the_end),
+        CASE(a_task_closed_before_its_last_version_leaves_a_model),
+        CASE(a_version_refused_because_the_run_is_over_is_exported),
         CASE(a_restarted_trainer_redoes_what_its_checkpoint_lacks),
         CASE(rubbish_changes_nothing),
     };
