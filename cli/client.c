@@ -115,8 +115,29 @@ static enum status join(struct client *c, const char *dir, const char *link, int
     return st;
 }
 
-enum status client_open(struct client **out, const char *dir, const char *link, int64_t wait_ms,
-                        struct err *e)
+static bool has_file(const char *dir, const char *name)
+{
+    char *path = file_join(dir, name);
+    bool found = file_exists(path);
+
+    free(path);
+    return found;
+}
+
+/* The node's directory: `dir`, or where `dir` is that of `muster up`, its initiator's. */
+static char *node_dir(const char *dir)
+{
+    char *initiator = file_join(dir, "initiator");
+
+    if (!has_file(dir, "membership") && !has_file(dir, "ready.json") &&
+        has_file(initiator, "membership"))
+        return initiator;
+    free(initiator);
+    return xstrdup(dir);
+}
+
+static enum status open_in(struct client **out, const char *dir, const char *link,
+                           int64_t wait_ms, struct err *e)
 {
     struct client *c = xcalloc(1, sizeof(*c));
     const struct shell_part_ops ops = {
@@ -155,6 +176,16 @@ enum status client_open(struct client **out, const char *dir, const char *link, 
     rpc_set_run(c->rpc, &c->home.run);
     *out = c;
     return OK;
+}
+
+enum status client_open(struct client **out, const char *dir, const char *link, int64_t wait_ms,
+                        struct err *e)
+{
+    char *home = node_dir(dir);
+    enum status st = open_in(out, home, link, wait_ms, e);
+
+    free(home);
+    return st;
 }
 
 void client_close(struct client **c)

@@ -2,8 +2,9 @@
  * cli/client.h - one question to an orchestrator, from the command line
  *
  * DIR is the directory of any node of the run: one that joined (DIR/membership), or the
- * orchestrator's own (DIR/ready.json). The client speaks with that node's key and says nothing
- * else in its name: a node at work in the same directory is not disturbed.
+ * orchestrator's own (DIR/ready.json). That of `muster up` stands for its initiator's. The client
+ * speaks with that node's key and says nothing else in its name: a node at work in the same
+ * directory is not disturbed.
  */
 #ifndef CLI_CLIENT_H
 #define CLI_CLIENT_H

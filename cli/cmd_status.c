@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/json_view.h"
+#include "cli/look.h"
 #include "cli/usage.h"
 
 struct settings {
@@ -110,13 +110,13 @@ static void pause_ms(int64_t ms)
 
 static enum status watch(const struct settings *o, struct err *e)
 {
-    struct client *c = NULL;
-    enum status st = client_open(&c, o->dir, NULL, o->wait_ms, e);
+    struct look *l = NULL;
+    enum status st = look_open(&l, o->dir, o->wait_ms, e);
     bool is_over = false;
 
     while (!st && !is_over) {
         json_t *all;
-        st = json_view_fetch(&all, c, STATUS_SUMMARY, 0, o->wait_ms, e);
+        st = look_fetch(&all, l, STATUS_SUMMARY, 0, o->wait_ms, e);
         if (st)
             break;
         if (o->is_json) {
@@ -127,12 +127,13 @@ static enum status watch(const struct settings *o, struct err *e)
             print_summary(all);
         }
         fflush(stdout);
-        is_over = !o->is_watching || !strcmp(json_view_text(all, "state"), "done");
+        is_over = !o->is_watching || !look_is_live(l) ||
+                  !strcmp(json_view_text(all, "state"), "done");
         json_decref(all);
         if (!is_over)
             pause_ms(o->every_ms);
     }
-    client_close(&c);
+    look_close(&l);
     return st;
 }
 
@@ -140,7 +141,8 @@ int cmd_status(int argc, char **argv)
 {
     struct settings o = {0};
     struct opt table[] = {
-        {"dir", OPT_STRING, &o.dir, ".", NULL, "directory of any node of the run", false},
+        {"dir", OPT_STRING, &o.dir, ".", NULL,
+         "directory of any node of the run, or of the whole run", false},
         {"watch", OPT_FLAG, &o.is_watching, "false", NULL, "go on until the run is done",
          false},
         {"every-ms", OPT_INT, &o.every_ms, "1000", "100..600000", "pause between two looks",
@@ -235,18 +237,18 @@ static void print_life(const json_t *o)
 
 static enum status explain(const struct settings *o, uint64_t unit, struct err *e)
 {
-    struct client *c = NULL;
+    struct look *l = NULL;
     json_t *all = NULL;
-    enum status st = client_open(&c, o->dir, NULL, o->wait_ms, e);
+    enum status st = look_open(&l, o->dir, o->wait_ms, e);
 
     if (!st)
-        st = json_view_fetch(&all, c, STATUS_EXPLAIN, unit, o->wait_ms, e);
+        st = look_fetch(&all, l, STATUS_EXPLAIN, unit, o->wait_ms, e);
     if (!st && o->is_json)
         json_view_print(all);
     else if (!st)
         print_life(all);
     json_decref(all);
-    client_close(&c);
+    look_close(&l);
     return st;
 }
 
@@ -255,7 +257,8 @@ int cmd_explain(int argc, char **argv)
     struct settings o = {0};
     const char *word = NULL;
     struct opt table[] = {
-        {"dir", OPT_STRING, &o.dir, ".", NULL, "directory of any node of the run", false},
+        {"dir", OPT_STRING, &o.dir, ".", NULL,
+         "directory of any node of the run, or of the whole run", false},
         {"wait-ms", OPT_INT, &o.wait_ms, "10000", "100..600000",
          "how long to wait for the answer", false},
         {"json", OPT_FLAG, &o.is_json, "false", NULL, "one JSON object", false},

@@ -12,6 +12,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/json_view.h"
+#include "cli/look.h"
 #include "cli/usage.h"
 #include "envs/task.h"
 #include "proto/digest.h"
@@ -140,13 +141,13 @@ static int cmd_publish(int argc, char **argv)
 static enum status fetch(const struct settings *o, enum status_view what, json_t **out,
                          struct err *e)
 {
-    struct client *c = NULL;
-    enum status st = client_open(&c, o->dir, NULL, o->wait_ms, e);
+    struct look *l = NULL;
+    enum status st = look_open(&l, o->dir, o->wait_ms, e);
 
     *out = NULL;
     if (!st)
-        st = json_view_fetch(out, c, what, 0, o->wait_ms, e);
-    client_close(&c);
+        st = look_fetch(out, l, what, 0, o->wait_ms, e);
+    look_close(&l);
     return st;
 }
 
