@@ -21,6 +21,7 @@
 #define CURVE_OVERHEAD      64 /* of an encrypted frame: 33 bytes and what libzmq may add */
 #define LINGER_MS           250 /* a last answer may still leave; a peer that is away holds nobody up */
 #define CLIENT_HANDSHAKE_MS 2000 /* also how soon a refused client tries again */
+#define GONE_AFTER_S        30   /* of silence on the wire */
 #define LOGGED_KEYS         64
 #define LOG_LINES_A_SECOND  20
 
@@ -68,11 +69,15 @@ void sock_set_common(void *socket, const char *endpoint, size_t max_frame)
     sock_set_int(socket, ZMQ_LINGER, LINGER_MS);
     sock_set_int(socket, ZMQ_SNDHWM, 128);
     sock_set_int(socket, ZMQ_RCVHWM, 64);
-    sock_set_int(socket, ZMQ_HEARTBEAT_IVL, 10000);
-    sock_set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 30000);
     sock_set_int(socket, ZMQ_RECONNECT_IVL, 100);
     sock_set_int(socket, ZMQ_RECONNECT_IVL_MAX, 2000);
+    /* The kernel finds out that a peer is gone, not ZMTP heartbeats: where a full queue has stopped
+     * the input of a connection that is then lost, libzmq 4.3.4 aborts at its next heartbeat. */
     sock_set_int(socket, ZMQ_TCP_KEEPALIVE, 1);
+    sock_set_int(socket, ZMQ_TCP_KEEPALIVE_IDLE, GONE_AFTER_S / 3);
+    sock_set_int(socket, ZMQ_TCP_KEEPALIVE_INTVL, GONE_AFTER_S / 3);
+    sock_set_int(socket, ZMQ_TCP_KEEPALIVE_CNT, 2);
+    sock_set_int(socket, ZMQ_TCP_MAXRT, GONE_AFTER_S * 1000);
     if (strchr(endpoint, '['))
         sock_set_int(socket, ZMQ_IPV6, 1);
 }

@@ -24,7 +24,7 @@
 /* Is it "tcp://HOST:PORT"? Where others may choose it, libzmq's inner and local transports would
  * lead past CURVE. To bind, HOST may be '*' and PORT '*' or 0. ERR_INVALID. */
 MUST_USE enum status sock_check_endpoint(const char *endpoint, bool is_bind, struct err *e);
-/* What all sockets share: a short linger, bounded queues, heartbeats, a bound on frames. */
+/* What all sockets share: a short linger, bounded queues, TCP keepalive, a bound on frames. */
 void sock_set_common(void *socket, const char *endpoint, size_t max_frame);
 void sock_set_int(void *socket, int option, int value);
 /* CURVE server of this key, whose clients the ZAP handler judges as strangers or not. */

@@ -14,9 +14,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <zmq.h>
+
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "node/sock.h"
 #include "support/tempdir.h"
 #include "support/test.h"
 #include "support/wait.h"
@@ -667,6 +670,32 @@ static void an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled(void **stat
     drop_node(n);
 }
 
+static int option_of(void *socket, int option)
+{
+    int value = -1;
+    size_t n = sizeof(value);
+
+    assert_int_equal(zmq_getsockopt(socket, option, &value, &n), 0);
+    return value;
+}
+
+/* libzmq 4.3.4 aborts when a connection is lost whose input a full queue has stopped, and then
+ * its heartbeat is due: with a bounded queue there must be none. */
+static void sockets_with_a_bounded_queue_have_no_zmtp_heartbeat(void **state)
+{
+    (void)state;
+    void *ctx = zmq_ctx_new(), *socket = zmq_socket(ctx, ZMQ_ROUTER);
+
+    sock_set_common(socket, "tcp://127.0.0.1:1", FRAME_MAX);
+
+    assert_true(option_of(socket, ZMQ_RCVHWM) > 0);
+    assert_int_equal(option_of(socket, ZMQ_HEARTBEAT_IVL), 0);
+    assert_int_equal(option_of(socket, ZMQ_TCP_KEEPALIVE), 1);
+    assert_in_range(option_of(socket, ZMQ_TCP_KEEPALIVE_IDLE), 1, 60);
+    zmq_close(socket);
+    zmq_ctx_term(ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,6 +718,7 @@ int main(void)
         cmocka_unit_test(questions_to_an_absent_server_wait_and_repeats_do_not_pile_up),
         cmocka_unit_test(a_client_finds_its_server_again_after_a_restart),
         cmocka_unit_test(an_endpoint_in_use_is_an_error_that_names_it),
+        cmocka_unit_test(sockets_with_a_bounded_queue_have_no_zmtp_heartbeat),
         cmocka_unit_test(an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled),
     };
 
