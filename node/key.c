@@ -212,11 +212,12 @@ enum status key_load(struct node_key **out, const char *dir, struct err *e)
     if (st)
         goto out;
     set_transport(k, seed);
-    st = read_seed(seed, dir, "owner", e);
-    if (!st)
-        set_owner(k, seed);
-    else if (st == ERR_NOT_FOUND)
-        st = read_cert(k, dir, e);
+    st = read_cert(k, dir, e); /* somebody put it there on purpose: it goes before owner.key */
+    if (st == ERR_NOT_FOUND) {
+        st = read_seed(seed, dir, "owner", e);
+        if (!st)
+            set_owner(k, seed);
+    }
     if (st == ERR_NOT_FOUND)
         st = err_set(e, st, "neither owner.key nor owner.cert is in '%s'", dir);
     if (st)

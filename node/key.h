@@ -7,8 +7,9 @@
  *
  * On disk:  a directory with owner.key, node.key, transport.key: text, one line "muster-key-1
  *           <kind> <hex secret seed>", mode 0600; others readable by group or world are refused
- *           with ERR_DENIED. owner.key may be absent on a worker if owner.cert is there: "muster-cert-1
- *           <hex owner> <role> <hex signature>", which is no secret.
+ *           with ERR_DENIED. Where owner.cert is there, "muster-cert-1 <hex owner> <role>
+ *           <hex signature>", which is no secret, its owner is paid, and owner.key is not read
+ *           and may be absent.
  */
 #ifndef NODE_KEY_H
 #define NODE_KEY_H
@@ -22,7 +23,7 @@ struct node_key {
     struct secret_key *node_secret;  /* owned, locked memory */
     uint8_t *transport_secret;       /* owned, locked memory, 32 bytes */
     struct secret_key *owner_secret; /* owned, locked memory; NULL when cold elsewhere */
-    struct signature cert;           /* from owner.cert, when there is no owner.key */
+    struct signature cert;           /* from owner.cert, when there is one */
     enum role cert_role;             /* its role; ROLE_NONE: no owner.cert */
 };
 
