@@ -1,4 +1,4 @@
-#include "engine/matmul.h"
+#include "engine/products.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static void run(struct pool *pool, size_t n_tasks, size_t ops, pool_fn *fn, void
     pool_run(ops < INLINE_OPS ? NULL : pool, n_tasks, 1, fn, arg);
 }
 
-size_t packed_bytes(size_t N, size_t K)
+static size_t f32_bytes(size_t N, size_t K)
 {
     size_t rows = pieces(N, PACK_LANES);
 
@@ -45,74 +45,42 @@ size_t packed_bytes(size_t N, size_t K)
     return rows * PACK_LANES * K * sizeof(float);
 }
 
-enum status packed_init(struct packed *p, size_t N, size_t K, struct err *e)
-{
-    size_t bytes = packed_bytes(N, K);
-    enum status st;
-
-    CHECK(N > 0 && K > 0);
-    memset(p, 0, sizeof(*p));
-    if (bytes == SIZE_MAX)
-        return err_set(e, ERR_NO_MEMORY, "packed matrix of %zu x %zu does not fit memory", N,
-                       K);
-    st = alloc_array(&p->data, bytes / sizeof(float), sizeof(float), "packed matrix", e);
-    if (st)
-        return st;
-    p->N = N;
-    p->K = K;
-    return OK;
-}
-
-void packed_clear(struct packed *p)
-{
-    free(p->data);
-    memset(p, 0, sizeof(*p));
-}
-
 struct pack_job {
     const struct kernels *k;
     struct packed *p;
-    const float *w;
-    const uint16_t *w16;
+    const uint8_t *w;
+    enum dtype dtype;
 };
 
+/* Panels of PACK_LANES outputs, k innermost: (K, PACK_LANES) each, zero-padded. */
 static void pack_panels(void *arg, size_t lo, size_t hi)
 {
     const struct pack_job *job = arg;
-    const size_t K = job->p->K;
-    size_t n0 = lo * PACK_LANES, n = min(hi * PACK_LANES, job->p->N) - n0;
+    const size_t K = job->p->K, width = dtype_bytes(job->dtype);
+    float *panels = job->p->data, wide[PACK_LANES * STEPS];
 
-    job->k->pack(job->p->data + n0 * K, job->w + n0 * K, K, n, K);
-}
-
-static void pack_panels_bf16(void *arg, size_t lo, size_t hi)
-{
-    const struct pack_job *job = arg;
-    const size_t K = job->p->K;
-    float wide[PACK_LANES * STEPS];
-
+    if (job->dtype == DTYPE_F32) {
+        size_t n0 = lo * PACK_LANES, n = min(hi * PACK_LANES, job->p->N) - n0;
+        job->k->pack(panels + n0 * K, (const float *)(const void *)job->w + n0 * K, K, n, K);
+        return;
+    }
     for (size_t p = lo; p < hi; p++) {
         size_t n0 = p * PACK_LANES, n = min(PACK_LANES, job->p->N - n0);
         for (size_t s = 0; s < K; s += STEPS) {
             size_t len = min(STEPS, K - s);
             for (size_t j = 0; j < n; j++)
-                job->k->f32_from_bf16(wide + j * STEPS, job->w16 + (n0 + j) * K + s, len);
-            job->k->pack(job->p->data + n0 * K + s * PACK_LANES, wide, STEPS, n, len);
+                dtype_widen(wide + j * STEPS, job->w + ((n0 + j) * K + s) * width, job->dtype,
+                            len);
+            job->k->pack(panels + n0 * K + s * PACK_LANES, wide, STEPS, n, len);
         }
     }
 }
 
-void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const float *W)
+static void f32_set(const struct kernels *k, struct pool *pool, struct packed *p, const void *W,
+                    enum dtype dtype)
 {
-    struct pack_job job = {k, p, W, NULL};
+    struct pack_job job = {k, p, W, dtype};
     run(pool, pieces(p->N, PACK_LANES), p->N * p->K, pack_panels, &job);
-}
-
-void packed_set_bf16(const struct kernels *k, struct pool *pool, struct packed *p,
-                     const uint16_t *W)
-{
-    struct pack_job job = {k, p, NULL, W};
-    run(pool, pieces(p->N, PACK_LANES), p->N * p->K, pack_panels_bf16, &job);
 }
 
 /* y (M, N) = a (M, K) b, where b is W packed (forward) or W itself (dx), or dW += dy^T x. */
@@ -161,8 +129,8 @@ static void forward_tasks(void *arg, size_t lo, size_t hi)
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
-void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
-                    const struct packed *W, const float *bias, size_t M)
+static void f32_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
+                        const struct packed *W, const float *bias, size_t M)
 {
     struct matmul_job job = {.k = k,
                              .y = y,
@@ -227,26 +195,19 @@ static void dx_tasks(void *arg, size_t lo, size_t hi)
         dx_task(arg, task);
 }
 
-static void dx_run(struct pool *pool, struct matmul_job job)
+static void f32_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+                   const float *W, size_t M, size_t N, size_t K, bool is_added)
 {
-    job.n_groups = pieces(job.K, COLS);
-    run(pool, pieces(job.M, DX_ROWS) * job.n_groups, job.M * job.N * job.K, dx_tasks, &job);
-}
-
-void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
-               const float *W, size_t M, size_t N, size_t K)
-{
-    dx_run(pool,
-           (struct matmul_job){
-               .k = k, .y = dx, .a = dy, .b = W, .M = M, .N = N, .K = K, .is_added = false});
-}
-
-void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
-                   const float *W, size_t M, size_t N, size_t K)
-{
-    dx_run(pool,
-           (struct matmul_job){
-               .k = k, .y = dx, .a = dy, .b = W, .M = M, .N = N, .K = K, .is_added = true});
+    struct matmul_job job = {.k = k,
+                             .y = dx,
+                             .a = dy,
+                             .b = W,
+                             .M = M,
+                             .N = N,
+                             .K = K,
+                             .n_groups = pieces(K, COLS),
+                             .is_added = is_added};
+    run(pool, pieces(M, DX_ROWS) * job.n_groups, M * N * K, dx_tasks, &job);
 }
 
 /* Copies n <= DW_ROWS columns of `steps` rows of dy to (steps, DW_ROWS). */
@@ -299,8 +260,8 @@ static void dw_tasks(void *arg, size_t lo, size_t hi)
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
-void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
-               const float *x, size_t T, size_t N, size_t K)
+static void f32_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+                   const float *x, size_t T, size_t N, size_t K)
 {
     struct matmul_job job = {.k = k,
                              .y = dW,
@@ -313,8 +274,10 @@ void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const floa
     run(pool, pieces(N, DW_TASK) * job.n_groups, T * N * K, dw_tasks, &job);
 }
 
-void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N)
-{
-    for (size_t t = 0; t < T; t++)
-        k->add(dbias, dbias, dy + t * N, N);
-}
+const struct products products_f32 = {
+    .bytes = f32_bytes,
+    .set = f32_set,
+    .forward = f32_forward,
+    .dx = f32_dx,
+    .dw = f32_dw,
+};

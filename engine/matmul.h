@@ -9,9 +9,11 @@
  * nor the tiling, nor the number of threads changes a bit of any element. Products are
  * vectorised over independent outputs and never over the sum.
  *
- * All arrays are row-major and dense. The forward product reads W in packed form (panels of
- * PACK_LANES outputs, k innermost), made once per weight version; the two gradients read W and
- * x as they are.
+ * This is what class f32-1 computes; another class has sums of its own (docs/numerics.md). The
+ * class is that of the `struct kernels`, whose products do the work (engine/products.h).
+ *
+ * All arrays are row-major and dense. The forward product reads W in packed form, made once per
+ * weight version; the two gradients read W and x as they are.
  *
  * Threads: the functions with a pool split the outputs over it (NULL: inline). None allocates,
  * except packed_init; each thread uses less than 512 KiB of stack.
@@ -25,29 +27,30 @@
 #include "base/attr.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "engine/dtype.h"
 #include "engine/kernels.h"
 
 #define PACK_LANES 16u
 
-/* W (N, K) for matmul_forward. The layout is the same for all backends. */
+/* W (N, K) for matmul_forward, in the layout of a numerics class; backends of one class share it. */
 struct packed {
-    float *data; /* owned; ceil(N / PACK_LANES) panels of (K, PACK_LANES), zero-padded */
+    void *data; /* owned */
     size_t N;
     size_t K;
 };
 
 /* Bytes that packed_init allocates; SIZE_MAX if that does not fit a size_t. */
-size_t packed_bytes(size_t N, size_t K);
+size_t packed_bytes(const struct kernels *k, size_t N, size_t K);
 
 /* Room for W (N, K), all zeros. N, K > 0. ERR_NO_MEMORY. */
-MUST_USE enum status packed_init(struct packed *p, size_t N, size_t K, struct err *e);
+MUST_USE enum status packed_init(struct packed *p, const struct kernels *k, size_t N, size_t K,
+                                 struct err *e);
 void packed_clear(struct packed *p);
 
-/* Fills p from W (N, K), as often as W changes: it costs about one copy of W. */
-void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const float *W);
-/* The same from bf16, widened exactly. */
-void packed_set_bf16(const struct kernels *k, struct pool *pool, struct packed *p,
-                     const uint16_t *W);
+/* Fills p from W (N, K) of this dtype, as often as W changes: it costs about one copy of W.
+ * Narrow numbers are widened exactly. */
+void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const void *W,
+                enum dtype dtype);
 
 /*
  *   y     (M, N)  out  assigned

@@ -321,6 +321,7 @@ static void adamw(float *restrict p, float *restrict m, float *restrict v,
 
 const struct kernels BACKEND_TABLE = {
     .name = BACKEND_NAME,
+    .products = &products_f32,
     .gemm = gemm,
     .pack = pack,
     .sum = sum,

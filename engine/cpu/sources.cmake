@@ -4,6 +4,7 @@
 # code and change no bit. The scalar files stay scalar, so that tests compare two translations.
 set(ENGINE_CPU_SOURCES
   matmul.c
+  products.c
   cpu/math.c
   cpu/dispatch.c
   cpu/ops.c

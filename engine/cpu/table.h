@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/ops.h"
+#include "engine/products.h"
 
 /*
  * c[r, j] = running fma over steps s ascending of a[r, s] * b[s, j], from +0 or, with `resume`,
@@ -34,6 +35,7 @@ struct gemm {
 
 struct kernels {
     const char *name;
+    const struct products *products; /* how its class multiplies */
 
     void (*gemm)(const struct gemm *g);
     /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */

@@ -45,8 +45,8 @@ static float *product(const struct kernels *k, struct pool *pool, const struct f
 {
     struct packed p;
     float *y = garbage(M * f->N);
-    assert_ok(packed_init(&p, f->N, f->K, NULL), NULL);
-    packed_set(k, pool, &p, f->W);
+    assert_ok(packed_init(&p, k, f->N, f->K, NULL), NULL);
+    packed_set(k, pool, &p, f->W, DTYPE_F32);
     matmul_forward(k, pool, y, x, &p, bias, M);
     packed_clear(&p);
     return y;
@@ -230,13 +230,13 @@ static void packing_bf16_is_packing_what_it_widens_to(void **state)
         w16[i] = bf16_from_f32(w[i]);
         w[i] = f32_from_bf16(w16[i]);
     }
-    assert_ok(packed_init(&narrow, N, K, NULL), NULL);
-    assert_ok(packed_init(&wide, N, K, NULL), NULL);
+    assert_ok(packed_init(&narrow, k, N, K, NULL), NULL);
+    assert_ok(packed_init(&wide, k, N, K, NULL), NULL);
 
-    packed_set_bf16(k, NULL, &narrow, w16);
-    packed_set(k, NULL, &wide, w);
+    packed_set(k, NULL, &narrow, w16, DTYPE_BF16);
+    packed_set(k, NULL, &wide, w, DTYPE_F32);
 
-    assert_same_bits(narrow.data, wide.data, packed_bytes(N, K) / sizeof(float));
+    assert_same_bits(narrow.data, wide.data, packed_bytes(k, N, K) / sizeof(float));
     packed_clear(&narrow);
     packed_clear(&wide);
     free(w16);
@@ -253,14 +253,15 @@ static void packed_layout_is_panels_padded_with_zeros(void **state)
         size_t N = sizes[i][0], K = sizes[i][1];
         float *w = some_floats(&r, N * K, 1.0f);
         struct packed p;
-        assert_ok(packed_init(&p, N, K, NULL), NULL);
+        assert_ok(packed_init(&p, k, N, K, NULL), NULL);
 
-        packed_set(k, NULL, &p, w);
+        packed_set(k, NULL, &p, w, DTYPE_F32);
 
         for (size_t n = 0; n < (N + 15) / 16 * 16; n++)
             for (size_t j = 0; j < K; j++) {
                 float want = n < N ? w[n * K + j] : 0.0f;
-                assert_same_bits(&p.data[n / 16 * K * 16 + j * 16 + n % 16], &want, 1);
+                assert_same_bits(&((const float *)p.data)[n / 16 * K * 16 + j * 16 + n % 16],
+                                 &want, 1);
             }
         packed_clear(&p);
         free(w);
@@ -269,12 +270,12 @@ static void packed_layout_is_panels_padded_with_zeros(void **state)
 
 static void packed_bytes_refuses_what_no_memory_can_hold(void **state)
 {
-    (void)state;
+    const struct kernels *k = *state;
 
-    assert_int_equal(packed_bytes(17, 3), 32 * 3 * sizeof(float));
-    assert_true(packed_bytes(SIZE_MAX / 4, 64) == SIZE_MAX);
-    assert_true(packed_bytes(64, SIZE_MAX / 4) == SIZE_MAX);
-    assert_true(packed_bytes(SIZE_MAX - 3, 1) == SIZE_MAX);
+    assert_int_equal(packed_bytes(k, 17, 3), 32 * 3 * sizeof(float));
+    assert_true(packed_bytes(k, SIZE_MAX / 4, 64) == SIZE_MAX);
+    assert_true(packed_bytes(k, 64, SIZE_MAX / 4) == SIZE_MAX);
+    assert_true(packed_bytes(k, SIZE_MAX - 3, 1) == SIZE_MAX);
 }
 
 /* What a wrong start (-0, or the first product instead of a fma on +0) or a flush of subnormals
