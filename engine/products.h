@@ -26,5 +26,10 @@ struct products {
 };
 
 extern const struct products products_f32; /* class f32-1: engine/matmul.c */
+/* Its dx and dw: engine/matmul_backward.c. */
+void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
+                     const float *W, size_t M, size_t N, size_t K, bool is_added);
+void products_f32_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+                     const float *x, size_t T, size_t N, size_t K);
 
 #endif

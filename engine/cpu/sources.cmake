@@ -4,6 +4,7 @@
 # code and change no bit. The scalar files stay scalar, so that tests compare two translations.
 set(ENGINE_CPU_SOURCES
   matmul.c
+  matmul_backward.c
   products.c
   cpu/math.c
   cpu/dispatch.c
@@ -22,7 +23,7 @@ endif()
 
 set_source_files_properties(cpu/kernels_scalar.c PROPERTIES
   COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_SCALAR_FLAGS}")
-set_source_files_properties(matmul.c cpu/math.c cpu/ops.c cpu/attention.c
+set_source_files_properties(matmul.c matmul_backward.c cpu/math.c cpu/ops.c cpu/attention.c
   cpu/attention_backward.c cpu/sample.c cpu/optimizer.c PROPERTIES
   COMPILE_OPTIONS "${ENGINE_CPU_FLAGS}")
 
