@@ -519,7 +519,7 @@ static enum status read_id(int32_t *out, const json_t *value, const char *key, s
 /* Adds an end-of-sequence token unless it is there; -1 is none. */
 static enum status add_stop(struct model_config *c, const json_t *value, struct err *e)
 {
-    int32_t id;
+    int32_t id = -1;
     enum status st = read_id(&id, value, "eos_token_id", e);
 
     if (st || id < 0)
