@@ -7,7 +7,8 @@
  * reordering switched off it has no other freedom. That is how one text is both the definition
  * and the fast version. Only the matrix product needs more (gemm_vec.h).
  *
- * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack() and max().
+ * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack(), max() and
+ * bf16_gemm().
  */
 #include <math.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 #include "engine/cpu/math_lanes.h"
 #include "engine/cpu/sum_tree.h"
 #include "engine/cpu/table.h"
+
+#include "engine/cpu/bf16_operands.h"
 
 #define STRIP 16u
 
@@ -319,9 +322,16 @@ static void adamw(float *restrict p, float *restrict m, float *restrict v,
     }
 }
 
+static const struct bf16_loops bf16_loops = {
+    .left = bf16_left,
+    .right = bf16_right,
+    .gemm = bf16_gemm,
+};
+
 const struct kernels BACKEND_TABLE = {
     .name = BACKEND_NAME,
     .products = &products_f32,
+    .bf16 = &bf16_loops,
     .gemm = gemm,
     .pack = pack,
     .sum = sum,
