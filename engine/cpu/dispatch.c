@@ -247,7 +247,7 @@ enum status kernels_choose(const struct kernels **out, enum numerics numerics, c
         return OK;
     for (size_t i = 0; kernels_name_at(numerics, i); i++)
         if (strcmp(name, names[i]) == 0)
-            return err_set(e, ERR_UNSUPPORTED, "this machine cannot run the '%s' kernels",
+            return err_set(e, ERR_UNSUPPORTED, "this CPU cannot run the '%s' kernels",
                            name);
     return no_such_name(numerics, name, e);
 }
