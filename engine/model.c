@@ -44,13 +44,14 @@ static uint64_t table_floats(const struct model_config *c)
     return (uint64_t)c->max_len * (c->head_dim / 2);
 }
 
-static uint64_t packed_bytes_of(const struct model_config *c)
+static uint64_t packed_bytes_of(const struct kernels *k, const struct model_config *c)
 {
     size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    uint64_t layer = (uint64_t)packed_bytes(q, c->dim) +
-                     2 * (uint64_t)packed_bytes(kv, c->dim) + packed_bytes(c->dim, q) +
-                     2 * (uint64_t)packed_bytes(c->ffn, c->dim) + packed_bytes(c->dim, c->ffn);
-    return c->layers * layer + packed_bytes(c->vocab, c->dim);
+    uint64_t layer = (uint64_t)packed_bytes(k, q, c->dim) +
+                     2 * (uint64_t)packed_bytes(k, kv, c->dim) + packed_bytes(k, c->dim, q) +
+                     2 * (uint64_t)packed_bytes(k, c->ffn, c->dim) +
+                     packed_bytes(k, c->dim, c->ffn);
+    return c->layers * layer + packed_bytes(k, c->vocab, c->dim);
 }
 
 uint64_t model_bytes(const struct model_config *c, size_t max_rows)
@@ -60,7 +61,7 @@ uint64_t model_bytes(const struct model_config *c, size_t max_rows)
 
     if (rows > UINT32_MAX)
         return UINT64_MAX;
-    return packed_bytes_of(c) + 2 * table_floats(c) * sizeof(float) +
+    return packed_bytes_of(kernels_best(), c) + 2 * table_floats(c) * sizeof(float) +
            carve_acts(&a, (struct carve){0}, c, rows) * sizeof(float) +
            rows * (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct model_piece));
 }
@@ -69,7 +70,7 @@ static enum status init_packed(struct model *m, struct err *e)
 {
     const struct model_config *c = &m->config;
     size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    enum status st = packed_init(&m->head, c->vocab, c->dim, e);
+    enum status st = packed_init(&m->head, m->kernels, c->vocab, c->dim, e);
 
     for (size_t i = 0; !st && i < c->layers; i++) {
         struct model_layer *l = &m->layers[i];
@@ -83,7 +84,7 @@ static enum status init_packed(struct model *m, struct err *e)
         };
 
         for (size_t j = 0; !st && j < sizeof(all) / sizeof(all[0]); j++)
-            st = packed_init(all[j].p, all[j].n, all[j].k, e);
+            st = packed_init(all[j].p, m->kernels, all[j].n, all[j].k, e);
     }
     return st;
 }
@@ -184,15 +185,15 @@ void model_reload(struct model *m, const struct weights *w)
         const struct weights_layer *from = &w->layers[i];
         struct model_layer *l = &m->layers[i];
 
-        packed_set(k, m->pool, &l->q, from->q);
-        packed_set(k, m->pool, &l->k, from->k);
-        packed_set(k, m->pool, &l->v, from->v);
-        packed_set(k, m->pool, &l->o, from->o);
-        packed_set(k, m->pool, &l->gate, from->gate);
-        packed_set(k, m->pool, &l->up, from->up);
-        packed_set(k, m->pool, &l->down, from->down);
+        packed_set(k, m->pool, &l->q, from->q, DTYPE_F32);
+        packed_set(k, m->pool, &l->k, from->k, DTYPE_F32);
+        packed_set(k, m->pool, &l->v, from->v, DTYPE_F32);
+        packed_set(k, m->pool, &l->o, from->o, DTYPE_F32);
+        packed_set(k, m->pool, &l->gate, from->gate, DTYPE_F32);
+        packed_set(k, m->pool, &l->up, from->up, DTYPE_F32);
+        packed_set(k, m->pool, &l->down, from->down, DTYPE_F32);
     }
-    packed_set(k, m->pool, &m->head, w->head ? w->head : w->embed);
+    packed_set(k, m->pool, &m->head, w->head ? w->head : w->embed, DTYPE_F32);
 }
 
 const struct model_config *model_config(const struct model *m)

@@ -45,8 +45,8 @@ static float *product(const struct kernels *k, struct pool *pool, const struct f
 {
     struct packed p;
     float *y = garbage(M * f->N);
-    assert_ok(packed_init(&p, f->N, f->K, NULL), NULL);
-    packed_set(k, pool, &p, f->W);
+    assert_ok(packed_init(&p, k, f->N, f->K, NULL), NULL);
+    packed_set(k, pool, &p, f->W, DTYPE_F32);
     matmul_forward(k, pool, y, x, &p, bias, M);
     packed_clear(&p);
     return y;
@@ -230,13 +230,13 @@ static void packing_bf16_is_packing_what_it_widens_to(void **state)
         w16[i] = bf16_from_f32(w[i]);
         w[i] = f32_from_bf16(w16[i]);
     }
-    assert_ok(packed_init(&narrow, N, K, NULL), NULL);
-    assert_ok(packed_init(&wide, N, K, NULL), NULL);
+    assert_ok(packed_init(&narrow, k, N, K, NULL), NULL);
+    assert_ok(packed_init(&wide, k, N, K, NULL), NULL);
 
-    packed_set_bf16(k, NULL, &narrow, w16);
-    packed_set(k, NULL, &wide, w);
+    packed_set(k, NULL, &narrow, w16, DTYPE_BF16);
+    packed_set(k, NULL, &wide, w, DTYPE_F32);
 
-    assert_same_bits(narrow.data, wide.data, packed_bytes(N, K) / sizeof(float));
+    assert_same_bits(narrow.data, wide.data, packed_bytes(k, N, K) / sizeof(float));
     packed_clear(&narrow);
     packed_clear(&wide);
     free(w16);
@@ -253,14 +253,15 @@ static void packed_layout_is_panels_padded_with_zeros(void **state)
         size_t N = sizes[i][0], K = sizes[i][1];
         float *w = some_floats(&r, N * K, 1.0f);
         struct packed p;
-        assert_ok(packed_init(&p, N, K, NULL), NULL);
+        assert_ok(packed_init(&p, k, N, K, NULL), NULL);
 
-        packed_set(k, NULL, &p, w);
+        packed_set(k, NULL, &p, w, DTYPE_F32);
 
         for (size_t n = 0; n < (N + 15) / 16 * 16; n++)
             for (size_t j = 0; j < K; j++) {
                 float want = n < N ? w[n * K + j] : 0.0f;
-                assert_same_bits(&p.data[n / 16 * K * 16 + j * 16 + n % 16], &want, 1);
+                assert_same_bits(&((const float *)p.data)[n / 16 * K * 16 + j * 16 + n % 16],
+                                 &want, 1);
             }
         packed_clear(&p);
         free(w);
@@ -269,12 +270,12 @@ static void packed_layout_is_panels_padded_with_zeros(void **state)
 
 static void packed_bytes_refuses_what_no_memory_can_hold(void **state)
 {
-    (void)state;
+    const struct kernels *k = *state;
 
-    assert_int_equal(packed_bytes(17, 3), 32 * 3 * sizeof(float));
-    assert_true(packed_bytes(SIZE_MAX / 4, 64) == SIZE_MAX);
-    assert_true(packed_bytes(64, SIZE_MAX / 4) == SIZE_MAX);
-    assert_true(packed_bytes(SIZE_MAX - 3, 1) == SIZE_MAX);
+    assert_int_equal(packed_bytes(k, 17, 3), 32 * 3 * sizeof(float));
+    assert_true(packed_bytes(k, SIZE_MAX / 4, 64) == SIZE_MAX);
+    assert_true(packed_bytes(k, 64, SIZE_MAX / 4) == SIZE_MAX);
+    assert_true(packed_bytes(k, SIZE_MAX - 3, 1) == SIZE_MAX);
 }
 
 /* What a wrong start (-0, or the first product instead of a fma on +0) or a flush of subnormals
@@ -293,6 +294,93 @@ static void forward_keeps_signed_zeros_and_subnormals(void **state)
     free(y);
 }
 
+/* Matrices kept as bf16, from bf16 and from the f32 numbers they widen to: the products are those
+ * of the wide ones, with any number of rows. */
+static void matrices_kept_as_bf16_give_the_bits_of_wide_ones(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(10);
+
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        size_t bytes = packed_bytes_as(k, f.N, f.K, DTYPE_BF16);
+        uint16_t *w16 = xcalloc(f.N * f.K, sizeof(*w16));
+        float *got = garbage(f.M * f.N);
+        void *room;
+        struct packed p;
+        for (size_t j = 0; j < f.N * f.K; j++) {
+            w16[j] = bf16_from_f32(f.W[j]);
+            f.W[j] = f32_from_bf16(w16[j]);
+        }
+        float *want = product(k, NULL, &f, f.bias, f.M, f.x);
+
+        assert_int_equal(bytes, packed_bytes(k, f.N, f.K) / 2);
+        for (int from = 0; from < 2; from++) {
+            assert_ok(alloc_array(&room, bytes, 1, "panels", NULL), NULL);
+            packed_place(&p, f.N, f.K, DTYPE_BF16, room);
+            packed_set(k, NULL, &p, from ? (const void *)f.W : w16,
+                       from ? DTYPE_F32 : DTYPE_BF16);
+            matmul_forward(k, NULL, got, f.x, &p, f.bias, f.M);
+            assert_same_bits(got, want, f.M * f.N);
+            packed_clear(&p);
+            free(room);
+        }
+        free(w16);
+        free(got);
+        free(want);
+        fixture_clear(&f);
+    }
+}
+
+/* Several products handed over together, one of them added to what is there, and the two of an
+ * MLP: what they are one by one. */
+static void products_together_are_what_they_are_one_by_one(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(11);
+    static const size_t Ms[] = {1, 3, 13, 200, 401};
+    struct pool *pool;
+
+    pool_new(&pool, 3);
+    for (size_t i = 0; i < sizeof(Ms) / sizeof(Ms[0]); i++) {
+        const size_t M = Ms[i], N = 83, K = 70;
+        struct fixture a = fixture_of(&r, (size_t[3]){M, N, K});
+        struct fixture b = fixture_of(&r, (size_t[3]){M, 21, K});
+        struct packed pa, pb;
+        assert_ok(packed_init(&pa, k, N, K, NULL), NULL);
+        assert_ok(packed_init(&pb, k, 21, K, NULL), NULL);
+        packed_set(k, NULL, &pa, a.W, DTYPE_F32);
+        packed_set(k, NULL, &pb, b.W, DTYPE_F32);
+        float *ya = product(k, NULL, &a, a.bias, M, a.x);
+        float *yb = product(k, NULL, &b, NULL, M, a.x);
+        float *gate = product(k, NULL, &a, NULL, M, a.x), *up = zeros(M * N);
+        float *got = garbage(M * 21), *act = garbage(M * N);
+        add_forward(k, ya, a.dy, ya, M * N);
+
+        const struct product all[] = {{got, &pb, NULL, NULL}, {a.dy, &pa, a.bias, a.dy}};
+        const struct product two[] = {{act, &pa, NULL, NULL}, {up, &pa, NULL, NULL}};
+        matmul_forward_all(k, pool, a.x, all, 2, M);
+        assert_same_bits(got, yb, M * 21);
+        assert_same_bits(a.dy, ya, M * N);
+        matmul_swiglu(k, pool, act, a.x, two, M);
+        assert_same_bits(up, gate, M * N);
+        swiglu_forward(k, NULL, gate, gate, gate, M * N);
+        assert_same_bits(act, gate, M * N);
+
+        packed_clear(&pa);
+        packed_clear(&pb);
+        free(ya);
+        free(yb);
+        free(gate);
+        free(up);
+        free(got);
+        free(act);
+        fixture_clear(&a);
+        fixture_clear(&b);
+    }
+    pool_free(&pool);
+}
+
 int main(int argc, char **argv)
 {
     const struct kernels *k = backend_of(argc, argv);
@@ -308,6 +396,8 @@ int main(int argc, char **argv)
         BACKEND_TEST(packed_layout_is_panels_padded_with_zeros),
         BACKEND_TEST(packed_bytes_refuses_what_no_memory_can_hold),
         BACKEND_TEST(forward_keeps_signed_zeros_and_subnormals),
+        BACKEND_TEST(matrices_kept_as_bf16_give_the_bits_of_wide_ones),
+        BACKEND_TEST(products_together_are_what_they_are_one_by_one),
     };
     return cmocka_run_group_tests_name("engine/matmul", tests, NULL, NULL);
 }
