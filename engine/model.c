@@ -28,7 +28,6 @@ static uint64_t carve_acts(struct layer_acts *a, struct carve at, const struct m
 
     a->x_in = a->x_mid = a->x_out = carve_take(&at, T * c->dim);
     a->h1 = a->h2 = carve_take(&at, T * c->dim);
-    a->proj = carve_take(&at, T * c->dim);
     a->q_raw = a->q = carve_take(&at, T * q);
     a->k_raw = a->k = carve_take(&at, T * kv);
     a->v = carve_take(&at, T * kv);
