@@ -49,7 +49,8 @@ struct piece {
     const float *panels; /* of the keys */
     const float *rows;   /* of the values */
     size_t row;
-    size_t at, n; /* first key, counted in the block, and how many */
+    size_t at, n;                         /* first key, counted in the block, and how many */
+    const float *next_panels, *next_rows; /* read after them; NULL: nothing worth fetching */
 };
 
 /* Everything one thread works in. */
@@ -100,6 +101,36 @@ static size_t row_at(const struct chunk *c, size_t i, size_t stride, size_t widt
     return r / R * stride + (c->group * R + r % R) * width;
 }
 
+/* The pages of n_keys keys of the block at b0. They come from memory, each a little more than what
+ * one product reads meanwhile: so a product fetches what the next one reads, up to the keys of the
+ * next block or head. */
+static void load_pages(struct scratch *w, const struct chunk *c, size_t b0, size_t n_keys)
+{
+    const struct attention_run *run = c->run;
+    const size_t D = c->s->D, n = (n_keys + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+    const size_t head = run->page_at + c->group * attention_page_head(D);
+    const bool is_last = b0 + ATTENTION_BLOCK > row_position(c, c->n - 1);
+
+    for (size_t i = 0; i < n; i++) {
+        const float *page = run->pages[b0 / ATTENTION_PAGE + i] + head;
+        w->piece[i] = (struct piece){
+            .panels = page,
+            .rows = page + attention_page_values(D),
+            .row = attention_width(D),
+            .at = i * ATTENTION_PAGE,
+            .n = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE),
+        };
+    }
+    w->n_pieces = n;
+    for (size_t i = 0; i + 1 < n; i++) {
+        w->piece[i].next_panels = w->piece[i + 1].panels;
+        w->piece[i].next_rows = w->piece[i + 1].rows;
+    }
+    w->piece[n - 1].next_panels = w->piece[0].rows;
+    w->piece[n - 1].next_rows = is_last ? run->pages[0] + head + attention_page_head(D)
+                                        : run->pages[b0 / ATTENTION_PAGE + n] + head;
+}
+
 /* Finds, or makes, the pieces of n_keys keys of the block at b0. */
 static void load_pieces(const struct kernels *k, struct scratch *w, const struct chunk *c,
                         size_t b0, size_t n_keys)
@@ -108,20 +139,15 @@ static void load_pieces(const struct kernels *k, struct scratch *w, const struct
     const struct attention_shape *s = c->s;
     const size_t D = s->D, key = c->group * D;
 
-    w->n_pieces = 0;
-    for (size_t at = 0; run->pages && at < n_keys; at += ATTENTION_PAGE) {
-        const float *page = run->pages[(b0 + at) / ATTENTION_PAGE] + run->page_at +
-                            c->group * attention_page_head(D);
-        w->piece[w->n_pieces++] =
-            (struct piece){page, page + attention_page_values(D), attention_width(D), at,
-                           min(n_keys - at, ATTENTION_PAGE)};
-    }
-    if (run->pages)
+    if (run->pages) {
+        load_pages(w, c, b0, n_keys);
         return;
+    }
+    w->n_pieces = 0;
     k->pack(w->block.panels, run->k + b0 * s->k_stride + key, s->k_stride, n_keys, D);
     attention_block_load(&w->block, run->v + b0 * s->v_stride + key, s->v_stride, n_keys, D);
     w->piece[w->n_pieces++] =
-        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys};
+        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, NULL, NULL};
 }
 
 /* p = q k for rows lo..hi-1 and the first n_keys keys. */
@@ -133,7 +159,7 @@ static void score_keys(const struct kernels *k, struct scratch *w, const struct 
     for (size_t i = 0; i < w->n_pieces && w->piece[i].at < n_keys; i++) {
         const struct piece *x = &w->piece[i];
         attention_scores(k, w->p + x->at, w->q + lo * width, width, x->panels, hi - lo,
-                         min(n_keys - x->at, x->n), c->s->D);
+                         min(n_keys - x->at, x->n), c->s->D, x->next_panels);
     }
 }
 
@@ -157,7 +183,8 @@ static void weigh_keys(const struct kernels *k, struct scratch *w, size_t D, siz
                          .rows = rows,
                          .cols = D,
                          .steps = to - from,
-                         .resume = from > 0};
+                         .resume = from > 0,
+                         .next = x->next_rows};
         if (from < to)
             k->gemm(&g);
     }
