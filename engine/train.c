@@ -16,7 +16,6 @@
 
 /* Where backward keeps what it makes, for one layer after the other. */
 struct scratch {
-    float *proj;          /* (T, C): of the forward pass */
     float *dx;            /* (T, C): the gradient of the residual stream */
     float *dh;            /* (T, C) */
     float *datt;          /* (T, H, D); then dq before q_norm */
@@ -77,7 +76,6 @@ static void carve_scratch(struct scratch *s, struct carve *at, const struct mode
 {
     uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
-    s->proj = carve_take(at, T * c->dim);
     s->dx = carve_take(at, T * c->dim);
     s->dh = carve_take(at, T * c->dim);
     s->datt = carve_take(at, T * q);
@@ -109,7 +107,6 @@ static uint64_t carve_all(struct train *t, struct carve at, const struct model_c
 
         carve_layer(a, &at, c, T);
         a->x_in = x;
-        a->proj = t->s.proj;
         x = a->x_out;
     }
     t->last = x;
