@@ -21,7 +21,8 @@
 #include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 
-#define KERNELS_RANGE    "auto|scalar|avx2|avx512"
+#define KERNELS_RANGE    "auto|scalar|neon|avx2|avx512|amx"
+#define NUMERICS_RANGE   "f32-1|bf16-1|open-openblas"
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 
 static int complain(const char *line, const char *text)
@@ -37,12 +38,15 @@ struct loaded {
     struct pool *pool;
 };
 
-static enum status load(struct loaded *l, const char *dir, int64_t threads, const char *kernels,
-                        struct err *e)
+static enum status load(struct loaded *l, const char *dir, int64_t threads,
+                        const char *numerics, const char *kernels, struct err *e)
 {
     struct model_options opt = {0};
-    enum status st = kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, numerics, e);
 
+    if (!st)
+        st = kernels_choose(&opt.kernels, class, kernels, e);
     if (!st)
         st = weights_load(&l->w, dir, e);
     if (!st)
@@ -272,7 +276,7 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
 static int cmd_logits(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *tokens = NULL, *path = NULL, *kernels = NULL;
+    char *tokens = NULL, *path = NULL, *numerics = NULL, *kernels = NULL;
     int64_t threads;
     bool one_by_one = false;
     struct loaded l = {0};
@@ -286,6 +290,8 @@ static int cmd_logits(int argc, char **argv)
         {"out", OPT_STRING, &path, NULL, NULL,
          "file for the logits: (tokens, vocabulary) f32, little-endian", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
         {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
          "feed one token at a time, as when generating; the bits are the same", false},
@@ -309,7 +315,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, &e);
+        st = load(&l, dir, threads, numerics, kernels, &e);
     if (!st)
         st = compute_logits(&out, &l, ids, n, one_by_one, &e);
     if (!st)
@@ -390,7 +396,7 @@ out:
 static int cmd_generate(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *kernels = NULL;
+    char *numerics = NULL, *kernels = NULL;
     int64_t threads;
     struct generate g = {0};
     struct loaded l = {0};
@@ -404,6 +410,8 @@ static int cmd_generate(int argc, char **argv)
          false},
         {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
     };
     struct usage u = {
@@ -425,7 +433,7 @@ static int cmd_generate(int argc, char **argv)
     }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, &e);
+        st = load(&l, dir, threads, numerics, kernels, &e);
     if (!st && tokenizer_vocab(t) > l.w->config.vocab)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
                      tokenizer_vocab(t), l.w->config.vocab);
