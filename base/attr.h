@@ -12,6 +12,7 @@
 #define THREAD_LOCAL  __thread
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
+#define PREFETCH(p)   __builtin_prefetch(p) /* asks for its cache line */
 #else
 #define MUST_USE
 #define PRINTF(f, a)
@@ -20,6 +21,7 @@
 #define THREAD_LOCAL  _Thread_local
 #define LIKELY(x)     (x)
 #define UNLIKELY(x)   (x)
+#define PREFETCH(p)   ((void)(p))
 #endif
 
 #endif

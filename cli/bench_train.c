@@ -276,8 +276,8 @@ int bench_train(int argc, char **argv)
          "MiB it may take; 0: what is available", false},
         {"peer-rate", OPT_REAL, &o.peer_rate, "0", "0..1e12",
          "tokens/s of the peer, measured beside; for --json", false},
-        {"peer-memory", OPT_REAL, &o.peer_memory, "0", "0..1e12",
-         "MiB of the peer, likewise", false},
+        {"peer-memory", OPT_REAL, &o.peer_memory, "0", "0..1e12", "MiB of the peer, likewise",
+         false},
         {"json", OPT_FLAG, &o.json, "false", NULL, "one JSON object a figure", false},
     };
     struct usage u = {
