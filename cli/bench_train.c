@@ -14,11 +14,12 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "cli/bench.h"
+#include "cli/bench_line.h"
+#include "cli/bench_machine.h"
+#include "cli/bench_train.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
-#include "engine/matmul.h"
 #include "learn/learner.h"
 
 #define MIB 1048576.0
@@ -42,7 +43,7 @@ static const struct shape shapes[] = {{"15m", 288, 6, 6, 768, 2.8},
 struct figures {
     double rate;   /* tokens a second, of the median step */
     double gflops; /* likewise */
-    double peak;   /* GFLOP/s of products in cache */
+    double peak;   /* GFLOP/s of fused multiply-adds alone */
     double memory; /* bytes: the most that was resident */
     uint64_t computed;
     float loss;
@@ -83,52 +84,6 @@ static double flop_per_token(const struct model_config *c, int64_t length)
 {
     return 6.0 * (double)model_config_params(c) +
            6.0 * (double)c->layers * (double)length * c->heads * c->head_dim;
-}
-
-/* ---- the peak -------------------------------------------------------------------------------- */
-
-#define PEAK_ROWS  96u
-#define PEAK_OUT   64u
-#define PEAK_IN    256u
-#define PEAK_TIMES 1500u
-
-struct peak_job {
-    const struct kernels *k;
-    struct packed w;
-    float *x;
-};
-
-static void peak_part(void *arg, size_t lo, size_t hi)
-{
-    const struct peak_job *j = arg;
-    float y[PEAK_ROWS * PEAK_OUT];
-
-    for (size_t i = lo; i < hi; i++)
-        matmul_forward(j->k, NULL, y, j->x, &j->w, NULL, PEAK_ROWS);
-}
-
-/* The rate of a product that lies in cache, on all threads: the best of a few tries. */
-static enum status measure_peak(double *gflops, const struct kernels *k, struct pool *pool,
-                                struct err *e)
-{
-    struct peak_job job = {.k = k};
-    const size_t times = PEAK_TIMES * pool_threads(pool);
-    enum status st = packed_init(&job.w, k, PEAK_OUT, PEAK_IN, e);
-
-    *gflops = 0.0;
-    if (st)
-        return st;
-    job.x = xcalloc((size_t)PEAK_ROWS * PEAK_IN, sizeof(float));
-    for (int try = 0; try < 5; try++) {
-        int64_t start = clock_mono_us();
-        pool_run(pool, times, 1, peak_part, &job);
-        double rate = 2e-3 * PEAK_ROWS * PEAK_OUT * PEAK_IN * (double)times /
-                      (double)(clock_mono_us() - start);
-        *gflops = rate > *gflops ? rate : *gflops;
-    }
-    free(job.x);
-    packed_clear(&job.w);
-    return OK;
 }
 
 /* ---- a step ---------------------------------------------------------------------------------- */
@@ -187,6 +142,7 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
     };
     struct weights *w = NULL;
     struct learner *l = NULL;
+    struct bench_machine machine = {0};
     struct rusage use;
     int64_t us = 1;
     enum status st = kernels_choose(&lo.kernels, o->kernels, e);
@@ -203,9 +159,7 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
         return st;
     lo.pool = NULL;
     pool_new(&lo.pool, usage_threads(o->threads));
-    st = measure_peak(&f->peak, lo.kernels, lo.pool, e);
-    if (!st)
-        st = weights_new(&w, &c, e);
+    st = weights_new(&w, &c, e);
     if (!st) {
         weights_init_random(w, 1);
         st = learner_new(&l, &w, NULL, &settings, &lo, e);
@@ -217,6 +171,9 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
     f->rate = (double)(o->batch * o->length) / ((double)us * 1e-6);
     f->gflops = f->rate * flop_per_token(&c, o->length) * 1e-9;
     learner_free(&l);
+    if (!st)
+        st = bench_machine_measure(&machine, lo.kernels, lo.pool, e);
+    f->peak = machine.flops * 1e-9;
     pool_free(&lo.pool);
     return st;
 }
@@ -228,14 +185,25 @@ static void tell_json(const struct figures *f, const struct bench *o, const stru
     char name[64];
 
     snprintf(name, sizeof(name), "train_b%" PRId64 "_%s", o->batch, s->name);
-    bench_print(name, "tokens/s", f->rate,
-                &(struct bench_peer){"PyTorch f32", o->peer_rate, s->target * o->peer_rate});
+    bench_line_print(&(struct bench_line){.name = name,
+                                          .value = f->rate,
+                                          .unit = "tokens/s",
+                                          .peer = o->peer_rate > 0 ? "PyTorch f32" : NULL,
+                                          .peer_value = o->peer_rate,
+                                          .target = s->target * o->peer_rate});
     snprintf(name, sizeof(name), "train_gflops_b%" PRId64 "_%s", o->batch, s->name);
-    bench_print(name, "GFLOP/s", f->gflops,
-                &(struct bench_peer){"peak in cache", f->peak, 0.85 * f->peak});
+    bench_line_print(&(struct bench_line){.name = name,
+                                          .value = f->gflops,
+                                          .unit = "GFLOP/s",
+                                          .peer = "FMA peak",
+                                          .peer_value = f->peak,
+                                          .target = 0.85 * f->peak});
     snprintf(name, sizeof(name), "train_memory_b%" PRId64 "_%s", o->batch, s->name);
-    bench_print(name, "MiB", f->memory / MIB,
-                &(struct bench_peer){"PyTorch f32", o->peer_memory, -o->peer_memory / 3.0});
+    bench_line_print(&(struct bench_line){.name = name,
+                                          .value = f->memory / MIB,
+                                          .unit = "MiB",
+                                          .peer = o->peer_memory > 0 ? "PyTorch f32" : NULL,
+                                          .peer_value = o->peer_memory});
 }
 
 static void tell(const struct figures *f, const struct bench *o, const struct shape *s)
@@ -246,7 +214,7 @@ static void tell(const struct figures *f, const struct bench *o, const struct sh
     printf("%s, %" PRId64 " sequences of %" PRId64 "%s\n", s->name, o->batch, o->length,
            o->recompute ? ", recomputing" : "");
     printf("speed    %10.1f tokens/s\n", f->rate);
-    printf("         %10.1f GFLOP/s, %.0f %% of the %.1f of products in cache\n", f->gflops,
+    printf("         %10.1f GFLOP/s, %.0f %% of the peak of %.1f\n", f->gflops,
            100.0 * f->gflops / f->peak, f->peak);
     printf("memory   %10.1f MiB at most (computed: %.1f)\n", f->memory / MIB,
            (double)f->computed / MIB);

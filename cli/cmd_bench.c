@@ -1,49 +1,39 @@
 /*
- * cli/cmd_bench.c - muster bench: figures
+ * cli/cmd_bench.c - muster bench: figures of this machine
  */
-#include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/bench.h"
+#include "cli/bench_engine.h"
+#include "cli/bench_train.h"
 #include "cli/commands.h"
 
-#define BENCH_LINE "muster bench train [options]"
-
-void bench_print(const char *name, const char *unit, double value,
-                 const struct bench_peer *peer)
-{
-    bool is_ok = peer->target < 0 ? value < -peer->target : value >= peer->target;
-
-    printf("{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\"", name, value, unit);
-    if (peer->value > 0)
-        printf(", \"peer\": \"%s\", \"peer_value\": %.4g", peer->name, peer->value);
-    else
-        printf(", \"peer\": null, \"peer_value\": null");
-    if (peer->value > 0)
-        printf(", \"target\": %.4g, \"ok\": %s}\n", fabs(peer->target),
-               is_ok ? "true" : "false");
-    else
-        printf(", \"target\": null, \"ok\": null}\n");
-}
+#define BENCH_LINE "muster bench engine|train [options]"
+#define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
 {
     printf("usage: " BENCH_LINE "\n\n"
-           "  train  training steps\n\n"
-           "'muster bench train --help' tells more of each.\n");
+           "  engine  matrix products, decoding and prefill, beside the machine's limits\n"
+           "  train   training steps, likewise\n\n"
+           "'muster bench engine --help' tells more of each.\n");
 }
 
 int cmd_bench(int argc, char **argv)
 {
+    static const struct {
+        const char *word;
+        int (*run)(int argc, char **argv);
+    } words[] = {{"engine", bench_engine}, {"train", bench_train}};
+
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();
         return 0;
     }
-    if (argc > 1 && !strcmp(argv[1], "train"))
-        return bench_train(argc - 1, argv + 1);
-    fprintf(stderr, "muster: %s\nusage: " BENCH_LINE " (--help tells more)\n",
-            argc > 1 ? "unknown word after 'bench'" : "bench what?");
+    for (size_t i = 0; argc > 1 && i < N(words); i++)
+        if (!strcmp(argv[1], words[i].word))
+            return words[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n",
+            argc > 1 ? "unknown word after 'bench'" : "bench what?", BENCH_LINE);
     return 2;
 }

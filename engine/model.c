@@ -110,7 +110,8 @@ static enum status init_scratch(struct model *m, struct err *e)
     if (st)
         return st;
     carve_acts(m->a, (struct carve){.base = m->floats}, &m->config, m->max_rows);
-    rope_table(m->cos, m->sin, m->config.rope_theta, m->config.max_len, m->config.head_dim);
+    rope_table(m->cos, m->sin, m->config.rope_theta, &m->config.rope_scaling, m->config.max_len,
+               m->config.head_dim);
     return OK;
 }
 

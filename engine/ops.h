@@ -26,6 +26,7 @@
 #include "engine/cpu/math.h"
 #include "engine/kernels.h"
 #include "engine/matmul.h"
+#include "engine/rope.h"
 
 #define ATTENTION_BLOCK 256u /* positions; part of the numerics class */
 #define ATTENTION_D_MAX 128u
@@ -71,10 +72,12 @@ void rmsnorm_backward(const struct kernels *k, float *dx, float *dw, const float
 
 /*
  * Rotation tables for positions 0..n_pos-1 and heads of D channels (D even):
- *   inv_freq[i] = (float) theta^(-2i/D),  angle = (float)pos * inv_freq[i],
+ *   inv_freq[i] = (float) scaled(theta^(-2i/D)),  angle = (float)pos * inv_freq[i],
  *   cos, sin (n_pos, D/2) of that f32 angle, computed in binary64 and rounded once.
+ * `scaling` may be NULL: none.
  */
-void rope_table(float *cos, float *sin, double theta, size_t n_pos, size_t D);
+void rope_table(float *cos, float *sin, double theta, const struct rope_scaling *scaling,
+                size_t n_pos, size_t D);
 /*
  * In place, for each of T rows of H heads; channel i is paired with i + D/2:
  *   x1' = fma(-x2, sin, x1 * cos),  x2' = fma(x1, sin, x2 * cos)

@@ -18,15 +18,29 @@
 #define TILE_ROWS   12u /* 24 of 32 */
 #define TILE_PANELS 2u
 #endif
-#define PANEL_VECS (PACK_LANES / VEC_LANES)
+#define PANEL_VECS  (PACK_LANES / VEC_LANES)
+#define AHEAD_BYTES 1024u
 
-/* R and P are constants at every call, which makes acc a set of registers. */
+/* Where the panels of a tile begin, and what is to be fetched meanwhile. */
+struct tile_at {
+    const float *b;
+    const uint32_t *narrow;
+    const char *next; /* of the first panel; those of the others are a panel apart */
+    size_t next_step; /* bytes */
+};
+
+/* R, P and is_narrow are constants at every call, which makes acc a set of registers. */
 ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const float *a,
-                        const float *b, const size_t R, const size_t P)
+                        const struct tile_at *at, const size_t R, const size_t P,
+                        const bool is_narrow)
 {
     VEC acc[TILE_ROWS][8];
     const size_t a_row = g->a_row, a_step = g->a_step, b_step = g->b_step, b_panel = g->b_panel;
     const size_t n_vecs = P * PANEL_VECS;
+    const size_t next_panel = b_panel * (is_narrow ? sizeof(uint32_t) : sizeof(float));
+    const float *b = at->b;
+    const uint32_t *narrow = at->narrow;
+    const char *next = at->next;
 
     for (size_t r = 0; r < R; r++)
         for (size_t v = 0; v < n_vecs; v++)
@@ -34,15 +48,25 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
 
     for (size_t s = g->steps; s > 0; s--) {
         VEC row[8];
-        for (size_t v = 0; v < n_vecs; v++)
-            row[v] = vec_load(b + (v / PANEL_VECS) * b_panel + (v % PANEL_VECS) * VEC_LANES);
+        for (size_t p = 0; p < P; p++) {
+            PREFETCH(next + p * next_panel);
+            if (is_narrow)
+                vec_widen(row + p * PANEL_VECS, narrow + p * b_panel);
+            else
+                for (size_t v = 0; v < PANEL_VECS; v++)
+                    row[p * PANEL_VECS + v] = vec_load(b + p * b_panel + v * VEC_LANES);
+        }
         for (size_t r = 0; r < R; r++) {
             VEC x = vec_all(a[r * a_row]);
             for (size_t v = 0; v < n_vecs; v++)
                 acc[r][v] = vec_fma(x, row[v], acc[r][v]);
         }
         a += a_step;
-        b += b_step;
+        if (is_narrow)
+            narrow += b_step;
+        else
+            b += b_step;
+        next += at->next_step;
     }
 
     for (size_t r = 0; r < R; r++)
@@ -51,11 +75,16 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
 }
 
 #define TILE_CASE(R, P)                                                                        \
-    case R: tile(g, c, c_row, a, b, R, P); break
+    case R:                                                                                    \
+        if (at->narrow)                                                                        \
+            tile(g, c, c_row, a, at, R, P, true);                                              \
+        else                                                                                   \
+            tile(g, c, c_row, a, at, R, P, false);                                             \
+        break
 
 /* One tile of whole panels: `rows` rows by tile_panels(rows) panels. */
 static void tile_wide(const struct gemm *g, float *c, size_t c_row, const float *a,
-                      const float *b, size_t rows)
+                      const struct tile_at *at, size_t rows)
 {
     switch (rows) {
 #if VEC_LANES == 8
@@ -94,7 +123,7 @@ static size_t tile_panels(size_t rows)
 
 /* One panel, for what tile_wide leaves over. */
 static void tile_narrow(const struct gemm *g, float *c, size_t c_row, const float *a,
-                        const float *b, size_t rows)
+                        const struct tile_at *at, size_t rows)
 {
     switch (rows) {
         TILE_CASE(1u, 1u);
@@ -116,8 +145,8 @@ static void tile_narrow(const struct gemm *g, float *c, size_t c_row, const floa
 }
 
 /* The last columns, fewer than a panel: computed in a full one aside. */
-static void tile_ragged(const struct gemm *g, float *c, const float *a, const float *b,
-                        size_t rows, size_t cols)
+static void tile_ragged(const struct gemm *g, float *c, const float *a,
+                        const struct tile_at *at, size_t rows, size_t cols)
 {
     float aside[TILE_ROWS * PACK_LANES];
 
@@ -125,9 +154,33 @@ static void tile_ragged(const struct gemm *g, float *c, const float *a, const fl
     if (g->resume)
         for (size_t r = 0; r < rows; r++)
             memcpy(aside + r * PACK_LANES, c + r * g->c_row, cols * sizeof(float));
-    tile_narrow(g, aside, PACK_LANES, a, b, rows);
+    tile_narrow(g, aside, PACK_LANES, a, at, rows);
     for (size_t r = 0; r < rows; r++)
         memcpy(c + r * g->c_row, aside + r * PACK_LANES, cols * sizeof(float));
+}
+
+/* Panel p for tile t of n_tiles. One tile alone uses the panel as it comes from memory, so what
+ * lies a little ahead is fetched; of several, each fetches its share of the next panels. */
+static struct tile_at panel_at(const struct gemm *g, size_t p, size_t wide, size_t t,
+                               size_t n_tiles)
+{
+    const size_t width = g->narrow ? sizeof(uint32_t) : sizeof(float);
+    const size_t step = g->b_step * width, panel = g->b_panel * width;
+    struct tile_at at = {.b = g->b + p * g->b_panel, .next_step = step};
+
+    at.next = (const char *)at.b;
+    if (g->narrow) {
+        at.narrow = g->narrow + p * g->b_panel;
+        at.next = (const char *)at.narrow;
+        at.b = NULL;
+    }
+    if (n_tiles == 1) {
+        at.next += AHEAD_BYTES;
+    } else {
+        at.next_step = step / n_tiles + 1;
+        at.next += wide * panel + t * at.next_step * g->steps;
+    }
+    return at;
 }
 
 static void gemm(const struct gemm *g)
@@ -145,15 +198,18 @@ static void gemm(const struct gemm *g)
         size_t r = 0;
         for (size_t t = 0; t < n_tiles; t++) {
             size_t rows = least + (t < longer);
-            const float *a = g->a + r * g->a_row, *b = g->b + p * g->b_panel;
+            const float *a = g->a + r * g->a_row;
+            struct tile_at at = panel_at(g, p, is_wide ? wide : 1, t, n_tiles);
             float *c = g->c + r * g->c_row + p * PACK_LANES;
             if (p == n_panels)
-                tile_ragged(g, c, a, b, rows, left);
+                tile_ragged(g, c, a, &at, rows, left);
             else if (is_wide && tile_panels(rows) == wide)
-                tile_wide(g, c, g->c_row, a, b, rows);
+                tile_wide(g, c, g->c_row, a, &at, rows);
             else
-                for (size_t q = 0; q < (is_wide ? wide : 1); q++)
-                    tile_narrow(g, c + q * PACK_LANES, g->c_row, a, b + q * g->b_panel, rows);
+                for (size_t q = 0; q < (is_wide ? wide : 1); q++) {
+                    struct tile_at one = panel_at(g, p + q, 1, t, n_tiles);
+                    tile_narrow(g, c + q * PACK_LANES, g->c_row, a, &one, rows);
+                }
             r += rows;
         }
         p += is_wide ? wide : 1;

@@ -2,6 +2,7 @@
 #define BACKEND_TABLE kernels_avx2
 #define VEC_AVX2
 #include "engine/cpu/gemm_vec.h"
+#include "engine/cpu/limits_vec.h"
 #include "engine/cpu/max_vec.h"
 #include "engine/cpu/pack_avx.h"
 

@@ -7,6 +7,9 @@
 #ifndef ENGINE_CPU_VEC_H
 #define ENGINE_CPU_VEC_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/attr.h"
 
 #if defined(VEC_AVX2)
@@ -21,6 +24,15 @@
 #define vec_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vec_max(a, b)    _mm256_max_ps(a, b) /* a > b ? a : b */
 
+/* The sixteen columns of a step of a narrow panel (table.h). */
+ALWAYS_INLINE void vec_widen(__m256 *to, const uint32_t *step)
+{
+    __m256i word = _mm256_loadu_si256((const __m256i *)(const void *)step);
+
+    to[0] = _mm256_castsi256_ps(_mm256_slli_epi32(word, 16));
+    to[1] = _mm256_castsi256_ps(_mm256_and_si256(word, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
 #elif defined(VEC_AVX512)
 
 #include <immintrin.h>
@@ -32,6 +44,16 @@
 #define vec_all(x)       _mm512_set1_ps(x)
 #define vec_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vec_max(a, b)    _mm512_max_ps(a, b)
+
+ALWAYS_INLINE void vec_widen(__m512 *to, const uint32_t *step)
+{
+    __m512i twice =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)step));
+    __m512i low = _mm512_slli_epi32(twice, 16);
+
+    *to = _mm512_castsi512_ps(
+        _mm512_mask_and_epi32(low, 0xff00, twice, _mm512_set1_epi32((int)0xffff0000u)));
+}
 
 #else
 
@@ -73,6 +95,17 @@ ALWAYS_INLINE struct vec vec_fma(struct vec a, struct vec b, struct vec c)
     for (int i = 0; i < 16; i++)
         c.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
     return c;
+}
+
+ALWAYS_INLINE void vec_widen(struct vec *to, const uint32_t *step)
+{
+    uint32_t bits[16];
+
+    for (int i = 0; i < 8; i++) {
+        bits[i] = step[i] << 16;
+        bits[i + 8] = step[i] & 0xffff0000u;
+    }
+    memcpy(to->lane, bits, sizeof(bits));
 }
 
 #endif
