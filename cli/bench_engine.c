@@ -445,7 +445,7 @@ static enum status bench_shape(const struct bench *b, const struct shape *shape,
 
 static enum status run(struct bench *b, struct err *e)
 {
-    enum status st = kernels_choose(&b->k, b->kernels, e);
+    enum status st = kernels_choose(&b->k, NUMERICS_F32_1, b->kernels, e);
 
     if (st)
         return st;

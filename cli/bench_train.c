@@ -145,7 +145,7 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
     struct bench_machine machine = {0};
     struct rusage use;
     int64_t us = 1;
-    enum status st = kernels_choose(&lo.kernels, o->kernels, e);
+    enum status st = kernels_choose(&lo.kernels, NUMERICS_F32_1, o->kernels, e);
 
     if (!st)
         st = model_config_check(&c, e);

@@ -39,7 +39,7 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads, cons
                         struct err *e)
 {
     struct model_options opt = {0};
-    enum status st = kernels_choose(&opt.kernels, kernels, e);
+    enum status st = kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, e);
 
     if (!st)
         st = weights_load(&l->w, dir, e);

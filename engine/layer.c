@@ -40,6 +40,8 @@ void layer_before_attention(const struct model *m, size_t layer, const struct la
     }
     rope_forward(k, a->q, m->cos, m->sin, pos, T, c->heads, c->head_dim);
     rope_forward(k, a->k, m->cos, m->sin, pos, T, c->kv_heads, c->head_dim);
+    cache_round(k, a->k, T * c->kv_heads * c->head_dim);
+    cache_round(k, a->v, T * c->kv_heads * c->head_dim);
 }
 
 void layer_after_attention(const struct model *m, size_t layer, const struct layer_acts *a,

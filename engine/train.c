@@ -9,10 +9,11 @@
 #include "base/check.h"
 #include "engine/layer.h"
 
-/* Logits exist for a few rows at a time: about this many numbers, and never less than 8 rows. A
+/* Logits exist for a few rows at a time: about this many numbers, and never less than a block. A
  * chunk should be large, for the head's weights and their gradient pass through memory with each. */
 #define LOGITS_CHUNK (1u << 23)
 #define LOGITS_ROWS  256u
+#define LOGITS_BLOCK 32u /* of bf16-1: positions of a sequence that must not be torn apart */
 
 /* What is at hand for one layer, or one chunk of logits, at a time. */
 struct scratch {
@@ -119,8 +120,8 @@ static size_t logits_rows(const struct model_config *c, size_t max_rows)
 {
     size_t rows = LOGITS_CHUNK / c->vocab;
 
-    if (rows < 8)
-        rows = 8;
+    if (rows < LOGITS_BLOCK)
+        rows = LOGITS_BLOCK;
     if (rows > LOGITS_ROWS)
         rows = LOGITS_ROWS;
     return rows < max_rows ? rows : max_rows;
@@ -331,6 +332,12 @@ static void body_forward(struct train *t, const struct train_batch *b)
     rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
 }
 
+/* The first row of the block that row r lies in, as a name for it. */
+static size_t block_of(const struct train *t, size_t r)
+{
+    return r - (size_t)t->pos[r] % LOGITS_BLOCK;
+}
+
 /* Collects the next rows from *at on that have a target: their hidden states into s.rows, their
  * logits into s.logits. Returns how many. */
 static size_t gather(struct train *t, const struct train_batch *b, size_t *at)
@@ -340,6 +347,9 @@ static size_t gather(struct train *t, const struct train_batch *b, size_t *at)
     for (; *at < b->rows && n < t->logits_rows; (*at)++) {
         if (b->targets[*at] < 0)
             continue;
+        if (n > 0 && n + LOGITS_BLOCK > t->logits_rows && t->logits_rows < b->rows &&
+            block_of(t, *at) != block_of(t, t->index[n - 1]))
+            break;
         memcpy(t->s.rows + n * C, t->hidden + *at * C, C * sizeof(float));
         t->tokens[n] = b->targets[*at];
         t->index[n++] = *at;
@@ -411,6 +421,22 @@ static enum status weigh_rows(struct train *t, train_weigh *weigh, void *arg, si
     return OK;
 }
 
+/* The head's gradient over the n rows at hand, block by block: in bf16-1 the sums go by blocks of
+ * a sequence's positions, and rows without loss have no place in them. */
+static void head_grad(const struct train *t, float *grad, size_t n)
+{
+    const struct model *m = t->model;
+    size_t lengths[LOGITS_ROWS], n_blocks = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || block_of(t, t->index[i]) != block_of(t, t->index[i - 1]))
+            lengths[n_blocks++] = 0;
+        lengths[n_blocks - 1]++;
+    }
+    matmul_dw_seqs(m->kernels, m->pool, grad, t->s.logits, t->s.rows, lengths, n_blocks,
+                   m->config.vocab, m->config.dim);
+}
+
 /* The gradient of the n rows at hand: the head's, and that of their hidden states into s.dh. */
 static void gathered_backward(struct train *t, float temperature, size_t n)
 {
@@ -423,7 +449,7 @@ static void gathered_backward(struct train *t, float temperature, size_t n)
     if (n == 0)
         return;
     logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens, temperature, n, V);
-    matmul_dw(k, m->pool, grad, s->logits, s->rows, n, V, C);
+    head_grad(t, grad, n);
     matmul_dx(k, m->pool, s->drows, s->logits, m->w->head ? m->w->head : m->w->embed, n, V, C);
     for (size_t i = 0; i < n; i++)
         memcpy(s->dh + t->index[i] * C, s->drows + i * C, C * sizeof(float));
@@ -431,22 +457,22 @@ static void gathered_backward(struct train *t, float temperature, size_t n)
 
 /* x_out = x_mid + down(swiglu(gate(h2), up(h2))), h2 = rmsnorm(x_mid): s.dx in place. gate and up
  * become their gradients. */
-static void mlp_backward(struct train *t, size_t layer, size_t T)
+static void mlp_backward(struct train *t, const struct train_batch *b, size_t layer)
 {
     const struct model *m = t->model;
     const struct kernels *k = m->kernels;
     const struct weights_layer *w = &m->w->layers[layer], *g = &t->grads->layers[layer];
     const struct layer_acts *a = &t->acts[layer];
     const struct scratch *s = &t->s;
-    size_t C = m->config.dim, F = m->config.ffn;
+    size_t T = b->rows, C = m->config.dim, F = m->config.ffn;
 
     swiglu_forward(k, m->pool, s->act, a->gate, a->up, T * F);
-    matmul_dw(k, m->pool, g->down, s->dx, s->act, T, C, F);
+    matmul_dw_seqs(k, m->pool, g->down, s->dx, s->act, b->lengths, b->n_seqs, C, F);
     matmul_dx(k, m->pool, s->act, s->dx, w->down, T, C, F);
     swiglu_backward(k, m->pool, a->gate, a->up, s->act, a->gate, a->up, T * F);
     rmsnorm_forward(k, s->h, a->x_mid, w->post_norm, T, C, m->config.norm_eps);
-    matmul_dw(k, m->pool, g->gate, a->gate, s->h, T, F, C);
-    matmul_dw(k, m->pool, g->up, a->up, s->h, T, F, C);
+    matmul_dw_seqs(k, m->pool, g->gate, a->gate, s->h, b->lengths, b->n_seqs, F, C);
+    matmul_dw_seqs(k, m->pool, g->up, a->up, s->h, b->lengths, b->n_seqs, F, C);
     matmul_dx(k, m->pool, s->dh, a->gate, w->gate, T, F, C);
     matmul_dx_add(k, m->pool, s->dh, a->up, w->up, T, F, C);
     rmsnorm_backward(k, s->dx, g->post_norm, s->dh, a->x_mid, w->post_norm, T, C,
@@ -484,14 +510,15 @@ static void attend_backward(struct train *t, const struct train_batch *b,
 }
 
 /* The gradient of one projection of h1: its weights, its bias if it has one. */
-static void project_backward(const struct train *t, float *dw, float *dbias, const float *dy,
-                             size_t T, size_t N)
+static void project_backward(const struct train *t, const struct train_batch *b, float *dw,
+                             float *dbias, const float *dy, size_t N)
 {
     const struct model *m = t->model;
 
-    matmul_dw(m->kernels, m->pool, dw, dy, t->s.h, T, N, m->config.dim);
+    matmul_dw_seqs(m->kernels, m->pool, dw, dy, t->s.h, b->lengths, b->n_seqs, N,
+                   m->config.dim);
     if (dbias)
-        bias_backward(m->kernels, dbias, dy, T, N);
+        bias_backward(m->kernels, dbias, dy, b->rows, N);
 }
 
 /* x_mid = x_in + o(attention(q(h1), k(h1), v(h1))), h1 = rmsnorm(x_in): s.dx in place. */
@@ -508,7 +535,7 @@ static void attention_block_backward(struct train *t, const struct train_batch *
 
     if (g->o_bias)
         bias_backward(k, g->o_bias, s->dx, T, C);
-    matmul_dw(k, m->pool, g->o, s->dx, a->att, T, C, Q);
+    matmul_dw_seqs(k, m->pool, g->o, s->dx, a->att, b->lengths, b->n_seqs, C, Q);
     matmul_dx(k, m->pool, s->datt, s->dx, w->o, T, C, Q);
     attend_backward(t, b, a);
     if (c->qk_norm) {
@@ -522,9 +549,9 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         dk = s->dk_raw;
     }
     rmsnorm_forward(k, s->h, a->x_in, w->input_norm, T, C, c->norm_eps);
-    project_backward(t, g->q, g->q_bias, dq, T, Q);
-    project_backward(t, g->k, g->k_bias, dk, T, K);
-    project_backward(t, g->v, g->v_bias, s->dv, T, K);
+    project_backward(t, b, g->q, g->q_bias, dq, Q);
+    project_backward(t, b, g->k, g->k_bias, dk, K);
+    project_backward(t, b, g->v, g->v_bias, s->dv, K);
     matmul_dx(k, m->pool, s->dh, dq, w->q, T, Q, C);
     matmul_dx_add(k, m->pool, s->dh, dk, w->k, T, K, C);
     matmul_dx_add(k, m->pool, s->dh, s->dv, w->v, T, K, C);
@@ -543,10 +570,16 @@ static void body_backward(struct train *t, const struct train_batch *b)
     for (size_t i = c->layers; i-- > 0;) {
         if (t->recompute && i + 1 < c->layers) /* the last one's activations are still there */
             layer_forward(t, b, i);
-        mlp_backward(t, i, b->rows);
+        mlp_backward(t, b, i);
         attention_block_backward(t, b, i);
     }
     embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, c->dim);
+}
+
+float train_weigh_known(void *arg, size_t row, float logp)
+{
+    (void)logp;
+    return ((const float *)arg)[row];
 }
 
 enum status train_gradients(struct train *t, const struct train_batch *b, train_weigh *weigh,

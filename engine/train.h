@@ -87,6 +87,8 @@ MUST_USE enum status train_forward(struct train *t, const struct train_batch *b,
 
 /* The loss weight of a row, now that its log-probability is known. */
 typedef float train_weigh(void *arg, size_t row, float logp);
+/* One for weights that are known beforehand: arg is an array of them, (rows), only read. */
+float train_weigh_known(void *arg, size_t row, float logp);
 
 /* As train_forward, and adds the gradients of L. `weigh` is called for every row that has a target,
  * in order. ERR_NUMERIC also when a weight is not finite. After an error the gradients are worth

@@ -11,8 +11,8 @@
 
 #include <string.h>
 
-#if VEC_LANES == 8
-#define TILE_ROWS   6u /* 12 accumulators of 16 registers */
+#if VEC_LANES <= 8
+#define TILE_ROWS   6u /* 12 accumulators of 16 registers, or 24 of 32 of half the lanes */
 #define TILE_PANELS 1u
 #else
 #define TILE_ROWS   12u /* 24 of 32 */
@@ -87,7 +87,14 @@ static void tile_wide(const struct gemm *g, float *c, size_t c_row, const float 
                       const struct tile_at *at, size_t rows)
 {
     switch (rows) {
-#if VEC_LANES == 8
+#if VEC_LANES == 4
+        TILE_CASE(1u, 2u);
+        TILE_CASE(2u, 2u);
+        TILE_CASE(3u, 1u);
+        TILE_CASE(4u, 1u);
+        TILE_CASE(5u, 1u);
+        TILE_CASE(6u, 1u);
+#elif VEC_LANES == 8
         TILE_CASE(1u, 4u);
         TILE_CASE(2u, 2u);
         TILE_CASE(3u, 1u);
@@ -114,7 +121,9 @@ static void tile_wide(const struct gemm *g, float *c, size_t c_row, const float 
 
 static size_t tile_panels(size_t rows)
 {
-#if VEC_LANES == 8
+#if VEC_LANES == 4
+    return rows <= 2 ? 2 : 1;
+#elif VEC_LANES == 8
     return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 #else
     return rows == 1 ? 8 : rows <= 3 ? 4 : 2;
@@ -132,7 +141,7 @@ static void tile_narrow(const struct gemm *g, float *c, size_t c_row, const floa
         TILE_CASE(4u, 1u);
         TILE_CASE(5u, 1u);
         TILE_CASE(6u, 1u);
-#if VEC_LANES != 8
+#if VEC_LANES > 8
         TILE_CASE(7u, 1u);
         TILE_CASE(8u, 1u);
         TILE_CASE(9u, 1u);

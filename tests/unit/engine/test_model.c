@@ -33,7 +33,7 @@ static struct model *make_model(struct fixture *f, const char *kernels, struct p
     struct model_options opt = {.pool = pool, .max_rows = max_rows};
     struct model *m;
 
-    assert_ok(kernels_choose(&opt.kernels, kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     assert_ok(model_new(&m, f->w, &opt, &f->e), &f->e);
     return m;
 }
@@ -156,10 +156,10 @@ static void every_backend_gives_the_same_bits(void **state)
 {
     struct fixture *f = *state;
 
-    for (size_t i = 0; kernels_name_at(i); i++) {
-        if (!kernels_available(kernels_name_at(i)))
+    for (size_t i = 0; kernels_name_at(NUMERICS_F32_1, i); i++) {
+        if (!kernels_available(NUMERICS_F32_1, kernels_name_at(NUMERICS_F32_1, i)))
             continue;
-        struct model *m = make_model(f, kernels_name_at(i), NULL, 64);
+        struct model *m = make_model(f, kernels_name_at(NUMERICS_F32_1, i), NULL, 64);
 
         kv_cache_truncate(f->kv, 3, 0);
         feed(f, m, 3, 0, LEN);

@@ -37,7 +37,7 @@ static struct train *make_train(struct fixture *f, const char *kernels, struct p
     struct train_options opt = {.pool = pool, .max_rows = 32};
     struct train *t;
 
-    assert_ok(kernels_choose(&opt.kernels, kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     assert_ok(train_new(&t, f->w, &opt, &f->e), &f->e);
     return t;
 }
@@ -110,12 +110,6 @@ static struct train_batch part_of(const struct fixture *f, size_t first, size_t 
     return b;
 }
 
-static float weight_of(void *arg, size_t row, float logp)
-{
-    (void)logp;
-    return ((const float *)arg)[row];
-}
-
 /* Forward and backward of the sequences [first, last). */
 static void run(struct fixture *f, struct train *t, size_t first, size_t last)
 {
@@ -123,7 +117,7 @@ static void run(struct fixture *f, struct train *t, size_t first, size_t last)
     struct train_batch b = part_of(f, first, last, &row);
     float logp[ROWS];
 
-    assert_ok(train_gradients(t, &b, weight_of, f->weight + row, logp, &f->e), &f->e);
+    assert_ok(train_gradients(t, &b, train_weigh_known, f->weight + row, logp, &f->e), &f->e);
 }
 
 /* L = -sum weight * logp of the whole batch, in binary64. */
@@ -228,10 +222,10 @@ static void threads_and_backends_do_not_change_a_bit(void **state)
 
     run(f, f->t, 0, N_SEQS);
     pool_new(&pool, 3);
-    for (size_t i = 0; kernels_name_at(i); i++) {
-        if (!kernels_available(kernels_name_at(i)))
+    for (size_t i = 0; kernels_name_at(NUMERICS_F32_1, i); i++) {
+        if (!kernels_available(NUMERICS_F32_1, kernels_name_at(NUMERICS_F32_1, i)))
             continue;
-        struct train *t = make_train(f, kernels_name_at(i), pool);
+        struct train *t = make_train(f, kernels_name_at(NUMERICS_F32_1, i), pool);
 
         run(f, t, 0, N_SEQS);
         assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
@@ -290,8 +284,8 @@ static void bad_batches_are_refused(void **state)
     f->tokens[3] = 1;
     assert_ok(train_forward(f->t, &f->b, logp, &f->e), &f->e);
     f->weight[3] = NAN;
-    assert_status(train_gradients(f->t, &f->b, weight_of, f->weight, logp, &f->e), ERR_NUMERIC,
-                  &f->e);
+    assert_status(train_gradients(f->t, &f->b, train_weigh_known, f->weight, logp, &f->e),
+                  ERR_NUMERIC, &f->e);
 }
 
 static void weights_that_are_not_finite_are_refused(void **state)
@@ -319,7 +313,8 @@ static void a_small_task_is_learnt_by_heart(void **state)
         f->weight[i] = f->targets[i] < 0 ? 0.0f : 1.0f / 14;
     for (int step = 0; step < 61; step++) {
         train_zero(f->t);
-        assert_ok(train_gradients(f->t, &f->b, weight_of, f->weight, logp, &f->e), &f->e);
+        assert_ok(train_gradients(f->t, &f->b, train_weigh_known, f->weight, logp, &f->e),
+                  &f->e);
         mean = 0.0f;
         for (size_t i = 0; i < ROWS; i++)
             mean -= logp[i] * f->weight[i];

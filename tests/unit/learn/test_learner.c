@@ -47,7 +47,7 @@ static struct learner *learner_of(struct fixture *f, struct weights *w, struct a
     struct learner_options o = {.pool = pool, .max_rows = how->max_rows};
     struct learner *l;
 
-    assert_ok(kernels_choose(&o.kernels, how->kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&o.kernels, NUMERICS_F32_1, how->kernels, &f->e), &f->e);
     assert_ok(learner_new(&l, &w, &opt, &f->settings, &o, &f->e), &f->e);
     assert_null(w);
     assert_null(opt);
@@ -204,7 +204,7 @@ static void every_manner_of_running_gives_the_same_bits(void **state)
     for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
         struct pool *pool;
 
-        if (!kernels_available(manners[i].kernels))
+        if (!kernels_available(NUMERICS_F32_1, manners[i].kernels))
             continue;
         pool_new(&pool, manners[i].threads);
         l = learner_of(f, tiny_weights(&f->c, 5), NULL, &manners[i], pool);
@@ -270,12 +270,6 @@ static void an_empty_batch_changes_nothing(void **state)
     learner_free(&l);
 }
 
-static float weight_of(void *arg, size_t row, float logp)
-{
-    (void)logp;
-    return ((const float *)arg)[row];
-}
-
 /* With the sampling weights themselves the coefficient is the advantage: REINFORCE. */
 static void without_lag_the_gradient_is_that_of_reinforce(void **state)
 {
@@ -300,7 +294,8 @@ static void without_lag_the_gradient_is_that_of_reinforce(void **state)
             targets[r] = s->mask[r + 1] ? s->tokens[r + 1] : -1;
             weight[r] = s->mask[r + 1] ? s->advantage / (float)f->batch.n_tokens : 0.0f;
         }
-        assert_ok(train_gradients(other->train, &b, weight_of, weight, logp, &f->e), &f->e);
+        assert_ok(train_gradients(other->train, &b, train_weigh_known, weight, logp, &f->e),
+                  &f->e);
     }
     train_finish(other->train);
 
@@ -436,7 +431,7 @@ static void imitation_walks_the_recorded_curve(void **state)
         struct learner *l;
         float curve[4], want[4];
 
-        if (!kernels_available(kernels[k]))
+        if (!kernels_available(NUMERICS_F32_1, kernels[k]))
             continue;
         l = learner_of(f, tiny_weights(&f->c, 5), NULL, &how, NULL);
         for (uint64_t i = 0; i <= 60; i++) {
