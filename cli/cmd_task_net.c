@@ -125,7 +125,7 @@ static int cmd_publish(int argc, char **argv)
     struct err e = {0};
     int status;
 
-    base_rows(table, &o, fn != close_task);
+    base_rows(table, &o, false);
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN && !path) {
         fprintf(stderr, "muster task publish: which task?\nusage: %s\n", u.line);
