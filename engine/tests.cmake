@@ -21,3 +21,7 @@ add_numerics_test(matmul_bf16 BACKENDS avx2 avx512 amx)
 add_unit_test(engine matmul_lanes16)
 add_unit_test(engine matmul_bf16_tiles)
 add_unit_test(engine kernels)
+add_unit_test(engine classes)
+add_test(NAME unit.engine.classes.openblas COMMAND test_unit_engine_classes openblas)
+set_tests_properties(unit.engine.classes.openblas PROPERTIES LABELS unit TIMEOUT 120
+                     SKIP_RETURN_CODE 77 ENVIRONMENT "${MUSTER_TEST_ENV}")
