@@ -13,6 +13,12 @@
 #define THREAD_LOCAL  __thread
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
+#define PREFETCH(p)   __builtin_prefetch(p)
+#if defined(__x86_64__)
+#define CPU_RELAX() __builtin_ia32_pause()
+#else
+#define CPU_RELAX() ((void)0)
+#endif
 #else
 #define MUST_USE
 #define PRINTF(f, a)
@@ -22,6 +28,8 @@
 #define THREAD_LOCAL  _Thread_local
 #define LIKELY(x)     (x)
 #define UNLIKELY(x)   (x)
+#define PREFETCH(p)   ((void)(p))
+#define CPU_RELAX()   ((void)0)
 #endif
 
 #endif

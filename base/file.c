@@ -70,22 +70,6 @@ enum status file_read(struct buf *out, const char *path, struct err *e)
     return st;
 }
 
-static enum status write_fully(int fd, struct bytes data, const char *path, struct err *e)
-{
-    while (data.len) {
-        ssize_t n = write(fd, data.data, data.len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return io_error(e, "write", path);
-        data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
-    }
-    if (fsync(fd))
-        return io_error(e, "sync", path);
-    return OK;
-}
-
 /* Makes the entry of `path` in its directory durable. */
 static enum status sync_directory_of(const char *path, struct err *e)
 {
@@ -115,35 +99,73 @@ static enum status check_replaceable(const char *path, struct err *e)
     return OK;
 }
 
-enum status file_write_atomic(const char *path, struct bytes data, unsigned mode, struct err *e)
+enum status file_out_open(struct file_out *f, const char *path, unsigned mode, struct err *e)
 {
     size_t n = strlen(path) + sizeof(".tmp");
     enum status st = check_replaceable(path, e);
-    char *tmp;
-    int fd;
 
+    *f = (struct file_out){.fd = -1};
     if (st)
         return st;
-    tmp = xmalloc(n);
-    (void)snprintf(tmp, n, "%s.tmp", path);
-    (void)unlink(tmp); /* what a crash left may have another mode, or be a link */
-    fd = open_retry(tmp, O_WRONLY | O_CREAT | O_EXCL, mode);
-    if (fd < 0) {
-        st = io_error(e, "create", tmp);
-        goto out;
+    f->path = xstrdup(path);
+    f->tmp = xmalloc(n);
+    (void)snprintf(f->tmp, n, "%s.tmp", path);
+    (void)unlink(f->tmp); /* what a crash left may have another mode, or be a link */
+    f->fd = open_retry(f->tmp, O_WRONLY | O_CREAT | O_EXCL, mode);
+    return f->fd < 0 ? io_error(e, "create", f->tmp) : OK;
+}
+
+enum status file_out_put(struct file_out *f, struct bytes data, struct err *e)
+{
+    while (data.len) {
+        ssize_t n = write(f->fd, data.data, data.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return io_error(e, "write", f->tmp);
+        data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
-    st = write_fully(fd, data, tmp, e);
-    if (close(fd) && !st)
-        st = io_error(e, "close", tmp);
-    if (!st && rename(tmp, path))
-        st = io_error(e, "rename over", path);
+    return OK;
+}
+
+enum status file_out_commit(struct file_out *f, struct err *e)
+{
+    enum status st = fsync(f->fd) ? io_error(e, "sync", f->tmp) : OK;
+
+    if (close(f->fd) && !st)
+        st = io_error(e, "close", f->tmp);
+    f->fd = -1;
+    if (!st && rename(f->tmp, f->path))
+        st = io_error(e, "rename over", f->path);
     if (st) {
-        (void)unlink(tmp);
-        goto out;
+        (void)unlink(f->tmp);
+        return st;
     }
-    st = sync_directory_of(path, e);
-out:
-    free(tmp);
+    return sync_directory_of(f->path, e);
+}
+
+void file_out_close(struct file_out *f)
+{
+    if (f->fd >= 0) {
+        close(f->fd);
+        (void)unlink(f->tmp);
+    }
+    free(f->path);
+    free(f->tmp);
+    *f = (struct file_out){.fd = -1};
+}
+
+enum status file_write_atomic(const char *path, struct bytes data, unsigned mode, struct err *e)
+{
+    struct file_out f;
+    enum status st = file_out_open(&f, path, mode, e);
+
+    if (!st)
+        st = file_out_put(&f, data, e);
+    if (!st)
+        st = file_out_commit(&f, e);
+    file_out_close(&f);
     return st;
 }
 

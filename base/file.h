@@ -16,6 +16,20 @@ MUST_USE enum status file_read(struct buf *out, const char *path, struct err *e)
  * regular file. `mode` as in open(2). */
 MUST_USE enum status file_write_atomic(const char *path, struct bytes data, unsigned mode,
                                        struct err *e);
+
+/* The same for a file that is written piece by piece, because it is larger than what one wants to
+ * hold. Every opened one is closed with file_out_close, which removes what was not committed. */
+struct file_out {
+    int fd;
+    char *path, *tmp; /* owned */
+};
+MUST_USE enum status file_out_open(struct file_out *f, const char *path, unsigned mode,
+                                   struct err *e);
+MUST_USE enum status file_out_put(struct file_out *f, struct bytes data, struct err *e);
+/* The file is at `path`, whole and durable, when this returns OK. */
+MUST_USE enum status file_out_commit(struct file_out *f, struct err *e);
+void file_out_close(struct file_out *f); /* also after a failed file_out_open */
+
 MUST_USE enum status file_mkdirs(const char *path, unsigned mode, struct err *e);
 bool file_exists(const char *path);
 /* "dir/name" into a new string of the caller's. */

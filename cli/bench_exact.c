@@ -291,10 +291,8 @@ static enum status train_step(struct exact *x, struct train *t, struct weights *
     for (size_t first = 0; !st && first < N_STEP; first += size) {
         struct train_batch b =
             batch_of(x, first, N_STEP - first < size ? N_STEP - first : size);
-        st = train_forward(t, &b, logp, e);
         weigh(weight, x, &b, first);
-        if (!st)
-            st = train_backward(t, &b, weight, e);
+        st = train_gradients(t, &b, train_weigh_known, weight, logp, e);
         batch_clear(&b);
     }
     train_finish(t);

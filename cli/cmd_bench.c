@@ -1,29 +1,46 @@
 /*
- * cli/cmd_bench.c - muster bench: figures, and whether they may be trusted
+ * cli/cmd_bench.c - muster bench: figures of this machine, and whether they may be trusted
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
+#include "cli/bench_train.h"
 #include "cli/commands.h"
 
-#define BENCH_LINE "muster bench exact|products [options]"
+#define BENCH_LINE "muster bench exact|engine|products|train [options]"
+#define N(table)   (sizeof(table) / sizeof((table)[0]))
+
+static void print_help(void)
+{
+    printf("usage: " BENCH_LINE "\n\n"
+           "  exact     whether every way of computing gives the same bits\n"
+           "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
+           "  products  matrix products in each numerics class\n"
+           "  train     training steps, likewise\n\n"
+           "'muster bench WORD --help' tells more.\n");
+}
 
 int cmd_bench(int argc, char **argv)
 {
+    static const struct {
+        const char *word;
+        int (*run)(int argc, char **argv);
+    } words[] = {{"exact", bench_exact},
+                 {"engine", bench_engine},
+                 {"products", bench_products},
+                 {"train", bench_train}};
+
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        printf("usage: " BENCH_LINE "\n\n"
-               "  exact     whether every way of computing gives the same bits\n"
-               "  products  what a numerics class costs\n\n"
-               "'muster bench exact --help' tells more of exact, and so on.\n");
+        print_help();
         return 0;
     }
-    if (argc > 1 && !strcmp(argv[1], "exact"))
-        return bench_exact(argc - 1, argv + 1);
-    if (argc > 1 && !strcmp(argv[1], "products"))
-        return bench_products(argc - 1, argv + 1);
-    fprintf(stderr, "muster: %s\nusage: " BENCH_LINE " (--help tells more)\n",
-            argc > 1 ? "unknown word after 'bench'" : "bench what?");
+    for (size_t i = 0; argc > 1 && i < N(words); i++)
+        if (!strcmp(argv[1], words[i].word))
+            return words[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n",
+            argc > 1 ? "unknown word after 'bench'" : "bench what?", BENCH_LINE);
     return 2;
 }

@@ -21,6 +21,7 @@
 #ifndef ENGINE_MATMUL_H
 #define ENGINE_MATMUL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,13 +35,23 @@
 
 /* W (N, K) for matmul_forward, in the layout of a numerics class; backends of one class share it. */
 struct packed {
-    void *data; /* owned */
+    void *data; /* owned, or borrowed from what packed_place was given */
     size_t N;
     size_t K;
+    enum dtype dtype; /* how numbers are kept: F32, or BF16, which takes half the room */
+    bool is_placed;
 };
 
 /* Bytes that packed_init allocates; SIZE_MAX if that does not fit a size_t. */
 size_t packed_bytes(const struct kernels *k, size_t N, size_t K);
+
+/* How numbers of this dtype are kept packed: BF16 stays BF16 where the class widens as it multiplies
+ * (which gives the bits of the widened numbers), everything else is F32. */
+enum dtype packed_keeps(const struct kernels *k, enum dtype dtype);
+/* Bytes of W (N, K) kept as `dtype`, a value of packed_keeps. */
+size_t packed_bytes_as(const struct kernels *k, size_t N, size_t K, enum dtype dtype);
+/* A matrix in memory of the caller's, aligned to 64 bytes, packed_bytes_as of them, zeros. */
+void packed_place(struct packed *p, size_t N, size_t K, enum dtype dtype, void *at);
 
 /* Room for W (N, K), all zeros. N, K > 0. ERR_NO_MEMORY. */
 MUST_USE enum status packed_init(struct packed *p, const struct kernels *k, size_t N, size_t K,
@@ -48,7 +59,8 @@ MUST_USE enum status packed_init(struct packed *p, const struct kernels *k, size
 void packed_clear(struct packed *p);
 
 /* Fills p from W (N, K) of this dtype, as often as W changes: it costs about one copy of W.
- * Narrow numbers are widened exactly. */
+ * Narrow numbers are widened exactly. Into a matrix kept as BF16 only numbers may go that are
+ * exactly bf16. */
 void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const void *W,
                 enum dtype dtype);
 
@@ -60,6 +72,25 @@ void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, co
  */
 void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
                     const struct packed *W, const float *bias, size_t M);
+
+/* One of several products of the same x. */
+struct product {
+    float *y;               /* (M, N) out */
+    const struct packed *W; /* (N, K) */
+    const float *bias;      /* (N), or NULL */
+    const float *add;       /* (M, N), or NULL: y = add + (x W' + bias). It may be y */
+};
+
+/* Products p[0..n) of x (M, K), handed to the pool together. */
+void matmul_forward_all(const struct kernels *k, struct pool *pool, const float *x,
+                        const struct product *p, size_t n, size_t M);
+
+/*
+ * act = swiglu(gate, up) of the two products p[0] = gate, p[1] = up, which have no bias and
+ * nothing to add. act (M, N) may be one of their y.
+ */
+void matmul_swiglu(const struct kernels *k, struct pool *pool, float *act, const float *x,
+                   const struct product p[2], size_t M);
 
 /*
  * Gradient of the input: a running fma over n ascending from +0.

@@ -7,6 +7,8 @@
 #include "base/check.h"
 #include "engine/cpu/table.h"
 
+#define ADD_FLOATS 65536u /* 256 KiB of stack */
+
 size_t packed_bytes(const struct kernels *k, size_t N, size_t K)
 {
     return k->products->bytes(N, K);
@@ -31,9 +33,28 @@ enum status packed_init(struct packed *p, const struct kernels *k, size_t N, siz
     return OK;
 }
 
+enum dtype packed_keeps(const struct kernels *k, enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 && k->products->keeps_bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+size_t packed_bytes_as(const struct kernels *k, size_t N, size_t K, enum dtype dtype)
+{
+    size_t wide = packed_bytes(k, N, K);
+
+    CHECK(packed_keeps(k, dtype) == dtype);
+    return wide == SIZE_MAX || dtype == DTYPE_F32 ? wide : wide / 2;
+}
+
+void packed_place(struct packed *p, size_t N, size_t K, enum dtype dtype, void *at)
+{
+    *p = (struct packed){.data = at, .N = N, .K = K, .dtype = dtype, .is_placed = true};
+}
+
 void packed_clear(struct packed *p)
 {
-    free(p->data);
+    if (!p->is_placed)
+        free(p->data);
     memset(p, 0, sizeof(*p));
 }
 
@@ -47,6 +68,50 @@ void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const 
                     const struct packed *W, const float *bias, size_t M)
 {
     k->products->forward(k, pool, y, x, W, bias, M);
+}
+
+/* What a class without a forward_all of its own does. */
+static void one_by_one(const struct kernels *k, struct pool *pool, const float *x,
+                       const struct product *p, size_t M)
+{
+    const size_t N = p->W->N;
+    float rows[ADD_FLOATS];
+
+    if (!p->add || p->add != p->y) {
+        matmul_forward(k, pool, p->y, x, p->W, p->bias, M);
+        if (p->add)
+            k->add(p->y, p->add, p->y, M * N);
+        return;
+    }
+    CHECK(N <= ADD_FLOATS);
+    for (size_t m = 0, n; m < M; m += n) {
+        n = ADD_FLOATS / N < M - m ? ADD_FLOATS / N : M - m;
+        matmul_forward(k, pool, rows, x + m * p->W->K, p->W, p->bias, n);
+        k->add(p->y + m * N, p->y + m * N, rows, n * N);
+    }
+}
+
+void matmul_forward_all(const struct kernels *k, struct pool *pool, const float *x,
+                        const struct product *p, size_t n, size_t M)
+{
+    if (k->products->forward_all) {
+        k->products->forward_all(k, pool, x, p, n, M);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        one_by_one(k, pool, x, &p[i], M);
+}
+
+void matmul_swiglu(const struct kernels *k, struct pool *pool, float *act, const float *x,
+                   const struct product p[2], size_t M)
+{
+    if (k->products->swiglu) {
+        k->products->swiglu(k, pool, act, x, p, M);
+        return;
+    }
+    matmul_forward(k, pool, p[0].y, x, p[0].W, NULL, M);
+    matmul_forward(k, pool, p[1].y, x, p[1].W, NULL, M);
+    swiglu_forward(k, pool, act, p[0].y, p[1].y, M * p[0].W->N);
 }
 
 void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,

@@ -18,6 +18,12 @@ struct products {
                 enum dtype dtype);
     void (*forward)(const struct kernels *k, struct pool *pool, float *y, const float *x,
                     const struct packed *W, const float *bias, size_t M);
+    /* NULL: one after the other, by `forward` */
+    void (*forward_all)(const struct kernels *k, struct pool *pool, const float *x,
+                        const struct product *p, size_t n, size_t M);
+    void (*swiglu)(const struct kernels *k, struct pool *pool, float *act, const float *x,
+                   const struct product p[2], size_t M);
+    bool keeps_bf16; /* packed BF16 is half of `bytes`, and stays BF16 */
     /* is_added: matmul_dx_add */
     void (*dx)(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                const float *W, size_t M, size_t N, size_t K, bool is_added);

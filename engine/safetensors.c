@@ -298,7 +298,7 @@ static void print_header(struct buf *out, const struct safetensors_entry *entrie
     buf_printf(out, "}");
 }
 
-enum status safetensors_encode(struct buf *out, const struct safetensors_entry *entries,
+enum status safetensors_header(struct buf *out, const struct safetensors_entry *entries,
                                size_t n, enum dtype dtype, struct err *e)
 {
     struct buf header;
@@ -319,19 +319,26 @@ enum status safetensors_encode(struct buf *out, const struct safetensors_entry *
     while (!header.bad && header.len % 8 != 0)
         buf_put_u8(&header, ' ');
     st = buf_status(&header, e);
-    if (st)
-        goto out;
-    buf_put_u64(out, header.len);
-    buf_append(out, buf_bytes(&header));
-    for (size_t i = 0; i < n; i++) {
+    if (!st) {
+        buf_put_u64(out, header.len);
+        buf_append(out, buf_bytes(&header));
+        st = buf_status(out, e);
+    }
+    buf_clear(&header);
+    return st;
+}
+
+enum status safetensors_encode(struct buf *out, const struct safetensors_entry *entries,
+                               size_t n, enum dtype dtype, struct err *e)
+{
+    enum status st = safetensors_header(out, entries, n, dtype, e);
+
+    for (size_t i = 0; !st && i < n; i++) {
         uint64_t size = entry_bytes(&entries[i], dtype);
         uint8_t *at = buf_extend(out, (size_t)size);
 
         if (at)
             dtype_narrow(at, entries[i].data, dtype, (size_t)(size / dtype_bytes(dtype)));
     }
-    st = buf_status(out, e);
-out:
-    buf_clear(&header);
-    return st;
+    return st ? st : buf_status(out, e);
 }

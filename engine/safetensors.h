@@ -23,7 +23,7 @@
 #include "base/status.h"
 #include "engine/dtype.h"
 
-#define SAFETENSORS_HEADER_MAX  (100u << 20) /* bytes */
+#define SAFETENSORS_HEADER_MAX  (16u << 20) /* bytes: 256 for each of the most tensors */
 #define SAFETENSORS_TENSORS_MAX 65536u
 #define SAFETENSORS_DIMS_MAX    8u
 #define SAFETENSORS_NAME_MAX    256u
@@ -58,12 +58,17 @@ struct safetensors_entry {
     const char *name; /* printable ASCII without quotes and backslashes */
     uint32_t n_dims;
     uint64_t dims[SAFETENSORS_DIMS_MAX];
-    const float *data;
+    const float *data; /* not looked at by safetensors_header */
 };
 
 /* Appends the canonical file of the entries, which must be in ascending byte order of their names
  * (ERR_INVALID otherwise), stored as `dtype` (F32 or BF16). ERR_LIMIT at the ceiling of `out`. */
 MUST_USE enum status safetensors_encode(struct buf *out,
+                                        const struct safetensors_entry *entries, size_t n,
+                                        enum dtype dtype, struct err *e);
+/* Appends what comes before the data in that file: the length and the header. The data of the
+ * entries follow in their order, without gaps. */
+MUST_USE enum status safetensors_header(struct buf *out,
                                         const struct safetensors_entry *entries, size_t n,
                                         enum dtype dtype, struct err *e);
 

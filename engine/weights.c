@@ -82,10 +82,10 @@ static int by_name(const void *a, const void *b)
     return strcmp(x->tensor.name, y->tensor.name);
 }
 
-static void lay_out(struct weights *w, struct plans *p)
+/* Fills p with every tensor of w->config in name order; w->layers is there. */
+static void plan_all(struct plans *p, struct weights *w)
 {
     const struct model_config *c = &w->config;
-    float *at = w->data;
 
     plan(p, &w->embed, c->vocab, c->dim, "model.embed_tokens.weight");
     plan(p, &w->norm, c->dim, 0, "model.norm.weight");
@@ -94,39 +94,78 @@ static void lay_out(struct weights *w, struct plans *p)
     for (size_t i = 0; i < c->layers; i++)
         plan_layer(p, &w->layers[i], i, c);
     qsort(p->rows, p->n, sizeof(p->rows[0]), by_name);
-    for (size_t i = 0; i < p->n; i++) {
-        w->tensors[i] = p->rows[i].tensor;
-        w->tensors[i].data = *p->rows[i].at = at;
-        at += w->tensors[i].rows * w->tensors[i].cols;
-    }
-    w->n_tensors = p->n;
-    CHECK(at == w->data + w->n_data);
 }
 
-enum status weights_new(struct weights **out, const struct model_config *c, struct err *e)
+/* A weights struct without data: the tables only. *out is empty when this fails. */
+static enum status tables_new(struct weights **out, struct plans *plans,
+                              const struct model_config *c, struct err *e)
 {
-    struct plans plans = {0};
-    struct weights *w = NULL;
     size_t n_max = 3 + (size_t)c->layers * WEIGHTS_LAYER_TENSORS;
+    struct weights *w = NULL;
     enum status st = model_config_check(c, e);
 
     *out = NULL;
+    *plans = (struct plans){.cap = n_max};
     if (st)
         return st;
     w = xcalloc(1, sizeof(*w));
     w->config = *c;
-    w->n_data = (size_t)model_config_params(c);
-    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "weights", e);
-    if (!st)
-        st = alloc_array(&w->tensors, n_max, sizeof(w->tensors[0]), "tensor table", e);
+    st = alloc_array(&w->tensors, n_max, sizeof(w->tensors[0]), "tensor table", e);
     if (!st)
         st = alloc_array(&w->layers, c->layers, sizeof(w->layers[0]), "layer table", e);
     if (!st)
-        st = alloc_array(&plans.rows, n_max, sizeof(plans.rows[0]), "tensor table", e);
+        st = alloc_array(&plans->rows, n_max, sizeof(plans->rows[0]), "tensor table", e);
+    if (st) {
+        weights_free(&w);
+        return st;
+    }
+    plan_all(plans, w);
+    for (size_t i = 0; i < plans->n; i++)
+        w->tensors[i] = plans->rows[i].tensor;
+    w->n_tensors = plans->n;
+    *out = w;
+    return OK;
+}
+
+enum status weights_table(struct weights_tensor **out, size_t *n, const struct model_config *c,
+                          struct err *e)
+{
+    struct plans plans;
+    struct weights *w;
+    enum status st = tables_new(&w, &plans, c, e);
+
+    *out = NULL;
+    *n = 0;
+    if (!st) {
+        *out = w->tensors;
+        *n = w->n_tensors;
+        w->tensors = NULL; /* it is the caller's now */
+    }
+    free(plans.rows);
+    weights_free(&w);
+    return st;
+}
+
+enum status weights_new(struct weights **out, const struct model_config *c, struct err *e)
+{
+    struct plans plans;
+    struct weights *w;
+    enum status st = tables_new(&w, &plans, c, e);
+    float *at;
+
+    *out = NULL;
     if (st)
         goto out;
-    plans.cap = n_max;
-    lay_out(w, &plans);
+    w->n_data = (size_t)model_config_params(c);
+    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "weights", e);
+    if (st)
+        goto out;
+    at = w->data;
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        w->tensors[i].data = *plans.rows[i].at = at;
+        at += w->tensors[i].rows * w->tensors[i].cols;
+    }
+    CHECK(at == w->data + w->n_data);
     *out = w;
     w = NULL; /* it is the caller's now */
 out:
@@ -232,22 +271,28 @@ enum status weights_check_finite(const struct weights *w, struct err *e)
     return OK;
 }
 
-struct weights_tensor *weights_find(const struct weights *w, const char *name)
+struct weights_tensor *weights_table_find(struct weights_tensor *table, size_t n,
+                                          const char *name)
 {
-    size_t lo = 0, hi = w->n_tensors;
+    size_t lo = 0, hi = n;
 
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int order = strcmp(name, w->tensors[mid].name);
+        int order = strcmp(name, table[mid].name);
 
         if (order == 0)
-            return &w->tensors[mid];
+            return &table[mid];
         if (order < 0)
             hi = mid;
         else
             lo = mid + 1;
     }
     return NULL;
+}
+
+struct weights_tensor *weights_find(const struct weights *w, const char *name)
+{
+    return weights_table_find(w->tensors, w->n_tensors, name);
 }
 
 void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w)

@@ -62,6 +62,13 @@ MUST_USE enum status weights_new(struct weights **out, const struct model_config
                                  struct err *e);
 void weights_free(struct weights **w);
 
+/* The table alone, in name order: names and shapes, with `data` NULL. Takes no memory that grows
+ * with the shapes. *out is the caller's to free. Fails as weights_new. */
+MUST_USE enum status weights_table(struct weights_tensor **out, size_t *n,
+                                   const struct model_config *c, struct err *e);
+struct weights_tensor *weights_table_find(struct weights_tensor *table, size_t n,
+                                          const char *name);
+
 /* A function of the config and the seed alone: a matrix is normal with deviation 1 / sqrt(inputs),
  * those that write to the residual stream (o, down) divided by 2 * layers; norms are 1, biases 0.
  * Number i of tensor t comes from Philox draw i of stream t: an own Box-Muller in binary64.
@@ -85,14 +92,13 @@ void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w);
 MUST_USE enum status weights_encode(struct buf *out, const struct weights *w, enum dtype dtype,
                                     struct err *e);
 size_t weights_encode_bytes(const struct model_config *c);
-/* Every tensor of the config must be there with its shape, and nothing else (rotary tables of old
- * checkpoints and a head repeated in a tied model are passed over). */
+/* Every tensor of the config must be there with its shape, and nothing else; what is passed over is
+ * said in engine/weights_map.h. Memory of the model's size is taken after that was checked. */
 MUST_USE enum status weights_decode(struct weights **out, const struct model_config *c,
                                     struct bytes file, const char *what, struct err *e);
 
-/* A Hugging Face directory: config.json and model.safetensors, or model.safetensors.index.json and
- * the files it names (reading only). Saving makes the directory and writes config.json with `dtype`
- * as its torch_dtype; the tokenizer is saved by tokenizer_save. */
+/* A Hugging Face directory, read by way of a weights_map and written as weights_map_save does; the
+ * tokenizer is saved by tokenizer_save. */
 MUST_USE enum status weights_load(struct weights **out, const char *dir, struct err *e);
 MUST_USE enum status weights_save(const struct weights *w, const char *dir, enum dtype dtype,
                                   struct err *e);

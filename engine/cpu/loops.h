@@ -7,8 +7,8 @@
  * reordering switched off it has no other freedom. That is how one text is both the definition
  * and the fast version. Only the matrix product needs more (gemm_vec.h).
  *
- * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack(), max() and
- * bf16_gemm().
+ * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack(), max(),
+ * bf16_gemm(), fma_peak() and read_floats().
  */
 #include <math.h>
 #include <string.h>
@@ -106,6 +106,14 @@ static void bf16_widen(float *restrict y, const uint16_t *restrict x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = lane_float((uint32_t)x[i] << 16);
+}
+
+static void narrow_panel(uint32_t *restrict to, const float *restrict panel, size_t n)
+{
+    for (size_t s = 0; s < n; s++, to += PACK_LANES / 2, panel += PACK_LANES)
+        for (size_t j = 0; j < PACK_LANES / 2; j++)
+            to[j] = lane_bits(panel[j]) >> 16 |
+                    (lane_bits(panel[j + PACK_LANES / 2]) & 0xffff0000u);
 }
 
 static void exp_row(float *y, const float *x, size_t n)
@@ -334,6 +342,7 @@ const struct kernels BACKEND_TABLE = {
     .bf16 = &bf16_loops,
     .gemm = gemm,
     .pack = pack,
+    .narrow = narrow_panel,
     .sum = sum,
     .dot = dot,
     .max = max,
@@ -358,4 +367,6 @@ const struct kernels BACKEND_TABLE = {
     .philox = philox,
     .gumbel = gumbel,
     .adamw = adamw,
+    .fma_peak = fma_peak,
+    .read = read_floats,
 };

@@ -7,7 +7,8 @@
 #include "engine/cpu/sum_tree.h"
 #include "engine/cpu/table.h"
 
-#define GRAIN 4096u /* elements that a thread should get at least */
+#define GRAIN  4096u /* elements that a thread should get at least */
+#define TWO_PI 6.283185307179586476925
 
 float sum16(const float *x, size_t n)
 {
@@ -95,11 +96,29 @@ void rmsnorm_backward(const struct kernels *k, float *dx, float *dw, const float
         k->rmsnorm_grad(dx + n * C, dw, dy + n * C, x + n * C, w, C, eps);
 }
 
-void rope_table(float *cos, float *sin, double theta, size_t n_pos, size_t D)
+/* A frequency f turns f * original_len / (2 pi) times within the original context. */
+static double rope_scale(double f, const struct rope_scaling *s)
+{
+    if (!s || s->type == ROPE_DEFAULT)
+        return f;
+    double turns = f * (double)s->original_len / TWO_PI;
+
+    if (turns > s->high_freq_factor)
+        return f;
+    if (turns < s->low_freq_factor)
+        return f / s->factor;
+    double keep = (turns - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
+    return (1.0 - keep) * (f / s->factor) + keep * f;
+}
+
+void rope_table(float *cos, float *sin, double theta, const struct rope_scaling *scaling,
+                size_t n_pos, size_t D)
 {
     CHECK(D % 2 == 0 && theta > 0.0);
     for (size_t i = 0; i < D / 2; i++) {
-        float inv_freq = (float)pow_f64(theta, -2.0 * (double)i / (double)D);
+        double f = pow_f64(theta, -2.0 * (double)i / (double)D);
+        float inv_freq = (float)rope_scale(f, scaling);
+
         for (size_t p = 0; p < n_pos; p++) {
             float angle = (float)p * inv_freq;
             cos[p * (D / 2) + i] = (float)cos_f64(angle);

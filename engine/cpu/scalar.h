@@ -7,6 +7,18 @@
 #include "engine/cpu/table.h"
 
 #include <math.h>
+#include <string.h>
+
+/* Column j of a step of a narrow panel. */
+ALWAYS_INLINE float narrow_lane(const uint32_t *step, size_t j)
+{
+    uint32_t word = step[j % (PACK_LANES / 2)];
+    uint32_t bits = j < PACK_LANES / 2 ? word << 16 : word & 0xffff0000u;
+    float x;
+
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
 
 #include "engine/cpu/bf16_exact.h"
 #include "engine/cpu/pack_plain.h"
@@ -16,11 +28,15 @@ static void gemm(const struct gemm *g)
     for (size_t r = 0; r < g->rows; r++)
         for (size_t j = 0; j < g->cols; j++) {
             const float *a = g->a + r * g->a_row;
-            const float *b = g->b + (j / PACK_LANES) * g->b_panel + j % PACK_LANES;
+            const size_t panel = (j / PACK_LANES) * g->b_panel;
             float *c = g->c + r * g->c_row + j;
             float acc = g->resume ? *c : 0.0f;
-            for (size_t s = 0; s < g->steps; s++)
-                acc = fmaf(a[s * g->a_step], b[s * g->b_step], acc);
+            for (size_t s = 0; s < g->steps; s++) {
+                size_t at = panel + s * g->b_step;
+                float b = g->narrow ? narrow_lane(g->narrow + at, j % PACK_LANES)
+                                    : g->b[at + j % PACK_LANES];
+                acc = fmaf(a[s * g->a_step], b, acc);
+            }
             *c = acc;
         }
 }
@@ -53,6 +69,23 @@ static float max(const float *x, size_t n)
         for (size_t j = 0; j < half; j++)
             m[j] = m[j + half] > m[j] ? m[j + half] : m[j];
     return m[0];
+}
+
+static float fma_peak(size_t n)
+{
+    float acc[12] = {0}, all = 0.0f;
+
+    for (size_t i = 0; i < n; i += 12)
+        for (size_t j = 0; j < 12; j++)
+            acc[j] = fmaf(acc[j], 0.5f, 1.0f);
+    for (size_t j = 0; j < 12; j++)
+        all += acc[j];
+    return all;
+}
+
+static float read_floats(const float *x, size_t n)
+{
+    return max(x, n);
 }
 
 #include "engine/cpu/loops.h"

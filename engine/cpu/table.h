@@ -23,6 +23,8 @@
  *   b  panels of PACK_LANES columns: element (s, j) at
  *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES; all lanes of the last panel
  *      are readable, whatever they hold.
+ *   narrow  instead of b: the same panels in bf16. Of a step, word j (0..7) holds column j in its
+ *      lower half and column j + 8 in its upper; b_step and b_panel count words.
  *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
  */
 struct gemm {
@@ -32,6 +34,9 @@ struct gemm {
     size_t c_row, a_row, a_step, b_step, b_panel;
     size_t rows, cols, steps;
     bool resume;
+    const uint32_t *narrow; /* or NULL */
+    const void *next; /* what will be read after this, for a cache line each step and panel;
+                             * or NULL: the panels that follow these */
 };
 
 struct kernels {
@@ -43,6 +48,8 @@ struct kernels {
     void (*gemm)(const struct gemm *g);
     /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */
     void (*pack)(float *panels, const float *w, size_t w_row, size_t N, size_t K);
+    /* n steps of a panel to bf16, cutting the lower halves off: the caller knows they are 0. */
+    void (*narrow)(uint32_t *to, const float *panel, size_t n);
 
     float (*sum)(const float *x, size_t n);
     float (*dot)(const float *a, const float *b, size_t n);
@@ -91,6 +98,12 @@ struct kernels {
 
     void (*adamw)(float *p, float *m, float *v, const float *g, const struct adamw_scalars *s,
                   size_t n);
+
+    /* What `muster bench` compares with: n fma (a multiple of 192) on registers, and the
+     * reading of n floats in four streams. What they return keeps the compiler from leaving
+     * them out. */
+    float (*fma_peak)(size_t n);
+    float (*read)(const float *x, size_t n);
 };
 
 extern const struct kernels kernels_scalar;     /* any CPU */

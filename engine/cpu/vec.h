@@ -12,6 +12,7 @@
 #ifndef ENGINE_CPU_VEC_H
 #define ENGINE_CPU_VEC_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -35,6 +36,15 @@
         _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(p)), _mm256_set1_epi32(-65536)))
 #define VEC_FLUSHES 1
 
+/* The sixteen columns of a step of a narrow panel (table.h). */
+ALWAYS_INLINE void vec_widen(__m256 *to, const uint32_t *step)
+{
+    __m256i word = _mm256_loadu_si256((const __m256i *)(const void *)step);
+
+    to[0] = _mm256_castsi256_ps(_mm256_slli_epi32(word, 16));
+    to[1] = _mm256_castsi256_ps(_mm256_and_si256(word, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
 #elif defined(VEC_AVX512)
 
 #include <immintrin.h>
@@ -51,6 +61,16 @@
 #define vec_odd(p)                                                                             \
     _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(-65536)))
 #define VEC_FLUSHES 1
+
+ALWAYS_INLINE void vec_widen(__m512 *to, const uint32_t *step)
+{
+    __m512i twice =
+        _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)step));
+    __m512i low = _mm512_slli_epi32(twice, 16);
+
+    *to = _mm512_castsi512_ps(
+        _mm512_mask_and_epi32(low, 0xff00, twice, _mm512_set1_epi32((int)0xffff0000u)));
+}
 
 #elif defined(VEC_NEON)
 
@@ -85,6 +105,16 @@ ALWAYS_INLINE uint32x4_t vec_tiny(uint32x4_t seen, float32x4_t y)
 {
     uint32x4_t below = vsubq_u32(vec_size(y), vdupq_n_u32(1));
     return vorrq_u32(seen, vcltq_u32(below, vdupq_n_u32(0x00800000u)));
+}
+
+ALWAYS_INLINE void vec_widen(float32x4_t *to, const uint32_t *step)
+{
+    for (int i = 0; i < 2; i++) {
+        uint32x4_t word = vld1q_u32(step + 4 * i);
+
+        to[i] = vreinterpretq_f32_u32(vshlq_n_u32(word, 16));
+        to[i + 2] = vreinterpretq_f32_u32(vandq_u32(word, vdupq_n_u32(0xffff0000u)));
+    }
 }
 
 ALWAYS_INLINE float32x4_t vec_flush(float32x4_t y)
@@ -138,6 +168,17 @@ ALWAYS_INLINE struct vec vec_fma(struct vec a, struct vec b, struct vec c)
     for (int i = 0; i < 16; i++)
         c.lane[i] = fmaf(a.lane[i], b.lane[i], c.lane[i]);
     return c;
+}
+
+ALWAYS_INLINE void vec_widen(struct vec *to, const uint32_t *step)
+{
+    uint32_t bits[16];
+
+    for (int i = 0; i < 8; i++) {
+        bits[i] = step[i] << 16;
+        bits[i + 8] = step[i] & 0xffff0000u;
+    }
+    memcpy(to->lane, bits, sizeof(bits));
 }
 
 ALWAYS_INLINE struct vec vec_add(struct vec a, struct vec b)

@@ -145,6 +145,23 @@ static void waiting_threads_use_no_processor(void **state)
     pool_free(&p);
 }
 
+/* Short loops one after the other, where a thread that comes late finds the next loop already:
+ * no part is lost, and none runs twice. */
+static void loops_that_follow_at_once_do_not_mix(void **state)
+{
+    (void)state;
+
+    for (unsigned spin = 0; spin <= 200; spin += 100) {
+        const struct pool_options opt = {.n_threads = 4, .spin = spin, .is_pinned = spin > 0};
+        struct pool *p;
+
+        pool_new_with(&p, &opt);
+        for (size_t i = 0; i < 3000; i++)
+            run_and_check(p, 2 + i % 30, 1);
+        pool_free(&p);
+    }
+}
+
 static void free_of_nothing_is_fine(void **state)
 {
     (void)state;
@@ -163,6 +180,7 @@ int main(void)
         cmocka_unit_test(a_loop_shorter_than_two_grains_is_one_call),
         cmocka_unit_test(parts_run_side_by_side),
         cmocka_unit_test(waiting_threads_use_no_processor),
+        cmocka_unit_test(loops_that_follow_at_once_do_not_mix),
         cmocka_unit_test(free_of_nothing_is_fine),
     };
     return cmocka_run_group_tests_name("base/pool", tests, NULL, NULL);

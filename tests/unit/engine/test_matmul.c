@@ -294,6 +294,93 @@ static void forward_keeps_signed_zeros_and_subnormals(void **state)
     free(y);
 }
 
+/* Matrices kept as bf16, from bf16 and from the f32 numbers they widen to: the products are those
+ * of the wide ones, with any number of rows. */
+static void matrices_kept_as_bf16_give_the_bits_of_wide_ones(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(10);
+
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        size_t bytes = packed_bytes_as(k, f.N, f.K, DTYPE_BF16);
+        uint16_t *w16 = xcalloc(f.N * f.K, sizeof(*w16));
+        float *got = garbage(f.M * f.N);
+        void *room;
+        struct packed p;
+        for (size_t j = 0; j < f.N * f.K; j++) {
+            w16[j] = bf16_from_f32(f.W[j]);
+            f.W[j] = f32_from_bf16(w16[j]);
+        }
+        float *want = product(k, NULL, &f, f.bias, f.M, f.x);
+
+        assert_int_equal(bytes, packed_bytes(k, f.N, f.K) / 2);
+        for (int from = 0; from < 2; from++) {
+            assert_ok(alloc_array(&room, bytes, 1, "panels", NULL), NULL);
+            packed_place(&p, f.N, f.K, DTYPE_BF16, room);
+            packed_set(k, NULL, &p, from ? (const void *)f.W : w16,
+                       from ? DTYPE_F32 : DTYPE_BF16);
+            matmul_forward(k, NULL, got, f.x, &p, f.bias, f.M);
+            assert_same_bits(got, want, f.M * f.N);
+            packed_clear(&p);
+            free(room);
+        }
+        free(w16);
+        free(got);
+        free(want);
+        fixture_clear(&f);
+    }
+}
+
+/* Several products handed over together, one of them added to what is there, and the two of an
+ * MLP: what they are one by one. */
+static void products_together_are_what_they_are_one_by_one(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(11);
+    static const size_t Ms[] = {1, 3, 13, 200, 401};
+    struct pool *pool;
+
+    pool_new(&pool, 3);
+    for (size_t i = 0; i < sizeof(Ms) / sizeof(Ms[0]); i++) {
+        const size_t M = Ms[i], N = 83, K = 70;
+        struct fixture a = fixture_of(&r, (size_t[3]){M, N, K});
+        struct fixture b = fixture_of(&r, (size_t[3]){M, 21, K});
+        struct packed pa, pb;
+        assert_ok(packed_init(&pa, k, N, K, NULL), NULL);
+        assert_ok(packed_init(&pb, k, 21, K, NULL), NULL);
+        packed_set(k, NULL, &pa, a.W, DTYPE_F32);
+        packed_set(k, NULL, &pb, b.W, DTYPE_F32);
+        float *ya = product(k, NULL, &a, a.bias, M, a.x);
+        float *yb = product(k, NULL, &b, NULL, M, a.x);
+        float *gate = product(k, NULL, &a, NULL, M, a.x), *up = zeros(M * N);
+        float *got = garbage(M * 21), *act = garbage(M * N);
+        add_forward(k, ya, a.dy, ya, M * N);
+
+        const struct product all[] = {{got, &pb, NULL, NULL}, {a.dy, &pa, a.bias, a.dy}};
+        const struct product two[] = {{act, &pa, NULL, NULL}, {up, &pa, NULL, NULL}};
+        matmul_forward_all(k, pool, a.x, all, 2, M);
+        assert_same_bits(got, yb, M * 21);
+        assert_same_bits(a.dy, ya, M * N);
+        matmul_swiglu(k, pool, act, a.x, two, M);
+        assert_same_bits(up, gate, M * N);
+        swiglu_forward(k, NULL, gate, gate, gate, M * N);
+        assert_same_bits(act, gate, M * N);
+
+        packed_clear(&pa);
+        packed_clear(&pb);
+        free(ya);
+        free(yb);
+        free(gate);
+        free(up);
+        free(got);
+        free(act);
+        fixture_clear(&a);
+        fixture_clear(&b);
+    }
+    pool_free(&pool);
+}
+
 int main(int argc, char **argv)
 {
     const struct kernels *k = backend_of(argc, argv);
@@ -309,6 +396,8 @@ int main(int argc, char **argv)
         BACKEND_TEST(packed_layout_is_panels_padded_with_zeros),
         BACKEND_TEST(packed_bytes_refuses_what_no_memory_can_hold),
         BACKEND_TEST(forward_keeps_signed_zeros_and_subnormals),
+        BACKEND_TEST(matrices_kept_as_bf16_give_the_bits_of_wide_ones),
+        BACKEND_TEST(products_together_are_what_they_are_one_by_one),
     };
     return cmocka_run_group_tests_name("engine/matmul", tests, NULL, NULL);
 }

@@ -6,9 +6,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "engine/safetensors.h"
+#include "engine/weights_map.h"
 #include "support/tempdir.h"
 #include "support/test.h"
 
@@ -200,25 +202,50 @@ static void write_text(const char *dir, const char *name, const char *text)
     assert_ok(file_write_atomic(tempdir_path(dir, name), bytes_str(text), 0600, &e), &e);
 }
 
+/* The weight_map of w's tensors: those before `cut` in a.safetensors, the others in b.safetensors.
+ * Tensor `odd` is put in `there` instead; SIZE_MAX: none. */
+static void write_index(const struct weights *w, const char *dir, size_t cut, size_t odd,
+                        const char *there)
+{
+    struct buf text;
+
+    buf_init(&text, 1u << 20);
+    buf_printf(&text, "{\"metadata\":{\"total_size\":1},\"weight_map\":{");
+    for (size_t i = 0; i < w->n_tensors; i++)
+        buf_printf(&text, "%s\"%s\":\"%s\"", i ? "," : "", w->tensors[i].name,
+                   i == odd ? there : (i < cut ? "a.safetensors" : "b.safetensors"));
+    buf_printf(&text, "}}");
+    write_text(dir, "model.safetensors.index.json", buf_cstr(&text));
+    buf_clear(&text);
+}
+
+/* w as two files and an index. */
+static void write_split(const struct weights *w, const char *dir)
+{
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e); /* for config.json */
+    assert_int_equal(unlink(tempdir_path(dir, "model.safetensors")), 0);
+    write_part(w, dir, "a.safetensors", 0, 50, false);
+    write_part(w, dir, "b.safetensors", 50, w->n_tensors, false);
+    write_index(w, dir, 50, SIZE_MAX, NULL);
+}
+
 static void a_model_in_several_files_loads(void **state)
 {
     const char *dir = *state;
     struct weights *w = make(3), *back;
     struct err e;
 
-    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e); /* for config.json */
-    write_part(w, dir, "a.safetensors", 0, 50, false);
-    write_part(w, dir, "b.safetensors", 50, w->n_tensors, false);
-    write_text(
-        dir, "model.safetensors.index.json",
-        "{\"metadata\":{},\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"b.safetensors\","
-        "\"z\":\"a.safetensors\"}}");
-    memset(w->data, 0, 4); /* model.safetensors is not what is read */
+    write_split(w, dir);
+    assert_ok(weights_load(&back, dir, &e), &e);
+    assert_equal(back, w);
+    weights_free(&back);
+
+    memset(w->data, 0, 4); /* where both are, model.safetensors is what is read */
     assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
     assert_ok(weights_load(&back, dir, &e), &e);
-
-    assert_true(back->data[0] != 0.0f);
-    assert_memory_equal(back->data + 1, w->data + 1, (w->n_data - 1) * sizeof(float));
+    assert_equal(back, w);
     weights_free(&w);
     weights_free(&back);
 }
@@ -226,15 +253,166 @@ static void a_model_in_several_files_loads(void **state)
 static void an_index_cannot_lead_out_of_its_directory(void **state)
 {
     const char *dir = *state;
+    static const char *const names[] = {
+        "../a.safetensors", "/tmp/a.safetensors", "x/a.safetensors", "..", "", "config.json"};
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    write_split(w, dir);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        write_index(w, dir, 50, 60, names[i]);
+        assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+        assert_contains(e.text, "is not the name of a .safetensors file");
+        assert_contains(e.text, names[i]);
+    }
+    weights_free(&w);
+}
+
+static void an_index_that_does_not_fit_its_files_is_refused(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct err e;
+
+    write_split(w, dir);
+    write_index(w, dir, 50, 60, "a.safetensors");
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "a.safetensors'");
+    assert_contains(e.text, w->tensors[60].name);
+    assert_contains(e.text, "is missing, which model.safetensors.index.json says is here");
+
+    write_index(w, dir, 50, 60, "c.safetensors");
+    assert_status(weights_load(&back, dir, &e), ERR_NOT_FOUND, &e);
+    assert_contains(e.text, "c.safetensors");
+
+    write_index(w, dir, 50, SIZE_MAX, NULL); /* one tensor is in both */
+    write_part(w, dir, "a.safetensors", 0, 51, false);
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, w->tensors[50].name);
+    assert_contains(e.text, "by model.safetensors.index.json in 'b.safetensors'");
+
+    write_part(w, dir, "a.safetensors", 0, 50, false);
+    memcpy(w->tensors[70].name, "x", 2); /* the files have a tensor that the index has not */
+    write_index(w, dir, 50, SIZE_MAX, NULL);
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "'x' is missing");
+
+    write_text(dir, "model.safetensors.index.json",
+               "{\"weight_map\":{\"model.norm.weight\":\"b.safetensors\"}}");
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "is not in model.safetensors.index.json");
+    write_text(dir, "model.safetensors.index.json", "{\"weight_map\":{}}");
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    write_text(dir, "model.safetensors.index.json", "{\"weight_map\":{\"a\":3}}");
+    assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
+    weights_free(&w);
+}
+
+/* Written in several files, the tensors are the same, and no file's data is longer than asked for
+ * unless a single tensor is. */
+static void what_is_written_in_several_files_loads(void **state)
+{
+    const char *dir = *state;
+    const struct weights_map_save how = {.dtype = DTYPE_F32, .shard_bytes = 20000};
+    struct weights *w = make(3), *back;
+    struct weights_map *m;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    assert_ok(weights_map_open(&m, dir, &e), &e);
+    assert_ok(weights_map_save(m->tensors, m->n_tensors, &m->config, tempdir_path(dir, "split"),
+                               &how, &e),
+              &e);
+    assert_false(file_exists(tempdir_path(dir, "split/model.safetensors")));
+    assert_ok(weights_load(&back, tempdir_path(dir, "split"), &e), &e);
+
+    assert_equal(back, w);
+    assert_true(model_config_equal(&back->config, &w->config));
+    weights_map_close(&m);
+    /* 311,040 bytes of data in files of at most 20,000. */
+    assert_ok(weights_map_open(&m, tempdir_path(dir, "split"), &e), &e);
+    assert_in_range(m->n_files, w->n_data * sizeof(float) / 20000 + 1, 40);
+    weights_map_close(&m);
+    weights_free(&w);
+    weights_free(&back);
+}
+
+static void a_map_has_the_digest_of_the_weights(void **state)
+{
+    const char *dir = *state;
+    uint8_t a[WEIGHTS_DIGEST_BYTES], b[WEIGHTS_DIGEST_BYTES];
+    struct weights *w = make(3);
+    struct weights_map *m;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_BF16, &e), &e);
+    assert_ok(weights_map_open(&m, dir, &e), &e);
+    weights_map_digest(a, m);
+    weights_round(w, DTYPE_BF16);
+    weights_digest(b, w);
+
+    assert_memory_equal(a, b, sizeof(a));
+    weights_map_close(&m);
+    weights_free(&w);
+}
+
+/* The head of a tied model may be in the file again, if it says the same. */
+static void a_repeated_head_must_be_the_embedding(void **state)
+{
+    const char *dir = *state;
+    struct weights *w = make(3), *back;
+    struct safetensors_entry entries[200] = {0};
+    struct buf file;
+    struct err e;
+
+    assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
+    entries[0] = (struct safetensors_entry){"lm_head.weight", 2, {40, 32}, w->embed};
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        const struct weights_tensor *t = &w->tensors[i];
+
+        entries[i + 1] = (struct safetensors_entry){
+            .name = t->name,
+            .n_dims = t->is_matrix ? 2 : 1,
+            .dims = {t->is_matrix ? t->rows : t->cols, t->cols},
+            .data = t->data,
+        };
+    }
+    for (int i = 0; i < 2; i++) {
+        buf_init(&file, 1u << 24);
+        assert_ok(safetensors_encode(&file, entries, w->n_tensors + 1, DTYPE_F32, &e), &e);
+        assert_ok(file_write_atomic(tempdir_path(dir, "model.safetensors"), buf_bytes(&file),
+                                    0600, &e),
+                  &e);
+        buf_clear(&file);
+        if (i == 0) {
+            assert_ok(weights_load(&back, dir, &e), &e);
+            weights_free(&back);
+        } else {
+            assert_status(weights_load(&back, dir, &e), ERR_UNSUPPORTED, &e);
+            assert_contains(e.text, "tie_word_embeddings");
+        }
+        entries[0].data = w->layers[0].gate; /* other numbers */
+    }
+    weights_free(&w);
+}
+
+/* A config.json that claims terabytes over a file of kilobytes is refused for its shapes: memory
+ * for it, which would be refused with another status, was not asked for. */
+static void a_model_larger_than_its_files_is_refused_before_memory_is_taken(void **state)
+{
+    const char *dir = *state;
     struct weights *w = make(3), *back;
     struct err e;
 
     assert_ok(weights_save(w, dir, DTYPE_F32, &e), &e);
-    write_text(dir, "model.safetensors.index.json",
-               "{\"weight_map\":{\"x\":\"../a.safetensors\"}}");
-
+    write_text(dir, "config.json",
+               "{\"architectures\":[\"Qwen2ForCausalLM\"],\"vocab_size\":40,"
+               "\"hidden_size\":65536,\"intermediate_size\":262144,\"num_hidden_layers\":12,"
+               "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":8,"
+               "\"max_position_embeddings\":64,\"tie_word_embeddings\":true}");
     assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
-    assert_contains(e.text, "../a.safetensors");
+    assert_contains(e.text, "shape");
+    assert_null(back);
     weights_free(&w);
 }
 
@@ -249,7 +427,7 @@ static void what_is_missing_extra_or_misshapen_is_named(void **state)
     assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
     write_part(w, dir, "model.safetensors", 0, w->n_tensors - 1, false);
     assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
-    assert_contains(e.text, "model.safetensors");
+    assert_contains(e.text, "'model.norm.weight' is missing");
     w->tensors[70].name[strlen(w->tensors[70].name) - 1] = '~'; /* still in order */
     write_part(w, dir, "model.safetensors", 0, w->n_tensors, false);
     assert_status(weights_load(&back, dir, &e), ERR_MALFORMED, &e);
@@ -318,6 +496,11 @@ int main(void)
         cmocka_unit_test(a_blob_encodes_and_decodes_within_its_bound),
         IN_DIR(a_model_in_several_files_loads),
         IN_DIR(an_index_cannot_lead_out_of_its_directory),
+        IN_DIR(an_index_that_does_not_fit_its_files_is_refused),
+        IN_DIR(what_is_written_in_several_files_loads),
+        IN_DIR(a_map_has_the_digest_of_the_weights),
+        IN_DIR(a_repeated_head_must_be_the_embedding),
+        IN_DIR(a_model_larger_than_its_files_is_refused_before_memory_is_taken),
         IN_DIR(what_is_missing_extra_or_misshapen_is_named),
         cmocka_unit_test(a_truncated_file_names_the_tensor),
         cmocka_unit_test(numbers_that_are_not_finite_are_named),

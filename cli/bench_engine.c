@@ -1,0 +1,504 @@
+/*
+ * cli/bench_engine.c - matrix products, decoding and prefill, beside what the machine allows
+ *
+ * Models are llama-shaped with random weights: speed does not depend on what they say. Decoding
+ * is counted as llama.cpp's bench does, without sampling: one forward and the logits of every
+ * sequence. The bound of a figure is the smaller of the cores' peak and of what reading the
+ * weights once takes at the bandwidth measured for a working set of that size.
+ */
+#include "cli/bench_engine.h"
+
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/pool.h"
+#include "cli/bench_line.h"
+#include "cli/bench_machine.h"
+#include "cli/usage.h"
+#include "engine/matmul.h"
+#include "engine/model.h"
+
+#define N_OF(a)      (sizeof(a) / sizeof((a)[0]))
+#define COLD_BYTES   ((size_t)256 << 20) /* of matrices taken in turn: more than any cache */
+#define PREFILL_ROWS 512u
+#define NAME_BYTES   96
+
+struct shape {
+    const char *name;
+    struct model_config c;
+};
+
+#define LLAMA .arch = MODEL_ARCH_LLAMA, .max_len = 2048, .norm_eps = 1e-5f, .rope_theta = 1e4
+
+static const struct shape shapes[] = {
+    {"15m",
+     {LLAMA, .vocab = 32000, .dim = 288, .layers = 6, .heads = 6, .kv_heads = 6, .head_dim = 48,
+      .ffn = 768, .tie = true}},
+    {"110m",
+     {LLAMA, .vocab = 32000, .dim = 768, .layers = 12, .heads = 12, .kv_heads = 12,
+      .head_dim = 64, .ffn = 2048, .tie = true}},
+    {"0.5b",
+     {LLAMA, .vocab = 151936, .dim = 896, .layers = 24, .heads = 14, .kv_heads = 2,
+      .head_dim = 64, .ffn = 4864, .tie = true}},
+};
+
+/* The part of the CBLAS that is called, found at run time: a bench needs no library to link. */
+struct blas {
+    void *library;
+    void (*sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
+                  const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                  int ldc);
+};
+
+static void blas_open(struct blas *b, size_t threads)
+{
+    void (*set_threads)(int) = NULL;
+
+    *b = (struct blas){.library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL)};
+    if (!b->library)
+        return;
+    /* POSIX promises that a function's address fits a void *. */
+    *(void **)&b->sgemm = dlsym(b->library, "cblas_sgemm");
+    *(void **)&set_threads = dlsym(b->library, "openblas_set_num_threads");
+    if (set_threads)
+        set_threads((int)threads);
+}
+
+static void blas_close(struct blas *b)
+{
+    if (b->library)
+        dlclose(b->library);
+}
+
+struct bench {
+    struct blas blas;
+    const struct kernels *k;
+    struct pool *pool; /* owned */
+    struct bench_machine machine;
+    char *what, *shape, *dtype, *kernels; /* owned by the table of options */
+    int64_t threads, n_prompt, n_new, batch;
+};
+
+static bool is_chosen(const char *choice, const char *name)
+{
+    return strcmp(choice, "all") == 0 || strcmp(choice, name) == 0;
+}
+
+static double seconds_since(int64_t start)
+{
+    return (double)(clock_mono_us() - start) * 1e-6;
+}
+
+static void print_plain(const char *name, double value, const char *unit)
+{
+    bench_line_print(&(struct bench_line){.name = name, .value = value, .unit = unit});
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+struct fill {
+    float *x;
+    float scale;
+};
+
+/* Even numbers in (-scale, scale), with eight bits: exact in bf16. */
+static void fill_range(void *arg, size_t lo, size_t hi)
+{
+    const struct fill *f = arg;
+
+    for (size_t i = lo; i < hi; i++) {
+        uint32_t h = (uint32_t)i * 0x9e3779b9u;
+
+        h ^= h >> 15;
+        h *= 0x85ebca6bu;
+        f->x[i] = ((float)(h >> 25) - 63.5f) * f->scale;
+    }
+}
+
+/* Like trained weights in size, so that nothing overflows or becomes subnormal. */
+static void fill(struct pool *pool, float *x, size_t rows, size_t cols)
+{
+    struct fill f = {x, ldexpf(1.0f, -6 - ilogb(sqrt((double)cols)))};
+
+    pool_run(pool, rows * cols, 1u << 16, fill_range, &f);
+}
+
+/* ---- the machine ----------------------------------------------------------------------------- */
+
+static void print_machine(const struct bench *b)
+{
+    char name[NAME_BYTES];
+
+    snprintf(name, sizeof(name), "fma_peak_t%zu", pool_threads(b->pool));
+    print_plain(name, b->machine.flops * 1e-9, "GFLOP/s");
+    for (size_t i = 0; i < BENCH_READ_SIZES; i++) {
+        snprintf(name, sizeof(name), "read_%zuk_t%zu", b->machine.bytes[i] >> 10,
+                 pool_threads(b->pool));
+        print_plain(name, b->machine.read[i] * 1e-9, "GB/s");
+    }
+}
+
+/* ---- matrix products ------------------------------------------------------------------------- */
+
+/* y = x W', with n_copies of W in turn. */
+struct trial {
+    size_t M, N, K, n_copies;
+    float *x, *y, *W;      /* owned */
+    struct packed *packed; /* owned */
+    enum dtype dtype;
+};
+
+static void product_clear(struct trial *p)
+{
+    for (size_t i = 0; p->packed && i < p->n_copies; i++)
+        packed_clear(&p->packed[i]);
+    free(p->packed);
+    free(p->x);
+    free(p->y);
+    free(p->W);
+}
+
+static enum status product_init(struct trial *p, const struct bench *b, size_t N, size_t K,
+                                size_t rows, size_t model_bytes, enum dtype dtype,
+                                struct err *e)
+{
+    const size_t total = model_bytes < COLD_BYTES ? model_bytes : COLD_BYTES;
+    enum status st;
+
+    *p = (struct trial){.N = N, .K = K, .dtype = dtype};
+    p->n_copies = total / (N * K * sizeof(float)) + 1;
+    p->packed = xcalloc(p->n_copies, sizeof(p->packed[0]));
+    st = alloc_array(&p->x, rows * K, sizeof(float), "rows", e);
+    if (!st)
+        st = alloc_array(&p->y, rows * N, sizeof(float), "rows", e);
+    if (!st)
+        st = alloc_array(&p->W, p->n_copies * N * K, sizeof(float), "matrices", e);
+    if (st)
+        return st;
+    fill(b->pool, p->x, rows, K);
+    fill(b->pool, p->W, p->n_copies * N, K);
+    for (size_t i = 0; !st && i < p->n_copies; i++) {
+        const size_t bytes = packed_bytes_as(b->k, N, K, packed_keeps(b->k, dtype));
+        void *at;
+
+        st = alloc_array(&at, bytes, 1, "packed matrix", e);
+        if (st)
+            break;
+        packed_place(&p->packed[i], N, K, packed_keeps(b->k, dtype), at);
+        p->packed[i].is_placed = false;
+        packed_set(b->k, b->pool, &p->packed[i], p->W + i * N * K, DTYPE_F32);
+    }
+    return st;
+}
+
+/* One product with copy i; through `blas` if given. */
+static void multiply(const struct bench *b, struct trial *p, const struct blas *blas, size_t i)
+{
+    if (!blas) {
+        matmul_forward(b->k, b->pool, p->y, p->x, &p->packed[i], NULL, p->M);
+        return;
+    }
+    blas->sgemm(101, 111, 112, (int)p->M, (int)p->N, (int)p->K, 1.0f, p->x, (int)p->K,
+                p->W + i * p->N * p->K, (int)p->K, 0.0f, p->y, (int)p->N);
+}
+
+/* Seconds of one product: the better of three runs of at least 40 ms and of every copy. */
+static double product_seconds(const struct bench *b, struct trial *p, const struct blas *blas)
+{
+    double best = 0.0;
+
+    for (int run = 0; run < 3; run++) {
+        int64_t start = clock_mono_us();
+        size_t n = 0;
+
+        do {
+            for (size_t i = 0; i < p->n_copies && (n < p->n_copies || i < 4); i++, n++)
+                multiply(b, p, blas, i);
+        } while (seconds_since(start) < 0.04);
+        double s = seconds_since(start) / (double)n;
+        if (run == 0 || s < best)
+            best = s;
+    }
+    return best;
+}
+
+static void print_product(const struct bench *b, const struct trial *p, const char *shape,
+                          double ours, double theirs)
+{
+    const double flops = 2.0 * (double)p->M * (double)p->N * (double)p->K;
+    const size_t w_bytes = p->N * p->K * dtype_bytes(p->dtype);
+    double bytes = (double)w_bytes + 4.0 * (double)p->M * (double)(p->N + p->K);
+    double bound = bytes / bench_machine_read(&b->machine, p->n_copies * w_bytes);
+    char name[NAME_BYTES];
+
+    if (bound < flops / b->machine.flops)
+        bound = flops / b->machine.flops;
+    snprintf(name, sizeof(name), "matmul_%s_%zux%zu_m%zu_%s", shape, p->N, p->K, p->M,
+             p->dtype == DTYPE_F32 ? "f32" : "bf16");
+    bench_line_print(&(struct bench_line){
+        name, flops / ours * 1e-9, "GFLOP/s", theirs > 0.0 ? "OpenBLAS" : NULL,
+        theirs > 0.0 ? flops / theirs * 1e-9 : 0.0, 0.85 * flops / bound * 1e-9});
+}
+
+static enum status bench_products(const struct bench *b, const struct shape *s,
+                                  enum dtype dtype, struct err *e)
+{
+    static const size_t rows[] = {1, 4, 8, 16, 32, 64, 128, 512};
+    const struct model_config *c = &s->c;
+    const size_t q = (size_t)c->heads * c->head_dim, bytes = model_config_params(c) * 4;
+    const size_t sizes[][2] = {
+        {q, c->dim}, {c->ffn, c->dim}, {c->dim, c->ffn}, {c->vocab, c->dim}};
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < N_OF(sizes); i++) {
+        struct trial p;
+
+        st = product_init(&p, b, sizes[i][0], sizes[i][1], rows[N_OF(rows) - 1], bytes, dtype,
+                          e);
+        for (size_t j = 0; !st && j < N_OF(rows); j++) {
+            p.M = rows[j];
+            double theirs = b->blas.sgemm ? product_seconds(b, &p, &b->blas) : 0.0;
+            print_product(b, &p, s->name, product_seconds(b, &p, NULL), theirs);
+        }
+        product_clear(&p);
+    }
+    return st;
+}
+
+/* ---- whole models ---------------------------------------------------------------------------- */
+
+struct subject {
+    const struct shape *shape;
+    enum dtype dtype;
+    struct weights *w; /* owned */
+    struct model *m;   /* owned */
+};
+
+static void subject_clear(struct subject *s)
+{
+    model_free(&s->m);
+    weights_free(&s->w);
+}
+
+static enum status subject_init(struct subject *s, const struct bench *b,
+                                const struct shape *shape, enum dtype dtype, struct err *e)
+{
+    const struct model_options opt = {
+        .kernels = b->k, .pool = b->pool, .max_rows = PREFILL_ROWS};
+    enum status st;
+
+    *s = (struct subject){.shape = shape, .dtype = dtype};
+    st = weights_new(&s->w, &shape->c, e);
+    if (st)
+        return st;
+    for (size_t i = 0; i < s->w->n_tensors; i++) {
+        struct weights_tensor *t = &s->w->tensors[i];
+
+        fill(b->pool, t->data, t->rows, t->cols);
+        for (size_t j = 0; !t->is_matrix && j < t->cols; j++)
+            t->data[j] = 1.0f;
+    }
+    return model_new(&s->m, s->w, &opt, e);
+}
+
+/* Bytes of weights that one forward of few rows reads. */
+static double read_bytes(const struct subject *s)
+{
+    const struct model_config *c = &s->shape->c;
+    uint64_t n = model_config_params(c) - (c->tie ? 0 : (uint64_t)c->vocab * c->dim);
+
+    return (double)n * (double)dtype_bytes(s->dtype);
+}
+
+static const char *dtype_text(enum dtype t)
+{
+    return t == DTYPE_F32 ? "f32" : "bf16";
+}
+
+/* B sequences with prompts of their own, then n_new tokens of each. */
+static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
+                                  double *seconds, struct err *e)
+{
+    const struct model_config *c = &s->shape->c;
+    const size_t n_prompt = (size_t)b->n_prompt, n_new = (size_t)b->n_new;
+    struct model_run *runs = xcalloc(B, sizeof(runs[0]));
+    int32_t *tokens = xcalloc(B * n_prompt, sizeof(tokens[0]));
+    float *hidden = NULL, *logits = NULL;
+    struct kv_cache *kv = NULL;
+    enum status st = alloc_array(&hidden, B, c->dim * sizeof(float), "hidden states", e);
+
+    if (!st)
+        st = alloc_array(&logits, B, c->vocab * sizeof(float), "logits", e);
+    if (!st)
+        st = kv_cache_new(&kv, c, B, n_prompt + n_new, 0, e);
+    for (size_t i = 0; i < B * n_prompt; i++)
+        tokens[i] = (int32_t)(i * 7919 % c->vocab);
+    for (size_t i = 0; i < B; i++)
+        runs[i] = (struct model_run){.slot = i, .n = n_prompt, .n_out = 1};
+    if (!st)
+        st = model_forward(s->m, kv, hidden, runs, B, tokens, e);
+    int64_t start = clock_mono_us();
+    for (size_t t = 0; !st && t < n_new; t++) {
+        for (size_t i = 0; i < B; i++)
+            runs[i] = (struct model_run){.slot = i, .first = n_prompt + t, .n = 1, .n_out = 1};
+        st = model_forward(s->m, kv, hidden, runs, B, tokens, e);
+        if (!st)
+            model_logits(s->m, logits, hidden, B);
+    }
+    *seconds = seconds_since(start);
+    kv_cache_free(&kv);
+    free(hidden);
+    free(logits);
+    free(runs);
+    free(tokens);
+    return st;
+}
+
+static enum status bench_decode(const struct bench *b, const struct subject *s, struct err *e)
+{
+    static const size_t batches[] = {1, 4, 16, 32, 64};
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < N_OF(batches); i++) {
+        double best = 0.0, target = 0.0;
+        char name[NAME_BYTES];
+
+        if (b->batch && (size_t)b->batch != batches[i])
+            continue;
+        for (int run = 0; !st && run < 2; run++) {
+            double t;
+
+            st = decode_seconds(b, s, batches[i], &t, e);
+            if (run == 0 || t < best)
+                best = t;
+        }
+        if (batches[i] == 1)
+            target = (s->dtype == DTYPE_F32 ? 0.85 : 0.75) *
+                     bench_machine_read(&b->machine, (size_t)read_bytes(s)) / read_bytes(s);
+        snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->shape->name,
+                 dtype_text(s->dtype));
+        if (!st)
+            bench_line_print(&(struct bench_line){name,
+                                                  (double)batches[i] * (double)b->n_new / best,
+                                                  "tokens/s", NULL, 0.0, target});
+    }
+    return st;
+}
+
+static enum status bench_prefill(const struct bench *b, const struct subject *s, struct err *e)
+{
+    const struct model_config *c = &s->shape->c;
+    const struct model_run run = {.n = PREFILL_ROWS, .n_out = 1};
+    int32_t *tokens = xcalloc(PREFILL_ROWS, sizeof(tokens[0]));
+    float *hidden = xcalloc(c->dim, sizeof(hidden[0]));
+    struct kv_cache *kv = NULL;
+    double best = 0.0;
+    char name[NAME_BYTES];
+    enum status st = kv_cache_new(&kv, c, 1, PREFILL_ROWS, 0, e);
+
+    (void)b;
+    for (size_t i = 0; i < PREFILL_ROWS; i++)
+        tokens[i] = (int32_t)(i * 7919 % c->vocab);
+    for (int i = 0; !st && i < 3; i++) {
+        int64_t start = clock_mono_us();
+
+        st = model_forward(s->m, kv, hidden, &run, 1, tokens, e);
+        double t = seconds_since(start);
+        if (i == 0 || t < best)
+            best = t;
+    }
+    snprintf(name, sizeof(name), "prefill_512_%s_%s", s->shape->name, dtype_text(s->dtype));
+    if (!st)
+        print_plain(name, PREFILL_ROWS / best, "tokens/s");
+    kv_cache_free(&kv);
+    free(tokens);
+    free(hidden);
+    return st;
+}
+
+static enum status bench_shape(const struct bench *b, const struct shape *shape,
+                               enum dtype dtype, struct err *e)
+{
+    struct subject s = {0};
+    enum status st = OK;
+
+    if (is_chosen(b->what, "matmul"))
+        st = bench_products(b, shape, dtype, e);
+    if (st || (!is_chosen(b->what, "decode") && !is_chosen(b->what, "prefill")))
+        return st;
+    st = subject_init(&s, b, shape, dtype, e);
+    if (!st && is_chosen(b->what, "decode"))
+        st = bench_decode(b, &s, e);
+    if (!st && is_chosen(b->what, "prefill"))
+        st = bench_prefill(b, &s, e);
+    subject_clear(&s);
+    return st;
+}
+
+static enum status run(struct bench *b, struct err *e)
+{
+    enum status st = kernels_choose(&b->k, NUMERICS_F32_1, b->kernels, e);
+
+    if (st)
+        return st;
+    if (b->threads == 0)
+        b->threads = sysconf(_SC_NPROCESSORS_ONLN);
+    /* Its threads start where this one may run, which is everywhere before it is pinned. */
+    blas_open(&b->blas, b->threads < 1 ? 1 : (size_t)b->threads);
+    pool_new_with(&b->pool, &(struct pool_options){
+                                .n_threads = b->threads < 1 ? 1 : (size_t)b->threads,
+                                .spin = POOL_SPIN_ALONE,
+                                .is_pinned = true,
+                            });
+    st = bench_machine_measure(&b->machine, b->k, b->pool, e);
+    if (!st)
+        print_machine(b);
+    for (size_t i = 0; !st && i < N_OF(shapes); i++)
+        for (int d = DTYPE_F32; !st && d <= DTYPE_BF16; d++)
+            if (is_chosen(b->shape, shapes[i].name) &&
+                is_chosen(b->dtype, dtype_text((enum dtype)d)))
+                st = bench_shape(b, &shapes[i], (enum dtype)d, e);
+    pool_free(&b->pool);
+    blas_close(&b->blas);
+    return st;
+}
+
+int bench_engine(int argc, char **argv)
+{
+    struct bench b = {0};
+    struct err e;
+    struct opt table[] = {
+        {"what", OPT_CHOICE, &b.what, "all", "all|machine|matmul|decode|prefill",
+         "which figures", false},
+        {"shape", OPT_CHOICE, &b.shape, "all", "all|15m|110m|0.5b", "of which model", false},
+        {"dtype", OPT_CHOICE, &b.dtype, "all", "all|f32|bf16", "how weights are kept", false},
+        {"batch", OPT_INT, &b.batch, "0", "0..64",
+         "sequences decoded together: 1, 4, 16, 32 or 64; 0: each of them", false},
+        {"prompt", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding", false},
+        {"new", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence", false},
+        {"threads", OPT_INT, &b.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"kernels", OPT_CHOICE, &b.kernels, "auto", "auto|scalar|avx2|avx512",
+         "which code computes", false},
+    };
+    struct usage u = {
+        .line = "muster bench engine [options]",
+        .about = "Measures matrix products, decoding and prefill of llama-shaped models with "
+                 "random weights,\nbeside the machine's own limits. One JSON object a line.",
+        .table = table,
+        .n = N_OF(table),
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status == USAGE_RUN)
+        status = run(&b, &e) ? usage_fail(e.text) : 0;
+    opt_clear(table, u.n);
+    return status;
+}
