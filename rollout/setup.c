@@ -120,9 +120,20 @@ uint32_t setup_versions(const struct setup *s)
     return (uint32_t)(oldest > s->task.algorithm.lag ? oldest : s->task.algorithm.lag) + 2;
 }
 
+const struct kernels *setup_kernels(const struct setup *s, const struct kernels *k)
+{
+    enum numerics numerics;
+    enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
+
+    CHECK(!st);
+    return kernels_in_class(k, numerics);
+}
+
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights)
 {
+    CHECK(!m ||
+          !strcmp(numerics_name(kernels_numerics(model_kernels(m))), task_numerics(&s->task)));
     return (struct rollout_world){
         .task = &s->task,
         .task_id = s->task_id,
