@@ -9,6 +9,7 @@
 #define PRINTF(f, a)  __attribute__((format(printf, f, a)))
 #define NO_RETURN     __attribute__((noreturn))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define NEVER_INLINE  __attribute__((noinline))
 #define THREAD_LOCAL  __thread
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
@@ -23,6 +24,7 @@
 #define PRINTF(f, a)
 #define NO_RETURN     _Noreturn
 #define ALWAYS_INLINE static inline
+#define NEVER_INLINE
 #define THREAD_LOCAL  _Thread_local
 #define LIKELY(x)     (x)
 #define UNLIKELY(x)   (x)

@@ -1,20 +1,22 @@
 /*
- * cli/cmd_bench.c - muster bench: figures of this machine
+ * cli/cmd_bench.c - muster bench: figures of this machine, and whether they may be trusted
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/bench_engine.h"
+#include "cli/bench_exact.h"
 #include "cli/commands.h"
 
-#define BENCH_LINE "muster bench engine [options]"
+#define BENCH_LINE "muster bench exact|engine [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
 {
     printf("usage: " BENCH_LINE "\n\n"
+           "  exact   whether every way of computing gives the same bits\n"
            "  engine  matrix products, decoding and prefill, beside the machine's limits\n\n"
-           "'muster bench engine --help' tells more. Results are JSON, one object a line.\n");
+           "'muster bench WORD --help' tells more.\n");
 }
 
 int cmd_bench(int argc, char **argv)
@@ -22,7 +24,7 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"engine", bench_engine}};
+    } words[] = {{"exact", bench_exact}, {"engine", bench_engine}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

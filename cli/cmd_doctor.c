@@ -82,12 +82,12 @@ static void check_processor(struct report *r)
 
     buf_init(&text, 1024);
     buf_printf(&text, "%ld core%s; kernels", cores, cores == 1 ? "" : "s");
-    for (size_t i = 0; (name = kernels_name_at(i)); i++)
-        if (kernels_available(name))
+    for (size_t i = 0; (name = kernels_name_at(NUMERICS_F32_1, i)); i++)
+        if (kernels_available(NUMERICS_F32_1, name))
             buf_printf(&text, " %s", name);
     buf_printf(&text, ", of which %s would run", kernels_name(kernels_best()));
-    for (size_t i = 0; (name = kernels_name_at(i)); i++)
-        if (!kernels_available(name)) {
+    for (size_t i = 0; (name = kernels_name_at(NUMERICS_F32_1, i)); i++)
+        if (!kernels_available(NUMERICS_F32_1, name)) {
             buf_printf(&text, "%s %s", title, name);
             title = "";
         }

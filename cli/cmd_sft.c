@@ -59,7 +59,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     struct course course = {0};
     struct setup *setup = NULL;
     struct buf bundle;
-    enum status st = kernels_choose(&options.kernels, o->kernels, e);
+    enum status st = kernels_choose(&options.kernels, NUMERICS_F32_1, o->kernels, e);
 
     pool_new(&options.pool, o->threads > 0 ? (size_t)o->threads
                             : cores > 0    ? (size_t)cores

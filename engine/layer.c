@@ -71,6 +71,8 @@ static void head_rows(void *arg, size_t lo, size_t hi)
     }
     rope_forward(m->kernels, a->q + lo * Q, m->cos, m->sin, j->pos + lo, n, c->heads, D);
     rope_forward(m->kernels, a->k + lo * K, m->cos, m->sin, j->pos + lo, n, c->kv_heads, D);
+    cache_round(m->kernels, a->k + lo * K, n * K);
+    cache_round(m->kernels, a->v + lo * K, n * K);
 }
 
 void layer_before_attention(const struct model *m, size_t layer, const struct layer_acts *a,

@@ -117,6 +117,13 @@ void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const 
 void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
                const float *x, size_t T, size_t N, size_t K);
 
+/* The same for n_seqs sequences end to end, of so many tokens each. That is one and the same in
+ * f32-1; in bf16-1 the blocks of a sequence start at its first token, which makes the gradient
+ * independent of how the batch is cut between sequences. matmul_dw takes all tokens as one
+ * sequence. */
+void matmul_dw_seqs(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+                    const float *x, const size_t *lengths, size_t n_seqs, size_t N, size_t K);
+
 /* Gradient of the bias: dbias[n] = dbias[n] + dy[t,n] for t ascending; dy (T, N). */
 void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N);
 

@@ -50,6 +50,10 @@ void scale_forward(const struct kernels *k, float *y, const float *x, float s, s
 void bf16_from_f32_row(const struct kernels *k, uint16_t *y, const float *x, size_t n);
 void f32_from_bf16_row(const struct kernels *k, float *y, const uint16_t *x, size_t n);
 
+/* Rounds n numbers of keys or values, in place, to what the class's cache holds: bf16 in class
+ * bf16-1, nothing is changed in the others. Its gradient is taken to be that of a copy. */
+void cache_round(const struct kernels *k, float *x, size_t n);
+
 /* y (T, C) = table[id[t], :]. Ids must be in range: the caller has checked them. */
 void embed_forward(float *y, const float *table, const int32_t *id, size_t T, size_t C);
 /* dtable[id[t], :] = dtable[id[t], :] + dy[t, :] for t ascending. */

@@ -132,6 +132,21 @@ void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const floa
     k->products->dw(k, pool, dW, dy, x, T, N, K);
 }
 
+// NOLINTNEXTLINE(readability-function-size): as many as matmul_dw, and what cuts the tokens
+void matmul_dw_seqs(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+                    const float *x, const size_t *lengths, size_t n_seqs, size_t N, size_t K)
+{
+    size_t T = 0;
+
+    if (k->products->dw_seqs) {
+        k->products->dw_seqs(k, pool, dW, dy, x, lengths, n_seqs, (size_t[2]){N, K});
+        return;
+    }
+    for (size_t i = 0; i < n_seqs; i++)
+        T += lengths[i];
+    matmul_dw(k, pool, dW, dy, x, T, N, K);
+}
+
 void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N)
 {
     for (size_t t = 0; t < T; t++)

@@ -29,9 +29,22 @@ struct products {
                const float *W, size_t M, size_t N, size_t K, bool is_added);
     void (*dw)(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
                const float *x, size_t T, size_t N, size_t K);
+    /* matmul_dw_seqs, of shape (N, K). NULL: how tokens are cut into sequences is nothing to the
+     * class, and dw takes them as one. */
+    void (*dw_seqs)(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
+                    const float *x, const size_t *lengths, size_t n_seqs,
+                    const size_t shape[2]);
+    bool is_cache_bf16; /* keys and values are rounded to bf16 before attention sees them */
 };
 
-extern const struct products products_f32; /* class f32-1: engine/matmul.c */
+extern const struct products products_f32;  /* class f32-1: engine/matmul.c */
+extern const struct products products_bf16; /* class bf16-1 */
+extern const struct products products_openblas;
+
+/* Finds OpenBLAS, once; before that products_openblas must not be used. ERR_UNSUPPORTED: it is
+ * not on this machine. */
+MUST_USE enum status products_openblas_load(struct err *e);
+
 /* Its dx and dw: engine/matmul_backward.c. */
 void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                      const float *W, size_t M, size_t N, size_t K, bool is_added);

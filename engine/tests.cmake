@@ -1,9 +1,11 @@
 # The unit tests of the numerics; included by engine/CMakeLists.txt. Each program runs once per
 # backend, as tests of their own: what this CPU cannot run is shown as skipped, never as passed.
+# BACKENDS: besides scalar.
 function(add_numerics_test file)
-  add_unit_test(engine ${file} ARGS scalar ${ARGN})
+  cmake_parse_arguments(A "" "" "BACKENDS" ${ARGN})
+  add_unit_test(engine ${file} ARGS scalar ${A_UNPARSED_ARGUMENTS})
   if(TARGET test_unit_engine_${file})
-    foreach(backend IN ITEMS avx2 avx512)
+    foreach(backend IN LISTS A_BACKENDS)
       set(name unit.engine.${file}.${backend})
       add_test(NAME ${name} COMMAND test_unit_engine_${file} ${backend})
       set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 SKIP_RETURN_CODE 77
@@ -13,7 +15,9 @@ function(add_numerics_test file)
 endfunction()
 
 foreach(file IN ITEMS math matmul attention ops ops_loss ops_optimizer)
-  add_numerics_test(${file})
+  add_numerics_test(${file} BACKENDS avx2 avx512)
 endforeach()
+add_numerics_test(matmul_bf16 BACKENDS avx2 avx512 amx)
 add_unit_test(engine matmul_lanes16)
+add_unit_test(engine matmul_bf16_tiles)
 add_unit_test(engine kernels)

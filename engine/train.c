@@ -9,9 +9,10 @@
 #include "base/check.h"
 #include "engine/layer.h"
 
-/* Logits exist for a few rows at a time: about this many numbers, and never less than 8 rows. */
+/* Logits exist for a few rows at a time: about this many numbers, and never less than a block. */
 #define LOGITS_CHUNK (1u << 20)
 #define LOGITS_ROWS  256u
+#define LOGITS_BLOCK 32u /* of bf16-1: positions of a sequence that must not be torn apart */
 
 /* Where backward keeps what it makes, for one layer after the other. */
 struct scratch {
@@ -116,8 +117,8 @@ static size_t logits_rows(const struct model_config *c, size_t max_rows)
 {
     size_t rows = LOGITS_CHUNK / c->vocab;
 
-    if (rows < 8)
-        rows = 8;
+    if (rows < LOGITS_BLOCK)
+        rows = LOGITS_BLOCK;
     if (rows > LOGITS_ROWS)
         rows = LOGITS_ROWS;
     return rows < max_rows ? rows : max_rows;
@@ -130,7 +131,8 @@ uint64_t train_bytes(const struct model_config *c, size_t max_rows)
 
     if (max_rows > 1u << 24)
         return UINT64_MAX;
-    return model_bytes(c, 0) + (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
+    return model_bytes(c, NULL, 0) +
+           (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
            carve_all(&counted, (struct carve){0}, c, max_rows, logits_rows(c, max_rows)) *
                sizeof(float) +
            max_rows *
@@ -303,6 +305,12 @@ static void attend(struct train *t, const struct train_batch *b, const struct la
     attention_forward(t->model->kernels, t->model->pool, t->runs, b->n_seqs, &shape);
 }
 
+/* The first row of the block that row r lies in, as a name for it. */
+static size_t block_of(const struct train *t, size_t r)
+{
+    return r - (size_t)t->pos[r] % LOGITS_BLOCK;
+}
+
 /* Collects the next rows from *at on that have a target and, if `weight` is given, a weight other
  * than 0: their hidden states into s.rows, their logits into s.logits. Returns how many. */
 static size_t gather(struct train *t, const struct train_batch *b, const float *weight,
@@ -313,6 +321,9 @@ static size_t gather(struct train *t, const struct train_batch *b, const float *
     for (; *at < b->rows && n < t->logits_rows; (*at)++) {
         if (b->targets[*at] < 0 || (weight && weight[*at] == 0.0f))
             continue;
+        if (n > 0 && n + LOGITS_BLOCK > t->logits_rows && t->logits_rows < b->rows &&
+            block_of(t, *at) != block_of(t, t->index[n - 1]))
+            break;
         memcpy(t->s.rows + n * C, t->hidden + *at * C, C * sizeof(float));
         t->s.weight[n] = weight ? weight[*at] : 0.0f;
         t->tokens[n] = b->targets[*at];
@@ -362,6 +373,22 @@ enum status train_forward(struct train *t, const struct train_batch *b, float *l
 
 /* ---- backward -------------------------------------------------------------------------------- */
 
+/* The head's gradient over the n rows at hand, block by block: in bf16-1 the sums go by blocks of
+ * a sequence's positions, and rows without loss have no place in them. */
+static void head_grad(const struct train *t, float *grad, size_t n)
+{
+    const struct model *m = t->model;
+    size_t lengths[LOGITS_ROWS], n_blocks = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || block_of(t, t->index[i]) != block_of(t, t->index[i - 1]))
+            lengths[n_blocks++] = 0;
+        lengths[n_blocks - 1]++;
+    }
+    matmul_dw_seqs(m->kernels, m->pool, grad, t->s.logits, t->s.rows, lengths, n_blocks,
+                   m->config.vocab, m->config.dim);
+}
+
 /* From the loss to s.dx, the gradient of the stream after the last layer. */
 static void head_backward(struct train *t, const struct train_batch *b, const float *weight)
 {
@@ -377,7 +404,7 @@ static void head_backward(struct train *t, const struct train_batch *b, const fl
     while ((n = gather(t, b, weight, &at)) > 0) {
         logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens, b->temperature,
                          n, V);
-        matmul_dw(k, m->pool, grad, s->logits, s->rows, n, V, C);
+        head_grad(t, grad, n);
         matmul_dx(k, m->pool, s->drows, s->logits, head, n, V, C);
         for (size_t i = 0; i < n; i++)
             memcpy(s->dh + t->index[i] * C, s->drows + i * C, C * sizeof(float));
@@ -387,20 +414,20 @@ static void head_backward(struct train *t, const struct train_batch *b, const fl
 }
 
 /* x_out = x_mid + down(swiglu(gate(h2), up(h2))), h2 = rmsnorm(x_mid): s.dx in place. */
-static void mlp_backward(struct train *t, size_t layer, size_t T)
+static void mlp_backward(struct train *t, const struct train_batch *b, size_t layer)
 {
     const struct model *m = t->model;
     const struct kernels *k = m->kernels;
     const struct weights_layer *w = &m->w->layers[layer], *g = &t->grads->layers[layer];
     const struct layer_acts *a = &t->acts[layer];
     const struct scratch *s = &t->s;
-    size_t C = m->config.dim, F = m->config.ffn;
+    size_t T = b->rows, C = m->config.dim, F = m->config.ffn;
 
-    matmul_dw(k, m->pool, g->down, s->dx, a->act, T, C, F);
+    matmul_dw_seqs(k, m->pool, g->down, s->dx, a->act, b->lengths, b->n_seqs, C, F);
     matmul_dx(k, m->pool, s->dup, s->dx, w->down, T, C, F);
     swiglu_backward(k, m->pool, s->dgate, s->dup, s->dup, a->gate, a->up, T * F);
-    matmul_dw(k, m->pool, g->gate, s->dgate, a->h2, T, F, C);
-    matmul_dw(k, m->pool, g->up, s->dup, a->h2, T, F, C);
+    matmul_dw_seqs(k, m->pool, g->gate, s->dgate, a->h2, b->lengths, b->n_seqs, F, C);
+    matmul_dw_seqs(k, m->pool, g->up, s->dup, a->h2, b->lengths, b->n_seqs, F, C);
     matmul_dx(k, m->pool, s->dh, s->dgate, w->gate, T, F, C);
     matmul_dx_add(k, m->pool, s->dh, s->dup, w->up, T, F, C);
     rmsnorm_backward(k, s->dx, g->post_norm, s->dh, a->x_mid, w->post_norm, T, C,
@@ -438,14 +465,14 @@ static void attend_backward(struct train *t, const struct train_batch *b,
 }
 
 /* The gradient of one projection of h1: its weights, its bias if it has one. */
-static void project_backward(const struct train *t, float *dw, float *dbias, const float *dy,
-                             const float *h1, size_t T, size_t N)
+static void project_backward(const struct train *t, const struct train_batch *b, float *dw,
+                             float *dbias, const float *dy, const float *h1, size_t N)
 {
     const struct model *m = t->model;
 
-    matmul_dw(m->kernels, m->pool, dw, dy, h1, T, N, m->config.dim);
+    matmul_dw_seqs(m->kernels, m->pool, dw, dy, h1, b->lengths, b->n_seqs, N, m->config.dim);
     if (dbias)
-        bias_backward(m->kernels, dbias, dy, T, N);
+        bias_backward(m->kernels, dbias, dy, b->rows, N);
 }
 
 /* x_mid = x_in + o(attention(q(h1), k(h1), v(h1))), h1 = rmsnorm(x_in): s.dx in place. */
@@ -462,7 +489,7 @@ static void attention_block_backward(struct train *t, const struct train_batch *
 
     if (g->o_bias)
         bias_backward(k, g->o_bias, s->dx, T, C);
-    matmul_dw(k, m->pool, g->o, s->dx, a->att, T, C, Q);
+    matmul_dw_seqs(k, m->pool, g->o, s->dx, a->att, b->lengths, b->n_seqs, C, Q);
     matmul_dx(k, m->pool, s->datt, s->dx, w->o, T, C, Q);
     attend_backward(t, b, a);
     if (c->qk_norm) {
@@ -475,9 +502,9 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         dq = s->datt;
         dk = s->dk_raw;
     }
-    project_backward(t, g->q, g->q_bias, dq, a->h1, T, Q);
-    project_backward(t, g->k, g->k_bias, dk, a->h1, T, K);
-    project_backward(t, g->v, g->v_bias, s->dv, a->h1, T, K);
+    project_backward(t, b, g->q, g->q_bias, dq, a->h1, Q);
+    project_backward(t, b, g->k, g->k_bias, dk, a->h1, K);
+    project_backward(t, b, g->v, g->v_bias, s->dv, a->h1, K);
     matmul_dx(k, m->pool, s->dh, dq, w->q, T, Q, C);
     matmul_dx_add(k, m->pool, s->dh, dk, w->k, T, K, C);
     matmul_dx_add(k, m->pool, s->dh, s->dv, w->v, T, K, C);
@@ -497,7 +524,7 @@ enum status train_backward(struct train *t, const struct train_batch *b, const f
     }
     head_backward(t, b, weight);
     for (size_t i = m->config.layers; i-- > 0;) {
-        mlp_backward(t, i, b->rows);
+        mlp_backward(t, b, i);
         attention_block_backward(t, b, i);
     }
     embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, m->config.dim);

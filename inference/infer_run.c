@@ -283,7 +283,7 @@ static enum status start(struct worker *w, struct err *e)
                    .on_done = on_done},
     };
     struct infer_options io = {.units = (uint32_t)w->opt->units};
-    enum status st = kernels_choose(&w->kernels, n->kernels, e);
+    enum status st = kernels_choose(&w->kernels, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&w->at, &so, e);

@@ -313,7 +313,7 @@ static enum status start(struct trainer *t, struct err *e)
                    .on_bundle = on_bundle},
     };
     struct train_state_options tso = {0};
-    enum status st = kernels_choose(&t->kernels, n->kernels, e);
+    enum status st = kernels_choose(&t->kernels, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&t->at, &so, e);

@@ -317,7 +317,7 @@ static enum status start(struct validator *v, struct err *e)
                    .on_done = on_done},
     };
     struct verify_options vo = {0};
-    enum status st = kernels_choose(&v->kernels, n->kernels, e);
+    enum status st = kernels_choose(&v->kernels, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&v->at, &so, e);

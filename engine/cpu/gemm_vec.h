@@ -11,8 +11,8 @@
 
 #include <string.h>
 
-#if VEC_LANES == 8
-#define TILE_ROWS   6u /* 12 accumulators of 16 registers */
+#if VEC_LANES <= 8
+#define TILE_ROWS   6u /* 12 accumulators of 16 registers, or 24 of 32 of half the lanes */
 #define TILE_PANELS 1u
 #else
 #define TILE_ROWS   12u /* 24 of 32 */
@@ -90,15 +90,17 @@ static void tile_of(const struct gemm *g, float *c, size_t c_row, const float *a
     switch (rows * 16 + panels) {
         TILE_CASE(1u, 1u);
         TILE_CASE(1u, 2u);
+#if VEC_LANES > 4
         TILE_CASE(1u, 3u);
         TILE_CASE(1u, 4u);
+#endif
         TILE_CASE(2u, 1u);
         TILE_CASE(2u, 2u);
         TILE_CASE(3u, 1u);
         TILE_CASE(4u, 1u);
         TILE_CASE(5u, 1u);
         TILE_CASE(6u, 1u);
-#if VEC_LANES != 8
+#if VEC_LANES > 8
         TILE_CASE(1u, 5u);
         TILE_CASE(1u, 6u);
         TILE_CASE(1u, 7u);
@@ -130,7 +132,9 @@ static void tile_of(const struct gemm *g, float *c, size_t c_row, const float *a
 
 static size_t tile_panels(size_t rows)
 {
-#if VEC_LANES == 8
+#if VEC_LANES == 4
+    return rows <= 2 ? 2 : 1;
+#elif VEC_LANES == 8
     return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 #else
     return rows == 1 ? 8 : rows <= 3 ? 4 : 2;

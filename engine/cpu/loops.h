@@ -8,7 +8,7 @@
  * and the fast version. Only the matrix product needs more (gemm_vec.h).
  *
  * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack(), max(),
- * fma_peak() and read_floats().
+ * bf16_gemm(), fma_peak() and read_floats().
  */
 #include <math.h>
 #include <string.h>
@@ -17,6 +17,8 @@
 #include "engine/cpu/math_lanes.h"
 #include "engine/cpu/sum_tree.h"
 #include "engine/cpu/table.h"
+
+#include "engine/cpu/bf16_operands.h"
 
 #define STRIP 16u
 
@@ -328,9 +330,16 @@ static void adamw(float *restrict p, float *restrict m, float *restrict v,
     }
 }
 
+static const struct bf16_loops bf16_loops = {
+    .left = bf16_left,
+    .right = bf16_right,
+    .gemm = bf16_gemm,
+};
+
 const struct kernels BACKEND_TABLE = {
     .name = BACKEND_NAME,
     .products = &products_f32,
+    .bf16 = &bf16_loops,
     .gemm = gemm,
     .pack = pack,
     .narrow = narrow_panel,

@@ -55,6 +55,17 @@ void f32_from_bf16_row(const struct kernels *k, float *y, const uint16_t *x, siz
     k->f32_from_bf16(y, x, n);
 }
 
+void cache_round(const struct kernels *k, float *x, size_t n)
+{
+    uint16_t narrow[256];
+
+    for (size_t i = 0; k->products->is_cache_bf16 && i < n; i += 256) {
+        size_t len = n - i < 256 ? n - i : 256;
+        k->bf16_from_f32(narrow, x + i, len);
+        k->f32_from_bf16(x + i, narrow, len);
+    }
+}
+
 void embed_forward(float *y, const float *table, const int32_t *id, size_t T, size_t C)
 {
     for (size_t t = 0; t < T; t++)

@@ -20,6 +20,9 @@ ALWAYS_INLINE float narrow_lane(const uint32_t *step, size_t j)
     return x;
 }
 
+#include "engine/cpu/bf16_exact.h"
+#include "engine/cpu/pack_plain.h"
+
 static void gemm(const struct gemm *g)
 {
     for (size_t r = 0; r < g->rows; r++)
@@ -38,12 +41,20 @@ static void gemm(const struct gemm *g)
         }
 }
 
-static void pack(float *panels, const float *w, size_t w_row, size_t N, size_t K)
+static void bf16_gemm(const struct bf16_gemm *g)
 {
-    for (size_t n0 = 0; n0 < N; n0 += PACK_LANES)
-        for (size_t i = 0; i < K; i++)
-            for (size_t j = 0; j < PACK_LANES; j++)
-                *panels++ = n0 + j < N ? w[(n0 + j) * w_row + i] : 0.0f;
+    const float *left = g->a;
+
+    for (size_t r = 0; r < g->rows; r++)
+        for (size_t j = 0; j < g->cols; j++) {
+            const float *a = left + r * g->a_row;
+            const uint16_t *b = g->b + (j / PACK_LANES) * g->b_panel + j % PACK_LANES * 2;
+            float *c = g->c + r * g->c_row + j;
+            float acc = g->resume ? bf16_flush(*c) : 0.0f;
+            for (size_t s = 0; s < g->steps; s += BF16_BLOCK)
+                acc = bf16_block_exact(acc, a + s * g->a_step, g->a_step, b + s * PACK_LANES);
+            *c = acc;
+        }
 }
 
 static float max(const float *x, size_t n)

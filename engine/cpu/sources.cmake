@@ -6,6 +6,8 @@ set(ENGINE_CPU_SOURCES
   matmul.c
   matmul_backward.c
   products.c
+  products_bf16.c
+  products_openblas.c
   cpu/math.c
   cpu/dispatch.c
   cpu/ops.c
@@ -31,7 +33,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(ENGINE_AVX512_FLAGS -mavx2 -mfma -mavx512f -mavx512bw -mavx512vl -mavx512dq
     -mprefer-vector-width=512)
   list(APPEND ENGINE_CPU_SOURCES
-    cpu/kernels_scalar_fma.c cpu/kernels_avx2.c cpu/kernels_avx512.c)
+    cpu/kernels_scalar_fma.c cpu/kernels_avx2.c cpu/kernels_avx512.c cpu/kernels_amx.c)
   set_source_files_properties(cpu/dispatch.c PROPERTIES COMPILE_OPTIONS -mxsave)
   set_source_files_properties(cpu/kernels_scalar_fma.c PROPERTIES
     COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_SCALAR_FLAGS};-mfma")
@@ -39,4 +41,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};-mavx2;-mfma")
   set_source_files_properties(cpu/kernels_avx512.c PROPERTIES
     COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_AVX512_FLAGS}")
+  set_source_files_properties(cpu/kernels_amx.c PROPERTIES
+    COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_AVX512_FLAGS};-mamx-tile;-mamx-bf16")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  list(APPEND ENGINE_CPU_SOURCES cpu/kernels_neon.c)
+  set_source_files_properties(cpu/kernels_neon.c PROPERTIES
+    COMPILE_OPTIONS "${ENGINE_CPU_FLAGS}")
 endif()

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/cpu/bf16.h"
 #include "engine/ops.h"
 #include "engine/products.h"
 
@@ -40,7 +41,9 @@ struct gemm {
 
 struct kernels {
     const char *name;
+    enum numerics numerics;
     const struct products *products; /* how its class multiplies */
+    const struct bf16_loops *bf16;   /* what bf16-1 multiplies with */
 
     void (*gemm)(const struct gemm *g);
     /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */
@@ -105,7 +108,9 @@ struct kernels {
 
 extern const struct kernels kernels_scalar;     /* any CPU */
 extern const struct kernels kernels_scalar_fma; /* the same source for CPUs with FMA */
+extern const struct kernels kernels_neon;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
+extern const struct bf16_loops bf16_loops_amx; /* for kernels_avx512 */
 
 #endif

@@ -23,17 +23,22 @@
 
 #define BACKEND_TEST(f) cmocka_unit_test_prestate(f, (void *)(uintptr_t)k)
 
-static inline const struct kernels *backend_of(int argc, char **argv)
+static inline const struct kernels *backend_in(enum numerics numerics, int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "scalar";
     const struct kernels *k;
     struct err e;
 
-    switch (kernels_choose(&k, name, &e)) {
+    switch (kernels_choose(&k, numerics, name, &e)) {
     case OK: return k;
     case ERR_UNSUPPORTED: printf("skipped: %s\n", e.text); exit(77);
     default: fprintf(stderr, "%s\n", e.text); exit(1);
     }
+}
+
+static inline const struct kernels *backend_of(int argc, char **argv)
+{
+    return backend_in(NUMERICS_F32_1, argc, argv);
 }
 
 /* n uniform floats in [-scale, scale], the caller's to free. */

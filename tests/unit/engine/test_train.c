@@ -37,7 +37,7 @@ static struct train *make_train(struct fixture *f, const char *kernels, struct p
     struct train_options opt = {.pool = pool, .max_rows = 32};
     struct train *t;
 
-    assert_ok(kernels_choose(&opt.kernels, kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     assert_ok(train_new(&t, f->w, &opt, &f->e), &f->e);
     return t;
 }
@@ -223,10 +223,10 @@ static void threads_and_backends_do_not_change_a_bit(void **state)
 
     run(f, f->t, 0, N_SEQS);
     pool_new(&pool, 3);
-    for (size_t i = 0; kernels_name_at(i); i++) {
-        if (!kernels_available(kernels_name_at(i)))
+    for (size_t i = 0; kernels_name_at(NUMERICS_F32_1, i); i++) {
+        if (!kernels_available(NUMERICS_F32_1, kernels_name_at(NUMERICS_F32_1, i)))
             continue;
-        struct train *t = make_train(f, kernels_name_at(i), pool);
+        struct train *t = make_train(f, kernels_name_at(NUMERICS_F32_1, i), pool);
 
         run(f, t, 0, N_SEQS);
         assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);

@@ -47,7 +47,7 @@ static struct learner *learner_of(struct fixture *f, struct weights *w, struct a
     struct learner_options o = {.pool = pool, .max_rows = how->max_rows};
     struct learner *l;
 
-    assert_ok(kernels_choose(&o.kernels, how->kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&o.kernels, NUMERICS_F32_1, how->kernels, &f->e), &f->e);
     assert_ok(learner_new(&l, &w, &opt, &f->settings, &o, &f->e), &f->e);
     assert_null(w);
     assert_null(opt);
@@ -204,7 +204,7 @@ static void every_manner_of_running_gives_the_same_bits(void **state)
     for (size_t i = 0; i < sizeof(manners) / sizeof(manners[0]); i++) {
         struct pool *pool;
 
-        if (!kernels_available(manners[i].kernels))
+        if (!kernels_available(NUMERICS_F32_1, manners[i].kernels))
             continue;
         pool_new(&pool, manners[i].threads);
         l = learner_of(f, tiny_weights(&f->c, 5), NULL, &manners[i], pool);
@@ -431,7 +431,7 @@ static void imitation_walks_the_recorded_curve(void **state)
         struct learner *l;
         float curve[4], want[4];
 
-        if (!kernels_available(kernels[k]))
+        if (!kernels_available(NUMERICS_F32_1, kernels[k]))
             continue;
         l = learner_of(f, tiny_weights(&f->c, 5), NULL, &how, NULL);
         for (uint64_t i = 0; i <= 60; i++) {

@@ -101,7 +101,7 @@ void small_world_run_with(struct small_world *s, const char *kernels, size_t thr
     pool_free(&s->pool);
     pool_new(&s->pool, threads);
     mo.pool = s->pool;
-    assert_ok(kernels_choose(&mo.kernels, kernels, &e), &e);
+    assert_ok(kernels_choose(&mo.kernels, NUMERICS_F32_1, kernels, &e), &e);
     assert_ok(model_new(&s->model, s->weights, &mo, &e), &e);
     s->world.model = s->model;
 }

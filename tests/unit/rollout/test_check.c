@@ -88,7 +88,7 @@ static void checker_may_run_other_kernels_and_threads(void **state)
     struct claim c;
     struct rollout_finding one, other;
 
-    if (!kernels_available("avx2"))
+    if (!kernels_available(NUMERICS_F32_1, "avx2"))
         skip();
     small_world_open(&s, SMALL_TASK_TALK, 0);
     claim_make(&c, &s.world, 3);

@@ -63,7 +63,7 @@ static void new_course(struct fixture *f, struct course *c, const char *kernels)
 {
     struct course_options opt = {0};
 
-    assert_ok(kernels_choose(&opt.kernels, kernels, &f->e), &f->e);
+    assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     course_init(c, f->setup, &opt);
 }
 
@@ -258,7 +258,7 @@ static void two_runs_of_a_task_are_the_same(void **state)
     for (size_t k = 0; k < 2; k++) {
         struct course other;
 
-        if (!kernels_available(kernels[k]))
+        if (!kernels_available(NUMERICS_F32_1, kernels[k]))
             continue;
         new_course(f, &other, kernels[k]);
         warm_up(f, &other);

@@ -1,0 +1,44 @@
+#include "cli/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The number of "Key:   123 kB" in a file of /proc, in bytes. */
+static uint64_t find_kb(const char *path, const char *key, uint64_t otherwise)
+{
+    FILE *f = fopen(path, "r");
+    char line[256];
+    uint64_t kb;
+
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, key, strlen(key)) == 0 &&
+            sscanf(line + strlen(key), "%" SCNu64, &kb) == 1) {
+            otherwise = kb * 1024;
+            break;
+        }
+    if (f)
+        fclose(f);
+    return otherwise;
+}
+
+uint64_t memory_available(void)
+{
+    return find_kb("/proc/meminfo", "MemAvailable:", UINT64_MAX);
+}
+
+uint64_t memory_peak(void)
+{
+    return find_kb("/proc/self/status", "VmHWM:", 0);
+}
+
+enum status memory_check(uint64_t bytes, struct err *e)
+{
+    uint64_t have = memory_available();
+
+    if (bytes <= have)
+        return OK;
+    return err_set(e, ERR_LIMIT,
+                   "this takes %" PRIu64 " bytes of memory, and %" PRIu64 " are available",
+                   bytes, have);
+}
