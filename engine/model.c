@@ -399,14 +399,33 @@ static void plan_attention(struct model *m, const struct kv_cache *kv, size_t la
     }
 }
 
-static void look_up(const struct model *m, float *x, const int32_t *tokens, size_t rows)
+struct look_up {
+    const struct model *m;
+    float *x;
+    const int32_t *tokens;
+};
+
+/* Rows of a map's embedding: where it is the head as well, from that, which is in memory anyway. */
+static void look_up_rows(void *arg, size_t lo, size_t hi)
 {
+    const struct look_up *j = arg;
+    const struct model *m = j->m;
     const size_t C = m->config.dim;
 
-    if (!m->map)
-        embed_forward(x, m->w->embed, tokens, rows, C);
-    for (size_t i = 0; m->map && i < rows; i++)
-        weights_map_read(x + i * C, m->embed, (size_t)tokens[i] * C, C);
+    for (size_t i = lo; i < hi; i++)
+        if (!m->config.tie ||
+            !packed_row(m->kernels, j->x + i * C, &m->head, (size_t)j->tokens[i]))
+            weights_map_read(j->x + i * C, m->embed, (size_t)j->tokens[i] * C, C);
+}
+
+static void look_up(const struct model *m, float *x, const int32_t *tokens, size_t rows)
+{
+    struct look_up job = {m, x, tokens};
+
+    if (m->map)
+        pool_run(m->pool, rows, 8, look_up_rows, &job);
+    else
+        embed_forward(x, m->w->embed, tokens, rows, m->config.dim);
 }
 
 /* Runs the pieces, `rows` rows in all. Returns how many rows of hidden were written. */
