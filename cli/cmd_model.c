@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "cli/cmd_model.h"
 #include "cli/commands.h"
+#include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
@@ -33,13 +34,14 @@ static int complain(const char *line, const char *text)
 
 /* A model in memory, ready to run. */
 struct loaded {
-    struct weights *w;
+    struct weights_map *map;
     struct model *m;
     struct pool *pool;
 };
 
 static enum status load(struct loaded *l, const char *dir, int64_t threads,
-                        const char *numerics, const char *kernels, struct err *e)
+                        const char *numerics, const char *kernels, size_t positions,
+                        struct err *e)
 {
     struct model_options opt = {0};
     enum numerics class;
@@ -48,33 +50,34 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads,
     if (!st)
         st = kernels_choose(&opt.kernels, class, kernels, e);
     if (!st)
-        st = weights_load(&l->w, dir, e);
+        st = weights_map_open(&l->map, dir, e);
     if (!st)
-        st = model_config_add_stops(&l->w->config, dir, e);
+        st = model_config_add_stops(&l->map->config, dir, e);
     if (st)
         return st;
-    if (threads == 0)
-        threads = sysconf(_SC_NPROCESSORS_ONLN);
-    pool_new(&l->pool, threads < 1 ? 1 : (size_t)threads);
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t n = threads > 0 ? (size_t)threads : cores < 1 ? 1 : (size_t)cores;
+    pool_new_with(&l->pool,
+                  &(struct pool_options){.n_threads = n,
+                                         .spin = n <= (size_t)cores ? POOL_SPIN_ALONE : 0});
     opt.pool = l->pool;
-    return model_new(&l->m, l->w, &opt, e);
+    const struct model_config *c = &l->map->config;
+    const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
+    const uint64_t cache =
+        kv_cache_bytes(c, 1, positions < c->max_len ? positions : c->max_len);
+    st = memory_check(model + cache, 0, "the model and its cache", e);
+    return st ? st : model_open(&l->m, l->map, &opt, e);
 }
 
 static void unload(struct loaded *l)
 {
     model_free(&l->m);
-    weights_free(&l->w);
+    weights_map_close(&l->map);
     if (l->pool)
         pool_free(&l->pool);
 }
 
 /* ---- info ------------------------------------------------------------------------------------ */
-
-/* Weights widened to f32, and what model_new takes. */
-static uint64_t runtime_bytes(const struct model_config *c)
-{
-    return model_bytes(c, 0) + model_config_params(c) * sizeof(float);
-}
 
 /* "BF16", or "F32 and BF16" where tensors differ. */
 static const char *stored_as(struct buf *text, const struct weights_map *m)
@@ -114,7 +117,7 @@ static void info_json(const struct weights_map *m, const char *digest, const cha
            "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"masters\": \"%s\", "
            "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
            model_config_params(c), m->n_tensors, m->n_files, stored_as(&stored, m),
-           stored_bytes(m), digest, tokenizer, runtime_bytes(c), buf_cstr(&config));
+           stored_bytes(m), digest, tokenizer, model_map_bytes(m, NULL, 0), buf_cstr(&config));
     buf_clear(&config);
     buf_clear(&stored);
 }
@@ -160,7 +163,7 @@ static void info_text(const struct weights_map *m, const char *digest, const cha
            stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
     printf("published as   %s\n", dtype_hf_name(c->dtype));
     printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
-           runtime_bytes(c), kv_cache_bytes(c, 1, c->max_len) / c->max_len);
+           model_map_bytes(m, NULL, 0), kv_cache_bytes(c, 1, c->max_len) / c->max_len);
     printf("root           %s\n", digest);
     buf_clear(&stored);
 }
@@ -249,7 +252,7 @@ static enum status parse_tokens(int32_t **out, size_t *n, const char *text, stru
 static enum status compute_logits(struct buf *out, struct loaded *l, const int32_t *tokens,
                                   size_t n, bool one_by_one, struct err *e)
 {
-    size_t C = l->w->config.dim, V = l->w->config.vocab, step = one_by_one ? 1 : n;
+    size_t C = l->map->config.dim, V = l->map->config.vocab, step = one_by_one ? 1 : n;
     float *hidden = NULL, *logits = NULL;
     struct kv_cache *kv = NULL;
     enum status st = alloc_array(&hidden, n, C * sizeof(float), "hidden states", e);
@@ -257,7 +260,7 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
     if (!st)
         st = alloc_array(&logits, n, V * sizeof(float), "logits", e);
     if (!st)
-        st = kv_cache_new(&kv, &l->w->config, 1, n, 0, e);
+        st = kv_cache_new(&kv, &l->map->config, 1, n, 0, e);
     for (size_t at = 0; !st && at < n; at += step) {
         const struct model_run run = {.first = at, .n = step, .n_out = step};
 
@@ -315,7 +318,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, threads, numerics, kernels, &e);
+        st = load(&l, dir, threads, numerics, kernels, n, &e);
     if (!st)
         st = compute_logits(&out, &l, ids, n, one_by_one, &e);
     if (!st)
@@ -352,7 +355,7 @@ struct generate {
 static enum status generate(struct loaded *l, struct tokenizer *t, const struct generate *g,
                             struct err *e)
 {
-    const struct model_config *c = &l->w->config;
+    const struct model_config *c = &l->map->config;
     const uint64_t seed = (uint64_t)g->seed;
     size_t n_text = strlen(g->prompt), n;
     size_t n_bos = c->bos >= 0 ? 1 : 0; /* sequences begin as they did in training */
@@ -433,10 +436,11 @@ static int cmd_generate(int argc, char **argv)
     }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
-        st = load(&l, dir, threads, numerics, kernels, &e);
-    if (!st && tokenizer_vocab(t) > l.w->config.vocab)
+        st = load(&l, dir, threads, numerics, kernels, strlen(g.prompt) + 1 + (size_t)g.max_new,
+                  &e);
+    if (!st && tokenizer_vocab(t) > l.map->config.vocab)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
-                     tokenizer_vocab(t), l.w->config.vocab);
+                     tokenizer_vocab(t), l.map->config.vocab);
     if (!st)
         st = generate(&l, t, &g, &e);
     status = st ? usage_fail(e.text) : 0;
