@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The Python package `tokenizers` as the oracle of engine/tokenizer.h.
 
-usage: tests/reference/tokenizers.py vectors OUT GSM8K.jsonl   what tests/vectors/tokenizer holds
-       tests/reference/tokenizers.py points DIR MUSTER         every code point, by muster tokenize
-       tests/reference/tokenizers.py random DIR MUSTER MB [SEED]
+usage: tests/reference/tokenizer.py vectors OUT GSM8K.jsonl   what tests/vectors/tokenizer holds
+       tests/reference/tokenizer.py points DIR MUSTER         every code point, by muster tokenize
+       tests/reference/tokenizer.py random DIR MUSTER MB [SEED]
 needs the package tokenizers; DIR has a tokenizer.json
 """
 import hashlib
@@ -13,10 +13,10 @@ import random
 import struct
 import subprocess
 import sys
-sys.path.pop(0)  # this file has the name of the package
+
 from tokenizers import (AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers,
                         trainers)
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
 import published as p
 
 SIZE = 560
