@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/chat.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -176,8 +177,8 @@ static const char *tokenizer_text(const char *dir)
 
     if (st)
         return st == ERR_NOT_FOUND ? "none" : "not supported";
-    if (tokenizer_kind(t) == TOKENIZER_CHAR)
-        text = "muster-char";
+    if (tokenizer_kind(t) != TOKENIZER_BYTE)
+        text = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
     tokenizer_free(&t);
     return text;
 }
@@ -334,49 +335,97 @@ out:
 
 /* ---- generate -------------------------------------------------------------------------------- */
 
+/* Prints what is certain: never half a character. Ids that models round their vocabulary up with
+ * say nothing. */
 static void print_token(void *ctx, const struct sampler_token *t)
 {
-    const struct tokenizer *tokenizer = ctx;
+    struct tokenizer_stream *stream = ctx;
     struct buf text;
 
-    buf_init(&text, 16);
-    if (tokenizer_decode(&text, tokenizer, &t->token, 1, NULL) == OK)
+    buf_init(&text, 1u << 20);
+    if (tokenizer_stream_push(stream, &text, t->token, NULL) == OK && text.len > 0)
         fwrite(text.data, 1, text.len, stdout);
     fflush(stdout);
     buf_clear(&text);
 }
 
+static void print_rest(struct tokenizer_stream *stream)
+{
+    struct buf text;
+
+    buf_init(&text, 1u << 20);
+    if (tokenizer_stream_flush(stream, &text, NULL) == OK && text.len > 0)
+        fwrite(text.data, 1, text.len, stdout);
+    putchar('\n');
+    buf_clear(&text);
+}
+
 struct generate {
-    char *prompt;
+    char *prompt, *system, *template;
     int64_t max_new, seed;
     double temperature;
+    bool chat;
 };
 
-static enum status generate(struct loaded *l, struct tokenizer *t, const struct generate *g,
-                            struct err *e)
+/* The prompt as a message of the user's. *end is the id that ends the answer. */
+static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end,
+                               const char *dir, const struct tokenizer *t,
+                               const struct generate *g, struct err *e)
+{
+    const struct chat_message m[] = {{CHAT_SYSTEM, bytes_str(g->system)},
+                                     {CHAT_USER, bytes_str(g->prompt)}};
+    const bool has_system = *g->system != '\0';
+    struct chat *c = NULL;
+    enum status st =
+        *g->template ? chat_open_named(&c, g->template, t, e) : chat_open(&c, dir, t, e);
+
+    if (st)
+        return st;
+    *end = chat_end(c);
+    st = chat_render(c, m + !has_system, 1 + has_system, true, ids, NULL, cap, n, e);
+    chat_close(&c);
+    return st;
+}
+
+/* The prompt as it stands. Sequences begin as they did in training: a tokenizer.json of Hugging
+ * Face's says how, for ours config.json does. */
+static enum status raw_prompt(int32_t *ids, size_t cap, size_t *n, const struct tokenizer *t,
+                              const struct generate *g, const struct model_config *c,
+                              struct err *e)
+{
+    const int32_t bos = tokenizer_kind(t) == TOKENIZER_BPE ? tokenizer_bos(t) : c->bos;
+    const size_t n_bos = bos >= 0;
+    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, cap - n_bos, n, e);
+
+    if (n_bos)
+        ids[0] = bos;
+    *n += n_bos;
+    return st;
+}
+
+static enum status generate(struct loaded *l, const char *dir, struct tokenizer *t,
+                            const struct generate *g, struct err *e)
 {
     const struct model_config *c = &l->map->config;
     const uint64_t seed = (uint64_t)g->seed;
-    size_t n_text = strlen(g->prompt), n;
-    size_t n_bos = c->bos >= 0 ? 1 : 0; /* sequences begin as they did in training */
-    int32_t *ids = xcalloc(n_text + 1, sizeof(ids[0]));
-    int32_t stops[MODEL_STOPS_MAX + 1];
+    size_t cap = TOKENIZER_ROOM(strlen(g->prompt) + strlen(g->system)) + 256, n;
+    int32_t *ids = xcalloc(cap, sizeof(ids[0])), end = -1;
+    int32_t stops[MODEL_STOPS_MAX + 2];
     struct sampler *s = NULL;
-    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = t};
-    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, n_text, &n, e);
+    struct tokenizer_stream stream;
+    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = &stream};
+    enum status st;
 
+    tokenizer_stream_init(&stream, t);
+    st = g->chat ? chat_prompt(ids, cap, &n, &end, dir, t, g, e)
+                 : raw_prompt(ids, cap, &n, t, g, c, e);
     if (st)
         goto out;
-    if (n_bos)
-        ids[0] = c->bos;
-    n += n_bos;
     opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
     st = sampler_new(&s, l->m, &opt, e);
     if (st)
         goto out;
-    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
-    stops[c->n_stops] = tokenizer_eos(t);
-    const struct sampler_request r = {
+    struct sampler_request r = {
         .prompt = ids,
         .n_prompt = n,
         .seeds = &seed,
@@ -384,13 +433,19 @@ static enum status generate(struct loaded *l, struct tokenizer *t, const struct 
         .temperature = (float)g->temperature,
         .max_new = (size_t)g->max_new,
         .stops = stops,
-        .n_stops = c->n_stops + 1,
+        .n_stops = c->n_stops,
     };
+    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
+    if (tokenizer_eos(t) >= 0)
+        stops[r.n_stops++] = tokenizer_eos(t);
+    if (end >= 0)
+        stops[r.n_stops++] = end;
     st = sampler_add(s, &r, e);
     if (!st)
         st = sampler_run(s, e);
-    putchar('\n');
+    print_rest(&stream);
 out:
+    tokenizer_stream_clear(&stream);
     sampler_free(&s);
     free(ids);
     return st;
@@ -408,6 +463,12 @@ static int cmd_generate(int argc, char **argv)
     enum status st;
     struct opt table[] = {
         {"prompt", OPT_STRING, &g.prompt, NULL, NULL, "text to continue", false},
+        {"chat", OPT_FLAG, &g.chat, "false", NULL,
+         "the prompt is a message, to be answered as the model was trained to", false},
+        {"system", OPT_STRING, &g.system, "", NULL, "with --chat: a system message before it",
+         false},
+        {"template", OPT_STRING, &g.template, "", NULL,
+         "with --chat: a chat template by its name, instead of the model's own", false},
         {"max-new", OPT_INT, &g.max_new, "128", "1..16777216", "most new tokens", false},
         {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
          false},
@@ -434,6 +495,10 @@ static int cmd_generate(int argc, char **argv)
         status = complain(u.line, "which directory?");
         goto out;
     }
+    if (!g.chat && (*g.system || *g.template)) {
+        status = complain(u.line, "--system and --template want --chat");
+        goto out;
+    }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
         st = load(&l, dir, threads, numerics, kernels, strlen(g.prompt) + 1 + (size_t)g.max_new,
@@ -442,7 +507,7 @@ static int cmd_generate(int argc, char **argv)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
                      tokenizer_vocab(t), l.map->config.vocab);
     if (!st)
-        st = generate(&l, t, &g, &e);
+        st = generate(&l, dir, t, &g, &e);
     status = st ? usage_fail(e.text) : 0;
 out:
     unload(&l);
