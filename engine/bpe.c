@@ -447,8 +447,11 @@ enum status bpe_encode(const struct bpe *b, struct bytes word, struct bpe_out *o
 
         while (at < word.len && is_mark(word, at))
             at += sizeof(space_mark);
-        while (at < word.len && !is_mark(word, at))
-            at++;
+        while (at < word.len && !is_mark(word, at)) {
+            const uint8_t *next = memchr(word.data + at + 1, space_mark[0], word.len - at - 1);
+
+            at = next ? (size_t)(next - word.data) : word.len;
+        }
         const struct bytes cut = {word.data + from, at - from};
         st = b->spec.ignore_merges ? merge_word(b, cut, out, e) : encode_cut(b, cut, out, e);
     }

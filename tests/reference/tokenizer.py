@@ -8,14 +8,12 @@ needs the package tokenizers; DIR has a tokenizer.json
 """
 import hashlib
 import json
-import os
 import random
 import struct
 import subprocess
 import sys
 
-from tokenizers import (AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers,
-                        trainers)
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 import published as p
 
@@ -157,7 +155,8 @@ def case_of(t, text):
     for special in (False, True):
         t.encode_special_tokens = not special
         ids.append(t.encode(text, add_special_tokens=False).ids)
-    return {"text": text, "ids": ids[0], "special": ids[1], "decoded": t.decode(ids[1])}
+    special = {"special": ids[1]} if ids[0] != ids[1] else {}
+    return {"text": text, "ids": ids[0], **special, "decoded": t.decode(ids[1])}
 
 
 def vectors(out, jsonl):

@@ -171,7 +171,7 @@ static void a_tokenizer_that_is_not_known_is_refused(void **state)
     struct fixture *f = *state;
 
     f->b.file[BUNDLE_TOKENIZER] =
-        BYTES_LIT("{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\"}}");
+        BYTES_LIT("{\"version\": \"1.0\", \"model\": {\"type\": \"Unigram\"}}");
     assert_status(open_it(f), ERR_UNSUPPORTED, NULL);
     assert_null(f->s);
 }
