@@ -329,7 +329,7 @@ static void what_is_written_in_several_files_loads(void **state)
     assert_equal(back, w);
     assert_true(model_config_equal(&back->config, &w->config));
     weights_map_close(&m);
-    /* 383,104 bytes in files of at most 100,000, which end less than a tensor, 6,144, before. */
+    /* 380,032 bytes in files of at most 100,000, which end less than a tensor, 6,144, before. */
     assert_ok(weights_map_open(&m, tempdir_path(dir, "split"), &e), &e);
     assert_in_range(m->n_files, 4, 5);
     weights_map_close(&m);
