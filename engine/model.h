@@ -30,6 +30,7 @@
 #include "engine/config.h"
 #include "engine/kv_cache.h"
 #include "engine/weights.h"
+#include "engine/weights_map.h"
 
 struct kernels; /* engine/kernels.h */
 struct pool;    /* base/pool.h */
@@ -47,13 +48,21 @@ struct model_options {
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_new(struct model **out, const struct weights *w,
                                const struct model_options *opt, struct err *e);
+/* The same from the files of a map, which is borrowed until model_free: matrices are packed from
+ * where they lie, in bf16 where that is how they are stored and the class allows it; rows of the
+ * embedding are widened as they are looked up. Never holds the weights twice. */
+MUST_USE enum status model_open(struct model **out, const struct weights_map *map,
+                                const struct model_options *opt, struct err *e);
 void model_free(struct model **p);
 
 /* What model_new would take (packed weights, tables and scratch), without the weights themselves. */
-uint64_t model_bytes(const struct model_config *c, size_t max_rows);
+uint64_t model_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows);
+/* What model_open would take. */
+uint64_t model_map_bytes(const struct weights_map *map, const struct kernels *k,
+                         size_t max_rows);
 
 /* Packs `w` (equal config) in place of the old weights, which may then be freed. Also to be called
- * after the numbers inside the borrowed weights changed. */
+ * after the numbers inside the borrowed weights changed. Only for models of model_new. */
 void model_reload(struct model *m, const struct weights *w);
 
 const struct model_config *model_config(const struct model *m);
@@ -77,7 +86,8 @@ struct model_run {
  *   tokens  (sum of n)         in   runs end to end
  *
  * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
- * unknown or repeated slot, an empty run, or one that would leave a gap; nothing was changed.
+ * unknown or repeated slot, an empty run, or one that would leave a gap. ERR_LIMIT: the cache has
+ * too few free pages. Nothing was changed.
  */
 MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                                    const struct model_run *runs, size_t n_runs,
