@@ -16,7 +16,7 @@
 
 #define MAX_TAGS    8
 #define MAX_SAMPLES 3
-#define MAX_LEN     40
+#define MAX_LEN     200
 #define C           12
 
 /* What came out of one sample. */
@@ -258,6 +258,110 @@ static void requests_may_be_added_from_a_callback(void **state)
     assert_as_alone(f, 4, 0, 3);
 }
 
+/* Prompts come in pieces of 9 rows and fewer while others decode. */
+static void prompts_in_chunks_change_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const struct sampler_options opt = {
+        .n_slots = 4,
+        .max_len = MAX_LEN,
+        .chunk = 9,
+        .on_token = on_token,
+        .on_done = on_done,
+        .ctx = f,
+    };
+    size_t steps = 0;
+
+    sampler_free(&f->s);
+    assert_ok(sampler_new(&f->s, f->m, &opt, &f->e), &f->e);
+    add(f, 0, 5, 1, 30, -1);
+    add(f, 1, 60, 2, 6, -1);
+    add(f, 2, 33, 1, 4, -1);
+    while (f->out[1][0].n == 0) {
+        assert_ok(sampler_step(f->s, &f->e), &f->e);
+        steps++;
+    }
+    assert_int_equal(steps,
+                     8); /* 4 rows of the second prompt beside the first, then by nines */
+    assert_true(f->out[0][0].n == steps); /* and no step went by without a token of the first */
+    assert_ok(sampler_run(f->s, &f->e), &f->e);
+
+    assert_as_alone(f, 0, 0, 5);
+    assert_as_alone(f, 1, 0, 60);
+    assert_as_alone(f, 1, 1, 60);
+    assert_as_alone(f, 2, 0, 33);
+}
+
+/* The next turn of an episode: its prompt is a sequence that is over, and more. */
+static void a_next_turn_goes_on_from_the_last(void **state)
+{
+    struct fixture *f = *state;
+    static const uint64_t seed = 0;
+    struct sampler_request r = {
+        .tag = 0, .prompt = f->prompt, .n_prompt = 70, .seeds = &seed, .n_samples = 1};
+
+    add(f, 0, 70, 2, 20, -1);
+    assert_ok(sampler_run(f->s, &f->e), &f->e);
+    assert_as_alone(f, 0, 1, 70);
+    memcpy(f->prompt + 70, f->out[0][0].token, 20 * sizeof(int32_t));
+    memset(f->out, 0, sizeof(f->out));
+    r.n_prompt = 95; /* five more tokens of the fixture's */
+    r.temperature = 0.9f;
+    r.max_new = 10;
+    assert_ok(sampler_add(f->s, &r, &f->e), &f->e);
+    assert_ok(sampler_run(f->s, &f->e), &f->e);
+
+    assert_as_alone(f, 0, 0, 95);
+    assert_int_equal(sampler_stats(f->s).reused, 89); /* all but the last token drawn */
+    assert_int_equal(sampler_stats(f->s).computed, 70 + 6);
+}
+
+/* Pages for two long sequences and a half: the rest waits, what is kept makes way, all ends. */
+static void a_small_cache_only_takes_longer(void **state)
+{
+    struct fixture *f = *state;
+    const struct sampler_options opt = {
+        .n_slots = 4,
+        .max_len = MAX_LEN,
+        .max_bytes = 10 * kv_cache_page_bytes(&f->c),
+        .on_token = on_token,
+        .on_done = on_done,
+        .ctx = f,
+    };
+    struct sampler_options less = opt;
+    struct sampler *none;
+
+    sampler_free(&f->s);
+    assert_ok(sampler_new(&f->s, f->m, &opt, &f->e), &f->e);
+    for (uint64_t tag = 0; tag < MAX_TAGS; tag++)
+        add(f, tag, 20 + 15 * tag, tag % 2 + 1, 60, -1);
+    assert_ok(sampler_run(f->s, &f->e), &f->e);
+    for (uint64_t tag = 0; tag < MAX_TAGS; tag++)
+        for (size_t i = 0; i <= tag % 2; i++)
+            assert_as_alone(f, tag, i, 20 + 15 * tag);
+
+    less.max_bytes = 3 * kv_cache_page_bytes(&f->c);
+    assert_status(sampler_new(&none, f->m, &less, &f->e), ERR_LIMIT, &f->e);
+}
+
+static void a_request_larger_than_the_cache_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    static const uint64_t seeds[4];
+    const struct sampler_options opt = {
+        .n_slots = 4, .max_len = MAX_LEN, .max_bytes = 8 * kv_cache_page_bytes(&f->c)};
+    const struct sampler_request r = {.prompt = f->prompt,
+                                      .n_prompt = 30,
+                                      .seeds = seeds,
+                                      .n_samples = 4,
+                                      .max_new = 100}; /* three pages each */
+
+    sampler_free(&f->s);
+    assert_ok(sampler_new(&f->s, f->m, &opt, &f->e), &f->e);
+    assert_status(sampler_add(f->s, &r, &f->e), ERR_LIMIT, &f->e);
+    assert_int_equal(sampler_active(f->s), 0);
+}
+
 static void temperature_0_takes_the_likeliest(void **state)
 {
     struct fixture *f = *state;
@@ -314,6 +418,10 @@ int main(void)
         WITH(a_stop_id_is_the_last_token),
         WITH(a_full_cache_ends_a_sequence),
         WITH(requests_may_be_added_from_a_callback),
+        WITH(prompts_in_chunks_change_nothing),
+        WITH(a_next_turn_goes_on_from_the_last),
+        WITH(a_small_cache_only_takes_longer),
+        WITH(a_request_larger_than_the_cache_is_refused),
         WITH(temperature_0_takes_the_likeliest),
         WITH(bad_requests_are_refused),
         WITH(logits_that_are_not_finite_are_refused),
