@@ -56,6 +56,14 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
         config_of_task(out, t, *tokenizer);
         st = model_config_check(out, e);
     }
+    if (!st && tokenizer_eos(*tokenizer) < 0) {
+        if (out->n_stops > 0 && out->stops[0] >= 0)
+            tokenizer_set_eos(*tokenizer, out->stops[0]);
+        else
+            st = err_set(e, ERR_INVALID,
+                         "neither tokenizer.json nor config.json says what ends "
+                         "a text");
+    }
     if (!st && out->vocab != tokenizer_vocab(*tokenizer))
         st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",
                      tokenizer_vocab(*tokenizer), out->vocab);
