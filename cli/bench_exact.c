@@ -226,9 +226,9 @@ static struct train_batch batch_of(const struct exact *x, size_t first, size_t n
 
 static void batch_clear(struct train_batch *b)
 {
-    free((void *)(uintptr_t)b->tokens);
-    free((void *)(uintptr_t)b->targets);
-    free((void *)(uintptr_t)b->lengths);
+    free((void *)b->tokens);
+    free((void *)b->targets);
+    free((void *)b->lengths);
 }
 
 /* Weight of the loss at each row: prompts bear none, and what was sampled bears it unevenly. */

@@ -42,7 +42,7 @@ static size_t bf16_bytes(size_t N, size_t K)
 {
     size_t panels = pieces(N, PACK_LANES);
 
-    if (N > SIZE_MAX - PACK_LANES || K == 0 || K > SIZE_MAX / (4 * PACK_LANES) ||
+    if (N > SIZE_MAX - PACK_LANES || K == 0 || K > SIZE_MAX / 4 / PACK_LANES ||
         panels > SIZE_MAX / sizeof(uint16_t) / panel_of(K))
         return SIZE_MAX;
     return panels * panel_of(K) * sizeof(uint16_t);
@@ -178,6 +178,7 @@ static void dx_tasks(void *arg, size_t lo, size_t hi)
         dx_task(arg, task);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size)
 static void bf16_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                     const float *W, size_t M, size_t N, size_t K, bool is_added)
 {

@@ -97,12 +97,11 @@ static void slices(void *arg, size_t lo, size_t hi)
         j->k->add(c + r * j->n, c + r * j->n, j->bias + at, n);
 }
 
-static void run(struct pool *pool, const struct slice_job *j)
+static void run(struct pool *pool, struct slice_job *j)
 {
     size_t all = j->is_along_m ? j->m : j->n, ops = j->m * j->n * j->depth;
 
-    pool_run(ops < INLINE_OPS ? NULL : pool, (all + SLICE - 1) / SLICE, 1, slices,
-             (void *)(uintptr_t)j);
+    pool_run(ops < INLINE_OPS ? NULL : pool, (all + SLICE - 1) / SLICE, 1, slices, j);
 }
 
 static void openblas_forward(const struct kernels *k, struct pool *pool, float *y,
@@ -123,6 +122,7 @@ static void openblas_forward(const struct kernels *k, struct pool *pool, float *
                                   .bias = bias});
 }
 
+// NOLINTNEXTLINE(readability-function-size): as many as matmul_dx_add
 static void openblas_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                         const float *W, size_t M, size_t N, size_t K, bool is_added)
 {

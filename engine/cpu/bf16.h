@@ -20,11 +20,11 @@
 #define BF16_BLOCK 32u
 
 /* `steps` in whole blocks. */
-#define BF16_PADDED(steps) (((steps) + BF16_BLOCK - 1) / BF16_BLOCK * BF16_BLOCK)
+#define BF16_PADDED(steps) (((size_t)(steps) + BF16_BLOCK - 1) / BF16_BLOCK * BF16_BLOCK)
 
 /* A left operand's bytes at most, whichever form it has: rows in whole tiles of 16. */
 #define BF16_LEFT_BYTES(rows, steps)                                                           \
-    (((rows) + 15) / 16 * 16 * BF16_PADDED(steps) * sizeof(float))
+    (((size_t)(rows) + 15) / 16 * 16 * BF16_PADDED(steps) * sizeof(float))
 
 /*
  * c[r, j] += the blocks of steps of a[r, s] * b[s, j], one after the other, from +0 or, with

@@ -53,9 +53,9 @@ static bool ask_for_tiles(void)
     return syscall(SYS_arch_prctl, request, tile_data) == 0;
 }
 
-#define CHECK_ROWS  37u
-#define CHECK_STEPS 160u
-#define CHECK_COLS  45u
+#define CHECK_ROWS  ((size_t)37)
+#define CHECK_STEPS ((size_t)160)
+#define CHECK_COLS  ((size_t)45)
 
 /* A number of any sign and nearly any size, so that sums cancel, overflow and vanish. */
 static float some_number(struct rng *r)
@@ -64,6 +64,7 @@ static float some_number(struct rng *r)
     return lane_float((u & 0x807fffffu) | (exponent < 254 ? exponent : 254) << 23);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through g
 static void check_product(const struct bf16_loops *loops, float *c, const float *x,
                           const float *w)
 {
