@@ -148,7 +148,6 @@ static void keys_and_values_of_bf16_1_are_bf16(void **state)
     assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
 
     for (size_t layer = 0; layer < 2; layer++) {
-<<<<<<< HEAD
         size_t n_filed = 0;
         for (size_t p = 0; p < kv_cache_pages(LEN); p++) {
             const float *page = kv_cache_table(kv, 0)[p] + kv_cache_layer(kv, layer);
@@ -158,15 +157,6 @@ static void keys_and_values_of_bf16_1_are_bf16(void **state)
             }
         }
         assert_int_equal(n_filed, 2 * LEN * kv->width);
-=======
-        const float *page = kv_cache_table(kv, 0)[0] + kv_cache_layer(kv, layer);
-        size_t n_filed = 0;
-        for (size_t i = 0; i < kv->layer_floats; i++) {
-            assert_true(f32_from_bf16(bf16_from_f32(page[i])) == page[i]);
-            n_filed += page[i] != 0.0f;
-        }
-        assert_int_equal(n_filed, 2 * LEN * 32);
->>>>>>> w-cls
     }
     kv_cache_free(&kv);
     model_free(&m);
