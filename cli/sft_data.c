@@ -147,20 +147,20 @@ static bool has_answer(const struct line *l)
     return l->n > 1 && memchr(l->d->is_answer + l->d->n_tokens + 1, 1, l->n - 1);
 }
 
-/* Files the sequence, or does with it what too_long says. */
-static enum status end_line(struct line *l, size_t max_tokens, enum sft_long too_long,
-                            struct err *e)
+/* Files the sequence, or does with it what how->too_long says. */
+static enum status end_line(struct line *l, const struct sft_reading *how, struct err *e)
 {
+    const size_t max_tokens = how->max_tokens;
     struct sft_data *d = l->d;
 
     if (!has_answer(l))
         return err_set(e, ERR_INVALID, "there is nothing to learn: the answer is empty");
-    if (l->n > max_tokens && too_long == SFT_LONG_REFUSE)
+    if (l->n > max_tokens && how->too_long == SFT_LONG_REFUSE)
         return err_set(e, ERR_LIMIT, "%zu tokens, at most %zu are trained on", l->n,
                        max_tokens);
     if (l->n > max_tokens) {
         l->n = max_tokens;
-        if (too_long == SFT_LONG_DROP || !has_answer(l)) {
+        if (how->too_long == SFT_LONG_DROP || !has_answer(l)) {
             d->n_dropped++;
             return OK;
         }
@@ -173,8 +173,8 @@ static enum status end_line(struct line *l, size_t max_tokens, enum sft_long too
     return OK;
 }
 
-static enum status read_line(struct line *l, struct bytes line, size_t max_tokens,
-                             enum sft_long too_long, struct err *e)
+static enum status read_line(struct line *l, struct bytes line, const struct sft_reading *how,
+                             struct err *e)
 {
     json_error_t why;
     json_t *o;
@@ -187,7 +187,7 @@ static enum status read_line(struct line *l, struct bytes line, size_t max_token
         return err_set(e, ERR_MALFORMED, "no JSON: %s", why.text);
     st = put_line(l, o, e);
     json_decref(o);
-    return st ? st : end_line(l, max_tokens, too_long, e);
+    return st ? st : end_line(l, how, e);
 }
 
 static bool is_blank(struct bytes line)
@@ -200,28 +200,37 @@ static bool is_blank(struct bytes line)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-enum status sft_data_read(struct sft_data *d, const char *path, const struct tokenizer *t,
-                          size_t max_tokens, enum sft_long too_long, struct err *e)
+enum status sft_data_parse(struct sft_data *d, struct bytes file, const char *name,
+                           const struct sft_reading *how, struct err *e)
 {
-    struct file_map map;
-    size_t at = 0, number = 1;
-    enum status st = file_map_open(&map, path, e);
+    size_t at = 0;
+    enum status st = OK;
 
-    if (st)
-        return st;
-    for (; !st && at < map.bytes.len; number++) {
-        const uint8_t *from = map.bytes.data + at;
-        const uint8_t *end = memchr(from, '\n', map.bytes.len - at);
-        struct bytes text = {from, end ? (size_t)(end - from) : map.bytes.len - at};
-        struct line line = {.d = d, .t = t};
+    for (size_t number = 1; !st && at < file.len; number++) {
+        const uint8_t *from = file.data + at;
+        const uint8_t *end = memchr(from, '\n', file.len - at);
+        struct bytes text = {from, end ? (size_t)(end - from) : file.len - at};
+        struct line line = {.d = d, .t = how->tokenizer};
 
         at += text.len + 1;
         if (is_blank(text))
             continue;
-        st = read_line(&line, text, max_tokens, too_long, e);
+        st = read_line(&line, text, how, e);
         if (st)
-            err_prefix(e, st, "%s:%zu", path, number);
+            err_prefix(e, st, "%s:%zu", name, number);
     }
+    return st;
+}
+
+enum status sft_data_read(struct sft_data *d, const char *path, const struct sft_reading *how,
+                          struct err *e)
+{
+    struct file_map map;
+    enum status st = file_map_open(&map, path, e);
+
+    if (st)
+        return st;
+    st = sft_data_parse(d, map.bytes, path, how, e);
     file_map_close(&map);
     return st;
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/status.h"
 #include "engine/tokenizer.h"
 #include "learn/learner.h"
@@ -40,11 +41,19 @@ struct sft_data {
 void sft_data_init(struct sft_data *d);
 void sft_data_clear(struct sft_data *d);
 
-/* Appends the file's sequences. ERR_MALFORMED, ERR_INVALID, ERR_LIMIT (too long), ERR_UNSUPPORTED:
- * with file and line; ERR_NOT_FOUND, ERR_IO, ERR_NO_MEMORY. */
+struct sft_reading {
+    const struct tokenizer *tokenizer; /* borrowed */
+    size_t max_tokens;                 /* of a sequence, >= 2 */
+    enum sft_long too_long;
+};
+
+/* Appends the sequences of the text of a file, which messages call `name`. ERR_MALFORMED,
+ * ERR_INVALID, ERR_LIMIT (too long), ERR_UNSUPPORTED: with name and line; ERR_NO_MEMORY. */
+MUST_USE enum status sft_data_parse(struct sft_data *d, struct bytes file, const char *name,
+                                    const struct sft_reading *how, struct err *e);
+/* The same of a file. ERR_NOT_FOUND, ERR_IO. */
 MUST_USE enum status sft_data_read(struct sft_data *d, const char *path,
-                                   const struct tokenizer *t, size_t max_tokens,
-                                   enum sft_long too_long, struct err *e);
+                                   const struct sft_reading *how, struct err *e);
 
 /* Sequence i, lent from d. */
 struct learn_demo sft_data_get(const struct sft_data *d, size_t i);

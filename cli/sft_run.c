@@ -73,11 +73,12 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
 {
     size_t max = f->s->max_length && f->s->max_length < c->max_len ? (size_t)f->s->max_length
                                                                    : c->max_len;
-    enum sft_long too_long = too_long_of(f->s->too_long);
-    enum status st = sft_data_read(&f->train, f->m->data, f->tokenizer, max, too_long, e);
+    const struct sft_reading how = {
+        .tokenizer = f->tokenizer, .max_tokens = max, .too_long = too_long_of(f->s->too_long)};
+    enum status st = sft_data_read(&f->train, f->m->data, &how, e);
 
     if (!st && f->m->eval[0])
-        st = sft_data_read(&f->eval, f->m->eval, f->tokenizer, max, too_long, e);
+        st = sft_data_read(&f->eval, f->m->eval, &how, e);
     if (st)
         return st;
     f->held = xcalloc(f->train.n + 1, sizeof(*f->held));
