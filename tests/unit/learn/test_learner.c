@@ -511,7 +511,7 @@ static void published_weights_are_the_masters_rounded_when_the_config_says_so(vo
 static void a_sequence_that_does_not_fit_is_an_error(void **state)
 {
     struct fixture *f = *state;
-    const struct manner narrow = {"scalar", 1, 10};
+    const struct manner narrow = {"scalar", 1, 10, false};
     struct learner *l = learner_of(f, tiny_weights(&f->c, 5), NULL, &narrow, NULL);
     struct learn_demo demo[SAMPLES];
     struct learn_report report;
