@@ -1,5 +1,5 @@
 /*
- * cli/cmd_model.c - muster model info / logits / generate / init: the engine by hand
+ * cli/cmd_model.c - muster model info / logits / generate / init / convert: the engine by hand
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,14 +12,17 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "cli/cmd_model.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
+#include "engine/weights_map.h"
 
-#define KERNELS_RANGE    "auto|scalar|avx2|avx512"
+#define KERNELS_RANGE    "auto|scalar|neon|avx2|avx512|amx"
+#define NUMERICS_RANGE   "f32-1|bf16-1|open-openblas"
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 
 static int complain(const char *line, const char *text)
@@ -35,14 +38,19 @@ struct loaded {
     struct pool *pool;
 };
 
-static enum status load(struct loaded *l, const char *dir, int64_t threads, const char *kernels,
-                        struct err *e)
+static enum status load(struct loaded *l, const char *dir, int64_t threads,
+                        const char *numerics, const char *kernels, struct err *e)
 {
     struct model_options opt = {0};
-    enum status st = kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, numerics, e);
 
     if (!st)
+        st = kernels_choose(&opt.kernels, class, kernels, e);
+    if (!st)
         st = weights_load(&l->w, dir, e);
+    if (!st)
+        st = model_config_add_stops(&l->w->config, dir, e);
     if (st)
         return st;
     if (threads == 0)
@@ -62,40 +70,99 @@ static void unload(struct loaded *l)
 
 /* ---- info ------------------------------------------------------------------------------------ */
 
-static void info_json(const struct weights *w, const char *digest, const char *tokenizer)
+/* Weights widened to f32, and what model_new takes. */
+static uint64_t runtime_bytes(const struct model_config *c)
 {
-    const struct model_config *c = &w->config;
-    struct buf config;
+    return model_bytes(c, 0) + model_config_params(c) * sizeof(float);
+}
+
+/* "BF16", or "F32 and BF16" where tensors differ. */
+static const char *stored_as(struct buf *text, const struct weights_map *m)
+{
+    for (int d = 0; d < DTYPE_COUNT; d++) {
+        bool is_there = false;
+
+        for (size_t i = 0; i < m->n_tensors; i++)
+            is_there |= m->tensors[i].dtype == (enum dtype)d;
+        if (is_there)
+            buf_printf(text, "%s%s", text->len ? " and " : "", dtype_name((enum dtype)d));
+    }
+    return buf_cstr(text);
+}
+
+static uint64_t stored_bytes(const struct weights_map *m)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < m->n_tensors; i++)
+        n += m->tensors[i].data.len;
+    return n;
+}
+
+static void info_json(const struct weights_map *m, const char *digest, const char *tokenizer)
+{
+    const struct model_config *c = &m->config;
+    struct buf config, stored;
 
     buf_init(&config, 1u << 20);
+    buf_init(&stored, 64);
     model_config_encode(&config, c);
     for (size_t i = 0; i < config.len; i++)
         if (config.data[i] == '\n')
             config.data[i] = ' ';
-    printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"masters\": \"%s\", "
+    printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"files\": %zu, "
+           "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"masters\": \"%s\", "
            "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
-           model_config_params(c), w->n_tensors, digest, tokenizer,
-           model_bytes(c, 0) + w->n_data * sizeof(float), buf_cstr(&config));
+           model_config_params(c), m->n_tensors, m->n_files, stored_as(&stored, m),
+           stored_bytes(m), digest, tokenizer, runtime_bytes(c), buf_cstr(&config));
     buf_clear(&config);
+    buf_clear(&stored);
 }
 
-static void info_text(const struct weights *w, const char *digest, const char *tokenizer)
+static void print_rope(const struct model_config *c)
 {
-    const struct model_config *c = &w->config;
+    const struct rope_scaling *s = &c->rope_scaling;
 
+    printf("positions      %" PRIu32 ", theta %.17g", c->max_len, c->rope_theta);
+    if (s->type == ROPE_LLAMA3)
+        printf(", llama3: factor %.17g over %" PRIu32 " positions, from %.17g to %.17g turns",
+               s->factor, s->original_len, s->low_freq_factor, s->high_freq_factor);
+    printf("\n");
+}
+
+static void print_stops(const struct model_config *c)
+{
+    printf("ends with      ");
+    for (uint32_t i = 0; i < c->n_stops; i++)
+        printf("%s%" PRId32, i ? ", " : "token ", c->stops[i]);
+    printf("%s\n", c->n_stops ? "" : "no token");
+}
+
+static void info_text(const struct weights_map *m, const char *digest, const char *tokenizer)
+{
+    const struct model_config *c = &m->config;
+    struct buf stored;
+
+    buf_init(&stored, 64);
+    printf("family         %s (%s)\n", model_arch_type(c->arch), model_arch_class(c->arch));
     printf("parameters     %" PRIu64 "\n", model_config_params(c));
     printf("layers         %" PRIu32 " of dim %" PRIu32 ", ffn %" PRIu32 "\n", c->layers,
            c->dim, c->ffn);
-    printf("heads          %" PRIu32 " of %" PRIu32 ", over %" PRIu32 " of keys and values\n",
-           c->heads, c->head_dim, c->kv_heads);
+    printf("heads          %" PRIu32 " of %" PRIu32 ", over %" PRIu32
+           " of keys and values%s%s%s\n",
+           c->heads, c->head_dim, c->kv_heads, c->qkv_bias ? ", biases of q, k, v" : "",
+           c->o_bias ? " and o" : "", c->qk_norm ? ", norms of q and k" : "");
     printf("vocabulary     %" PRIu32 "%s\n", c->vocab, c->tie ? ", head tied" : "");
-    printf("positions      %" PRIu32 "\n", c->max_len);
+    print_rope(c);
+    print_stops(c);
     printf("tokenizer      %s\n", tokenizer);
+    printf("stored as      %s, %" PRIu64 " bytes in %zu file%s\n", stored_as(&stored, m),
+           stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
     printf("published as   %s\n", dtype_hf_name(c->dtype));
     printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
-           model_bytes(c, 0) + w->n_data * sizeof(float),
-           kv_cache_bytes(c, 1, c->max_len) / c->max_len);
+           runtime_bytes(c), kv_cache_bytes(c, 1, c->max_len) / c->max_len);
     printf("root           %s\n", digest);
+    buf_clear(&stored);
 }
 
 static const char *tokenizer_text(const char *dir)
@@ -118,14 +185,15 @@ static int cmd_info(int argc, char **argv)
     bool is_json = false;
     uint8_t digest[WEIGHTS_DIGEST_BYTES];
     char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
-    struct weights *w;
+    struct weights_map *m;
     struct err e;
     struct opt table[] = {
         {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false}};
     struct usage u = {
         .line = "muster model info DIR [options]",
-        .about = "Says what the model in DIR is: shape, size, and the BLAKE2b-256 of its f32 "
-                 "weights in\nname order.",
+        .about =
+            "Says what the model in DIR is: family, shape, size, the memory it takes, and the "
+            "BLAKE2b-256 of\nits f32 weights in name order.",
         .table = table,
         .n = N_OPTIONS(table),
         .operand = &dir,
@@ -137,12 +205,16 @@ static int cmd_info(int argc, char **argv)
         return status;
     if (u.n_operands != 1)
         return complain(u.line, "which directory?");
-    if (weights_load(&w, dir, &e))
+    if (weights_map_open(&m, dir, &e))
         return usage_fail(e.text);
-    weights_digest(digest, w);
+    if (model_config_add_stops(&m->config, dir, &e)) {
+        weights_map_close(&m);
+        return usage_fail(e.text);
+    }
+    weights_map_digest(digest, m);
     hex_encode(hex, (struct bytes){digest, sizeof(digest)});
-    (is_json ? info_json : info_text)(w, hex, tokenizer_text(dir));
-    weights_free(&w);
+    (is_json ? info_json : info_text)(m, hex, tokenizer_text(dir));
+    weights_map_close(&m);
     return 0;
 }
 
@@ -204,7 +276,7 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
 static int cmd_logits(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *tokens = NULL, *path = NULL, *kernels = NULL;
+    char *tokens = NULL, *path = NULL, *numerics = NULL, *kernels = NULL;
     int64_t threads;
     bool one_by_one = false;
     struct loaded l = {0};
@@ -218,6 +290,8 @@ static int cmd_logits(int argc, char **argv)
         {"out", OPT_STRING, &path, NULL, NULL,
          "file for the logits: (tokens, vocabulary) f32, little-endian", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
         {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
          "feed one token at a time, as when generating; the bits are the same", false},
@@ -241,7 +315,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, &e);
+        st = load(&l, dir, threads, numerics, kernels, &e);
     if (!st)
         st = compute_logits(&out, &l, ids, n, one_by_one, &e);
     if (!st)
@@ -322,7 +396,7 @@ out:
 static int cmd_generate(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *kernels = NULL;
+    char *numerics = NULL, *kernels = NULL;
     int64_t threads;
     struct generate g = {0};
     struct loaded l = {0};
@@ -336,6 +410,8 @@ static int cmd_generate(int argc, char **argv)
          false},
         {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
     };
     struct usage u = {
@@ -357,7 +433,7 @@ static int cmd_generate(int argc, char **argv)
     }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, &e);
+        st = load(&l, dir, threads, numerics, kernels, &e);
     if (!st && tokenizer_vocab(t) > l.w->config.vocab)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
                      tokenizer_vocab(t), l.w->config.vocab);
@@ -474,7 +550,7 @@ out:
 
 /* ---- dispatch -------------------------------------------------------------------------------- */
 
-#define MODEL_LINE "muster model info|logits|generate|init DIR [options]"
+#define MODEL_LINE "muster model info|logits|generate|init|convert DIR [options]"
 
 static void print_help(void)
 {
@@ -482,7 +558,8 @@ static void print_help(void)
            "  info      what the model in a Hugging Face directory is\n"
            "  logits    the logits after each token of a sequence\n"
            "  generate  continue a text\n"
-           "  init      make a model with random weights\n\n"
+           "  init      make a model with random weights\n"
+           "  convert   write a model again, as another dtype or in several files\n\n"
            "'muster model info --help' tells more of each.\n");
 }
 
@@ -494,7 +571,8 @@ int cmd_model(int argc, char **argv)
     } words[] = {{"info", cmd_info},
                  {"logits", cmd_logits},
                  {"generate", cmd_generate},
-                 {"init", cmd_init}};
+                 {"init", cmd_init},
+                 {"convert", cmd_model_convert}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

@@ -284,5 +284,7 @@ int cmd_task(int argc, char **argv)
             "Ends the task now: units under way are taken back, what is left of the\n"
             "deposit goes back to the initiator.",
             argc, argv);
+    if (*word)
+        fprintf(stderr, "muster: 'task %s' is not a command\n", word);
     return print_words(stderr);
 }

@@ -18,7 +18,7 @@
  * RoPE types other than default and llama3, biases in the MLP, quantised weights) is refused with
  * its key and value. A sliding window is accepted where it hides nothing, that is where no position
  * of the model is further back than the window reaches. Keys that do not matter to the numbers are
- * ignored, as everybody does.
+ * ignored, as everybody does, unless they differ from one that does in a single byte.
  */
 #ifndef ENGINE_CONFIG_H
 #define ENGINE_CONFIG_H

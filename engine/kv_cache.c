@@ -6,18 +6,30 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/ops.h"
 
-/* max_len, width and layers are below 2^24, 2^18 and 2^10 in any checked config. */
-static uint64_t slot_floats(const struct model_config *c, size_t max_len)
+size_t kv_cache_pages(size_t len)
 {
-    return 2 * (uint64_t)c->layers * c->kv_heads * c->head_dim * max_len;
+    return len / ATTENTION_PAGE + (len % ATTENTION_PAGE > 0);
+}
+
+/* layers, kv_heads and head_dim are below 2^10, 2^10 and 2^8 in any checked config. */
+static uint64_t page_floats(const struct model_config *c)
+{
+    return (uint64_t)c->layers * c->kv_heads * attention_page_head(c->head_dim);
+}
+
+uint64_t kv_cache_page_bytes(const struct model_config *c)
+{
+    return page_floats(c) * sizeof(float) + sizeof(float *) + 2 * sizeof(uint32_t);
 }
 
 uint64_t kv_cache_bytes(const struct model_config *c, size_t n_slots, size_t max_len)
 {
     if (max_len > c->max_len || n_slots > UINT32_MAX)
         return UINT64_MAX;
-    uint64_t slot = slot_floats(c, max_len) * sizeof(float) + 2 * sizeof(uint64_t);
+    uint64_t slot =
+        kv_cache_pages(max_len) * kv_cache_page_bytes(c) + sizeof(size_t) + sizeof(uint64_t);
 
     return n_slots > 0 && slot > UINT64_MAX / n_slots ? UINT64_MAX : slot * n_slots;
 }
@@ -26,6 +38,19 @@ enum status kv_cache_new(struct kv_cache **out, const struct model_config *c, si
                          size_t max_len, uint64_t max_bytes, struct err *e)
 {
     uint64_t bytes = kv_cache_bytes(c, n_slots, max_len);
+
+    *out = NULL;
+    if (max_len <= c->max_len && bytes > (max_bytes ? max_bytes : SIZE_MAX - 1))
+        return err_set(e, ERR_LIMIT,
+                       "a cache of %zu slots of %zu positions takes %" PRIu64
+                       " bytes, more than the %" PRIu64 " allowed",
+                       n_slots, max_len, bytes, max_bytes);
+    return kv_cache_new_pages(out, c, n_slots, max_len, n_slots * kv_cache_pages(max_len), e);
+}
+
+enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config *c,
+                               size_t n_slots, size_t max_len, size_t n_pages, struct err *e)
+{
     struct kv_cache *kv = NULL;
     enum status st;
 
@@ -35,22 +60,31 @@ enum status kv_cache_new(struct kv_cache **out, const struct model_config *c, si
             e, ERR_INVALID,
             "a cache of %zu slots of %zu positions: wants 1 or more, and 1..%" PRIu32, n_slots,
             max_len, c->max_len);
-    if (bytes > (max_bytes ? max_bytes : SIZE_MAX - 1))
-        return err_set(e, ERR_LIMIT,
-                       "a cache of %zu slots of %zu positions takes %" PRIu64
-                       " bytes, more than the %" PRIu64 " allowed",
-                       n_slots, max_len, bytes, max_bytes);
+    if (n_pages > UINT32_MAX || n_pages > SIZE_MAX / kv_cache_page_bytes(c))
+        return err_set(e, ERR_LIMIT, "a cache of %zu pages", n_pages);
     kv = xcalloc(1, sizeof(*kv));
     kv->n_slots = n_slots;
     kv->max_len = max_len;
     kv->layers = c->layers;
     kv->width = (size_t)c->kv_heads * c->head_dim;
-    st = alloc_array(&kv->data, (size_t)slot_floats(c, max_len) * n_slots, sizeof(float),
-                     "kv cache", e);
+    kv->n_pages = kv->n_free = n_pages;
+    kv->slot_pages = kv_cache_pages(max_len);
+    kv->layer_floats = c->kv_heads * attention_page_head(c->head_dim);
+    st =
+        arena_init(&kv->arena, n_pages * (size_t)page_floats(c) * sizeof(float), "kv cache", e);
+    if (!st)
+        st = alloc_array(&kv->table, n_slots, kv->slot_pages * sizeof(kv->table[0]),
+                         "kv cache pages", e);
+    if (!st)
+        st = alloc_array(&kv->refs, n_pages, sizeof(kv->refs[0]), "kv cache pages", e);
+    if (!st)
+        st = alloc_array(&kv->free, n_pages, sizeof(kv->free[0]), "kv cache pages", e);
     if (!st)
         st = alloc_array(&kv->len, n_slots, sizeof(kv->len[0]), "kv cache slots", e);
     if (!st)
         st = alloc_array(&kv->stamp, n_slots, sizeof(kv->stamp[0]), "kv cache slots", e);
+    for (size_t i = 0; !st && i < n_pages; i++)
+        kv->free[i] = (uint32_t)(n_pages - 1 - i); /* the lowest first */
     if (!st) {
         *out = kv;
         kv = NULL; /* it is the caller's now */
@@ -63,34 +97,106 @@ void kv_cache_free(struct kv_cache **kv)
 {
     if (!*kv)
         return;
-    free((*kv)->data);
+    arena_clear(&(*kv)->arena);
+    free((*kv)->table);
+    free((*kv)->refs);
+    free((*kv)->free);
     free((*kv)->len);
     free((*kv)->stamp);
     free(*kv);
     *kv = NULL;
 }
 
-float *kv_cache_keys(const struct kv_cache *kv, size_t layer, size_t slot)
+/* ---- pages ----------------------------------------------------------------------------------- */
+
+static size_t floats_of_page(const struct kv_cache *kv)
 {
-    CHECK(layer < kv->layers && slot < kv->n_slots);
-    return kv->data + (layer * kv->n_slots + slot) * 2 * kv->max_len * kv->width;
+    return kv->layers * kv->layer_floats;
 }
 
-float *kv_cache_values(const struct kv_cache *kv, size_t layer, size_t slot)
+static float **page_of(const struct kv_cache *kv, size_t slot, size_t i)
 {
-    return kv_cache_keys(kv, layer, slot) + kv->max_len * kv->width;
+    return &kv->table[slot * kv->slot_pages + i];
+}
+
+static uint32_t *refs_of(const struct kv_cache *kv, const float *page)
+{
+    return &kv->refs[(size_t)(page - (const float *)kv->arena.data) / floats_of_page(kv)];
+}
+
+static void take_page(struct kv_cache *kv, float **at)
+{
+    CHECK(kv->n_free > 0);
+    *at = (float *)kv->arena.data + kv->free[--kv->n_free] * floats_of_page(kv);
+    *refs_of(kv, *at) = 1;
+}
+
+static void drop_page(struct kv_cache *kv, float **at)
+{
+    uint32_t *refs;
+
+    if (!*at)
+        return;
+    refs = refs_of(kv, *at);
+    if (--*refs == 0)
+        kv->free[kv->n_free++] = (uint32_t)(refs - kv->refs);
+    *at = NULL;
+}
+
+size_t kv_cache_need(const struct kv_cache *kv, size_t slot, size_t first, size_t n)
+{
+    size_t need = 0;
+
+    for (size_t i = first / ATTENTION_PAGE; n > 0 && i <= (first + n - 1) / ATTENTION_PAGE;
+         i++) {
+        const float *page = *page_of(kv, slot, i);
+
+        need += !page || *refs_of(kv, page) > 1;
+    }
+    return need;
+}
+
+void kv_cache_write(struct kv_cache *kv, size_t slot, size_t first, size_t n)
+{
+    CHECK(slot < kv->n_slots && first <= kv->len[slot] && n <= kv->max_len - first);
+    kv_cache_truncate(kv, slot, first);
+    for (size_t i = first / ATTENTION_PAGE; i < kv_cache_pages(first + n); i++) {
+        float **at = page_of(kv, slot, i), *shared = *at;
+
+        if (shared && *refs_of(kv, shared) == 1)
+            continue;
+        take_page(kv, at);
+        if (!shared)
+            continue;
+        memcpy(*at, shared, floats_of_page(kv) * sizeof(float));
+        drop_page(kv, &shared);
+    }
+    kv->len[slot] = first + n;
+}
+
+float *const *kv_cache_table(const struct kv_cache *kv, size_t slot)
+{
+    CHECK(slot < kv->n_slots);
+    return page_of(kv, slot, 0);
+}
+
+size_t kv_cache_layer(const struct kv_cache *kv, size_t layer)
+{
+    CHECK(layer < kv->layers);
+    return layer * kv->layer_floats;
 }
 
 void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n)
 {
     CHECK(to < kv->n_slots && from < kv->n_slots && n <= kv->len[from]);
-    if (to == from)
+    if (to == from) {
+        kv_cache_truncate(kv, to, n);
         return;
-    for (size_t layer = 0; layer < kv->layers; layer++) {
-        memcpy(kv_cache_keys(kv, layer, to), kv_cache_keys(kv, layer, from),
-               n * kv->width * sizeof(float));
-        memcpy(kv_cache_values(kv, layer, to), kv_cache_values(kv, layer, from),
-               n * kv->width * sizeof(float));
+    }
+    kv_cache_truncate(kv, to, 0);
+    for (size_t i = 0; i < kv_cache_pages(n); i++) {
+        *page_of(kv, to, i) = *page_of(kv, from, i);
+        ++*refs_of(kv, *page_of(kv, to, i));
     }
     kv->len[to] = n;
 }
@@ -98,6 +204,8 @@ void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n)
 void kv_cache_truncate(struct kv_cache *kv, size_t slot, size_t n)
 {
     CHECK(slot < kv->n_slots);
+    for (size_t i = kv_cache_pages(n); i < kv_cache_pages(kv->len[slot]); i++)
+        drop_page(kv, page_of(kv, slot, i));
     if (n < kv->len[slot])
         kv->len[slot] = n;
 }

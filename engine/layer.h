@@ -45,7 +45,6 @@ struct layer_acts {
     float *v;          /* (T, G, D) */
     float *att;        /* (T, H, D): the attention's output */
     float *lse;        /* (T, H), or NULL */
-    float *proj;       /* (T, C): what a block adds to the stream */
     float *gate, *act; /* (T, F) */
     float *up;         /* (T, F) */
 };

@@ -28,7 +28,6 @@ static uint64_t carve_acts(struct layer_acts *a, struct carve at, const struct m
 
     a->x_in = a->x_mid = a->x_out = carve_take(&at, T * c->dim);
     a->h1 = a->h2 = carve_take(&at, T * c->dim);
-    a->proj = carve_take(&at, T * c->dim);
     a->q_raw = a->q = carve_take(&at, T * q);
     a->k_raw = a->k = carve_take(&at, T * kv);
     a->v = carve_take(&at, T * kv);
@@ -237,7 +236,7 @@ static enum status check_runs(const struct model *m, struct kv_cache *kv,
                               const struct model_run *runs, size_t n_runs,
                               const int32_t *tokens, struct err *e)
 {
-    size_t at = 0;
+    size_t at = 0, need = 0;
 
     CHECK(kv->layers == m->config.layers && kv->max_len <= m->config.max_len &&
           kv->width == (size_t)m->config.kv_heads * m->config.head_dim);
@@ -247,6 +246,7 @@ static enum status check_runs(const struct model *m, struct kv_cache *kv,
 
         if (st)
             return st;
+        need += kv_cache_need(kv, runs[i].slot, runs[i].first, runs[i].n);
         for (size_t j = 0; j < runs[i].n; j++, at++)
             if (tokens[at] < 0 || (uint32_t)tokens[at] >= m->config.vocab)
                 return err_set(e, ERR_INVALID,
@@ -254,36 +254,40 @@ static enum status check_runs(const struct model *m, struct kv_cache *kv,
                                " is outside the vocabulary of %" PRIu32,
                                i, tokens[at], m->config.vocab);
     }
+    if (need > kv->n_free)
+        return err_set(e, ERR_LIMIT, "the cache has %zu free pages, this call takes %zu",
+                       kv->n_free, need);
+    for (size_t i = 0; i < n_runs; i++)
+        kv_cache_write(kv, runs[i].slot, runs[i].first, runs[i].n);
     return OK;
 }
 
-/* Copies the rows' keys and values into the cache and describes the attention calls. */
-static void file_keys(struct model *m, struct kv_cache *kv, size_t layer, size_t n_pieces)
+/* Describes the attention calls, which file the rows' keys and values in the cache. */
+static void plan_attention(struct model *m, const struct kv_cache *kv, size_t layer,
+                           size_t n_pieces)
 {
     const struct layer_acts *a = m->a;
     size_t q_width = (size_t)m->config.heads * m->config.head_dim, width = kv->width, row = 0;
 
     for (size_t i = 0; i < n_pieces; i++) {
         const struct model_piece *p = &m->pieces[i];
-        float *keys = kv_cache_keys(kv, layer, p->slot);
-        float *values = kv_cache_values(kv, layer, p->slot);
 
-        memcpy(keys + p->first * width, a->k + row * width, p->n * width * sizeof(float));
-        memcpy(values + p->first * width, a->v + row * width, p->n * width * sizeof(float));
         m->runs[i] = (struct attention_run){
             .out = a->att + row * q_width,
             .q = a->q + row * q_width,
-            .k = keys,
-            .v = values,
+            .k = a->k + row * width,
+            .v = a->v + row * width,
             .first = p->first,
             .n = p->n,
+            .pages = kv_cache_table(kv, p->slot),
+            .page_at = kv_cache_layer(kv, layer),
         };
         row += p->n;
     }
 }
 
 /* Runs the pieces, `rows` rows in all. Returns how many rows of hidden were written. */
-static size_t forward_pieces(struct model *m, struct kv_cache *kv, float *hidden,
+static size_t forward_pieces(struct model *m, const struct kv_cache *kv, float *hidden,
                              size_t n_pieces, const int32_t *tokens, size_t rows)
 {
     const struct layer_acts *a = m->a;
@@ -297,7 +301,7 @@ static size_t forward_pieces(struct model *m, struct kv_cache *kv, float *hidden
     embed_forward(a->x_in, m->w->embed, tokens, rows, C);
     for (size_t layer = 0; layer < m->config.layers; layer++) {
         layer_before_attention(m, layer, a, m->pos, rows);
-        file_keys(m, kv, layer, n_pieces);
+        plan_attention(m, kv, layer, n_pieces);
         attention_forward(m->kernels, m->pool, m->runs, n_pieces, &shape);
         layer_after_attention(m, layer, a, rows);
     }
@@ -309,7 +313,6 @@ static size_t forward_pieces(struct model *m, struct kv_cache *kv, float *hidden
         rmsnorm_forward(m->kernels, hidden + n_out * C, a->x_out + (row - p->n_out) * C,
                         m->w->norm, p->n_out, C, m->config.norm_eps);
         n_out += p->n_out;
-        kv->len[p->slot] = p->first + p->n;
     }
     return n_out;
 }

@@ -77,7 +77,8 @@ struct model_run {
  *   tokens  (sum of n)         in   runs end to end
  *
  * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
- * unknown or repeated slot, an empty run, or one that would leave a gap; nothing was changed.
+ * unknown or repeated slot, an empty run, or one that would leave a gap. ERR_LIMIT: the cache has
+ * too few free pages. Nothing was changed.
  */
 MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                                    const struct model_run *runs, size_t n_runs,

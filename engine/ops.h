@@ -113,6 +113,18 @@ struct attention_shape {
 };
 float attention_scale(size_t D);
 
+/*
+ * Keys and values that are kept for later lie in pages of ATTENTION_PAGE positions, in the layout
+ * that the products over them read: for each of G heads, the keys as panels (D, PACK_LANES) of
+ * PACK_LANES positions each, then the values as rows of D, whole panels wide. What no position was
+ * filed in holds any numbers.
+ */
+#define ATTENTION_PAGE 64u /* divides ATTENTION_BLOCK */
+
+/* Floats of one head of a page, and where in them its values begin. */
+size_t attention_page_head(size_t D);
+size_t attention_page_values(size_t D);
+
 /* n consecutive positions of one sequence, the first of them at position `first`. */
 struct attention_run {
     float *out;     /* (n, H, D) out, assigned */
@@ -122,11 +134,16 @@ struct attention_run {
     const float *v; /* likewise */
     size_t first;
     size_t n;
+    /* Or NULL. Page i of the sequence is at pages[i] + page_at; then k and v are only the n rows of
+     * the run, which are filed in the pages, and those before them are there already. */
+    float *const *pages;
+    size_t page_at;
 };
 /*
  * Causal attention: the query at position p sees keys 0..p, in blocks of ATTENTION_BLOCK from
  * the sequence's start; prefill, chunked prefill and decode give the same bits. Query head h
- * uses key/value head h / (H/G). Here exp(x) = +0 for x < -87. The pool splits runs and heads.
+ * uses key/value head h / (H/G). Here exp(x) = +0 for x < -87. The pool splits runs, heads and
+ * rows. No two runs may file in the same page.
  */
 void attention_forward(const struct kernels *k, struct pool *pool,
                        const struct attention_run *runs, size_t n_runs,

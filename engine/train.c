@@ -20,7 +20,7 @@ struct scratch {
     float *h;             /* (T, C): normed x_in, then normed x_mid */
     float *act;           /* (T, F): the activation, then its gradient */
     float *dx;            /* (T, C): the gradient of the residual stream */
-    float *dh;            /* (T, C); in forward what a block adds to the stream */
+    float *dh;            /* (T, C) */
     float *datt;          /* (T, H, D); then dq before q_norm */
     float *dq, *dk, *dv;  /* (T, H, D), (T, G, D) twice */
     float *dk_raw;        /* (T, G, D): dk before k_norm; NULL without one */
@@ -109,7 +109,6 @@ static uint64_t carve_all(struct train *t, struct carve at, const struct model_c
         a->x_in = x;
         a->h1 = a->h2 = t->s.h;
         a->act = t->s.act;
-        a->proj = t->s.dh;
         x = a->x_out = carve_take(&at, T * c->dim);
     }
     t->last = x;

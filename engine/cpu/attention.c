@@ -7,23 +7,26 @@
 #include "engine/cpu/attention.h"
 #include "engine/cpu/table.h"
 
-/* Rows (queries times heads of a group) that share one packing of a block of keys. */
+/* Rows (queries times heads of a group) that share one reading of a block of keys. */
 #define CHUNK 64u
+/* Rows that go through a product together when no mask comes between them. */
+#define WIDE   12u
+#define PIECES (ATTENTION_BLOCK / ATTENTION_PAGE)
 
 float attention_scale(size_t D)
 {
     return (float)(1.0 / sqrt((double)D));
 }
 
-/* Everything one thread works in. */
-struct scratch {
-    struct attention_block block;
-    float q[CHUNK * ATTENTION_D_MAX];
-    float p[CHUNK * ATTENTION_BLOCK];
-    float o[CHUNK * ATTENTION_D_MAX];   /* so far, not yet divided by l */
-    float add[CHUNK * ATTENTION_D_MAX]; /* of the block at hand */
-    float m[CHUNK], l[CHUNK], log_l[CHUNK];
-};
+size_t attention_page_values(size_t D)
+{
+    return ATTENTION_PAGE * D;
+}
+
+size_t attention_page_head(size_t D)
+{
+    return ATTENTION_PAGE * (D + attention_width(D));
+}
 
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
                           size_t D)
@@ -41,6 +44,27 @@ void attention_block_load(struct attention_block *b, const float *rows, size_t s
     }
 }
 
+/* Consecutive keys of a block that lie together. */
+struct piece {
+    const float *panels; /* of the keys */
+    const float *rows;   /* of the values */
+    size_t row;
+    size_t at, n;                         /* first key, counted in the block, and how many */
+    const float *next_panels, *next_rows; /* read after them; NULL: nothing worth fetching */
+};
+
+/* Everything one thread works in. */
+struct scratch {
+    struct attention_block block;
+    struct piece piece[PIECES];
+    size_t n_pieces;
+    float q[CHUNK * ATTENTION_D_MAX];
+    float p[WIDE * ATTENTION_BLOCK];
+    float o[CHUNK * ATTENTION_D_MAX];  /* so far, not yet divided by l */
+    float add[WIDE * ATTENTION_D_MAX]; /* of the block at hand */
+    float m[CHUNK], l[CHUNK], log_l[CHUNK];
+};
+
 /* Row i of the chunk sees the first seen(i) keys of the block at b0. */
 struct chunk {
     const struct attention_run *run;
@@ -49,6 +73,11 @@ struct chunk {
     size_t first; /* row 0 is query first / R, head first % R of the group; R = H / G */
     size_t n;
 };
+
+static size_t min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 static size_t row_position(const struct chunk *c, size_t i)
 {
@@ -61,7 +90,7 @@ static size_t row_seen(const struct chunk *c, size_t i, size_t b0)
 
     if (end <= b0)
         return 0;
-    return end - b0 < ATTENTION_BLOCK ? end - b0 : ATTENTION_BLOCK;
+    return min(end - b0, ATTENTION_BLOCK);
 }
 
 /* Offset of a row's head in q and out, and its index in lse. */
@@ -72,44 +101,111 @@ static size_t row_at(const struct chunk *c, size_t i, size_t stride, size_t widt
     return r / R * stride + (c->group * R + r % R) * width;
 }
 
+/* The pages of n_keys keys of the block at b0. They come from memory, each a little more than what
+ * one product reads meanwhile: so a product fetches what the next one reads, up to the keys of the
+ * next block or head. */
+static void load_pages(struct scratch *w, const struct chunk *c, size_t b0, size_t n_keys)
+{
+    const struct attention_run *run = c->run;
+    const size_t D = c->s->D, n = (n_keys + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+    const size_t head = run->page_at + c->group * attention_page_head(D);
+    const bool is_last = b0 + ATTENTION_BLOCK > row_position(c, c->n - 1);
+
+    for (size_t i = 0; i < n; i++) {
+        const float *page = run->pages[b0 / ATTENTION_PAGE + i] + head;
+        w->piece[i] = (struct piece){
+            .panels = page,
+            .rows = page + attention_page_values(D),
+            .row = attention_width(D),
+            .at = i * ATTENTION_PAGE,
+            .n = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE),
+        };
+    }
+    w->n_pieces = n;
+    for (size_t i = 0; i + 1 < n; i++) {
+        w->piece[i].next_panels = w->piece[i + 1].panels;
+        w->piece[i].next_rows = w->piece[i + 1].rows;
+    }
+    w->piece[n - 1].next_panels = w->piece[0].rows;
+    w->piece[n - 1].next_rows = is_last ? run->pages[0] + head + attention_page_head(D)
+                                        : run->pages[b0 / ATTENTION_PAGE + n] + head;
+}
+
+/* Finds, or makes, the pieces of n_keys keys of the block at b0. */
+static void load_pieces(const struct kernels *k, struct scratch *w, const struct chunk *c,
+                        size_t b0, size_t n_keys)
+{
+    const struct attention_run *run = c->run;
+    const struct attention_shape *s = c->s;
+    const size_t D = s->D, key = c->group * D;
+
+    if (run->pages) {
+        load_pages(w, c, b0, n_keys);
+        return;
+    }
+    w->n_pieces = 0;
+    k->pack(w->block.panels, run->k + b0 * s->k_stride + key, s->k_stride, n_keys, D);
+    attention_block_load(&w->block, run->v + b0 * s->v_stride + key, s->v_stride, n_keys, D);
+    w->piece[w->n_pieces++] =
+        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, NULL, NULL};
+}
+
+/* p = q k for rows lo..hi-1 and the first n_keys keys. */
+static void score_keys(const struct kernels *k, struct scratch *w, const struct chunk *c,
+                       size_t lo, size_t hi, size_t n_keys)
+{
+    const size_t width = attention_width(c->s->D);
+
+    for (size_t i = 0; i < w->n_pieces && w->piece[i].at < n_keys; i++) {
+        const struct piece *x = &w->piece[i];
+        attention_scores(k, w->p + x->at, w->q + lo * width, width, x->panels, hi - lo,
+                         min(n_keys - x->at, x->n), c->s->D, x->next_panels);
+    }
+}
+
+/* add += p v for `rows` rows of the tile from row i on, over keys lo..hi-1 of the block. */
+static void weigh_keys(const struct kernels *k, struct scratch *w, size_t D, size_t i,
+                       size_t rows, size_t lo, size_t hi)
+{
+    const size_t width = attention_width(D);
+
+    for (size_t j = 0; j < w->n_pieces; j++) {
+        const struct piece *x = &w->piece[j];
+        size_t from = lo > x->at ? lo : x->at, to = min(hi, x->at + x->n);
+        struct gemm g = {.c = w->add + i * width,
+                         .a = w->p + i * ATTENTION_BLOCK + from,
+                         .b = x->rows + (from - x->at) * x->row,
+                         .c_row = width,
+                         .a_row = ATTENTION_BLOCK,
+                         .a_step = 1,
+                         .b_step = x->row,
+                         .b_panel = PACK_LANES,
+                         .rows = rows,
+                         .cols = D,
+                         .steps = to - from,
+                         .resume = from > 0,
+                         .next = x->next_rows};
+        if (from < to)
+            k->gemm(&g);
+    }
+}
+
 /* add = P V for rows lo..hi-1: together as far as all of them see, then each on its own. */
 static void weigh_values(const struct kernels *k, struct scratch *w, const struct chunk *c,
                          size_t lo, size_t hi, size_t b0)
 {
-    const size_t D = c->s->D, width = attention_width(D), common = row_seen(c, lo, b0);
-    struct gemm g = {.c = w->add + lo * width,
-                     .a = w->p + lo * ATTENTION_BLOCK,
-                     .b = w->block.rows,
-                     .c_row = width,
-                     .a_row = ATTENTION_BLOCK,
-                     .a_step = 1,
-                     .b_step = w->block.row,
-                     .b_panel = PACK_LANES,
-                     .rows = hi - lo,
-                     .cols = D,
-                     .steps = common};
+    const size_t common = row_seen(c, lo, b0);
 
-    k->gemm(&g);
-    g.rows = 1;
-    g.resume = true;
-    g.b += common * g.b_step;
-    for (size_t i = lo; i < hi; i++) {
-        size_t seen = row_seen(c, i, b0);
-        if (seen == common)
-            continue;
-        g.c = w->add + i * width;
-        g.a = w->p + i * ATTENTION_BLOCK + common;
-        g.steps = seen - common;
-        k->gemm(&g);
-    }
+    weigh_keys(k, w, c->s->D, 0, hi - lo, 0, common);
+    for (size_t i = lo; i < hi; i++)
+        weigh_keys(k, w, c->s->D, i - lo, 1, common, row_seen(c, i, b0));
 }
 
 /* Takes a finished block into row i's running M, l and o. */
-static void merge_row(const struct kernels *k, struct scratch *w, size_t i, size_t D, float m,
-                      float l)
+static void merge_row(const struct kernels *k, struct scratch *w, size_t i, const float *add,
+                      size_t D, float m, float l)
 {
-    const size_t width = attention_width(D);
-    float *o = w->o + i * width, *add = w->add + i * width;
+    float *o = w->o + i * attention_width(D);
     float top = w->m[i] > m ? w->m[i] : m;
     float a = attention_exp(w->m[i] - top), b = attention_exp(m - top);
 
@@ -118,37 +214,42 @@ static void merge_row(const struct kernels *k, struct scratch *w, size_t i, size
     w->m[i] = top;
 }
 
+/* Rows lo..hi-1 against the block at b0. */
+static void tile_block(const struct kernels *k, struct scratch *w, const struct chunk *c,
+                       size_t lo, size_t hi, size_t b0)
+{
+    const size_t D = c->s->D, width = attention_width(D);
+    float m[WIDE], l[WIDE];
+
+    score_keys(k, w, c, lo, hi, row_seen(c, hi - 1, b0));
+    for (size_t i = lo; i < hi; i++)
+        l[i - lo] = k->softmax(w->p + (i - lo) * ATTENTION_BLOCK, &m[i - lo], c->s->scale,
+                               row_seen(c, i, b0));
+    weigh_values(k, w, c, lo, hi, b0);
+    for (size_t i = lo; i < hi; i++) {
+        const float *add = w->add + (i - lo) * width;
+        if (b0 > 0) {
+            merge_row(k, w, i, add, D, m[i - lo], l[i - lo]);
+            continue;
+        }
+        w->m[i] = m[i - lo];
+        w->l[i] = l[i - lo];
+        memcpy(w->o + i * width, add, D * sizeof(float));
+    }
+}
+
 static void chunk_block(const struct kernels *k, struct scratch *w, const struct chunk *c,
                         size_t b0)
 {
-    const size_t D = c->s->D, width = attention_width(D);
-    const size_t n_keys = row_seen(c, c->n - 1, b0), key = c->group * D;
+    const bool is_masked = row_seen(c, 0, b0) < row_seen(c, c->n - 1, b0);
+    const size_t tile = is_masked ? ATTENTION_TILE : WIDE;
     size_t skip = 0;
 
     while (row_seen(c, skip, b0) == 0)
         skip++;
-    k->pack(w->block.panels, c->run->k + b0 * c->s->k_stride + key, c->s->k_stride, n_keys, D);
-    attention_block_load(&w->block, c->run->v + b0 * c->s->v_stride + key, c->s->v_stride,
-                         n_keys, D);
-    for (size_t lo = skip; lo < c->n; lo += ATTENTION_TILE) {
-        size_t hi = c->n - lo < ATTENTION_TILE ? c->n : lo + ATTENTION_TILE;
-        attention_scores(k, w->p + lo * ATTENTION_BLOCK, w->q + lo * width, width,
-                         w->block.panels, hi - lo, row_seen(c, hi - 1, b0), D);
-        float m[ATTENTION_TILE], l[ATTENTION_TILE];
-        for (size_t i = lo; i < hi; i++)
-            l[i - lo] = k->softmax(w->p + i * ATTENTION_BLOCK, &m[i - lo], c->s->scale,
-                                   row_seen(c, i, b0));
-        weigh_values(k, w, c, lo, hi, b0);
-        for (size_t i = lo; i < hi; i++) {
-            if (b0 > 0) {
-                merge_row(k, w, i, D, m[i - lo], l[i - lo]);
-                continue;
-            }
-            w->m[i] = m[i - lo];
-            w->l[i] = l[i - lo];
-            memcpy(w->o + i * width, w->add + i * width, D * sizeof(float));
-        }
-    }
+    load_pieces(k, w, c, b0, row_seen(c, c->n - 1, b0));
+    for (size_t lo = skip; lo < c->n; lo += tile)
+        tile_block(k, w, c, lo, min(c->n, lo + tile), b0);
 }
 
 static void chunk_forward(const struct kernels *k, struct scratch *w, const struct chunk *c)
@@ -170,38 +271,92 @@ static void chunk_forward(const struct kernels *k, struct scratch *w, const stru
         c->run->lse[row_at(c, i, s->H, 1)] = w->m[i] + w->log_l[i];
 }
 
+/* Files the run's keys and values of one head. */
+static void file_head(const struct kernels *k, const struct attention_run *run,
+                      const struct attention_shape *s, size_t group)
+{
+    const size_t D = s->D, width = attention_width(D);
+
+    for (size_t i = 0, n; i < run->n; i += n) {
+        size_t at = run->first + i, in_page = at % ATTENTION_PAGE, lane = at % PACK_LANES;
+        float *page =
+            run->pages[at / ATTENTION_PAGE] + run->page_at + group * attention_page_head(D);
+        float *panel = page + in_page / PACK_LANES * PACK_LANES * D;
+        const float *key = run->k + i * s->k_stride + group * D;
+        const float *value = run->v + i * s->v_stride + group * D;
+
+        n = min(run->n - i, PACK_LANES - lane);
+        if (n == PACK_LANES)
+            k->pack(panel, key, s->k_stride, n, D);
+        for (size_t j = 0; n < PACK_LANES && j < n; j++)
+            for (size_t d = 0; d < D; d++)
+                panel[d * PACK_LANES + lane + j] = key[j * s->k_stride + d];
+        for (size_t j = 0; j < n; j++)
+            memcpy(page + attention_page_values(D) + (in_page + j) * width,
+                   value + j * s->v_stride, D * sizeof(float));
+    }
+}
+
 struct attention_job {
     const struct kernels *k;
     const struct attention_run *runs;
     const struct attention_shape *s;
+    bool is_filed; /* the keys of all runs */
 };
 
-/* One task is one key/value head of one run. */
+static size_t run_chunks(const struct attention_job *j, const struct attention_run *run)
+{
+    return (run->n * (j->s->H / j->s->G) + CHUNK - 1) / CHUNK;
+}
+
+/* One task is one chunk of one key/value head of one run. */
 static void attention_tasks(void *arg, size_t lo, size_t hi)
 {
     const struct attention_job *j = arg;
     const struct attention_shape *s = j->s;
+    const struct attention_run *run = j->runs;
+    size_t first = 0; /* task of the run */
     struct scratch w;
 
     for (size_t task = lo; task < hi; task++) {
-        const struct attention_run *run = &j->runs[task / s->G];
-        size_t rows = run->n * (s->H / s->G);
-        for (size_t r = 0; r < rows; r += CHUNK) {
-            struct chunk c = {run, s, task % s->G, r, rows - r < CHUNK ? rows - r : CHUNK};
-            chunk_forward(j->k, &w, &c);
-        }
+        while (task >= first + s->G * run_chunks(j, run))
+            first += s->G * run_chunks(j, run++);
+        size_t chunks = run_chunks(j, run), rows = run->n * (s->H / s->G);
+        size_t group = (task - first) / chunks, row = (task - first) % chunks * CHUNK;
+        struct chunk c = {run, s, group, row, min(rows - row, CHUNK)};
+        if (run->pages && !j->is_filed)
+            file_head(j->k, run, s, group);
+        chunk_forward(j->k, &w, &c);
     }
+}
+
+/* One task is one head of one run. */
+static void file_tasks(void *arg, size_t lo, size_t hi)
+{
+    const struct attention_job *j = arg;
+
+    for (size_t task = lo; task < hi; task++)
+        if (j->runs[task / j->s->G].pages)
+            file_head(j->k, &j->runs[task / j->s->G], j->s, task % j->s->G);
 }
 
 void attention_forward(const struct kernels *k, struct pool *pool,
                        const struct attention_run *runs, size_t n_runs,
                        const struct attention_shape *s)
 {
-    struct attention_job job = {k, runs, s};
-    size_t work = 0;
+    struct attention_job job = {k, runs, s, false};
+    size_t work = 0, n_tasks = 0;
 
     CHECK(s->D > 0 && s->D <= ATTENTION_D_MAX && s->G > 0 && s->H % s->G == 0);
-    for (size_t i = 0; i < n_runs; i++)
+    for (size_t i = 0; i < n_runs; i++) {
         work += runs[i].n * (runs[i].first + runs[i].n) * s->H * s->D;
-    pool_run(work < ATTENTION_INLINE ? NULL : pool, n_runs * s->G, 1, attention_tasks, &job);
+        n_tasks += s->G * run_chunks(&job, &runs[i]);
+    }
+    if (work < ATTENTION_INLINE)
+        pool = NULL;
+    /* A chunk that is the only one of its head files the keys itself, while they are at hand. */
+    job.is_filed = n_tasks > n_runs * s->G;
+    if (job.is_filed)
+        pool_run(pool, n_runs * s->G, 1, file_tasks, &job);
+    pool_run(pool, n_tasks, 1, attention_tasks, &job);
 }

@@ -20,13 +20,14 @@
 #endif
 #define PANEL_VECS  (PACK_LANES / VEC_LANES)
 #define AHEAD_BYTES 1024u
+#define CACHE_LINE  64u
 
 /* Where the panels of a tile begin, and what is to be fetched meanwhile. */
 struct tile_at {
     const float *b;
     const uint32_t *narrow;
-    const char *next; /* of the first panel; those of the others are a panel apart */
-    size_t next_step; /* bytes */
+    const char *next;             /* what is fetched meanwhile, beside the first panel */
+    size_t next_step, next_panel; /* bytes */
 };
 
 /* R, P and is_narrow are constants at every call, which makes acc a set of registers. */
@@ -37,7 +38,7 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
     VEC acc[TILE_ROWS][8];
     const size_t a_row = g->a_row, a_step = g->a_step, b_step = g->b_step, b_panel = g->b_panel;
     const size_t n_vecs = P * PANEL_VECS;
-    const size_t next_panel = b_panel * (is_narrow ? sizeof(uint32_t) : sizeof(float));
+    const size_t next_panel = at->next_panel;
     const float *b = at->b;
     const uint32_t *narrow = at->narrow;
     const char *next = at->next;
@@ -75,44 +76,54 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
 }
 
 #define TILE_CASE(R, P)                                                                        \
-    case R:                                                                                    \
+    case (R)*16u + (P):                                                                        \
         if (at->narrow)                                                                        \
             tile(g, c, c_row, a, at, R, P, true);                                              \
         else                                                                                   \
             tile(g, c, c_row, a, at, R, P, false);                                             \
         break
 
-/* One tile of whole panels: `rows` rows by tile_panels(rows) panels. */
-static void tile_wide(const struct gemm *g, float *c, size_t c_row, const float *a,
-                      const struct tile_at *at, size_t rows)
+/* One tile of whole panels: `rows` rows by `panels` <= tile_panels(rows) panels. */
+static void tile_of(const struct gemm *g, float *c, size_t c_row, const float *a,
+                    const struct tile_at *at, size_t rows, size_t panels)
 {
-    switch (rows) {
-#if VEC_LANES == 4
+    switch (rows * 16 + panels) {
+        TILE_CASE(1u, 1u);
         TILE_CASE(1u, 2u);
-        TILE_CASE(2u, 2u);
-        TILE_CASE(3u, 1u);
-        TILE_CASE(4u, 1u);
-        TILE_CASE(5u, 1u);
-        TILE_CASE(6u, 1u);
-#elif VEC_LANES == 8
+#if VEC_LANES >= 8
+        TILE_CASE(1u, 3u);
         TILE_CASE(1u, 4u);
+#endif
+        TILE_CASE(2u, 1u);
         TILE_CASE(2u, 2u);
         TILE_CASE(3u, 1u);
         TILE_CASE(4u, 1u);
         TILE_CASE(5u, 1u);
         TILE_CASE(6u, 1u);
-#else
+#if VEC_LANES > 8
+        TILE_CASE(1u, 5u);
+        TILE_CASE(1u, 6u);
+        TILE_CASE(1u, 7u);
         TILE_CASE(1u, 8u);
+        TILE_CASE(2u, 3u);
         TILE_CASE(2u, 4u);
+        TILE_CASE(3u, 2u);
+        TILE_CASE(3u, 3u);
         TILE_CASE(3u, 4u);
         TILE_CASE(4u, 2u);
         TILE_CASE(5u, 2u);
         TILE_CASE(6u, 2u);
+        TILE_CASE(7u, 1u);
         TILE_CASE(7u, 2u);
+        TILE_CASE(8u, 1u);
         TILE_CASE(8u, 2u);
+        TILE_CASE(9u, 1u);
         TILE_CASE(9u, 2u);
+        TILE_CASE(10u, 1u);
         TILE_CASE(10u, 2u);
+        TILE_CASE(11u, 1u);
         TILE_CASE(11u, 2u);
+        TILE_CASE(12u, 1u);
         TILE_CASE(12u, 2u);
 #endif
     default: break;
@@ -130,29 +141,6 @@ static size_t tile_panels(size_t rows)
 #endif
 }
 
-/* One panel, for what tile_wide leaves over. */
-static void tile_narrow(const struct gemm *g, float *c, size_t c_row, const float *a,
-                        const struct tile_at *at, size_t rows)
-{
-    switch (rows) {
-        TILE_CASE(1u, 1u);
-        TILE_CASE(2u, 1u);
-        TILE_CASE(3u, 1u);
-        TILE_CASE(4u, 1u);
-        TILE_CASE(5u, 1u);
-        TILE_CASE(6u, 1u);
-#if VEC_LANES > 8
-        TILE_CASE(7u, 1u);
-        TILE_CASE(8u, 1u);
-        TILE_CASE(9u, 1u);
-        TILE_CASE(10u, 1u);
-        TILE_CASE(11u, 1u);
-        TILE_CASE(12u, 1u);
-#endif
-    default: break;
-    }
-}
-
 /* The last columns, fewer than a panel: computed in a full one aside. */
 static void tile_ragged(const struct gemm *g, float *c, const float *a,
                         const struct tile_at *at, size_t rows, size_t cols)
@@ -163,19 +151,19 @@ static void tile_ragged(const struct gemm *g, float *c, const float *a,
     if (g->resume)
         for (size_t r = 0; r < rows; r++)
             memcpy(aside + r * PACK_LANES, c + r * g->c_row, cols * sizeof(float));
-    tile_narrow(g, aside, PACK_LANES, a, at, rows);
+    tile_of(g, aside, PACK_LANES, a, at, rows, 1);
     for (size_t r = 0; r < rows; r++)
         memcpy(c + r * g->c_row, aside + r * PACK_LANES, cols * sizeof(float));
 }
 
 /* Panel p for tile t of n_tiles. One tile alone uses the panel as it comes from memory, so what
  * lies a little ahead is fetched; of several, each fetches its share of the next panels. */
-static struct tile_at panel_at(const struct gemm *g, size_t p, size_t wide, size_t t,
+static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, size_t t,
                                size_t n_tiles)
 {
     const size_t width = g->narrow ? sizeof(uint32_t) : sizeof(float);
     const size_t step = g->b_step * width, panel = g->b_panel * width;
-    struct tile_at at = {.b = g->b + p * g->b_panel, .next_step = step};
+    struct tile_at at = {.b = g->b + p * g->b_panel, .next_step = step, .next_panel = panel};
 
     at.next = (const char *)at.b;
     if (g->narrow) {
@@ -183,11 +171,15 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t wide, size
         at.next = (const char *)at.narrow;
         at.b = NULL;
     }
-    if (n_tiles == 1) {
+    if (g->next) {
+        at.next_step = (CACHE_LINE + n_tiles - 1) / n_tiles;
+        at.next_panel = g->steps * CACHE_LINE;
+        at.next = (const char *)g->next + p * at.next_panel + t * at.next_step * g->steps;
+    } else if (n_tiles == 1) {
         at.next += AHEAD_BYTES;
     } else {
         at.next_step = step / n_tiles + 1;
-        at.next += wide * panel + t * at.next_step * g->steps;
+        at.next += panels * panel + t * at.next_step * g->steps;
     }
     return at;
 }
@@ -202,25 +194,19 @@ static void gemm(const struct gemm *g)
     const size_t least = g->rows / n_tiles, longer = g->rows % n_tiles;
     const size_t wide = tile_panels(least + (longer > 0));
 
-    for (size_t p = 0; p < n_panels + (left > 0);) {
-        bool is_wide = p + wide <= n_panels;
+    for (size_t p = 0, panels; p < n_panels + (left > 0); p += panels) {
         size_t r = 0;
+        panels = p == n_panels ? 1 : n_panels - p < wide ? n_panels - p : wide;
         for (size_t t = 0; t < n_tiles; t++) {
             size_t rows = least + (t < longer);
             const float *a = g->a + r * g->a_row;
-            struct tile_at at = panel_at(g, p, is_wide ? wide : 1, t, n_tiles);
+            struct tile_at at = panel_at(g, p, panels, t, n_tiles);
             float *c = g->c + r * g->c_row + p * PACK_LANES;
             if (p == n_panels)
                 tile_ragged(g, c, a, &at, rows, left);
-            else if (is_wide && tile_panels(rows) == wide)
-                tile_wide(g, c, g->c_row, a, &at, rows);
             else
-                for (size_t q = 0; q < (is_wide ? wide : 1); q++) {
-                    struct tile_at one = panel_at(g, p + q, 1, t, n_tiles);
-                    tile_narrow(g, c + q * PACK_LANES, g->c_row, a, &one, rows);
-                }
+                tile_of(g, c, g->c_row, a, &at, rows, panels);
             r += rows;
         }
-        p += is_wide ? wide : 1;
     }
 }

@@ -131,21 +131,45 @@ def main():
     show("want_adamw", adamw(values(13, 9), values(14, 9), 3, D(1) / 64, D(7) / 8, D(63) / 64,
                              D(1) / 2 ** 20, D(1) / 8))
 
-    print("/* rope: angles of positions 1, 100 and 4095, theta 10000, D = 8: cos, then sin. */")
     getcontext().prec = 80
+    print("/* rope: angles of positions 1, 100 and 4095, theta 10000, D = 8: cos, then sin. */")
+    cos, sin = rope([D(10000) ** (D(-2 * i) / 8) for i in range(4)])
+    show("want_rope_cos", cos)
+    show("want_rope_sin", sin)
+
+    print("/* The same with theta 500000, D = 16, and the scaling of llama3: factor 8, 1 to 4 turns")
+    print(" * within 8192: channels 0..3 are kept, 4 is mixed, 5..7 are slowed down. */")
+    cos, sin = rope([llama3(D(500000) ** (D(-2 * i) / 16), 8, 1, 4, 8192) for i in range(8)])
+    show("want_rope_llama3_cos", cos)
+    show("want_rope_llama3_sin", sin)
+    print("// clang-format on\n\n#endif")
+
+
+PI = D("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803")
+
+
+def llama3(f, factor, low, high, length):
+    """As transformers writes it, in wavelengths."""
+    wave = 2 * PI / f
+    if wave < D(length) / high:
+        return f
+    if wave > D(length) / low:
+        return f / factor
+    smooth = (D(length) / wave - low) / (high - low)
+    return (1 - smooth) * f / factor + smooth * f
+
+
+def rope(frequencies):
     import struct
     cos, sin = [], []
     for pos in (1, 100, 4095):
-        for i in range(4):
-            f = float(D(10000) ** (D(-2 * i) / 8))
-            inv = struct.unpack("f", struct.pack("f", f))[0]
+        for f in frequencies:
+            inv = struct.unpack("f", struct.pack("f", float(f)))[0]
             angle = struct.unpack("f", struct.pack("f", pos * inv))[0]
             c, s = cos_sin(D(angle))
             cos.append(c)
             sin.append(s)
-    show("want_rope_cos", cos)
-    show("want_rope_sin", sin)
-    print("// clang-format on\n\n#endif")
+    return cos, sin
 
 
 def cos_sin(x):

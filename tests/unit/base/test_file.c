@@ -249,6 +249,52 @@ static void write_replaces_nothing_but_files(void **state)
     assert_true(S_ISFIFO(s.st_mode));
 }
 
+static void a_file_written_in_pieces_is_there_when_committed(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct file_out f;
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_ok(file_write_atomic(path, BYTES_LIT("old"), 0644, &e), &e);
+    assert_ok(file_out_open(&f, path, 0600, &e), &e);
+    assert_ok(file_out_put(&f, BYTES_LIT("one"), &e), &e);
+    assert_ok(file_out_put(&f, BYTES_LIT(" two"), &e), &e);
+    assert_ok(file_read(&b, path, &e), &e);
+    assert_string_equal(buf_cstr(&b), "old");
+
+    buf_reset(&b);
+    assert_ok(file_out_commit(&f, &e), &e);
+    file_out_close(&f);
+    assert_ok(file_read(&b, path, &e), &e);
+    assert_string_equal(buf_cstr(&b), "one two");
+    assert_false(file_exists(tempdir_path(*state, "data.tmp")));
+    buf_clear(&b);
+}
+
+static void a_file_that_is_not_committed_leaves_the_old_one(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    struct file_out f;
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_ok(file_write_atomic(path, BYTES_LIT("old"), 0644, &e), &e);
+    assert_ok(file_out_open(&f, path, 0600, &e), &e);
+    assert_ok(file_out_put(&f, BYTES_LIT("new"), &e), &e);
+    file_out_close(&f);
+
+    assert_ok(file_read(&b, path, &e), &e);
+    assert_string_equal(buf_cstr(&b), "old");
+    assert_false(file_exists(tempdir_path(*state, "data.tmp")));
+    buf_clear(&b);
+    assert_status(file_out_open(&f, tempdir_path(*state, "no/data"), 0600, &e), ERR_NOT_FOUND,
+                  &e);
+    file_out_close(&f);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, tempdir_setup, tempdir_teardown)
 
 int main(void)
@@ -270,6 +316,8 @@ int main(void)
         TEST(map_shows_the_files_bytes),
         TEST(map_of_an_empty_file_is_empty),
         TEST(map_refuses_what_is_missing_or_no_file),
+        TEST(a_file_written_in_pieces_is_there_when_committed),
+        TEST(a_file_that_is_not_committed_leaves_the_old_one),
     };
     return cmocka_run_group_tests_name("base/file", tests, NULL, NULL);
 }

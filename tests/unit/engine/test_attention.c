@@ -56,13 +56,13 @@ static void fixture_clear(struct fixture *f)
 static struct attention_run run_of(const struct fixture *f, float *out, float *lse,
                                    size_t first, size_t n)
 {
-    return (struct attention_run){out + first * f->s.out_stride,
-                                  lse ? lse + first * f->s.H : NULL,
-                                  f->q + first * f->s.q_stride,
-                                  f->k,
-                                  f->v,
-                                  first,
-                                  n};
+    return (struct attention_run){.out = out + first * f->s.out_stride,
+                                  .lse = lse ? lse + first * f->s.H : NULL,
+                                  .q = f->q + first * f->s.q_stride,
+                                  .k = f->k,
+                                  .v = f->v,
+                                  .first = first,
+                                  .n = n};
 }
 
 static float cut_exp(float x)
@@ -176,7 +176,8 @@ static void forward_drops_weights_below_the_cut(void **state)
     const float q[2] = {1, 0}, key[6] = {0, 0, -125, 0, -122, 0}, v[6] = {0, 0, 1, 0, 0, 1};
     struct attention_shape s = {1, 1, 2, 2, 2, 2, 2, attention_scale(2)};
     float out[2], lse;
-    struct attention_run run = {out, &lse, q, key, v, 2, 1};
+    struct attention_run run = {
+        .out = out, .lse = &lse, .q = q, .k = key, .v = v, .first = 2, .n = 1};
 
     attention_forward(k, NULL, &run, 1, &s);
 
@@ -190,7 +191,8 @@ static void backward_drops_weights_below_the_cut(void **state)
     const float dout[4] = {0, 0, 1, 1};
     struct attention_shape s = {1, 1, 2, 2, 2, 2, 2, attention_scale(2)};
     float out[4], lse[2], dq[4], dk[4], dv[4];
-    struct attention_run run = {out, lse, q, key, v, 0, 2};
+    struct attention_run run = {
+        .out = out, .lse = lse, .q = q, .k = key, .v = v, .first = 0, .n = 2};
     struct attention_grad g = {dq, dk, dv, dout, out, lse, q, key, v, 2};
 
     attention_forward(k, NULL, &run, 1, &s);
@@ -219,6 +221,46 @@ static void prefill_chunks_and_decode_have_the_same_bits(void **state)
     }
 
     fixture_clear(&f);
+}
+
+/* Pages full of NaN in any order, filled as the sequence goes: what is not filed is not read. */
+static void pages_change_no_bit(void **state)
+{
+    const struct kernels *k = *state;
+    struct rng r = random_seeded(13);
+    static const size_t steps[] = {1, 7, 16, 64, 200, 600};
+    struct pool *pool;
+
+    pool_new(&pool, 2);
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        struct fixture f = fixture_of(&r, shapes[i]);
+        struct attention_run whole = run_of(&f, f.out, NULL, 0, f.d.n);
+        const size_t layer = f.d.G * attention_page_head(f.d.D);
+        const size_t n_pages = (f.d.n + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+        float *pages[16];
+        attention_forward(k, NULL, &whole, 1, &f.s);
+
+        for (size_t j = 0; j < sizeof(steps) / sizeof(steps[0]); j++) {
+            float *room = garbage(n_pages * 2 * layer), *out = garbage(f.d.n * f.s.out_stride);
+            for (size_t p = 0; p < n_pages; p++)
+                pages[p] = room + (n_pages - 1 - p) * 2 * layer;
+            memset(out, 0, f.d.n * f.s.out_stride * sizeof(float));
+            for (size_t t = 0; t < f.d.n; t += steps[j]) {
+                size_t n = f.d.n - t < steps[j] ? f.d.n - t : steps[j];
+                struct attention_run run = run_of(&f, out, NULL, t, n);
+                run.k += t * f.s.k_stride;
+                run.v += t * f.s.v_stride;
+                run.pages = pages;
+                run.page_at = layer;
+                attention_forward(k, j % 2 ? pool : NULL, &run, 1, &f.s);
+            }
+            assert_same_bits(out, f.out, f.d.n * f.s.out_stride);
+            free(room);
+            free(out);
+        }
+        fixture_clear(&f);
+    }
+    pool_free(&pool);
 }
 
 static void runs_together_on_threads_are_runs_alone(void **state)
@@ -410,7 +452,8 @@ static void both_directions_match_the_reference_numbers(void **state)
     const struct kernels *k = *state;
     float q[32], key[16], v[16], dout[32], out[32], lse[16], dq[32], dk[16], dv[16];
     struct attention_shape s = {4, 2, 2, 8, 8, 4, 4, attention_scale(2)};
-    struct attention_run run = {out, lse, q, key, v, 0, 4};
+    struct attention_run run = {
+        .out = out, .lse = lse, .q = q, .k = key, .v = v, .first = 0, .n = 4};
     struct attention_grad g = {dq, dk, dv, dout, out, lse, q, key, v, 4};
     ops_fill(q, 7, 32);
     ops_fill(key, 8, 16);
@@ -436,6 +479,7 @@ int main(int argc, char **argv)
         BACKEND_TEST(forward_drops_weights_below_the_cut),
         BACKEND_TEST(backward_drops_weights_below_the_cut),
         BACKEND_TEST(prefill_chunks_and_decode_have_the_same_bits),
+        BACKEND_TEST(pages_change_no_bit),
         BACKEND_TEST(runs_together_on_threads_are_runs_alone),
         BACKEND_TEST(forward_does_not_read_later_keys),
         BACKEND_TEST(backward_has_the_bits_of_its_definition),

@@ -314,6 +314,7 @@ static void rubbish_is_malformed(void **state)
         "{" LLAMA SIZES ",\"eos_token_id\":\"x\"}",
         "{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}}",
         "{" LLAMA SIZES ",\"rope_parameters\":{\"rope_theta\":\"x\"}}",
+        "{" LLAMA SIZES ",\"rope_thetb\":500000.0}", /* would be 10000 */
     };
     struct model_config c;
     struct err e;

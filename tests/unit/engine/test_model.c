@@ -219,6 +219,56 @@ static void a_copied_prompt_goes_on_as_if_computed(void **state)
     assert_as_prefilled(f, LEN);
 }
 
+/* Three slots share a prompt that ends inside a page; each goes on by tokens of its own. */
+static void slots_that_share_pages_do_not_see_each_other(void **state)
+{
+    struct fixture *f = *state;
+    const size_t n = 150, C = f->c.dim;
+    float *alone = xcalloc((size_t)LEN * C, sizeof(float));
+    size_t free_before;
+
+    feed(f, f->m, 1, 0, n);
+    kv_cache_copy(f->kv, 2, 1, n);
+    kv_cache_copy(f->kv, 3, 1, n);
+    free_before = f->kv->n_free;
+    for (size_t i = n; i < LEN; i++)
+        f->tokens[i] = (f->tokens[i] + 1) % (int32_t)f->c.vocab;
+    feed(f, f->m, 2, n, LEN - n); /* other tokens in the page that slots 1 and 3 read */
+    memcpy(alone, f->got, (size_t)LEN * C * sizeof(float));
+    assert_int_equal(free_before - f->kv->n_free, kv_cache_pages(LEN) - n / 64);
+    for (size_t i = n; i < LEN; i++)
+        f->tokens[i] = (f->tokens[i] + (int32_t)f->c.vocab - 1) % (int32_t)f->c.vocab;
+    feed(f, f->m, 1, n, LEN - n);
+    assert_as_prefilled(f, LEN);
+    feed(f, f->m, 3, n, LEN - n);
+    assert_as_prefilled(f, LEN);
+    assert_memory_not_equal(alone + n * C, f->want + n * C, C * sizeof(float));
+
+    for (size_t slot = 1; slot < 4; slot++)
+        kv_cache_truncate(f->kv, slot, 0);
+    assert_int_equal(f->kv->n_free, f->kv->n_pages - kv_cache_pages(LEN));
+    free(alone);
+}
+
+static void a_full_cache_refuses_and_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct model_run run = {.slot = 0, .n = 200, .n_out = 1};
+
+    kv_cache_free(&f->kv);
+    assert_ok(kv_cache_new_pages(&f->kv, &f->c, 2, LEN, 5, &f->e), &f->e);
+    assert_ok(model_forward(f->m, f->kv, f->got, &run, 1, f->tokens, &f->e), &f->e);
+    run.slot = 1;
+    assert_status(model_forward(f->m, f->kv, f->got, &run, 1, f->tokens, &f->e), ERR_LIMIT,
+                  &f->e);
+    assert_int_equal(f->kv->n_free, 1);
+    assert_int_equal(f->kv->len[1], 0);
+    kv_cache_truncate(f->kv, 0, 0);
+    feed(f, f->m, 1, 0, LEN);
+
+    assert_as_prefilled(f, LEN);
+}
+
 static void positions_may_be_computed_again(void **state)
 {
     struct fixture *f = *state;
@@ -304,6 +354,8 @@ int main(void)
         WITH_ALL(threads_do_not_change_a_bit),
         WITH_ALL(what_else_is_in_the_call_does_not_matter),
         WITH_ALL(a_copied_prompt_goes_on_as_if_computed),
+        WITH(slots_that_share_pages_do_not_see_each_other, llama),
+        WITH(a_full_cache_refuses_and_changes_nothing, llama),
         WITH(positions_may_be_computed_again, llama),
         WITH(reload_takes_the_new_weights, llama),
         WITH(bad_runs_are_refused_and_change_nothing, llama),

@@ -245,6 +245,23 @@ static void rope_table_matches_the_reference_numbers(void **state)
     free(sin);
 }
 
+static void rope_table_scales_frequencies_as_llama3_does(void **state)
+{
+    (void)state;
+    const struct rope_scaling scaling = {ROPE_LLAMA3, 8192, 8.0, 1.0, 4.0};
+    const size_t pos[3] = {1, 100, 4095};
+    float *cos = zeros(4096 * 8), *sin = zeros(4096 * 8);
+
+    rope_table(cos, sin, 500000.0, &scaling, 4096, 16);
+
+    for (size_t i = 0; i < 3; i++) {
+        assert_close(cos + pos[i] * 8, want_rope_llama3_cos + i * 8, 8, 6e-8, 0.0);
+        assert_close(sin + pos[i] * 8, want_rope_llama3_sin + i * 8, 8, 6e-8, 0.0);
+    }
+    free(cos);
+    free(sin);
+}
+
 static void rope_rotates_pairs_of_the_two_halves_and_back(void **state)
 {
     const struct kernels *k = *state;
@@ -357,6 +374,7 @@ int main(int argc, char **argv)
         BACKEND_TEST(swiglu_matches_the_reference_numbers),
         BACKEND_TEST(swiglu_is_finite_where_exp_is_not),
         BACKEND_TEST(rope_table_matches_the_reference_numbers),
+        BACKEND_TEST(rope_table_scales_frequencies_as_llama3_does),
         BACKEND_TEST(rope_rotates_pairs_of_the_two_halves_and_back),
         BACKEND_TEST(embedding_gradient_adds_in_batch_order),
         BACKEND_TEST(all_finite_finds_one_bad_element_anywhere),
