@@ -22,6 +22,7 @@
 #include "base/pool.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
+#include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/matmul.h"
 #include "engine/model.h"
@@ -83,7 +84,7 @@ struct bench {
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
-    char *what, *shape, *dtype, *kernels; /* owned by the table of options */
+    char *what, *shape, *dtype, *kernels, *dir; /* owned by the table of options */
     int64_t threads, n_prompt, n_new, batch;
 };
 
@@ -276,16 +277,20 @@ static enum status bench_products(const struct bench *b, const struct shape *s,
 /* ---- whole models ---------------------------------------------------------------------------- */
 
 struct subject {
-    const struct shape *shape;
+    const char *name;
     enum dtype dtype;
-    struct weights *w; /* owned */
-    struct model *m;   /* owned */
+    struct weights *w;       /* owned, or NULL */
+    struct buf file;         /* bf16 weights as a file in memory */
+    struct weights_map *map; /* owned, or NULL */
+    struct model *m;         /* owned */
 };
 
 static void subject_clear(struct subject *s)
 {
     model_free(&s->m);
+    weights_map_close(&s->map);
     weights_free(&s->w);
+    buf_clear(&s->file);
 }
 
 static enum status subject_init(struct subject *s, const struct bench *b,
@@ -295,7 +300,8 @@ static enum status subject_init(struct subject *s, const struct bench *b,
         .kernels = b->k, .pool = b->pool, .max_rows = PREFILL_ROWS};
     enum status st;
 
-    *s = (struct subject){.shape = shape, .dtype = dtype};
+    *s = (struct subject){.name = shape->name, .dtype = dtype};
+    buf_init(&s->file, weights_encode_bytes(&shape->c));
     st = weights_new(&s->w, &shape->c, e);
     if (st)
         return st;
@@ -306,13 +312,36 @@ static enum status subject_init(struct subject *s, const struct bench *b,
         for (size_t j = 0; !t->is_matrix && j < t->cols; j++)
             t->data[j] = 1.0f;
     }
-    return model_new(&s->m, s->w, &opt, e);
+    if (dtype == DTYPE_F32)
+        return model_new(&s->m, s->w, &opt, e);
+    st = weights_encode(&s->file, s->w, dtype, e);
+    weights_free(&s->w);
+    if (!st)
+        st = weights_map_decode(&s->map, &shape->c, buf_bytes(&s->file), shape->name, e);
+    return st ? st : model_open(&s->m, s->map, &opt, e);
+}
+
+/* The model in a directory. */
+static enum status subject_open(struct subject *s, const struct bench *b, const char *dir,
+                                struct err *e)
+{
+    const struct model_options opt = {
+        .kernels = b->k, .pool = b->pool, .max_rows = PREFILL_ROWS};
+    enum status st;
+
+    *s = (struct subject){.name = "dir"};
+    buf_init(&s->file, 0);
+    st = weights_map_open(&s->map, dir, e);
+    if (st)
+        return st;
+    s->dtype = s->map->tensors[0].dtype;
+    return model_open(&s->m, s->map, &opt, e);
 }
 
 /* Bytes of weights that one forward of few rows reads. */
 static double read_bytes(const struct subject *s)
 {
-    const struct model_config *c = &s->shape->c;
+    const struct model_config *c = model_config(s->m);
     uint64_t n = model_config_params(c) - (c->tie ? 0 : (uint64_t)c->vocab * c->dim);
 
     return (double)n * (double)dtype_bytes(s->dtype);
@@ -327,7 +356,7 @@ static const char *dtype_text(enum dtype t)
 static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
                                   double *seconds, struct err *e)
 {
-    const struct model_config *c = &s->shape->c;
+    const struct model_config *c = model_config(s->m);
     const size_t n_prompt = (size_t)b->n_prompt, n_new = (size_t)b->n_new;
     struct model_run *runs = xcalloc(B, sizeof(runs[0]));
     int32_t *tokens = xcalloc(B * n_prompt, sizeof(tokens[0]));
@@ -380,10 +409,10 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
             if (run == 0 || t < best)
                 best = t;
         }
-        if (batches[i] == 1)
+        if (batches[i] == 1 && b->machine.flops > 0.0)
             target = (s->dtype == DTYPE_F32 ? 0.85 : 0.75) *
                      bench_machine_read(&b->machine, (size_t)read_bytes(s)) / read_bytes(s);
-        snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->shape->name,
+        snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->name,
                  dtype_text(s->dtype));
         if (!st)
             bench_line_print(&(struct bench_line){name,
@@ -395,7 +424,7 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
 
 static enum status bench_prefill(const struct bench *b, const struct subject *s, struct err *e)
 {
-    const struct model_config *c = &s->shape->c;
+    const struct model_config *c = model_config(s->m);
     const struct model_run run = {.n = PREFILL_ROWS, .n_out = 1};
     int32_t *tokens = xcalloc(PREFILL_ROWS, sizeof(tokens[0]));
     float *hidden = xcalloc(c->dim, sizeof(hidden[0]));
@@ -415,7 +444,7 @@ static enum status bench_prefill(const struct bench *b, const struct subject *s,
         if (i == 0 || t < best)
             best = t;
     }
-    snprintf(name, sizeof(name), "prefill_512_%s_%s", s->shape->name, dtype_text(s->dtype));
+    snprintf(name, sizeof(name), "prefill_512_%s_%s", s->name, dtype_text(s->dtype));
     if (!st)
         print_plain(name, PREFILL_ROWS / best, "tokens/s");
     kv_cache_free(&kv);
@@ -443,6 +472,22 @@ static enum status bench_shape(const struct bench *b, const struct shape *shape,
     return st;
 }
 
+/* Decoding and prefill of the model in a directory, and the most memory that took. */
+static enum status bench_dir(const struct bench *b, struct err *e)
+{
+    struct subject s;
+    enum status st = subject_open(&s, b, b->dir, e);
+
+    if (!st && is_chosen(b->what, "decode"))
+        st = bench_decode(b, &s, e);
+    if (!st && is_chosen(b->what, "prefill"))
+        st = bench_prefill(b, &s, e);
+    if (!st)
+        print_plain("peak_memory", (double)memory_peak() * 1e-6, "MB");
+    subject_clear(&s);
+    return st;
+}
+
 static enum status run(struct bench *b, struct err *e)
 {
     enum status st = kernels_choose(&b->k, NUMERICS_F32_1, b->kernels, e);
@@ -458,6 +503,10 @@ static enum status run(struct bench *b, struct err *e)
                                 .spin = POOL_SPIN_ALONE,
                                 .is_pinned = true,
                             });
+    if (b->dir[0]) {
+        st = bench_dir(b, e);
+        goto out;
+    }
     st = bench_machine_measure(&b->machine, b->k, b->pool, e);
     if (!st)
         print_machine(b);
@@ -466,6 +515,7 @@ static enum status run(struct bench *b, struct err *e)
             if (is_chosen(b->shape, shapes[i].name) &&
                 is_chosen(b->dtype, dtype_text((enum dtype)d)))
                 st = bench_shape(b, &shapes[i], (enum dtype)d, e);
+out:
     pool_free(&b->pool);
     blas_close(&b->blas);
     return st;
@@ -480,6 +530,8 @@ int bench_engine(int argc, char **argv)
          "which figures", false},
         {"shape", OPT_CHOICE, &b.shape, "all", "all|15m|110m|0.5b", "of which model", false},
         {"dtype", OPT_CHOICE, &b.dtype, "all", "all|f32|bf16", "how weights are kept", false},
+        {"dir", OPT_STRING, &b.dir, "", NULL,
+         "measure the model in this directory instead, and the memory it takes", false},
         {"batch", OPT_INT, &b.batch, "0", "0..64",
          "sequences decoded together: 1, 4, 16, 32 or 64; 0: each of them", false},
         {"prompt", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding", false},

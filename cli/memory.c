@@ -2,22 +2,37 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define LOG_MODULE "memory"
 #include "base/log.h"
 
-uint64_t memory_available(void)
+/* The number of "Key:   123 kB" in a file of /proc, in bytes. */
+static uint64_t find_kb(const char *path, const char *key, uint64_t otherwise)
 {
-    FILE *f = fopen("/proc/meminfo", "r");
-    uint64_t kib = UINT64_MAX;
-    char line[128];
+    FILE *f = fopen(path, "r");
+    char line[256];
+    uint64_t kb;
 
     while (f && fgets(line, sizeof(line), f))
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+        if (strncmp(line, key, strlen(key)) == 0 &&
+            sscanf(line + strlen(key), "%" SCNu64, &kb) == 1) {
+            otherwise = kb * 1024;
             break;
+        }
     if (f)
         fclose(f);
-    return kib > UINT64_MAX / 1024 ? UINT64_MAX : kib * 1024;
+    return otherwise;
+}
+
+uint64_t memory_available(void)
+{
+    return find_kb("/proc/meminfo", "MemAvailable:", UINT64_MAX);
+}
+
+uint64_t memory_peak(void)
+{
+    return find_kb("/proc/self/status", "VmHWM:", 0);
 }
 
 enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what, struct err *e)

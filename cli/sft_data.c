@@ -10,6 +10,9 @@
 #include "base/file.h"
 #include "proto/digest.h"
 
+/* Tokens that a template may put around a message, generously. */
+#define SFT_MESSAGE_ROOM 256u
+
 void sft_data_init(struct sft_data *d)
 {
     memset(d, 0, sizeof(*d));
@@ -64,6 +67,7 @@ static enum status reserve(struct sft_data *d, size_t n_tokens, struct err *e)
 /* The sequence that a line is, behind those that are finished. */
 struct line {
     struct sft_data *d;
+    const struct sft_reading *how;
     const struct tokenizer *t;
     size_t n; /* tokens so far */
 };
@@ -99,12 +103,49 @@ static bool get_text(struct bytes *out, const json_t *o, const char *key)
     return true;
 }
 
-/* Conversations are rendered by the model's own chat template, and there is none here yet. */
+/* One member of "messages". */
+static enum status read_message(struct chat_message *out, const json_t *o, struct err *e)
+{
+    struct bytes role;
+
+    if (!json_is_object(o) || !get_text(&role, o, "role") ||
+        !get_text(&out->text, o, "content"))
+        return err_set(e, ERR_INVALID,
+                       "a message wants \"role\" and \"content\", both strings");
+    if (!chat_role_parse(&out->role, role))
+        return err_set(e, ERR_INVALID,
+                       "a message of role '%.40s', wants system, user or assistant",
+                       (const char *)role.data);
+    return OK;
+}
+
+/* A conversation, as the model's own chat template renders it. */
 static enum status put_messages(struct line *l, const json_t *messages, struct err *e)
 {
-    (void)l;
-    (void)messages;
-    return err_set(e, ERR_UNSUPPORTED, "\"messages\": this tokenizer has no chat template");
+    const struct sft_reading *how = l->how;
+    size_t n = json_array_size(messages), bytes = 0;
+    struct chat_message *m = NULL;
+    enum status st = OK;
+
+    if (!how->chat)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "\"messages\": this tokenizer has no chat template%s%s",
+                       how->no_chat ? ": " : "", how->no_chat ? how->no_chat : "");
+    if (n == 0)
+        return err_set(e, ERR_INVALID, "\"messages\" is no list, or empty");
+    m = xcalloc(n, sizeof(*m));
+    for (size_t i = 0; !st && i < n; i++) {
+        st = read_message(&m[i], json_array_get(messages, i), e);
+        bytes += m[i].text.len;
+    }
+    if (!st) /* and what a template puts around each, and before the first */
+        st = reserve(l->d, TOKENIZER_ROOM(bytes) + (n + 2) * SFT_MESSAGE_ROOM, e);
+    if (!st)
+        st = chat_render(how->chat, m, n, false, l->d->tokens + l->d->n_tokens,
+                         l->d->is_answer + l->d->n_tokens, l->d->cap_tokens - l->d->n_tokens,
+                         &l->n, e);
+    free(m);
+    return st;
 }
 
 static enum status put_line(struct line *l, const json_t *o, struct err *e)
@@ -148,8 +189,9 @@ static bool has_answer(const struct line *l)
 }
 
 /* Files the sequence, or does with it what how->too_long says. */
-static enum status end_line(struct line *l, const struct sft_reading *how, struct err *e)
+static enum status end_line(struct line *l, struct err *e)
 {
+    const struct sft_reading *how = l->how;
     const size_t max_tokens = how->max_tokens;
     struct sft_data *d = l->d;
 
@@ -173,8 +215,7 @@ static enum status end_line(struct line *l, const struct sft_reading *how, struc
     return OK;
 }
 
-static enum status read_line(struct line *l, struct bytes line, const struct sft_reading *how,
-                             struct err *e)
+static enum status read_line(struct line *l, struct bytes line, struct err *e)
 {
     json_error_t why;
     json_t *o;
@@ -187,7 +228,7 @@ static enum status read_line(struct line *l, struct bytes line, const struct sft
         return err_set(e, ERR_MALFORMED, "no JSON: %s", why.text);
     st = put_line(l, o, e);
     json_decref(o);
-    return st ? st : end_line(l, how, e);
+    return st ? st : end_line(l, e);
 }
 
 static bool is_blank(struct bytes line)
@@ -210,12 +251,12 @@ enum status sft_data_parse(struct sft_data *d, struct bytes file, const char *na
         const uint8_t *from = file.data + at;
         const uint8_t *end = memchr(from, '\n', file.len - at);
         struct bytes text = {from, end ? (size_t)(end - from) : file.len - at};
-        struct line line = {.d = d, .t = how->tokenizer};
+        struct line line = {.d = d, .how = how, .t = how->tokenizer};
 
         at += text.len + 1;
         if (is_blank(text))
             continue;
-        st = read_line(&line, text, how, e);
+        st = read_line(&line, text, e);
         if (st)
             err_prefix(e, st, "%s:%zu", name, number);
     }

@@ -8,7 +8,7 @@
  *   {"messages": [{"role": "user", "content": "..."}]}    loss on what the assistant says
  *
  * A sequence begins with the tokenizer's bos and ends with its eos, where it has them; the eos bears
- * loss. What is wrong with a line is told with the file's name and the line's number.
+ * loss. Messages become what the model's chat template makes of them. What is wrong with a line is told with the file's name and the line's number.
  */
 #ifndef CLI_SFT_DATA_H
 #define CLI_SFT_DATA_H
@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "engine/chat.h"
 #include "engine/tokenizer.h"
 #include "learn/learner.h"
 #include "proto/types.h"
@@ -43,7 +44,9 @@ void sft_data_clear(struct sft_data *d);
 
 struct sft_reading {
     const struct tokenizer *tokenizer; /* borrowed */
-    size_t max_tokens;                 /* of a sequence, >= 2 */
+    const struct chat *chat; /* borrowed; NULL: "messages" are refused, and told why: */
+    const char *no_chat;     /* borrowed; may be NULL */
+    size_t max_tokens;       /* of a sequence, >= 2 */
     enum sft_long too_long;
 };
 

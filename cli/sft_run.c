@@ -32,6 +32,8 @@ struct sft {
     const char *out;
     char *checkpoint; /* owned: its path */
     struct tokenizer *tokenizer;
+    struct chat *chat; /* NULL: the model has no template, and why: */
+    struct err no_chat;
     struct sft_data train, eval;
     size_t *order; /* owned: sequences to train on, first as they come in the file */
     size_t n_train;
@@ -73,8 +75,11 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
 {
     size_t max = f->s->max_length && f->s->max_length < c->max_len ? (size_t)f->s->max_length
                                                                    : c->max_len;
-    const struct sft_reading how = {
-        .tokenizer = f->tokenizer, .max_tokens = max, .too_long = too_long_of(f->s->too_long)};
+    const struct sft_reading how = {.tokenizer = f->tokenizer,
+                                    .chat = f->chat,
+                                    .no_chat = f->no_chat.text,
+                                    .max_tokens = max,
+                                    .too_long = too_long_of(f->s->too_long)};
     enum status st = sft_data_read(&f->train, f->m->data, &how, e);
 
     if (!st && f->m->eval[0])
@@ -241,6 +246,8 @@ static enum status begin(struct sft *f, const char *model, struct err *e)
                      tokenizer_vocab(f->tokenizer), w->config.vocab);
         goto out;
     }
+    if (chat_open(&f->chat, model, f->tokenizer, &f->no_chat))
+        f->chat = NULL; /* matters only if there are messages, and is told then */
     st = read_data(f, &w->config, e);
     if (!st)
         st = read_settings(f, e);
@@ -370,6 +377,7 @@ static void clear(struct sft *f)
     learner_free(&f->learner);
     sft_data_clear(&f->train);
     sft_data_clear(&f->eval);
+    chat_close(&f->chat);
     tokenizer_free(&f->tokenizer);
     free(f->order);
     free(f->held);

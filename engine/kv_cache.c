@@ -21,7 +21,7 @@ static uint64_t page_floats(const struct model_config *c)
 
 uint64_t kv_cache_page_bytes(const struct model_config *c)
 {
-    return page_floats(c) * sizeof(float) + sizeof(float *) + 2 * sizeof(uint32_t);
+    return page_floats(c) * sizeof(float) + sizeof(float *) + 3 * sizeof(uint32_t);
 }
 
 uint64_t kv_cache_bytes(const struct model_config *c, size_t n_slots, size_t max_len)
@@ -78,6 +78,8 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
     if (!st)
         st = alloc_array(&kv->refs, n_pages, sizeof(kv->refs[0]), "kv cache pages", e);
     if (!st)
+        st = alloc_array(&kv->claims, n_pages, sizeof(kv->claims[0]), "kv cache pages", e);
+    if (!st)
         st = alloc_array(&kv->free, n_pages, sizeof(kv->free[0]), "kv cache pages", e);
     if (!st)
         st = alloc_array(&kv->len, n_slots, sizeof(kv->len[0]), "kv cache slots", e);
@@ -100,6 +102,7 @@ void kv_cache_free(struct kv_cache **kv)
     arena_clear(&(*kv)->arena);
     free((*kv)->table);
     free((*kv)->refs);
+    free((*kv)->claims);
     free((*kv)->free);
     free((*kv)->len);
     free((*kv)->stamp);
@@ -143,15 +146,27 @@ static void drop_page(struct kv_cache *kv, float **at)
     *at = NULL;
 }
 
-size_t kv_cache_need(const struct kv_cache *kv, size_t slot, size_t first, size_t n)
+void kv_cache_claims_reset(struct kv_cache *kv)
+{
+    memset(kv->claims, 0, kv->n_pages * sizeof(kv->claims[0]));
+}
+
+size_t kv_cache_claim(struct kv_cache *kv, size_t slot, size_t first, size_t n)
 {
     size_t need = 0;
 
-    for (size_t i = first / ATTENTION_PAGE; n > 0 && i <= (first + n - 1) / ATTENTION_PAGE;
-         i++) {
+    for (size_t i = first / ATTENTION_PAGE; i < kv_cache_pages(first + n); i++) {
         const float *page = *page_of(kv, slot, i);
 
-        need += !page || *refs_of(kv, page) > 1;
+        if (!page) {
+            need++;
+            continue;
+        }
+        uint32_t refs = *refs_of(kv, page), *claims = &kv->claims[refs_of(kv, page) - kv->refs];
+        if (refs - *claims > 1) {
+            ++*claims;
+            need++;
+        }
     }
     return need;
 }

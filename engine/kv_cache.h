@@ -30,6 +30,7 @@ struct kv_cache {
     struct arena arena;  /* (n_pages, layers, layer_floats) */
     float **table;       /* owned, (n_slots, slot_pages): NULL where there is no page */
     uint32_t *refs;      /* owned, per page: slots that refer to it */
+    uint32_t *claims;    /* owned, per page: slots that are going to leave it */
     uint32_t *free;      /* owned, (n_pages): a stack of those with none */
     size_t *len;         /* owned, per slot: positions filed */
     uint64_t *stamp;     /* owned, per slot: the call of model_forward that used it last */
@@ -53,11 +54,13 @@ MUST_USE enum status kv_cache_new_pages(struct kv_cache **out, const struct mode
                                         struct err *e);
 void kv_cache_free(struct kv_cache **kv);
 
-/* Free pages that kv_cache_write would take for these positions. */
-size_t kv_cache_need(const struct kv_cache *kv, size_t slot, size_t first, size_t n);
 /* Makes positions first .. first + n - 1 of the slot its own to write, and forgets those it held
- * from `first` on; they count as filed. As many pages as kv_cache_need says must be free. */
+ * from `first` on; they count as filed. As many pages as kv_cache_claim says must be free. */
 void kv_cache_write(struct kv_cache *kv, size_t slot, size_t first, size_t n);
+/* Free pages that kv_cache_write would take for these positions, if it came after those of all
+ * claims since kv_cache_claims_reset: of slots that share a page, the last to write keeps it. */
+size_t kv_cache_claim(struct kv_cache *kv, size_t slot, size_t first, size_t n);
+void kv_cache_claims_reset(struct kv_cache *kv);
 
 /* The slot's pages in order, and where in each a layer begins: for attention. */
 float *const *kv_cache_table(const struct kv_cache *kv, size_t slot);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "engine/arena.h"
 #include "engine/model.h"
 #include "engine/ops.h"
 
@@ -21,7 +22,11 @@ struct model_layer {
 
 struct model {
     struct model_config config;
-    const struct weights *w; /* borrowed */
+    const struct weights *w;                /* borrowed; of a map: `vectors` */
+    const struct weights_map *map;          /* borrowed, or NULL */
+    const struct weights_map_tensor *embed; /* of the map */
+    struct weights *vectors;                /* owned: norms and biases of the map, widened */
+    struct arena arena;                     /* what the packed matrices lie in */
     const struct kernels *kernels;
     struct pool *pool;
     size_t max_rows;

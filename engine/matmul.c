@@ -83,6 +83,24 @@ static void f32_set(const struct kernels *k, struct pool *pool, struct packed *p
              &job);
 }
 
+static void f32_row(float *to, const struct packed *p, size_t n)
+{
+    const size_t lane = n % PACK_LANES, half = PACK_LANES / 2;
+
+    if (p->dtype == DTYPE_F32) {
+        const float *panel = (const float *)p->data + (n - lane) * p->K;
+        for (size_t k = 0; k < p->K; k++)
+            to[k] = panel[k * PACK_LANES + lane];
+        return;
+    }
+    const uint32_t *panel = (const uint32_t *)p->data + (n - lane) * p->K / 2;
+    for (size_t k = 0; k < p->K; k++) {
+        uint32_t word = panel[k * half + lane % half];
+        uint32_t bits = lane < half ? word << 16 : word & 0xffff0000u;
+        memcpy(&to[k], &bits, sizeof(bits));
+    }
+}
+
 /* Products of x (M, K). Tasks are single panels of columns, numbered through the products, then
  * through the blocks of rows: what one thread gets of a block shares rows of x. */
 struct forward_job {
@@ -242,6 +260,7 @@ const struct products products_f32 = {
     .forward = f32_forward,
     .forward_all = f32_forward_all,
     .swiglu = f32_swiglu,
+    .row = f32_row,
     .keeps_bf16 = true,
     .dx = products_f32_dx,
     .dw = products_f32_dw,

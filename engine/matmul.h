@@ -64,6 +64,10 @@ void packed_clear(struct packed *p);
 void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const void *W,
                 enum dtype dtype);
 
+/* Row n of W as f32, (K): a look-up in an embedding that is the head as well. False: the class does
+ * not keep the numbers as they were. */
+bool packed_row(const struct kernels *k, float *to, const struct packed *p, size_t n);
+
 /*
  *   y     (M, N)  out  assigned
  *   x     (M, K)  in

@@ -1,6 +1,7 @@
 #include "engine/model.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,48 +44,162 @@ static uint64_t table_floats(const struct model_config *c)
     return (uint64_t)c->max_len * (c->head_dim / 2);
 }
 
-static uint64_t packed_bytes_of(const struct kernels *k, const struct model_config *c)
+/* The matrices of a layer, in the order of struct model_layer, and the head. */
+enum { LAYER_MATRICES = 7 };
+
+/* Matrix i of the model, the head being the first: its shape and where its numbers are. */
+struct matrix {
+    size_t n, k;
+    const void *data; /* NULL: nobody asked for numbers */
+    enum dtype dtype;
+    const struct weights_map_tensor *tensor; /* of the map */
+};
+
+static struct matrix matrix_shape(const struct model_config *c, size_t i)
 {
-    size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    uint64_t layer = (uint64_t)packed_bytes(k, q, c->dim) +
-                     2 * (uint64_t)packed_bytes(k, kv, c->dim) + packed_bytes(k, c->dim, q) +
-                     2 * (uint64_t)packed_bytes(k, c->ffn, c->dim) +
-                     packed_bytes(k, c->dim, c->ffn);
-    return c->layers * layer + packed_bytes(k, c->vocab, c->dim);
+    const size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+    const size_t shapes[LAYER_MATRICES][2] = {
+        {q, c->dim},      {kv, c->dim},     {kv, c->dim},    {c->dim, q},
+        {c->ffn, c->dim}, {c->ffn, c->dim}, {c->dim, c->ffn}};
+    const size_t *shape = shapes[(i + LAYER_MATRICES - 1) % LAYER_MATRICES];
+
+    if (i == 0)
+        return (struct matrix){.n = c->vocab, .k = c->dim};
+    return (struct matrix){.n = shape[0], .k = shape[1]};
 }
 
-uint64_t model_bytes(const struct model_config *c, size_t max_rows)
+static size_t n_matrices(const struct model_config *c)
+{
+    return 1 + (size_t)c->layers * LAYER_MATRICES;
+}
+
+static struct matrix matrix_of_map(const struct weights_map *map, size_t i)
+{
+    static const char *const names[LAYER_MATRICES] = {
+        "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+        "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+    struct matrix x = matrix_shape(&map->config, i);
+    char name[WEIGHTS_NAME_BYTES];
+
+    if (i == 0)
+        snprintf(name, sizeof(name), "%s",
+                 map->config.tie ? "model.embed_tokens.weight" : "lm_head.weight");
+    else
+        snprintf(name, sizeof(name), "model.layers.%zu.%s.weight", (i - 1) / LAYER_MATRICES,
+                 names[(i - 1) % LAYER_MATRICES]);
+    x.tensor = weights_map_find(map, name);
+    CHECK(x.tensor); /* a map has every tensor of its config */
+    x.data = x.tensor->data.data;
+    x.dtype = x.tensor->dtype;
+    return x;
+}
+
+static struct matrix matrix_of_weights(const struct weights *w, size_t i)
+{
+    struct matrix x = matrix_shape(&w->config, i);
+    const struct weights_layer *l = &w->layers[i > 0 ? (i - 1) / LAYER_MATRICES : 0];
+    const float *const all[LAYER_MATRICES] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
+
+    x.data = all[(i + LAYER_MATRICES - 1) % LAYER_MATRICES];
+    if (i == 0)
+        x.data = w->head ? w->head : w->embed;
+    x.dtype = DTYPE_F32;
+    return x;
+}
+
+static struct packed *packed_at(struct model *m, size_t i)
+{
+    struct model_layer *l = &m->layers[i > 0 ? (i - 1) / LAYER_MATRICES : 0];
+    struct packed *const all[LAYER_MATRICES] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                                &l->gate, &l->up, &l->down};
+
+    return i == 0 ? &m->head : all[(i - 1) % LAYER_MATRICES];
+}
+
+/* Bytes of a matrix in the arena, in whole cache lines. */
+static uint64_t arena_bytes(const struct kernels *k, const struct matrix *x)
+{
+    return ((uint64_t)packed_bytes_as(k, x->n, x->k, packed_keeps(k, x->dtype)) + 63) / 64 * 64;
+}
+
+/* Bytes of all packed matrices; of the map, or if that is NULL, of weights in memory. */
+static uint64_t packed_bytes_of(const struct kernels *k, const struct model_config *c,
+                                const struct weights_map *map)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < n_matrices(c); i++) {
+        struct matrix x = map ? matrix_of_map(map, i) : matrix_shape(c, i);
+        n += arena_bytes(k, &x);
+    }
+    return n;
+}
+
+static uint64_t bytes_of(const struct model_config *c, const struct weights_map *map,
+                         const struct kernels *k, size_t max_rows)
 {
     struct layer_acts a;
     uint64_t rows = max_rows ? max_rows : MAX_ROWS_DEFAULT;
 
     if (rows > UINT32_MAX)
         return UINT64_MAX;
-    return packed_bytes_of(kernels_best(), c) + 2 * table_floats(c) * sizeof(float) +
+    return packed_bytes_of(k ? k : kernels_best(), c, map) +
+           2 * table_floats(c) * sizeof(float) +
            carve_acts(&a, (struct carve){0}, c, rows) * sizeof(float) +
            rows * (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct model_piece));
 }
 
+uint64_t model_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows)
+{
+    return bytes_of(c, NULL, k, max_rows);
+}
+
+uint64_t model_map_bytes(const struct weights_map *map, const struct kernels *k,
+                         size_t max_rows)
+{
+    return bytes_of(&map->config, map, k, max_rows);
+}
+
+/* Packs the matrices of m->map or m->w. */
+static void pack_all(struct model *m)
+{
+    for (size_t i = 0; i < n_matrices(&m->config); i++) {
+        struct matrix x = m->map ? matrix_of_map(m->map, i) : matrix_of_weights(m->w, i);
+
+        packed_set(m->kernels, m->pool, packed_at(m, i), x.data, x.dtype);
+        if (m->map)
+            weights_map_rest(m->map, x.tensor);
+    }
+}
+
 static enum status init_packed(struct model *m, struct err *e)
 {
-    const struct model_config *c = &m->config;
-    size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    enum status st = packed_init(&m->head, m->kernels, c->vocab, c->dim, e);
+    uint64_t bytes = packed_bytes_of(m->kernels, &m->config, m->map);
+    enum status st = arena_init(&m->arena, (size_t)bytes, "packed weights", e);
+    uint8_t *at = m->arena.data;
 
-    for (size_t i = 0; !st && i < c->layers; i++) {
-        struct model_layer *l = &m->layers[i];
-        const struct {
-            struct packed *p;
-            size_t n, k;
-        } all[] = {
-            {&l->q, q, c->dim},         {&l->k, kv, c->dim},        {&l->v, kv, c->dim},
-            {&l->o, c->dim, q},         {&l->gate, c->ffn, c->dim}, {&l->up, c->ffn, c->dim},
-            {&l->down, c->dim, c->ffn},
-        };
+    for (size_t i = 0; !st && i < n_matrices(&m->config); i++) {
+        struct matrix x = m->map ? matrix_of_map(m->map, i) : matrix_shape(&m->config, i);
 
-        for (size_t j = 0; !st && j < sizeof(all) / sizeof(all[0]); j++)
-            st = packed_init(all[j].p, m->kernels, all[j].n, all[j].k, e);
+        packed_place(packed_at(m, i), x.n, x.k, packed_keeps(m->kernels, x.dtype), at);
+        at += arena_bytes(m->kernels, &x);
     }
+    return st;
+}
+
+/* Norms and biases of a map, widened into memory of the model's own. */
+static enum status init_vectors(struct model *m, struct err *e)
+{
+    enum status st = weights_new_vectors(&m->vectors, &m->config, e);
+
+    for (size_t i = 0; !st && i < m->map->n_tensors; i++) {
+        struct weights_tensor *t = &m->vectors->tensors[i];
+
+        if (!t->is_matrix)
+            weights_map_read(t->data, &m->map->tensors[i], 0, t->cols);
+    }
+    m->w = m->vectors;
+    m->embed = weights_map_find(m->map, "model.embed_tokens.weight");
     return st;
 }
 
@@ -114,10 +229,13 @@ static enum status init_scratch(struct model *m, struct err *e)
     return OK;
 }
 
-enum status model_new(struct model **out, const struct weights *w,
-                      const struct model_options *opt, struct err *e)
+/* From `map`, or if that is NULL from `w`. */
+static enum status make(struct model **out, const struct weights *w,
+                        const struct weights_map *map, const struct model_options *opt,
+                        struct err *e)
 {
-    uint64_t bytes = model_bytes(&w->config, opt->max_rows);
+    const struct model_config *c = map ? &map->config : &w->config;
+    uint64_t bytes = bytes_of(c, map, opt->kernels, opt->max_rows);
     struct model *m = NULL;
     enum status st;
 
@@ -128,22 +246,38 @@ enum status model_new(struct model **out, const struct weights *w,
                        "%" PRIu64 " allowed",
                        bytes, opt->max_bytes);
     m = xcalloc(1, sizeof(*m));
-    m->config = w->config;
+    m->config = *c;
+    m->w = w;
+    m->map = map;
     m->kernels = opt->kernels ? opt->kernels : kernels_best();
     m->pool = opt->pool;
     m->max_rows = opt->max_rows ? opt->max_rows : MAX_ROWS_DEFAULT;
     st = alloc_array(&m->layers, m->config.layers, sizeof(m->layers[0]), "layers", e);
+    if (!st && map)
+        st = init_vectors(m, e);
     if (!st)
         st = init_packed(m, e);
     if (!st)
         st = init_scratch(m, e);
     if (!st) {
-        model_reload(m, w);
+        pack_all(m);
         *out = m;
         m = NULL; /* it is the caller's now */
     }
     model_free(&m);
     return st;
+}
+
+enum status model_new(struct model **out, const struct weights *w,
+                      const struct model_options *opt, struct err *e)
+{
+    return make(out, w, NULL, opt, e);
+}
+
+enum status model_open(struct model **out, const struct weights_map *map,
+                       const struct model_options *opt, struct err *e)
+{
+    return make(out, NULL, map, opt, e);
 }
 
 void model_free(struct model **p)
@@ -152,16 +286,8 @@ void model_free(struct model **p)
 
     if (!m)
         return;
-    for (size_t i = 0; m->layers && i < m->config.layers; i++) {
-        packed_clear(&m->layers[i].q);
-        packed_clear(&m->layers[i].k);
-        packed_clear(&m->layers[i].v);
-        packed_clear(&m->layers[i].o);
-        packed_clear(&m->layers[i].gate);
-        packed_clear(&m->layers[i].up);
-        packed_clear(&m->layers[i].down);
-    }
-    packed_clear(&m->head);
+    arena_clear(&m->arena);
+    weights_free(&m->vectors);
     free(m->layers);
     free(m->cos);
     free(m->sin);
@@ -176,23 +302,9 @@ void model_free(struct model **p)
 
 void model_reload(struct model *m, const struct weights *w)
 {
-    const struct kernels *k = m->kernels;
-
-    CHECK(model_config_equal(&m->config, &w->config));
+    CHECK(!m->map && model_config_equal(&m->config, &w->config));
     m->w = w;
-    for (size_t i = 0; i < m->config.layers; i++) {
-        const struct weights_layer *from = &w->layers[i];
-        struct model_layer *l = &m->layers[i];
-
-        packed_set(k, m->pool, &l->q, from->q, DTYPE_F32);
-        packed_set(k, m->pool, &l->k, from->k, DTYPE_F32);
-        packed_set(k, m->pool, &l->v, from->v, DTYPE_F32);
-        packed_set(k, m->pool, &l->o, from->o, DTYPE_F32);
-        packed_set(k, m->pool, &l->gate, from->gate, DTYPE_F32);
-        packed_set(k, m->pool, &l->up, from->up, DTYPE_F32);
-        packed_set(k, m->pool, &l->down, from->down, DTYPE_F32);
-    }
-    packed_set(k, m->pool, &m->head, w->head ? w->head : w->embed, DTYPE_F32);
+    pack_all(m);
 }
 
 const struct model_config *model_config(const struct model *m)
@@ -241,12 +353,13 @@ static enum status check_runs(const struct model *m, struct kv_cache *kv,
     CHECK(kv->layers == m->config.layers && kv->max_len <= m->config.max_len &&
           kv->width == (size_t)m->config.kv_heads * m->config.head_dim);
     kv->calls++;
+    kv_cache_claims_reset(kv);
     for (size_t i = 0; i < n_runs; i++) {
         enum status st = check_run(kv, &runs[i], i, e);
 
         if (st)
             return st;
-        need += kv_cache_need(kv, runs[i].slot, runs[i].first, runs[i].n);
+        need += kv_cache_claim(kv, runs[i].slot, runs[i].first, runs[i].n);
         for (size_t j = 0; j < runs[i].n; j++, at++)
             if (tokens[at] < 0 || (uint32_t)tokens[at] >= m->config.vocab)
                 return err_set(e, ERR_INVALID,
@@ -286,6 +399,35 @@ static void plan_attention(struct model *m, const struct kv_cache *kv, size_t la
     }
 }
 
+struct look_up {
+    const struct model *m;
+    float *x;
+    const int32_t *tokens;
+};
+
+/* Rows of a map's embedding: where it is the head as well, from that, which is in memory anyway. */
+static void look_up_rows(void *arg, size_t lo, size_t hi)
+{
+    const struct look_up *j = arg;
+    const struct model *m = j->m;
+    const size_t C = m->config.dim;
+
+    for (size_t i = lo; i < hi; i++)
+        if (!m->config.tie ||
+            !packed_row(m->kernels, j->x + i * C, &m->head, (size_t)j->tokens[i]))
+            weights_map_read(j->x + i * C, m->embed, (size_t)j->tokens[i] * C, C);
+}
+
+static void look_up(const struct model *m, float *x, const int32_t *tokens, size_t rows)
+{
+    struct look_up job = {m, x, tokens};
+
+    if (m->map)
+        pool_run(m->pool, rows, 8, look_up_rows, &job);
+    else
+        embed_forward(x, m->w->embed, tokens, rows, m->config.dim);
+}
+
 /* Runs the pieces, `rows` rows in all. Returns how many rows of hidden were written. */
 static size_t forward_pieces(struct model *m, const struct kv_cache *kv, float *hidden,
                              size_t n_pieces, const int32_t *tokens, size_t rows)
@@ -298,7 +440,7 @@ static size_t forward_pieces(struct model *m, const struct kv_cache *kv, float *
         for (size_t j = 0; j < m->pieces[i].n; j++)
             m->pos[row++] = (int32_t)(m->pieces[i].first + j);
     CHECK(row == rows);
-    embed_forward(a->x_in, m->w->embed, tokens, rows, C);
+    look_up(m, a->x_in, tokens, rows);
     for (size_t layer = 0; layer < m->config.layers; layer++) {
         layer_before_attention(m, layer, a, m->pos, rows);
         plan_attention(m, kv, layer, n_pieces);

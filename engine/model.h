@@ -30,6 +30,7 @@
 #include "engine/config.h"
 #include "engine/kv_cache.h"
 #include "engine/weights.h"
+#include "engine/weights_map.h"
 
 struct kernels; /* engine/kernels.h */
 struct pool;    /* base/pool.h */
@@ -47,13 +48,21 @@ struct model_options {
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_new(struct model **out, const struct weights *w,
                                const struct model_options *opt, struct err *e);
+/* The same from the files of a map, which is borrowed until model_free: matrices are packed from
+ * where they lie, in bf16 where that is how they are stored and the class allows it; rows of the
+ * embedding are widened as they are looked up. Never holds the weights twice. */
+MUST_USE enum status model_open(struct model **out, const struct weights_map *map,
+                                const struct model_options *opt, struct err *e);
 void model_free(struct model **p);
 
 /* What model_new would take (packed weights, tables and scratch), without the weights themselves. */
-uint64_t model_bytes(const struct model_config *c, size_t max_rows);
+uint64_t model_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows);
+/* What model_open would take. */
+uint64_t model_map_bytes(const struct weights_map *map, const struct kernels *k,
+                         size_t max_rows);
 
 /* Packs `w` (equal config) in place of the old weights, which may then be freed. Also to be called
- * after the numbers inside the borrowed weights changed. */
+ * after the numbers inside the borrowed weights changed. Only for models of model_new. */
 void model_reload(struct model *m, const struct weights *w);
 
 const struct model_config *model_config(const struct model *m);

@@ -64,6 +64,14 @@ void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, co
     k->products->set(k, pool, p, W, dtype);
 }
 
+bool packed_row(const struct kernels *k, float *to, const struct packed *p, size_t n)
+{
+    CHECK(n < p->N);
+    if (k->products->row)
+        k->products->row(to, p, n);
+    return k->products->row;
+}
+
 void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
                     const struct packed *W, const float *bias, size_t M)
 {

@@ -23,6 +23,8 @@ struct products {
                         const struct product *p, size_t n, size_t M);
     void (*swiglu)(const struct kernels *k, struct pool *pool, float *act, const float *x,
                    const struct product p[2], size_t M);
+    /* Row n of the matrix, (K) f32, as it was packed. NULL: the class cannot give it back */
+    void (*row)(float *to, const struct packed *p, size_t n);
     bool keeps_bf16; /* packed BF16 is half of `bytes`, and stays BF16 */
     /* is_added: matmul_dx_add */
     void (*dx)(const struct kernels *k, struct pool *pool, float *dx, const float *dy,

@@ -1,5 +1,6 @@
 #include "engine/sampler.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,14 +9,19 @@
 #include "base/check.h"
 #include "engine/ops.h"
 
-#define DRAW_GRAIN 4096 /* vocabulary entries: fewer are not worth another thread */
+#define SLOTS_MAX     65536u
+#define CHUNK_DEFAULT 512u
+#define CHUNK_LEAST   32u  /* rows of prompts in a step, however many sequences decode */
+#define DRAW_GRAIN    4096 /* vocabulary entries: fewer are not worth another thread */
 
-/* A request that waits, or whose samples run. Freed with its last sample. */
+/* A request that waits, is being filled, or whose samples run. Freed with its last sample. */
 struct request {
-    struct request *next; /* of the queue */
+    struct request *next; /* of the queue, or of those being filled */
     uint64_t tag;
     int32_t *prompt; /* owned */
     size_t n_prompt;
+    size_t n_filled; /* positions of the prompt that slot `head` holds */
+    size_t head;     /* the slot of its first sample, which computes the prompt */
     uint64_t *seeds; /* owned */
     size_t n_samples;
     size_t n_left; /* samples not finished */
@@ -23,39 +29,51 @@ struct request {
     size_t max_new;
     int32_t stops[SAMPLER_STOPS_MAX];
     size_t n_stops;
+    size_t pages_shared, pages_own; /* promised: to all samples together, and to each */
+};
+
+struct queue {
+    struct request *first, **last; /* owned */
 };
 
 /* The sequence in one slot of the cache. */
 struct sequence {
     struct request *request; /* NULL: the slot is free */
     size_t sample;
-    size_t n_new;  /* tokens sampled */
-    int32_t token; /* the last of them, not yet in the cache */
+    size_t n_new; /* tokens sampled; the last of them is not yet in the cache */
 };
 
-/* A token to be drawn: for which slot, from the logits of which run. */
+/* A token to be drawn: for which slot, from which row of the logits. */
 struct draw {
-    size_t slot, run;
+    size_t slot, row;
     int32_t token;
     float logp;
+    bool is_finite;
 };
 
+/*
+ * Slots of the cache: n_slots for sequences, then as many for sequences that are over. `tokens`
+ * has what every slot's positions were computed from.
+ */
 struct sampler {
     struct model *model; /* borrowed */
     struct sampler_options opt;
-    struct kv_cache *kv;           /* owned */
-    struct sequence *sequences;    /* owned, one a slot */
-    struct request *first, **last; /* owned queue */
-    size_t n_running, n_waiting;   /* samples */
+    struct kv_cache *kv;        /* owned */
+    struct sequence *sequences; /* owned, (n_slots) */
+    int32_t *tokens;            /* owned, (2 * n_slots, max_len) */
+    uint64_t *kept_at; /* owned, (n_slots): when a sequence that is over was last of use */
+    uint64_t now;      /* counts what happens to them */
+    struct queue waiting, filling;
+    size_t n_running, n_waiting; /* samples */
+    size_t promised;             /* pages */
+    struct sampler_stats stats;
 
-    /* Of the step at hand, owned; capacities n_slots except tokens. */
+    /* Of the step at hand, owned; capacities n_slots but for step_tokens: n_slots + chunk. */
     struct model_run *runs;
-    size_t *heads;   /* the slot whose request a run serves */
-    int32_t *tokens; /* (n_slots * max_len) at most, grown on need */
-    size_t tokens_cap;
+    size_t *heads; /* the slot that a run computes */
+    int32_t *step_tokens;
     struct draw *draws;
-    float *hidden; /* (n_slots, C) */
-    float *logits; /* (n_slots, V) */
+    float *hidden, *logits;
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -67,30 +85,80 @@ static void request_free(struct request *r)
     free(r);
 }
 
+static void queue_put(struct queue *q, struct request *r)
+{
+    r->next = NULL;
+    *q->last = r;
+    q->last = &r->next;
+}
+
+static struct request *queue_take(struct queue *q)
+{
+    struct request *r = q->first;
+
+    q->first = r->next;
+    if (!q->first)
+        q->last = &q->first;
+    r->next = NULL;
+    return r;
+}
+
+/* Pages for all slots at full length, or what max_bytes allows. */
+static enum status init_cache(struct sampler *s, struct err *e)
+{
+    const struct model_config *c = model_config(s->model);
+    const struct sampler_options *o = &s->opt;
+    size_t one = kv_cache_pages(o->max_len);
+    uint64_t most;
+
+    if (o->n_slots > SLOTS_MAX || o->max_len > c->max_len)
+        return err_set(e, ERR_INVALID, "%zu slots of %zu positions, wants 1..%u and 1..%u",
+                       o->n_slots, o->max_len, SLOTS_MAX, c->max_len);
+    most = o->n_slots * one;
+    if (o->max_bytes > 0 && most > o->max_bytes / kv_cache_page_bytes(c))
+        most = o->max_bytes / kv_cache_page_bytes(c);
+    if (most < one)
+        return err_set(e, ERR_LIMIT,
+                       "a sequence of %zu positions takes %" PRIu64
+                       " bytes of cache, more than the %" PRIu64 " allowed",
+                       o->max_len, one * kv_cache_page_bytes(c), o->max_bytes);
+    return kv_cache_new_pages(&s->kv, c, 2 * o->n_slots, o->max_len, (size_t)most, e);
+}
+
 enum status sampler_new(struct sampler **out, struct model *m,
                         const struct sampler_options *opt, struct err *e)
 {
     const struct model_config *c = model_config(m);
     struct sampler *s = xcalloc(1, sizeof(*s));
+    const size_t n = opt->n_slots;
     enum status st;
 
     *out = NULL;
     s->model = m;
     s->opt = *opt;
-    s->last = &s->first;
-    st = kv_cache_new(&s->kv, c, opt->n_slots, opt->max_len, opt->max_bytes, e);
+    if (s->opt.chunk == 0)
+        s->opt.chunk = CHUNK_DEFAULT;
+    s->waiting.last = &s->waiting.first;
+    s->filling.last = &s->filling.first;
+    st = init_cache(s, e);
     if (!st)
-        st = alloc_array(&s->sequences, opt->n_slots, sizeof(s->sequences[0]), "sequences", e);
+        st = alloc_array(&s->sequences, n, sizeof(s->sequences[0]), "sequences", e);
     if (!st)
-        st = alloc_array(&s->runs, opt->n_slots, sizeof(s->runs[0]), "runs", e);
+        st = alloc_array(&s->tokens, 2 * n, opt->max_len * sizeof(s->tokens[0]), "tokens", e);
     if (!st)
-        st = alloc_array(&s->heads, opt->n_slots, sizeof(s->heads[0]), "runs", e);
+        st = alloc_array(&s->kept_at, n, sizeof(s->kept_at[0]), "sequences", e);
     if (!st)
-        st = alloc_array(&s->draws, opt->n_slots, sizeof(s->draws[0]), "draws", e);
+        st = alloc_array(&s->step_tokens, n + s->opt.chunk, sizeof(s->tokens[0]), "tokens", e);
     if (!st)
-        st = alloc_array(&s->hidden, opt->n_slots, c->dim * sizeof(float), "hidden states", e);
+        st = alloc_array(&s->runs, n, sizeof(s->runs[0]), "runs", e);
     if (!st)
-        st = alloc_array(&s->logits, opt->n_slots, c->vocab * sizeof(float), "logits", e);
+        st = alloc_array(&s->heads, n, sizeof(s->heads[0]), "runs", e);
+    if (!st)
+        st = alloc_array(&s->draws, n, sizeof(s->draws[0]), "draws", e);
+    if (!st)
+        st = alloc_array(&s->hidden, n, c->dim * sizeof(float), "hidden states", e);
+    if (!st)
+        st = alloc_array(&s->logits, n, c->vocab * sizeof(float), "logits", e);
     if (!st) {
         *out = s;
         s = NULL; /* it is the caller's now */
@@ -108,14 +176,13 @@ void sampler_reset(struct sampler *s)
         if (r && --r->n_left == 0)
             request_free(r);
     }
-    while (s->first) {
-        struct request *r = s->first;
-
-        s->first = r->next;
-        request_free(r);
-    }
-    s->last = &s->first;
-    s->n_running = s->n_waiting = 0;
+    for (size_t i = 0; s->kv && i < 2 * s->opt.n_slots; i++)
+        kv_cache_truncate(s->kv, i, 0);
+    while (s->waiting.first)
+        request_free(queue_take(&s->waiting));
+    s->filling.first = NULL; /* they went with their sequences */
+    s->filling.last = &s->filling.first;
+    s->n_running = s->n_waiting = s->promised = 0;
 }
 
 void sampler_free(struct sampler **p)
@@ -127,14 +194,21 @@ void sampler_free(struct sampler **p)
     sampler_reset(s);
     kv_cache_free(&s->kv);
     free(s->sequences);
+    free(s->tokens);
+    free(s->kept_at);
+    free(s->step_tokens);
     free(s->runs);
     free(s->heads);
-    free(s->tokens);
     free(s->draws);
     free(s->hidden);
     free(s->logits);
     free(s);
     *p = NULL;
+}
+
+struct sampler_stats sampler_stats(const struct sampler *s)
+{
+    return s->stats;
 }
 
 /* ---- queue ----------------------------------------------------------------------------------- */
@@ -164,6 +238,23 @@ static enum status check_request(const struct sampler *s, const struct sampler_r
     return OK;
 }
 
+/* What the samples of a request can come to need: whole pages of the prompt once, and the rest of
+ * its longest sequence for each. */
+static void promise(const struct sampler *s, struct request *r)
+{
+    size_t len = s->opt.max_len;
+
+    if (r->max_new < len - r->n_prompt)
+        len = r->n_prompt + r->max_new;
+    r->pages_shared = r->n_prompt / ATTENTION_PAGE;
+    r->pages_own = kv_cache_pages(len) - r->pages_shared;
+}
+
+static size_t promised_to(const struct request *r)
+{
+    return r->pages_shared + r->n_samples * r->pages_own;
+}
+
 enum status sampler_add(struct sampler *s, const struct sampler_request *in, struct err *e)
 {
     struct request *r;
@@ -184,8 +275,14 @@ enum status sampler_add(struct sampler *s, const struct sampler_request *in, str
     r->n_stops = in->n_stops;
     if (in->n_stops > 0)
         memcpy(r->stops, in->stops, in->n_stops * sizeof(r->stops[0]));
-    *s->last = r;
-    s->last = &r->next;
+    promise(s, r);
+    if (promised_to(r) > s->kv->n_pages) {
+        st = err_set(e, ERR_LIMIT, "a request can need %zu pages of cache, there are %zu",
+                     promised_to(r), s->kv->n_pages);
+        request_free(r);
+        return st;
+    }
+    queue_put(&s->waiting, r);
     s->n_waiting += r->n_samples;
     return OK;
 }
@@ -197,70 +294,125 @@ size_t sampler_active(const struct sampler *s)
 
 /* ---- a step ---------------------------------------------------------------------------------- */
 
-static int32_t *room_for_tokens(struct sampler *s, size_t n)
+static int32_t *tokens_of(const struct sampler *s, size_t slot)
 {
-    if (n > s->tokens_cap) {
-        s->tokens_cap = n > 2 * s->tokens_cap ? n : 2 * s->tokens_cap;
-        s->tokens = xrealloc(s->tokens, s->tokens_cap * sizeof(s->tokens[0]));
-    }
-    return s->tokens;
+    return s->tokens + slot * s->opt.max_len;
 }
 
-/* Gives the samples of r the lowest free slots. Returns the first, which computes the prompt. */
-static size_t seat(struct sampler *s, struct request *r)
+/* Goes on from the slot that holds most of the beginning of r's prompt; of the last position the
+ * hidden state is wanted, so it is computed in any case. Less than a page is not worth its copy. */
+static void reuse(struct sampler *s, struct request *r)
 {
-    size_t head = SIZE_MAX, sample = 0;
+    size_t best = 0, from = 0;
+
+    for (size_t slot = 0; slot < 2 * s->opt.n_slots; slot++) {
+        const int32_t *have = tokens_of(s, slot);
+        size_t n = s->kv->len[slot], same = 0;
+
+        if (n > r->n_prompt - 1)
+            n = r->n_prompt - 1;
+        while (same < n && have[same] == r->prompt[same])
+            same++;
+        if (same > best) {
+            best = same;
+            from = slot;
+        }
+    }
+    s->stats.computed += r->n_prompt;
+    if (best < ATTENTION_PAGE)
+        return;
+    kv_cache_copy(s->kv, r->head, from, best);
+    r->n_filled = best;
+    s->stats.computed -= best;
+    s->stats.reused += best;
+    if (from >= s->opt.n_slots)
+        s->kept_at[from - s->opt.n_slots] = ++s->now;
+}
+
+/* Gives the samples of r the lowest free slots, the first of which computes the prompt. */
+static void seat(struct sampler *s, struct request *r)
+{
+    size_t sample = 0;
 
     for (size_t slot = 0; sample < r->n_samples; slot++) {
         CHECK(slot < s->opt.n_slots);
         if (s->sequences[slot].request)
             continue;
-        if (head == SIZE_MAX)
-            head = slot;
+        if (sample == 0)
+            r->head = slot;
         s->sequences[slot] = (struct sequence){.request = r, .sample = sample++};
-        kv_cache_truncate(s->kv, slot, 0);
     }
     s->n_running += r->n_samples;
     s->n_waiting -= r->n_samples;
-    return head;
+    s->promised += promised_to(r);
+    reuse(s, r);
+    memcpy(tokens_of(s, r->head), r->prompt, r->n_prompt * sizeof(r->prompt[0]));
+    queue_put(&s->filling, r);
 }
 
-/* One run of one token for every running sequence, then one of all its rows for every prompt that
- * finds room. Returns the number of runs. */
+static void add_run(struct sampler *s, size_t *n, size_t *rows, const struct model_run *run)
+{
+    memcpy(s->step_tokens + *rows, tokens_of(s, run->slot) + run->first,
+           run->n * sizeof(s->tokens[0]));
+    s->heads[*n] = run->slot;
+    s->runs[(*n)++] = *run;
+    *rows += run->n;
+}
+
+/* One run of one token for every sequence that decodes, then rows of prompts, in the order in which
+ * they were seated. Returns the number of runs. */
 static size_t plan_runs(struct sampler *s)
 {
-    size_t n = 0, rows = 0;
+    size_t n = 0, rows = 0, room;
 
-    (void)room_for_tokens(s, s->opt.n_slots);
+    while (s->waiting.first && s->waiting.first->n_samples <= s->opt.n_slots - s->n_running &&
+           promised_to(s->waiting.first) <= s->kv->n_pages - s->promised)
+        seat(s, queue_take(&s->waiting));
     for (size_t slot = 0; slot < s->opt.n_slots; slot++) {
         const struct sequence *q = &s->sequences[slot];
 
-        if (!q->request)
-            continue;
-        s->tokens[rows++] = q->token;
-        s->heads[n] = slot;
-        s->runs[n++] = (struct model_run){
-            .slot = slot,
-            .first = q->request->n_prompt + q->n_new - 1,
-            .n = 1,
-            .n_out = 1,
-        };
+        if (q->request && q->n_new > 0)
+            add_run(s, &n, &rows,
+                    &(struct model_run){.slot = slot,
+                                        .first = q->request->n_prompt + q->n_new - 1,
+                                        .n = 1,
+                                        .n_out = 1});
     }
-    while (s->first && s->first->n_samples <= s->opt.n_slots - s->n_running) {
-        struct request *r = s->first;
+    room = s->opt.chunk > rows + CHUNK_LEAST ? s->opt.chunk - rows : CHUNK_LEAST;
+    if (room > s->opt.chunk)
+        room = s->opt.chunk;
+    for (struct request *r = s->filling.first; r && room > 0; r = r->next) {
+        size_t left = r->n_prompt - r->n_filled, some = left < room ? left : room;
 
-        s->first = r->next;
-        if (!s->first)
-            s->last = &s->first;
-        r->next = NULL;
-        memcpy(room_for_tokens(s, rows + r->n_prompt) + rows, r->prompt,
-               r->n_prompt * sizeof(r->prompt[0]));
-        rows += r->n_prompt;
-        s->heads[n] = seat(s, r);
-        s->runs[n] = (struct model_run){.slot = s->heads[n], .n = r->n_prompt, .n_out = 1};
-        n++;
+        add_run(s, &n, &rows,
+                &(struct model_run){
+                    .slot = r->head, .first = r->n_filled, .n = some, .n_out = some == left});
+        r->n_filled += some;
+        room -= some;
     }
     return n;
+}
+
+/* Gives up sequences that are over, the oldest first, until the runs find the pages they write. */
+static void make_room(struct sampler *s, size_t n_runs)
+{
+    const size_t n_slots = s->opt.n_slots;
+
+    for (;;) {
+        size_t need = 0, oldest = n_slots;
+
+        kv_cache_claims_reset(s->kv);
+        for (size_t i = 0; i < n_runs; i++)
+            need += kv_cache_claim(s->kv, s->runs[i].slot, s->runs[i].first, s->runs[i].n);
+        if (need <= s->kv->n_free)
+            return;
+        for (size_t i = 0; i < n_slots; i++)
+            if (s->kv->len[n_slots + i] > 0 &&
+                (oldest == n_slots || s->kept_at[i] < s->kept_at[oldest]))
+                oldest = i;
+        CHECK(oldest < n_slots); /* what was promised is there once nothing is kept */
+        kv_cache_truncate(s->kv, n_slots + oldest, 0);
+    }
 }
 
 static bool is_stop(const struct request *r, int32_t token)
@@ -271,6 +423,23 @@ static bool is_stop(const struct request *r, int32_t token)
     return false;
 }
 
+/* Keeps what the slot holds in the place of the oldest that is kept, and frees the slot. */
+static void keep(struct sampler *s, size_t slot)
+{
+    const size_t n_slots = s->opt.n_slots, n = s->kv->len[slot];
+    size_t to = 0;
+
+    for (size_t i = 1; i < n_slots; i++)
+        if (s->kept_at[i] < s->kept_at[to])
+            to = i;
+    if (n >= ATTENTION_PAGE) {
+        kv_cache_copy(s->kv, n_slots + to, slot, n);
+        memcpy(tokens_of(s, n_slots + to), tokens_of(s, slot), n * sizeof(s->tokens[0]));
+        s->kept_at[to] = ++s->now;
+    }
+    kv_cache_truncate(s->kv, slot, 0);
+}
+
 static void finish(struct sampler *s, size_t slot, enum sampler_finish why)
 {
     struct sequence *q = &s->sequences[slot];
@@ -278,31 +447,39 @@ static void finish(struct sampler *s, size_t slot, enum sampler_finish why)
 
     q->request = NULL;
     s->n_running--;
+    s->promised -= r->pages_own;
+    keep(s, slot);
+    if (--r->n_left == 0)
+        s->promised -= r->pages_shared;
     if (s->opt.on_done)
         s->opt.on_done(s->opt.ctx, r->tag, q->sample, q->n_new, why);
-    if (--r->n_left == 0)
+    if (r->n_left == 0)
         request_free(r);
 }
 
-/* Lists the sequences that get a token: one a decode run, all samples of a prompt's. */
+/* Lists the sequences that get a token: one a decode run, all samples of a prompt that is filled. */
 static size_t plan_draws(struct sampler *s, size_t n_runs)
 {
-    size_t n = 0;
+    size_t n = 0, row = 0;
 
     for (size_t i = 0; i < n_runs; i++) {
         size_t head = s->heads[i];
         const struct request *r = s->sequences[head].request;
 
-        s->draws[n++] = (struct draw){.slot = head, .run = i};
-        if (s->runs[i].first > 0)
+        if (s->runs[i].n_out == 0)
             continue;
-        /* The other samples of a prompt start from copies of what the first computed. */
-        for (size_t slot = head + 1; slot < s->opt.n_slots; slot++) {
+        s->draws[n++] = (struct draw){.slot = head, .row = row};
+        /* The other samples of a prompt start from what the first computed. */
+        for (size_t slot = head + 1; r == s->filling.first && slot < s->opt.n_slots; slot++) {
             if (s->sequences[slot].request != r)
                 continue;
             kv_cache_copy(s->kv, slot, head, r->n_prompt);
-            s->draws[n++] = (struct draw){.slot = slot, .run = i};
+            memcpy(tokens_of(s, slot), r->prompt, r->n_prompt * sizeof(r->prompt[0]));
+            s->draws[n++] = (struct draw){.slot = slot, .row = row};
         }
+        if (r == s->filling.first)
+            (void)queue_take(&s->filling); /* filled in order: no other ends before the first */
+        row++;
     }
     return n;
 }
@@ -321,7 +498,8 @@ static void draw_range(void *arg, size_t lo, size_t hi)
         struct draw *d = &s->draws[i];
         const struct sequence *q = &s->sequences[d->slot];
 
-        d->token = sample_token(model_kernels(s->model), &d->logp, s->logits + d->run * V, V,
+        d->is_finite = all_finite(model_kernels(s->model), s->logits + d->row * V, V);
+        d->token = sample_token(model_kernels(s->model), &d->logp, s->logits + d->row * V, V,
                                 q->request->temperature, q->request->seeds[q->sample],
                                 (uint32_t)position_of(q));
     }
@@ -337,10 +515,11 @@ static void take(struct sampler *s, const struct draw *d)
         .index = q->n_new,
         .token = d->token,
         .logp = d->logp,
-        .hidden = s->hidden + d->run * model_config(s->model)->dim,
+        .hidden = s->hidden + d->row * model_config(s->model)->dim,
     };
 
-    q->token = d->token;
+    if (position_of(q) < s->opt.max_len)
+        tokens_of(s, d->slot)[position_of(q)] = d->token;
     q->n_new++;
     if (s->opt.on_token)
         s->opt.on_token(s->opt.ctx, &t);
@@ -355,19 +534,23 @@ static void take(struct sampler *s, const struct draw *d)
 enum status sampler_step(struct sampler *s, struct err *e)
 {
     const struct model_config *c = model_config(s->model);
-    size_t n = plan_runs(s), n_draws;
+    size_t n = plan_runs(s), n_rows = 0, n_draws;
     enum status st;
 
     if (n == 0)
         return OK;
-    st = model_forward(s->model, s->kv, s->hidden, s->runs, n, s->tokens, e);
+    make_room(s, n);
+    for (size_t i = 0; i < n; i++)
+        n_rows += s->runs[i].n_out;
+    st = model_forward(s->model, s->kv, s->hidden, s->runs, n, s->step_tokens, e);
     if (st)
         return st;
-    model_logits(s->model, s->logits, s->hidden, n);
-    if (!all_finite(model_kernels(s->model), s->logits, n * c->vocab))
-        return err_set(e, ERR_NUMERIC, "the model's logits are not finite");
+    model_logits(s->model, s->logits, s->hidden, n_rows);
     n_draws = plan_draws(s, n);
     pool_run(model_pool(s->model), n_draws, 1 + DRAW_GRAIN / c->vocab, draw_range, s);
+    for (size_t i = 0; i < n_draws; i++)
+        if (!s->draws[i].is_finite)
+            return err_set(e, ERR_NUMERIC, "the model's logits are not finite");
     for (size_t i = 0; i < n_draws; i++)
         take(s, &s->draws[i]);
     return OK;

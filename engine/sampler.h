@@ -1,10 +1,16 @@
 /*
  * engine/sampler.h - many sequences decoded together
  *
- * Requests are queued; sampler_step runs one forward over everything that can move: prompts that
- * just found room (all their rows at once) and one new token of every running sequence. Sequences
- * come and go without waiting for each other. A request's samples share its prompt, which is
- * computed once and copied.
+ * Requests are queued; sampler_step runs one forward over everything that can move: one new token
+ * of every running sequence, and rows of prompts that found room, at most `chunk` together, so
+ * that a long prompt does not hold up those that are decoding. Sequences come and go without
+ * waiting for each other.
+ *
+ * What was computed once is not computed again while its pages are in the cache: a request's
+ * samples share its prompt, and a prompt that begins like a running sequence or like one that is
+ * over (an episode's next turn, a common preamble) goes on from that. Pages of sequences that are
+ * over are given up, the oldest first, when others need them. A request starts when the pages that
+ * it can come to need are not promised to others, so that none ever waits for a page.
  *
  * A token is a function of (weights, the tokens before it, seed, temperature, its position):
  * sample_token of engine/ops.h with the sample's seed as key and the token's index in the whole
@@ -47,9 +53,10 @@ typedef void sampler_done_fn(void *ctx, uint64_t tag, size_t sample, size_t n,
                              enum sampler_finish why);
 
 struct sampler_options {
-    size_t n_slots;             /* sequences decoded together */
-    size_t max_len;             /* longest sequence, prompt included */
-    uint64_t max_bytes;         /* ceiling for the cache; 0: no limit */
+    size_t n_slots;     /* sequences decoded together */
+    size_t max_len;     /* longest sequence, prompt included */
+    uint64_t max_bytes; /* for pages of the cache; 0: as many as all slots can need */
+    size_t chunk;       /* rows of a step, decoding apart; 0: 512. Never changes a result */
     sampler_token_fn *on_token; /* may be NULL */
     sampler_done_fn *on_done;   /* may be NULL */
     void *ctx;
@@ -69,13 +76,14 @@ struct sampler_request {
 
 struct sampler;
 
-/* `m` is borrowed. ERR_INVALID, ERR_LIMIT, ERR_NO_MEMORY. */
+/* `m` is borrowed; sampler_reset must follow when its weights change. ERR_INVALID; ERR_LIMIT:
+ * max_bytes does not hold one sequence of max_len; ERR_NO_MEMORY. */
 MUST_USE enum status sampler_new(struct sampler **out, struct model *m,
                                  const struct sampler_options *opt, struct err *e);
 void sampler_free(struct sampler **p);
 
 /* Queues a request; requests start in the order they were added, a whole request at a time.
- * ERR_INVALID. */
+ * ERR_INVALID; ERR_LIMIT: its samples need more pages than there are. */
 MUST_USE enum status sampler_add(struct sampler *s, const struct sampler_request *r,
                                  struct err *e);
 
@@ -87,7 +95,13 @@ size_t sampler_active(const struct sampler *s);
 MUST_USE enum status sampler_step(struct sampler *s, struct err *e);
 /* Steps until nothing is left. */
 MUST_USE enum status sampler_run(struct sampler *s, struct err *e);
-/* Drops everything queued and running, silently. */
+/* Drops everything queued, running and kept, silently. */
 void sampler_reset(struct sampler *s);
+
+/* Positions of prompts that were computed so far, and those that were there already. */
+struct sampler_stats {
+    uint64_t computed, reused;
+};
+struct sampler_stats sampler_stats(const struct sampler *s);
 
 #endif

@@ -133,7 +133,8 @@ uint64_t train_bytes(const struct model_config *c, size_t max_rows, bool recompu
 
     if (max_rows > 1u << 24)
         return UINT64_MAX;
-    return model_bytes(c, 0) + (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
+    return model_bytes(c, NULL, 0) +
+           (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
            carve_all(&counted, (struct carve){0}, c, max_rows, logits_rows(c, max_rows)) *
                sizeof(float) +
            max_rows *

@@ -174,6 +174,37 @@ out:
     return st;
 }
 
+enum status weights_new_vectors(struct weights **out, const struct model_config *c,
+                                struct err *e)
+{
+    struct plans plans;
+    struct weights *w;
+    enum status st = tables_new(&w, &plans, c, e);
+    float *at;
+
+    *out = NULL;
+    if (st)
+        goto out;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        w->n_data += w->tensors[i].is_matrix ? 0 : w->tensors[i].cols;
+    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "norms and biases", e);
+    if (st)
+        goto out;
+    at = w->data;
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        if (w->tensors[i].is_matrix)
+            continue;
+        w->tensors[i].data = *plans.rows[i].at = at;
+        at += w->tensors[i].cols;
+    }
+    *out = w;
+    w = NULL; /* it is the caller's now */
+out:
+    free(plans.rows);
+    weights_free(&w);
+    return st;
+}
+
 void weights_free(struct weights **w)
 {
     if (!*w)

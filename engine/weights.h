@@ -60,6 +60,9 @@ struct weights {
 /* All zeros. ERR_INVALID: the config does not pass model_config_check; ERR_NO_MEMORY. */
 MUST_USE enum status weights_new(struct weights **out, const struct model_config *c,
                                  struct err *e);
+/* The same without matrices, whose `data` stays NULL: for a model whose matrices lie elsewhere. */
+MUST_USE enum status weights_new_vectors(struct weights **out, const struct model_config *c,
+                                         struct err *e);
 void weights_free(struct weights **w);
 
 /* The table alone, in name order: names and shapes, with `data` NULL. Takes no memory that grows

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <jansson.h>
 #include <sodium.h>
@@ -334,6 +335,26 @@ void weights_map_read(float *out, const struct weights_map_tensor *t, size_t fro
     CHECK(t->data.len == t->shape.rows * t->shape.cols * width && from <= t->data.len / width &&
           n <= t->data.len / width - from);
     dtype_widen(out, t->data.data + from * width, t->dtype, n);
+}
+
+const struct weights_map_tensor *weights_map_find(const struct weights_map *m, const char *name)
+{
+    return find(m, name);
+}
+
+void weights_map_rest(const struct weights_map *m, const struct weights_map_tensor *t)
+{
+    const uintptr_t page = 4096, lo = (uintptr_t)t->data.data, hi = lo + t->data.len;
+
+    for (size_t i = 0; i < m->n_files; i++) {
+        struct bytes map = m->files[i].map.bytes;
+        uintptr_t from = (uintptr_t)map.data;
+
+        if (map.len == 0 || lo < from || hi > from + map.len)
+            continue;
+        /* A hint, of whole pages; those on the edges may hold other tensors as well. */
+        (void)madvise((void *)(lo / page * page), hi - lo / page * page, MADV_DONTNEED);
+    }
 }
 
 void weights_map_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights_map *m)

@@ -49,6 +49,13 @@ MUST_USE enum status weights_map_decode(struct weights_map **out, const struct m
                                         struct bytes file, const char *what, struct err *e);
 void weights_map_close(struct weights_map **m);
 
+/* NULL when there is none of that name. */
+const struct weights_map_tensor *weights_map_find(const struct weights_map *m,
+                                                  const char *name);
+/* The tensor's bytes will not be read for a while: where they are mapped from a file, their memory
+ * goes back to the system. Reading them afterwards is as before. */
+void weights_map_rest(const struct weights_map *m, const struct weights_map_tensor *t);
+
 /* The f32 numbers [from, from + n) of a tensor, widened exactly. */
 void weights_map_read(float *out, const struct weights_map_tensor *t, size_t from, size_t n);
 /* As weights_digest of the loaded weights. */

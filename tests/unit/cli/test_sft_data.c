@@ -116,6 +116,46 @@ static void bad_lines_are_named(void **state)
     assert_int_equal(f->d.n, 0);
 }
 
+/* In the chat template's own words; what the assistant says bears loss, and nothing else. */
+static void of_messages_the_answers_bear_loss(void **state)
+{
+    struct fixture *f = *state;
+    struct tokenizer *t;
+    struct chat *c;
+    struct buf answers;
+    struct learn_demo demo;
+
+    assert_ok(tokenizer_load(&t, MUSTER_SOURCE_DIR "/tests/vectors/tokenizer/qwen", &f->e),
+              &f->e);
+    assert_ok(chat_open_named(&c, "qwen2.5", t, &f->e), &f->e);
+    f->how = (struct sft_reading){.tokenizer = t, .chat = c, .max_tokens = 400};
+    assert_ok(parse(f, "{\"messages\": [{\"role\": \"user\", \"content\": \"one\"}, "
+                       "{\"role\": \"assistant\", \"content\": \"two\"}, "
+                       "{\"role\": \"user\", \"content\": \"three\"}, "
+                       "{\"role\": \"assistant\", \"content\": \"four\"}]}"),
+              &f->e);
+    demo = sft_data_get(&f->d, 0);
+    buf_init(&answers, 1024);
+    for (size_t i = 0; i < demo.n; i++)
+        if (demo.is_answer[i])
+            assert_ok(tokenizer_decode(&answers, t, demo.tokens + i, 1, &f->e), &f->e);
+
+    assert_int_equal(f->d.n, 1);
+    assert_contains(buf_cstr(&answers), "two");
+    assert_contains(buf_cstr(&answers), "four");
+    assert_null(strstr(buf_cstr(&answers), "one"));
+    assert_null(strstr(buf_cstr(&answers), "three"));
+
+    assert_status(parse(f, "{\"messages\": [{\"role\": \"judge\", \"content\": \"\"}]}"),
+                  ERR_INVALID, &f->e);
+    assert_contains(f->e.text, "'judge'");
+    assert_status(parse(f, "{\"messages\": [{\"role\": \"user\"}]}"), ERR_INVALID, &f->e);
+    assert_status(parse(f, "{\"messages\": {}}"), ERR_INVALID, &f->e);
+    buf_clear(&answers);
+    chat_close(&c);
+    tokenizer_free(&t);
+}
+
 static void long_sequences_are_cut_if_asked(void **state)
 {
     struct fixture *f = *state;
@@ -166,6 +206,7 @@ int main(void)
         WITH(of_a_pair_the_completion_bears_loss),
         WITH(blank_lines_are_passed_over_but_counted),
         WITH(bad_lines_are_named),
+        WITH(of_messages_the_answers_bear_loss),
         WITH(long_sequences_are_cut_if_asked),
         WITH(long_sequences_are_dropped_if_asked),
         WITH(the_digest_tells_data_apart),

@@ -322,6 +322,12 @@ static void matrices_kept_as_bf16_give_the_bits_of_wide_ones(void **state)
                        from ? DTYPE_F32 : DTYPE_BF16);
             matmul_forward(k, NULL, got, f.x, &p, f.bias, f.M);
             assert_same_bits(got, want, f.M * f.N);
+            for (size_t n = 0; n < f.N; n++) {
+                float *row = garbage(f.K);
+                assert_true(packed_row(k, row, &p, n));
+                assert_same_bits(row, f.W + n * f.K, f.K);
+                free(row);
+            }
             packed_clear(&p);
             free(room);
         }

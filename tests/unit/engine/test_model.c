@@ -250,6 +250,29 @@ static void slots_that_share_pages_do_not_see_each_other(void **state)
     free(alone);
 }
 
+/* Of four slots that share their only page, in a cache of four, the last to write keeps it. */
+static void slots_that_share_a_page_fit_a_cache_of_as_many(void **state)
+{
+    struct fixture *f = *state;
+    struct model_run runs[4];
+    int32_t tokens[4];
+    float out[4 * 12];
+
+    kv_cache_free(&f->kv);
+    assert_ok(kv_cache_new_pages(&f->kv, &f->c, 4, 64, 4, &f->e), &f->e);
+    feed(f, f->m, 0, 0, 10);
+    for (size_t i = 0; i < 4; i++) {
+        kv_cache_copy(f->kv, i, 0, 10);
+        runs[i] = (struct model_run){.slot = i, .first = 10, .n = 1, .n_out = 1};
+        tokens[i] = f->tokens[10];
+    }
+    assert_ok(model_forward(f->m, f->kv, out, runs, 4, tokens, &f->e), &f->e);
+
+    assert_int_equal(f->kv->n_free, 0);
+    for (size_t i = 0; i < 4; i++)
+        assert_same_bits(out + i * f->c.dim, f->want + 10 * f->c.dim, f->c.dim);
+}
+
 static void a_full_cache_refuses_and_changes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -355,6 +378,7 @@ int main(void)
         WITH_ALL(what_else_is_in_the_call_does_not_matter),
         WITH_ALL(a_copied_prompt_goes_on_as_if_computed),
         WITH(slots_that_share_pages_do_not_see_each_other, llama),
+        WITH(slots_that_share_a_page_fit_a_cache_of_as_many, llama),
         WITH(a_full_cache_refuses_and_changes_nothing, llama),
         WITH(positions_may_be_computed_again, llama),
         WITH(reload_takes_the_new_weights, llama),
