@@ -1,21 +1,24 @@
 /*
- * cli/cmd_sft.c - muster sft: supervised fine-tuning on a task's demonstrations
+ * cli/cmd_sft.c - muster sft: supervised fine-tuning
  *
- * The warm-up of a trainer, by hand: the same course from the same task gives the same weights.
+ * On a task's demonstrations: the warm-up of a trainer, by hand; the same course from the same task
+ * gives the same weights. On JSONL: cli/sft_run.h.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/pool.h"
 #include "cli/commands.h"
+#include "cli/sft_run.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
 #include "trainer/course.h"
 
 #define LOG_MODULE "sft"
 #include "base/log.h"
+
+#define SFT_LINE "muster sft TASK|MODEL --out DIR [--data FILE] [options]"
 
 struct sft {
     char *out, *kernels;
@@ -54,16 +57,13 @@ static enum status export_model(const struct course *c, const char *dir, struct 
 static enum status run(const struct sft *o, const char *path, struct err *e)
 {
     const struct env_options env = {.allow_unsandboxed = o->allow_unsandboxed};
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct course_options options = {0};
     struct course course = {0};
     struct setup *setup = NULL;
     struct buf bundle;
     enum status st = kernels_choose(&options.kernels, NUMERICS_F32_1, o->kernels, e);
 
-    pool_new(&options.pool, o->threads > 0 ? (size_t)o->threads
-                            : cores > 0    ? (size_t)cores
-                                           : 1);
+    pool_new(&options.pool, usage_threads(o->threads));
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     if (!st)
         st = bundle_load(&bundle, path, e);
@@ -86,44 +86,124 @@ out:
     return st;
 }
 
+/* Options that only one of the two ways knows: said in the other, they are an error. */
+static int refuse_others(const struct opt *table, size_t n, size_t first_data_only,
+                         bool is_data)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool is_other =
+            is_data ? !strcmp(table[i].name, "allow-unsandboxed") : i >= first_data_only;
+
+        if (table[i].was_set && is_other) {
+            fprintf(stderr,
+                    "muster: --%s is for %s --data\nusage: " SFT_LINE " (--help tells more)\n",
+                    table[i].name, is_data ? "a task, without" : "a model, with");
+            return 2;
+        }
+    }
+    return USAGE_RUN;
+}
+
 int cmd_sft(int argc, char **argv)
 {
     const char *path = NULL;
     struct sft o = {0};
+    struct sft_settings s = {0};
+    struct sft_manner m = {0};
     struct err e;
     struct opt table[] = {
         {"out", OPT_STRING, &o.out, NULL, NULL, "directory for the model", false},
-        {"steps", OPT_INT, &o.steps, "-1", "-1..", "steps; -1: as the task says", false},
-        {"batch", OPT_INT, &o.batch, "0", "0..", "demonstrations a step; 0: as the task says",
+        {"data", OPT_STRING, &m.data, "", NULL, "JSONL to fine-tune a model on", false},
+        {"steps", OPT_INT, &o.steps, "-1", "-1..", "steps; -1: as the task or --epochs say",
          false},
-        {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says", false},
+        {"batch", OPT_INT, &o.batch, "0", "0..1048576",
+         "sequences a step; 0: as the task says, or 8", false},
+        {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
+         false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", "auto|scalar|avx2|avx512",
          "which code computes", false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
          "run the environment also where the kernel gives no sandbox", false},
+        /* with --data only */
+        {"eval", OPT_STRING, &m.eval, "", NULL, "JSONL to evaluate on, not trained on", false},
+        {"eval-fraction", OPT_REAL, &s.eval_fraction, "0", "0..1",
+         "part of the data that is held out and evaluated on", false},
+        {"eval-every", OPT_INT, &m.eval_every, "0", "0..",
+         "steps between evaluations; 0: at the beginning and the end", false},
+        {"epochs", OPT_INT, &s.epochs, "1", "1..1000000", "times through the data", false},
+        {"max-length", OPT_INT, &s.max_length, "0", "0..16777216",
+         "tokens of a sequence; 0: as the model", false},
+        {"too-long", OPT_CHOICE, &s.too_long, "refuse", "refuse|cut|drop",
+         "what becomes of longer ones", false},
+        {"schedule", OPT_CHOICE, &s.schedule, "cosine", "constant|linear|cosine",
+         "how the learning rate falls", false},
+        {"lr-end", OPT_REAL, &s.lr_end, "0.1", "0..1", "where to, as a part of --lr", false},
+        {"warm-steps", OPT_INT, &s.warm_steps, "0", "0..", "steps until it is reached", false},
+        {"weight-decay", OPT_REAL, &s.weight_decay, "0", "0..1", "of AdamW", false},
+        {"beta1", OPT_REAL, &s.beta1, "0.9", "0..1", "of AdamW", false},
+        {"beta2", OPT_REAL, &s.beta2, "0.95", "0..1", "of AdamW", false},
+        {"clip-norm", OPT_REAL, &s.clip_norm, "1", "0..1000000",
+         "largest norm of a step's gradient; 0: any", false},
+        {"seed", OPT_INT, &s.seed, "0", "0..", "of the order", false},
+        {"rows", OPT_INT, &m.rows, "0", "0..16777216",
+         "tokens computed at once; changes memory, never the result; 0: 2048", false},
+        {"recompute", OPT_FLAG, &m.recompute, "false", NULL,
+         "keep less in memory and compute it again; the same result", false},
+        {"max-memory", OPT_INT, &m.max_memory, "0", "0..",
+         "MiB it may take; 0: what is available", false},
+        {"checkpoint-every", OPT_INT, &m.checkpoint_every, "100", "0..",
+         "steps between checkpoints; 0: none", false},
+        {"resume", OPT_FLAG, &m.resume, "false", NULL,
+         "go on from the checkpoint in --out, if there is one", false},
+        {"json", OPT_FLAG, &m.json, "false", NULL, "what came out as one JSON object", false},
     };
     struct usage u = {
-        .line = "muster sft TASK --out DIR [options]",
-        .about = "Trains a model on the demonstrations of a task (its directory or task.yaml): "
-                 "the warm-up\nthat comes before reinforcement learning.",
+        .line = SFT_LINE,
+        .about =
+            "Trains on the demonstrations of a task (its directory or task.yaml): the warm-up "
+            "that "
+            "comes\nbefore reinforcement learning. With --data, fine-tunes the model in a "
+            "directory "
+            "on JSONL:\n\n"
+            "  {\"text\": \"...\"}                               loss on all of it\n"
+            "  {\"prompt\": \"...\", \"completion\": \"...\"}      loss on the completion\n"
+            "  {\"messages\": [{\"role\": ..., \"content\": ...}]}  loss on what the assistant "
+            "says"
+            "\n\nOptions from --eval on are for --data.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
         .max_operands = 1,
     };
     int status = usage_parse(&u, argc, argv);
+    size_t first_data_only = 0;
 
     if (status != USAGE_RUN)
         goto out;
     if (u.n_operands != 1) {
-        fprintf(stderr, "muster: which task?\nusage: %s (--help tells more)\n", u.line);
+        fprintf(stderr, "muster: which %s?\nusage: %s (--help tells more)\n",
+                m.data[0] ? "model" : "task", u.line);
         status = 2;
         goto out;
     }
-    status = run(&o, path, &e) ? usage_fail(e.text) : 0;
-    if (!status)
-        printf("%s\n", o.out);
+    while (strcmp(table[first_data_only].name, "eval"))
+        first_data_only++;
+    status = refuse_others(table, u.n, first_data_only, m.data[0]);
+    if (status != USAGE_RUN)
+        goto out;
+    if (m.data[0]) {
+        s.steps = o.steps;
+        s.batch = o.batch ? o.batch : 8;
+        s.lr = o.lr > 0 ? o.lr : 1e-5;
+        m.threads = o.threads;
+        m.kernels = o.kernels;
+        status = sft_run(&s, &m, path, o.out, &e) ? usage_fail(e.text) : 0;
+    } else {
+        status = run(&o, path, &e) ? usage_fail(e.text) : 0;
+        if (!status)
+            printf("%s\n", o.out);
+    }
 out:
     opt_clear(table, u.n);
     return status;

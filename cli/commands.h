@@ -31,7 +31,7 @@
     X("replay", cmd_replay, "Audit", "recompute every weight version of a finished run")       \
     X("model", cmd_model, "Engine", "info, logits, generate, init")                            \
     X("tokenize", cmd_tokenize, "Engine", "text to the ids of a model and back")               \
-    X("sft", cmd_sft, "Engine", "supervised fine-tuning on a task's demonstrations")           \
+    X("sft", cmd_sft, "Engine", "supervised fine-tuning on demonstrations or JSONL")           \
     X("bench", cmd_bench, "Engine", "figures, and whether all ways of computing agree")        \
     X("toploc", cmd_toploc, "Engine", "prove and verify activations")                          \
     X("env-worker", cmd_env_worker, "", "runs one environment in its sandbox (internal)")

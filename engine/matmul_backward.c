@@ -4,20 +4,21 @@
 
 #include "engine/cpu/table.h"
 
-/* Sums are cut into pieces of STEPS that go on from what is in memory: a piece of a panel (16
- * KiB) and of a tile's rows then stay in the first-level cache, what a task copies in the second. */
-#define STEPS   256u
-#define DX_ROWS 192u /* of one task, at most */
-#define DX_COLS 96u
-#define DW_ROWS 12u  /* rows copied together: whole tiles of any backend */
-#define DW_TASK 192u /* rows of one task, at most */
-#define DW_COLS 64u  /* columns copied together */
-#define DW_WIDE 384u /* columns of one task, at most */
+/* Sums are cut into pieces of so many STEPS that go on from what is in memory: a tile of rows then
+ * stays in the first-level cache, and what a task copies in the second. */
+#define DX_STEPS 288u
+#define DW_STEPS 384u
+#define DX_ROWS  384u /* of one task, at most */
+#define DX_COLS  64u
+#define DW_ROWS  12u  /* rows copied together: whole tiles of any backend */
+#define DW_TASK  240u /* rows of one task, at most */
+#define DW_COLS  64u  /* columns copied together */
+#define DW_WIDE  384u /* columns of one task, at most */
 /* Rows that a copy looks ahead, for about as long as memory takes to answer. */
 #define PANEL_AHEAD  32u
 #define COLUMN_AHEAD 8u
 /* Tasks for each thread, at least, if the matrix allows: what is left over at the end is waited for. */
-#define TASKS_PER_THREAD 4u
+#define TASKS_PER_THREAD 2u
 /* Below this many fma, handing work to another thread costs more than it saves. */
 #define INLINE_OPS (1u << 18)
 
@@ -52,11 +53,20 @@ struct matmul_job {
     bool is_added;
 };
 
+/* What the busiest thread has to do when tasks are so wide: in columns of one block of rows. */
+static size_t longest_share(const struct matmul_job *j, size_t n_rows, size_t n_cols,
+                            size_t cols, size_t threads)
+{
+    return pieces(pieces(n_rows, j->rows) * pieces(n_cols, cols), threads) * cols;
+}
+
 /* Cuts the result, of n_rows by n_cols, into tasks and runs them. */
 static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n_cols,
                 pool_fn *fn)
 {
-    size_t wanted = pool_threads(pool) > 1 ? TASKS_PER_THREAD * pool_threads(pool) : 1;
+    const size_t threads = pool_threads(pool);
+    const size_t wanted = threads > 1 ? TASKS_PER_THREAD * threads : 1;
+    size_t least;
 
     j->rows = even(n_rows, j->rows, DW_ROWS);
     j->cols = even(n_cols, j->cols, PACK_LANES);
@@ -68,6 +78,11 @@ static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n
         else
             break;
     }
+    least = j->cols / 2;
+    for (size_t cols = j->cols - PACK_LANES; cols > least && cols < j->cols; cols -= PACK_LANES)
+        if (longest_share(j, n_rows, n_cols, cols, threads) <
+            longest_share(j, n_rows, n_cols, j->cols, threads))
+            j->cols = cols;
     j->n_groups = pieces(n_cols, j->cols);
     pool_run(j->M * j->N * j->K < INLINE_OPS ? NULL : pool,
              pieces(n_rows, j->rows) * j->n_groups, 1, fn, j);
@@ -104,7 +119,7 @@ static void copy_panels(float *to, const float *w, size_t w_row, size_t c0, size
 /* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. */
 static void dx_task(const struct matmul_job *j, size_t task)
 {
-    float panels[DX_COLS * STEPS + DX_COLS], sum[DX_ROWS * DX_COLS];
+    float panels[DX_COLS * DX_STEPS + DX_COLS], sum[DX_ROWS * DX_COLS];
     size_t m0 = task / j->n_groups * j->rows, k0 = task % j->n_groups * j->cols;
     float *dx = j->y + m0 * j->K + k0;
     struct gemm g = {.c = j->is_added ? sum : dx,
@@ -116,8 +131,8 @@ static void dx_task(const struct matmul_job *j, size_t task)
                      .rows = min(j->rows, j->M - m0),
                      .cols = min(j->cols, j->K - k0)};
 
-    for (size_t s = 0; s < j->N; s += STEPS) {
-        g.steps = min(STEPS, j->N - s);
+    for (size_t s = 0; s < j->N; s += DX_STEPS) {
+        g.steps = min(DX_STEPS, j->N - s);
         g.a = j->a + m0 * j->N + s;
         g.b_panel = apart(PACK_LANES, g.steps);
         g.resume = s > 0;
@@ -173,8 +188,8 @@ static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_
  * */
 static void dw_task(const struct matmul_job *j, size_t task)
 {
-    float panels[DW_COLS * STEPS + DW_COLS];
-    float columns[DW_TASK * STEPS + DW_TASK / DW_ROWS * PACK_LANES];
+    float panels[DW_COLS * DW_STEPS + DW_COLS];
+    float columns[DW_TASK * DW_STEPS + DW_TASK / DW_ROWS * PACK_LANES];
     size_t n0 = task / j->n_groups * j->rows, rows = min(j->rows, j->N - n0);
     size_t k0 = task % j->n_groups * j->cols, k1 = min(j->K, k0 + j->cols);
     struct gemm g = {.b = panels,
@@ -184,8 +199,8 @@ static void dw_task(const struct matmul_job *j, size_t task)
                      .b_step = PACK_LANES,
                      .resume = true};
 
-    for (size_t s = 0; s < j->M; s += STEPS) {
-        g.steps = min(STEPS, j->M - s);
+    for (size_t s = 0; s < j->M; s += DW_STEPS) {
+        g.steps = min(DW_STEPS, j->M - s);
         g.b_panel = apart(PACK_LANES, g.steps);
         copy_columns(columns, j->a + s * j->N + n0, j->N, rows, g.steps);
         for (size_t c = k0; c < k1; c += DW_COLS) {

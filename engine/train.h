@@ -27,7 +27,7 @@
  *
  * Memory: sized at creation for max_rows rows. What backward can have back by a norm or an
  * activation is computed again; with `recompute` a whole layer is, from its input, which is all
- * that is kept of it: the same bits, a third more work, a tenth of the activations.
+ * that is kept of it: the same bits, less than a third more work.
  *
  * Threads: as engine/model.h.
  */

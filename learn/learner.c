@@ -341,44 +341,61 @@ static float weigh_demo(void *arg, size_t row, float logp)
     return 1.0f / i->n_targets;
 }
 
-static enum status run_micro_demo(struct learner *l, struct micro *m, struct imitation *i,
-                                  struct err *e)
+/* One micro-batch: with gradients, or only the loss. */
+static enum status run_micro_demo(struct learner *l, struct micro *m, struct imitation *im,
+                                  bool is_step, struct err *e)
 {
     struct train_batch tb = micro_batch(m, 1.0f);
+    enum status st;
 
-    return train_gradients(l->train, &tb, weigh_demo, i, m->logp, e);
+    if (is_step)
+        return train_gradients(l->train, &tb, weigh_demo, im, m->logp, e);
+    st = train_forward(l->train, &tb, m->logp, e);
+    for (size_t r = 0; !st && r < m->rows; r++)
+        if (m->targets[r] >= 0)
+            im->loss -= (double)m->logp[r];
+    return st;
 }
 
-enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
-                            struct learn_report *report, struct err *e)
+static uint64_t count_targets(const struct learn_demo *demo, size_t n)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (!demo[i].is_answer)
+            count += demo[i].n - demo[i].n_prompt;
+        else
+            for (size_t t = 1; t < demo[i].n; t++)
+                count += demo[i].is_answer[t] == 1;
+    return count;
+}
+
+/* All demonstrations, in micro-batches: fills in loss and n_tokens of the report. */
+static enum status run_demos(struct learner *l, const struct learn_demo *demo, size_t n,
+                             bool is_step, struct learn_report *report, struct err *e)
 {
     size_t max_rows = l->options.max_rows;
-    uint64_t n_targets = 0;
-    struct imitation im = {0};
+    uint64_t n_targets = count_targets(demo, n);
+    struct imitation im = {.n_targets = (float)n_targets};
     struct micro m;
     enum status st = micro_init(&m, max_rows, e);
 
     memset(report, 0, sizeof(*report));
-    for (size_t i = 0; i < n; i++)
-        n_targets += demo[i].n - demo[i].n_prompt;
     if (!st && !n_targets)
         st = err_set(e, ERR_INVALID, "demonstrations without an answer");
-    im.n_targets = (float)n_targets;
-    if (!st)
-        train_zero(l->train);
     for (size_t i = 0; !st && i < n; i++) {
         if (demo[i].n < 2 || demo[i].n - 1 > max_rows) {
             st = too_long(demo[i].n, max_rows, e);
             break;
         }
         if (m.rows + demo[i].n - 1 > max_rows) {
-            st = run_micro_demo(l, &m, &im, e);
+            st = run_micro_demo(l, &m, &im, is_step, e);
             micro_reset(&m, i);
         }
-        micro_add(&m, demo[i].tokens, demo[i].n, NULL, demo[i].n_prompt);
+        micro_add(&m, demo[i].tokens, demo[i].n, demo[i].is_answer, demo[i].n_prompt);
     }
     if (!st && m.rows)
-        st = run_micro_demo(l, &m, &im, e);
+        st = run_micro_demo(l, &m, &im, is_step, e);
     micro_clear(&m);
     if (st)
         return st;
@@ -386,5 +403,21 @@ enum status learner_imitate(struct learner *l, const struct learn_demo *demo, si
     report->n_tokens = n_targets;
     if (!isfinite(report->loss))
         return err_set(e, ERR_NUMERIC, "the loss of a supervised step is not finite");
-    return take_step(l, (float)l->settings.warmup_lr, report, e);
+    return OK;
+}
+
+enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
+                            struct learn_report *report, struct err *e)
+{
+    enum status st;
+
+    train_zero(l->train);
+    st = run_demos(l, demo, n, true, report, e);
+    return st ? st : take_step(l, (float)l->settings.warmup_lr, report, e);
+}
+
+enum status learner_evaluate(struct learner *l, const struct learn_demo *demo, size_t n,
+                             struct learn_report *report, struct err *e)
+{
+    return run_demos(l, demo, n, false, report, e);
 }

@@ -94,15 +94,21 @@ struct learn_report {
 MUST_USE enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
                                   struct learn_report *report, struct err *e);
 
-/* A sequence to imitate: loss on tokens [n_prompt, n). */
+/* A sequence to imitate: loss on tokens [n_prompt, n), or on those that is_answer says. */
 struct learn_demo {
     const int32_t *tokens; /* (n), borrowed */
     size_t n_prompt, n;
+    const uint8_t
+        *is_answer; /* (n), 1 or 0, borrowed; NULL: see n_prompt. The first is never one */
 };
 
 /* One supervised step: the loss is the mean of -log p over the answers' tokens, at temperature 1
  * and the rate warmup_lr. Errors as learner_step; ERR_INVALID: not one answer has a token. */
 MUST_USE enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
                                      struct learn_report *report, struct err *e);
+
+/* The loss that a supervised step would begin with, and no step. */
+MUST_USE enum status learner_evaluate(struct learner *l, const struct learn_demo *demo,
+                                      size_t n, struct learn_report *report, struct err *e);
 
 #endif

@@ -244,7 +244,10 @@ static float exp_sum(const float *x, float *m, float T, size_t n)
         memcpy(e, x + i, len * sizeof(float));
         for (size_t j = len; j < whole; j++)
             e[j] = 0.0f;
-        EACH(e, whole, lane_exp(e[at] / T - top));
+        if (T == 1.0f) /* dividing by it changes no bit, and costs as much as half of the exp */
+            EACH(e, whole, lane_exp(e[at] - top));
+        else
+            EACH(e, whole, lane_exp(e[at] / T - top));
         sum_tree_add(&tree, sum_block(e, len));
     }
     *m = top;
@@ -257,7 +260,10 @@ static void exp_grad(float *y, const float *x, float T, float m, float inv, floa
     const size_t whole = n / STRIP * STRIP;
     float last[STRIP] = {0};
 
-    EACH(y, whole, ((lane_exp(x[at] / T - m) * inv) * weight) / T);
+    if (T == 1.0f)
+        EACH(y, whole, (lane_exp(x[at] - m) * inv) * weight);
+    else
+        EACH(y, whole, ((lane_exp(x[at] / T - m) * inv) * weight) / T);
     memcpy(last, x + whole, (n - whole) * sizeof(float));
     EACH(last, STRIP, ((lane_exp(last[at] / T - m) * inv) * weight) / T);
     memcpy(y + whole, last, (n - whole) * sizeof(float));

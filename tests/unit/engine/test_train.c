@@ -32,14 +32,19 @@ struct fixture {
     struct err e;
 };
 
-static struct train *make_train(struct fixture *f, const char *kernels, struct pool *pool)
+static struct train *make_train_with(struct fixture *f, const char *kernels,
+                                     struct train_options opt)
 {
-    struct train_options opt = {.pool = pool, .max_rows = 32};
     struct train *t;
 
     assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     assert_ok(train_new(&t, f->w, &opt, &f->e), &f->e);
     return t;
+}
+
+static struct train *make_train(struct fixture *f, const char *kernels, struct pool *pool)
+{
+    return make_train_with(f, kernels, (struct train_options){.pool = pool, .max_rows = 32});
 }
 
 static int setup_arch(void **state, enum model_arch arch)
@@ -234,6 +239,80 @@ static void threads_and_backends_do_not_change_a_bit(void **state)
     pool_free(&pool);
 }
 
+/* Also twice in a row: what a step leaves in the buffers is not what the next one reads. */
+static void recomputed_activations_have_the_same_bits(void **state)
+{
+    struct fixture *f = *state;
+    struct train *t = make_train_with(
+        f, "scalar", (struct train_options){.max_rows = ROWS, .recompute = true});
+
+    for (int i = 0; i < 2; i++) {
+        run(f, f->t, 0, N_SEQS);
+        run(f, t, 0, 2);
+        run(f, t, 2, 3);
+    }
+    train_finish(f->t);
+    train_finish(t);
+
+    assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
+    assert_true(train_bytes(&f->c, 4096, true) < train_bytes(&f->c, 4096, false));
+    train_free(&t);
+}
+
+/* 150 rows of a large vocabulary: the head goes over them in chunks, some of whose rows bear no
+ * loss. One row at a time there are no chunks. */
+static void chunks_of_logits_do_not_change_a_bit(void **state)
+{
+    enum { V = 90000, N = 150 };
+    struct fixture *f = *state;
+    struct model_config c = f->c;
+    struct train_options opt = {.kernels = kernels_best(), .max_rows = N};
+    int32_t tokens[N], targets[N];
+    float weight[N], logp[N], one[N];
+    struct train *whole, *single;
+    struct weights *w;
+    struct train_batch b = {.tokens = tokens, .targets = targets, .temperature = T};
+
+    c.vocab = V;
+    assert_ok(weights_new(&w, &c, &f->e), &f->e);
+    weights_init_random(w, 3);
+    tiny_tokens(tokens, N, &c, 1);
+    tiny_tokens(targets, N, &c, 2);
+    for (size_t i = 0; i < N; i++) {
+        weight[i] = i % 3 == 1 ? 0.0f : (float)(i % 7) * 0.25f - 0.6f;
+        targets[i] = i % 5 == 0 ? -1 : targets[i];
+    }
+    assert_ok(train_new(&whole, w, &opt, &f->e), &f->e);
+    opt.max_rows = 1;
+    assert_ok(train_new(&single, w, &opt, &f->e), &f->e);
+
+    /* Sequences of one row each: so that they may be cut anywhere. */
+    size_t ones[N];
+    for (size_t i = 0; i < N; i++)
+        ones[i] = 1;
+    b.lengths = ones;
+    b.n_seqs = b.rows = N;
+    assert_ok(train_gradients(whole, &b, train_weigh_known, weight, logp, &f->e), &f->e);
+    for (size_t i = 0; i < N; i++) {
+        struct train_batch row = {.tokens = tokens + i,
+                                  .targets = targets + i,
+                                  .lengths = ones,
+                                  .n_seqs = 1,
+                                  .rows = 1,
+                                  .temperature = T};
+        assert_ok(train_gradients(single, &row, train_weigh_known, weight + i, one + i, &f->e),
+                  &f->e);
+    }
+    train_finish(whole);
+    train_finish(single);
+
+    assert_same_bits(logp, one, N);
+    assert_same_bits(train_grads(whole)->data, train_grads(single)->data, w->n_data);
+    train_free(&whole);
+    train_free(&single);
+    weights_free(&w);
+}
+
 static void zero_forgets_the_last_step(void **state)
 {
     struct fixture *f = *state;
@@ -351,6 +430,8 @@ int main(void)
         WITH_ALL(gradients_are_the_slopes_of_the_loss_in_binary64),
         WITH_ALL(micro_batches_give_the_bits_of_one_batch),
         WITH_ALL(threads_and_backends_do_not_change_a_bit),
+        WITH_ALL(recomputed_activations_have_the_same_bits),
+        WITH(chunks_of_logits_do_not_change_a_bit, qwen2),
         WITH_ALL(zero_forgets_the_last_step),
         WITH(rows_without_weight_do_not_matter, llama),
         WITH(bad_batches_are_refused, llama),

@@ -38,13 +38,15 @@ struct manner {
     const char *kernels;
     size_t threads;
     size_t max_rows;
+    bool recompute;
 };
-static const struct manner plain = {"scalar", 1, 64};
+static const struct manner plain = {"scalar", 1, 64, false};
 
 static struct learner *learner_of(struct fixture *f, struct weights *w, struct adamw *opt,
                                   const struct manner *how, struct pool *pool)
 {
-    struct learner_options o = {.pool = pool, .max_rows = how->max_rows};
+    struct learner_options o = {
+        .pool = pool, .max_rows = how->max_rows, .recompute = how->recompute};
     struct learner *l;
 
     assert_ok(kernels_choose(&o.kernels, NUMERICS_F32_1, how->kernels, &f->e), &f->e);
@@ -189,8 +191,9 @@ static void every_manner_of_running_gives_the_same_bits(void **state)
 {
     struct fixture *f = *state;
     static const struct manner manners[] = {
-        {"scalar", 1, 11}, {"scalar", 1, 12}, {"scalar", 1, 20}, {"scalar", 2, 64},
-        {"scalar", 3, 11}, {"avx2", 1, 64},   {"avx2", 2, 23},   {"avx2", 3, 11},
+        {"scalar", 1, 11, false}, {"scalar", 1, 12, true}, {"scalar", 1, 20, false},
+        {"scalar", 2, 64, false}, {"scalar", 3, 11, true}, {"avx2", 1, 64, true},
+        {"avx2", 2, 23, false},   {"avx2", 3, 11, false},
     };
     struct learner *l = fresh_learner(f);
     struct learn_report want, got;
@@ -427,7 +430,7 @@ static void imitation_walks_the_recorded_curve(void **state)
 
     demos_of(f, demo);
     for (size_t k = 0; k < 2; k++) {
-        const struct manner how = {kernels[k], 1, 30};
+        const struct manner how = {kernels[k], 1, 30, false};
         struct learner *l;
         float curve[4], want[4];
 
@@ -447,6 +450,40 @@ static void imitation_walks_the_recorded_curve(void **state)
         assert_same_bits(curve, want, 4);
         assert_true(curve[0] > 3.0f && curve[3] < 0.3f); /* from chance, log 23, to by heart */
     }
+}
+
+/* The answer said token by token is the answer said by where it begins, and an evaluation is the
+ * loss that a step reports and does not move. */
+static void answers_may_be_marked_and_are_evaluated_alike(void **state)
+{
+    struct fixture *f = *state;
+    struct learn_demo demo[SAMPLES], marked[SAMPLES];
+    uint8_t is_answer[SAMPLES][LEN_MAX] = {{0}};
+    struct learner *l = fresh_learner(f), *other = fresh_learner(f);
+    struct learn_report evaluated, report, same;
+    struct roots before = roots_of(l);
+
+    demos_of(f, demo);
+    demos_of(f, marked);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        for (size_t t = demo[i].n_prompt; t < demo[i].n; t++)
+            is_answer[i][t] = 1;
+        marked[i].is_answer = is_answer[i];
+        marked[i].n_prompt = 0;
+    }
+    assert_ok(learner_evaluate(l, marked, SAMPLES, &evaluated, &f->e), &f->e);
+    assert_same_roots(roots_of(l), before);
+    assert_ok(learner_imitate(l, marked, SAMPLES, &report, &f->e), &f->e);
+    assert_ok(learner_imitate(other, demo, SAMPLES, &same, &f->e), &f->e);
+
+    assert_same_roots(roots_of(l), roots_of(other));
+    assert_true(evaluated.loss == report.loss && report.loss == same.loss);
+    assert_int_equal(evaluated.n_tokens, same.n_tokens);
+    is_answer[0][demo[0].n - 1] = 0;
+    assert_ok(learner_evaluate(l, marked, SAMPLES, &report, &f->e), &f->e);
+    assert_int_equal(report.n_tokens, same.n_tokens - 1);
+    learner_free(&l);
+    learner_free(&other);
 }
 
 static void published_weights_are_the_masters_rounded_when_the_config_says_so(void **state)
@@ -474,7 +511,7 @@ static void published_weights_are_the_masters_rounded_when_the_config_says_so(vo
 static void a_sequence_that_does_not_fit_is_an_error(void **state)
 {
     struct fixture *f = *state;
-    const struct manner narrow = {"scalar", 1, 10};
+    const struct manner narrow = {"scalar", 1, 10, false};
     struct learner *l = learner_of(f, tiny_weights(&f->c, 5), NULL, &narrow, NULL);
     struct learn_demo demo[SAMPLES];
     struct learn_report report;
@@ -570,6 +607,7 @@ int main(void)
         CASE(step_descends_the_slope_of_its_loss),
         CASE(imitation_descends_the_slope_of_its_loss),
         CASE(imitation_walks_the_recorded_curve),
+        CASE(answers_may_be_marked_and_are_evaluated_alike),
         CASE(published_weights_are_the_masters_rounded_when_the_config_says_so),
         CASE(a_sequence_that_does_not_fit_is_an_error),
         CASE(weights_that_are_no_numbers_are_an_error),

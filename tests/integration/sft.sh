@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# muster sft on JSONL: the weights are a function of model, data and settings. How many threads run,
+# how a step is cut into micro-batches, whether activations are kept, and whether the process was
+# killed and resumed changes no bit of them.
+set -euo pipefail
+
+muster=${MUSTER:?the program to test}
+work=$(mktemp -d)
+trap 'status=$?; [ $status -eq 0 ] || tail -n 20 "$work"/*.err; rm -rf "$work"; exit $status' EXIT
+
+"$muster" model init "$work/model" --dim 64 --layers 3 --heads 4 --kv-heads 2 --max-len 64 \
+    --seed 3 >/dev/null
+# 120 pairs and texts of different lengths; at most 47 tokens each
+for i in $(seq 120); do
+    word=$(printf 'abcdefghijklmnopqrst' | head -c $((3 + i * 7 % 17)))
+    if [ $((i % 4)) = 0 ]; then
+        echo "{\"text\": \"$i $word\"}"
+    else
+        echo "{\"prompt\": \"$i $word: \", \"completion\": \"$(rev <<<"$word")\"}"
+    fi
+done >"$work/data.jsonl"
+
+sft() { # name, options
+    local name=$1
+    shift
+    "$muster" sft "$work/model" --data "$work/data.jsonl" --out "$work/$name" --epochs 3 --lr 0.003 \
+        --warm-steps 5 --eval-fraction 0.1 --seed 9 "$@" 2>>"$work/$name.err"
+}
+
+same() { # name: its weights are those of the first run
+    cmp "$work/whole/model.safetensors" "$work/$1/model.safetensors"
+}
+
+sft whole --threads 1 --json >"$work/whole.json"
+grep -q '"steps": 42, "sequences": 108, "eval_loss": [0-9.]*,' "$work/whole.json"
+# it has learnt: the loss on what was held out, before and after
+first=$(sed -n 's/.* eval step=0 loss=\([0-9.]*\) .*/\1/p' "$work/whole.err")
+last=$(sed -n 's/.* eval step=42 loss=\([0-9.]*\) .*/\1/p' "$work/whole.err")
+echo "held out: $first, $last"
+awk "BEGIN { exit !($last < $first - 1) }"
+
+# micro-batches of one sequence, of about three, and of a whole step; two threads; recomputation
+sft ones --rows 47 --threads 2 >/dev/null
+same ones
+sft threes --rows 130 --threads 2 --recompute >/dev/null
+same threes
+sft eights --rows 1000 --threads 2 --kernels scalar >/dev/null
+same eights
+
+# killed at a random moment, again and again, until it comes to its end
+RANDOM=${TEST_SEED:-1}
+echo "seed ${TEST_SEED:-1}"
+killed=0
+resumed=0
+for try in $(seq 100); do
+    seen=$(grep -c ' sft step ' "$work/killed.err" 2>/dev/null || true)
+    sft killed --resume --checkpoint-every 3 --rows $((47 + try * 40 % 400)) >/dev/null &
+    pid=$!
+    if [ $killed -lt 6 ]; then
+        # its first line of progress comes after its first step
+        until [ "$(grep -c ' sft step ' "$work/killed.err" || true)" -gt "${seen:-0}" ] ||
+            ! kill -0 $pid 2>/dev/null; do
+            read -rt 0.01 <> <(:) || true
+        done
+        read -rt "0.0$((RANDOM % 10))" <> <(:) || true # the random moment
+        kill -9 $pid 2>/dev/null && killed=$((killed + 1))
+    fi
+    wait $pid 2>/dev/null && break
+done
+resumed=$(grep -c ' resumed step=' "$work/killed.err")
+echo "killed $killed, resumed $resumed"
+[ $killed -ge 3 ] && [ "$resumed" -ge 1 ]
+same killed
+[ ! -e "$work/killed/sft.checkpoint" ]
+
+# what a checkpoint is of
+cp -r "$work/model" "$work/other"
+sft kept --checkpoint-every 3 --steps 100000 >/dev/null &
+pid=$!
+until [ -e "$work/kept/sft.checkpoint" ]; do
+    kill -0 $pid
+done
+kill -9 $pid
+wait $pid 2>/dev/null || true
+refuse() { # pattern, options
+    local pattern=$1
+    shift
+    ! sft kept "$@" >/dev/null
+    tail -n 1 "$work/kept.err" | grep -q "$pattern"
+}
+refuse 'resume goes on' --steps 100000
+refuse 'other settings' --steps 100000 --resume --lr 0.001
+refuse 'other settings' --steps 99999 --resume
+refuse 'more than the 1 allowed' --steps 100000 --resume --max-memory 1
+# and what no command takes for another
+! sft whole >/dev/null
+tail -n 1 "$work/whole.err" | grep -q 'holds a model already'
+echo '{"text": "fine"}' >"$work/bad.jsonl"
+echo '{"prompt": "fine", "completion": ""}' >>"$work/bad.jsonl"
+echo '{"prompt": "a completion is missing"}' >>"$work/bad.jsonl"
+! "$muster" sft "$work/model" --data "$work/bad.jsonl" --out "$work/bad" 2>"$work/bad.err"
+grep -q 'bad.jsonl:3: ' "$work/bad.err"
+
+"$muster" model generate "$work/whole" --prompt '7 abc: ' --max-new 4 >/dev/null 2>&1
+echo "all as it should be"
