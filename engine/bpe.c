@@ -34,6 +34,8 @@ struct bpe {
     struct pair_slot *pair;
     size_t pair_mask;
     size_t longest;     /* word, in bytes */
+    int32_t ascii[128]; /* the words of one such character; -1: none */
+    int32_t mark;       /* the word that is a space mark, or -1 */
     uint8_t *is_whole;  /* owned, by id: its word encodes to itself */
     bool cuts_at_marks; /* no merge reaches over the place before a space mark */
 };
@@ -223,8 +225,11 @@ static size_t symbols(const struct bpe *b, struct bytes word, int32_t *ids)
         if (s->by_bytes) {
             id = s->byte_id[word.data[at++]];
         } else {
-            utf8_get(word.data, &at);
-            id = bpe_find(b, (struct bytes){word.data + from, at - from});
+            uint32_t c = utf8_get(word.data, &at);
+
+            id = c < 128       ? b->ascii[c]
+                 : c == 0x2581 ? b->mark
+                               : bpe_find(b, (struct bytes){word.data + from, at - from});
         }
         if (id >= 0) {
             if (unk_waits)
@@ -460,6 +465,17 @@ enum status bpe_encode(const struct bpe *b, struct bytes word, struct bpe_out *o
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+/* The characters that most symbols are. */
+static void find_characters(struct bpe *b)
+{
+    for (int c = 0; c < 128; c++) {
+        const uint8_t byte = (uint8_t)c;
+
+        b->ascii[c] = bpe_find(b, BYTES_OF(byte));
+    }
+    b->mark = bpe_find(b, BYTES_OF(space_mark));
+}
+
 /* Which words encode to themselves. */
 static enum status find_whole(struct bpe *b, struct err *e)
 {
@@ -499,7 +515,7 @@ static bool may_cut(const struct bpe *b, const struct bpe_spec *spec)
             spans_a_mark(word_of(b, m->result)))
             return false;
     }
-    return bpe_find(b, BYTES_OF(space_mark)) >= 0;
+    return b->mark >= 0;
 }
 
 enum status bpe_new(struct bpe **out, const struct bpe_spec *spec, struct err *e)
@@ -513,6 +529,8 @@ enum status bpe_new(struct bpe **out, const struct bpe_spec *spec, struct err *e
     b->spec.words = NULL;
     b->spec.merges = NULL;
     st = put_words(b, spec, e);
+    if (!st)
+        find_characters(b);
     if (!st)
         st = put_merges(b, spec, e);
     if (!st)
