@@ -21,7 +21,7 @@ run() { # program, arguments: its output only if it fails
     qemu-aarch64 "$build/$1" "${@:2}" >"$build/out" 2>&1 ||
         { tail -n 20 "$build/out"; echo "$*: failed"; exit 1; }
 }
-for test in math matmul matmul_bf16 attention ops ops_loss ops_optimizer; do
+for test in math elementary matmul matmul_bf16 attention ops ops_loss ops_optimizer; do
     run test_$test neon
     echo "$test: $(tail -n 1 "$build/out")"
 done
