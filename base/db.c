@@ -8,11 +8,13 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/db_pages.h"
 #include "base/file.h"
 
 #define FORMAT_TABLE     "format"
 #define FORMAT_MAX_BYTES 256u
 #define READERS_MAX      512u
+#define CHECK_TRIES      100 /* a writer may overtake the check of a snapshot */
 
 /* LMDB answers a short write with EIO; with less room than this on the disk it meant "full". */
 #define NEARLY_FULL_BYTES (1u << 20)
@@ -204,6 +206,26 @@ static enum status open_env(struct db *d, const struct db_options *opt, struct e
     return OK;
 }
 
+/* Before LMDB follows a pointer of the file. */
+static enum status check_pages(const struct db *d, struct err *e)
+{
+    enum status st = ERR_NOT_FOUND;
+    mdb_filehandle_t fd;
+    MDB_txn *txn;
+    int rc = mdb_env_get_fd(d->env, &fd);
+
+    for (int i = 0; rc == 0 && st == ERR_NOT_FOUND && i < CHECK_TRIES; i++) {
+        rc = mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn);
+        if (rc)
+            break;
+        st = db_pages_check(fd, mdb_txn_id(txn), d->dir, e);
+        mdb_txn_abort(txn);
+    }
+    if (rc)
+        return db_error(d, rc, "open", e);
+    return st == ERR_NOT_FOUND ? ERR_CORRUPT : st;
+}
+
 enum status db_open(struct db **out, const char *dir, const struct db_options *opt,
                     struct err *e)
 {
@@ -224,6 +246,8 @@ enum status db_open(struct db **out, const char *dir, const struct db_options *o
     }
     if (!st)
         st = open_env(d, opt, e);
+    if (!st)
+        st = check_pages(d, e);
     if (!st)
         st = open_tables(d, opt, e);
     if (st)

@@ -7,7 +7,8 @@
  *
  * On disk:  a directory with data.mdb; table "format" holds the magic and version given at open;
  *           others are refused with ERR_UNSUPPORTED, a directory that is no environment of ours
- *           with ERR_CORRUPT.
+ *           with ERR_CORRUPT. So are files whose pages do not hang together (base/db_pages.h):
+ *           opening reads every page but those of long values.
  * Failure:  ERR_FULL when the disk or the map is full: the transaction is aborted and nothing of
  *           it is kept; the environment stays usable.
  * Threads:  a struct db may be shared for reading; a db_txn belongs to the thread that began it.

@@ -291,10 +291,8 @@ static enum status train_step(struct exact *x, struct train *t, struct weights *
     for (size_t first = 0; !st && first < N_STEP; first += size) {
         struct train_batch b =
             batch_of(x, first, N_STEP - first < size ? N_STEP - first : size);
-        st = train_forward(t, &b, logp, e);
         weigh(weight, x, &b, first);
-        if (!st)
-            st = train_backward(t, &b, weight, e);
+        st = train_gradients(t, &b, train_weigh_known, weight, logp, e);
         batch_clear(&b);
     }
     train_finish(t);
@@ -447,6 +445,7 @@ static int conclude(const struct exact *x)
 
 struct shape {
     int64_t dim, layers, heads, kv_heads, ffn, vocab, prompt, new, seed;
+    char *dtype;
 };
 
 static enum status make_model(struct exact *x, const char *dir, const struct shape *s,
@@ -465,6 +464,7 @@ static enum status make_model(struct exact *x, const char *dir, const struct sha
         .norm_eps = 1e-5f,
         .rope_theta = 10000.0,
         .tie = true,
+        .dtype = strcmp(s->dtype, "bf16") ? DTYPE_F32 : DTYPE_BF16,
         .bos = -1,
         .pad = -1,
     };
@@ -473,8 +473,10 @@ static enum status make_model(struct exact *x, const char *dir, const struct sha
     if (dir)
         return weights_load(&x->w, dir, e);
     st = weights_new(&x->w, &c, e);
-    if (!st)
+    if (!st) {
         weights_init_random(x->w, (uint64_t)s->seed);
+        weights_round(x->w, c.dtype);
+    }
     return st;
 }
 
@@ -542,6 +544,8 @@ int bench_exact(int argc, char **argv)
         {"kv-heads", OPT_INT, &s.kv_heads, "2", "1..1024", "heads of keys and values", false},
         {"ffn", OPT_INT, &s.ffn, "100", "1..65536", "width of the feed-forward part", false},
         {"vocab", OPT_INT, &s.vocab, "131", "2..1000000", "size of the vocabulary", false},
+        {"dtype", OPT_CHOICE, &s.dtype, "f32", "f32|bf16", "how its weights are published",
+         false},
         {"seed", OPT_INT, &s.seed, "1", "0..", "of the weights and prompts", false},
         {"json", OPT_FLAG, &x.is_json, "false", NULL, "JSON objects, one a line", false},
     };

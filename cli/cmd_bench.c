@@ -6,16 +6,20 @@
 
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
+#include "cli/bench_products.h"
+#include "cli/bench_train.h"
 #include "cli/commands.h"
 
-#define BENCH_LINE "muster bench exact|engine [options]"
+#define BENCH_LINE "muster bench exact|engine|products|train [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
 {
     printf("usage: " BENCH_LINE "\n\n"
-           "  exact   whether every way of computing gives the same bits\n"
-           "  engine  matrix products, decoding and prefill, beside the machine's limits\n\n"
+           "  exact     whether every way of computing gives the same bits\n"
+           "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
+           "  products  matrix products in each numerics class\n"
+           "  train     training steps, likewise\n\n"
            "'muster bench WORD --help' tells more.\n");
 }
 
@@ -24,7 +28,10 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"exact", bench_exact}, {"engine", bench_engine}};
+    } words[] = {{"exact", bench_exact},
+                 {"engine", bench_engine},
+                 {"products", bench_products},
+                 {"train", bench_train}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

@@ -46,8 +46,9 @@ int cmd_drain(int argc, char **argv)
     struct usage u = {
         .line = "muster drain --dir DIR [options]",
         .about =
-            "The node of DIR finishes and submits what it holds, gets no more work, and its\n"
-            "process ends with status 0.",
+            "The worker or validator of DIR finishes and submits what it holds, gets no more\n"
+            "work, and its process ends with status 0. Other roles hold no work: end their\n"
+            "processes; started again, they go on where they were.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

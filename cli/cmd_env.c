@@ -554,6 +554,8 @@ int cmd_env(int argc, char **argv)
         return env_check(argc - 1, argv + 1);
     if (!strcmp(word, "try"))
         return env_try(argc - 1, argv + 1);
+    if (*word)
+        fprintf(stderr, "muster: 'env %s' is not a command\n", word);
     return print_words(stderr);
 }
 

@@ -13,6 +13,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/look.h"
 #include "cli/usage.h"
 #include "ledger/audit.h"
 #include "ledger/log.h"
@@ -25,21 +26,6 @@
 
 #define SHOW_LINE  "muster ledger show DIR [options]"
 #define AUDIT_LINE "muster ledger audit DIR [options]"
-
-/* The directory of the database itself: DIR, or DIR/ledger if that is where it is. */
-static char *find_ledger(const char *dir)
-{
-    char *below = file_join(dir, "ledger");
-    char *here = file_join(dir, "data.mdb"), *there = file_join(below, "data.mdb");
-    bool is_below = !file_exists(here) && file_exists(there);
-
-    free(here);
-    free(there);
-    if (is_below)
-        return below;
-    free(below);
-    return xstrdup(dir);
-}
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
@@ -146,7 +132,9 @@ static int cmd_show(int argc, char **argv)
         status = 0;
     if (status)
         goto out;
-    dir = find_ledger(operand[0]);
+    dir = look_find_ledger(operand[0]);
+    if (!dir)
+        dir = xstrdup(operand[0]); /* whose opening says what is missing */
     s.body = xcalloc(1, sizeof(*s.body));
     buf_init(&s.line, LINE_MAX_BYTES);
     if (show_all(&s, dir, &e))
@@ -264,7 +252,9 @@ static int cmd_audit(int argc, char **argv)
         fprintf(stderr, "muster: which directory?\nusage: %s (--help tells more)\n", u.line);
         return 2;
     }
-    dir = find_ledger(operand[0]);
+    dir = look_find_ledger(operand[0]);
+    if (!dir)
+        dir = xstrdup(operand[0]); /* whose opening says what is missing */
     audit_run(&r, dir);
     free(dir);
 #define FIGURE(name, field) {#name, (int64_t)r.field},

@@ -16,13 +16,15 @@
 #include "cli/commands.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/chat.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 
-#define KERNELS_RANGE    "auto|scalar|avx2|avx512"
+#define KERNELS_RANGE    "auto|scalar|neon|avx2|avx512|amx"
+#define NUMERICS_RANGE   "f32-1|bf16-1|open-openblas"
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 
 static int complain(const char *line, const char *text)
@@ -38,13 +40,16 @@ struct loaded {
     struct pool *pool;
 };
 
-/* For a sequence of so many `positions`, whose memory is said before any is taken; 0: says nothing. */
-static enum status load(struct loaded *l, const char *dir, int64_t threads, const char *kernels,
-                        size_t positions, struct err *e)
+static enum status load(struct loaded *l, const char *dir, int64_t threads,
+                        const char *numerics, const char *kernels, size_t positions,
+                        struct err *e)
 {
     struct model_options opt = {0};
-    enum status st = kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, numerics, e);
 
+    if (!st)
+        st = kernels_choose(&opt.kernels, class, kernels, e);
     if (!st)
         st = weights_map_open(&l->map, dir, e);
     if (!st)
@@ -61,12 +66,7 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads, cons
     const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
     const uint64_t cache =
         kv_cache_bytes(c, 1, positions < c->max_len ? positions : c->max_len);
-    if (positions > 0)
-        fprintf(stderr,
-                "muster: takes %" PRIu64 " MB of memory: model %" PRIu64 ", cache %" PRIu64
-                "\n",
-                (model + cache) / 1000000, model / 1000000, cache / 1000000);
-    st = memory_check(model + cache, e);
+    st = memory_check(model + cache, 0, "the model and its cache", e);
     return st ? st : model_open(&l->m, l->map, &opt, e);
 }
 
@@ -177,8 +177,8 @@ static const char *tokenizer_text(const char *dir)
 
     if (st)
         return st == ERR_NOT_FOUND ? "none" : "not supported";
-    if (tokenizer_kind(t) == TOKENIZER_CHAR)
-        text = "muster-char";
+    if (tokenizer_kind(t) != TOKENIZER_BYTE)
+        text = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
     tokenizer_free(&t);
     return text;
 }
@@ -280,7 +280,7 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
 static int cmd_logits(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *tokens = NULL, *path = NULL, *kernels = NULL;
+    char *tokens = NULL, *path = NULL, *numerics = NULL, *kernels = NULL;
     int64_t threads;
     bool one_by_one = false;
     struct loaded l = {0};
@@ -294,6 +294,8 @@ static int cmd_logits(int argc, char **argv)
         {"out", OPT_STRING, &path, NULL, NULL,
          "file for the logits: (tokens, vocabulary) f32, little-endian", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
         {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
          "feed one token at a time, as when generating; the bits are the same", false},
@@ -317,7 +319,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, 0, &e);
+        st = load(&l, dir, threads, numerics, kernels, n, &e);
     if (!st)
         st = compute_logits(&out, &l, ids, n, one_by_one, &e);
     if (!st)
@@ -333,49 +335,97 @@ out:
 
 /* ---- generate -------------------------------------------------------------------------------- */
 
+/* Prints what is certain: never half a character. Ids that models round their vocabulary up with
+ * say nothing. */
 static void print_token(void *ctx, const struct sampler_token *t)
 {
-    const struct tokenizer *tokenizer = ctx;
+    struct tokenizer_stream *stream = ctx;
     struct buf text;
 
-    buf_init(&text, 16);
-    if (tokenizer_decode(&text, tokenizer, &t->token, 1, NULL) == OK)
+    buf_init(&text, 1u << 20);
+    if (tokenizer_stream_push(stream, &text, t->token, NULL) == OK && text.len > 0)
         fwrite(text.data, 1, text.len, stdout);
     fflush(stdout);
     buf_clear(&text);
 }
 
+static void print_rest(struct tokenizer_stream *stream)
+{
+    struct buf text;
+
+    buf_init(&text, 1u << 20);
+    if (tokenizer_stream_flush(stream, &text, NULL) == OK && text.len > 0)
+        fwrite(text.data, 1, text.len, stdout);
+    putchar('\n');
+    buf_clear(&text);
+}
+
 struct generate {
-    char *prompt;
+    char *prompt, *system, *template;
     int64_t max_new, seed;
     double temperature;
+    bool chat;
 };
 
-static enum status generate(struct loaded *l, struct tokenizer *t, const struct generate *g,
-                            struct err *e)
+/* The prompt as a message of the user's. *end is the id that ends the answer. */
+static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end,
+                               const char *dir, const struct tokenizer *t,
+                               const struct generate *g, struct err *e)
+{
+    const struct chat_message m[] = {{CHAT_SYSTEM, bytes_str(g->system)},
+                                     {CHAT_USER, bytes_str(g->prompt)}};
+    const bool has_system = *g->system != '\0';
+    struct chat *c = NULL;
+    enum status st =
+        *g->template ? chat_open_named(&c, g->template, t, e) : chat_open(&c, dir, t, e);
+
+    if (st)
+        return st;
+    *end = chat_end(c);
+    st = chat_render(c, m + !has_system, 1 + has_system, true, ids, NULL, cap, n, e);
+    chat_close(&c);
+    return st;
+}
+
+/* The prompt as it stands. Sequences begin as they did in training: a tokenizer.json of Hugging
+ * Face's says how, for ours config.json does. */
+static enum status raw_prompt(int32_t *ids, size_t cap, size_t *n, const struct tokenizer *t,
+                              const struct generate *g, const struct model_config *c,
+                              struct err *e)
+{
+    const int32_t bos = tokenizer_kind(t) == TOKENIZER_BPE ? tokenizer_bos(t) : c->bos;
+    const size_t n_bos = bos >= 0;
+    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, cap - n_bos, n, e);
+
+    if (n_bos)
+        ids[0] = bos;
+    *n += n_bos;
+    return st;
+}
+
+static enum status generate(struct loaded *l, const char *dir, struct tokenizer *t,
+                            const struct generate *g, struct err *e)
 {
     const struct model_config *c = &l->map->config;
     const uint64_t seed = (uint64_t)g->seed;
-    size_t n_text = strlen(g->prompt), n;
-    size_t n_bos = c->bos >= 0 ? 1 : 0; /* sequences begin as they did in training */
-    int32_t *ids = xcalloc(n_text + 1, sizeof(ids[0]));
-    int32_t stops[MODEL_STOPS_MAX + 1];
+    size_t cap = TOKENIZER_ROOM(strlen(g->prompt) + strlen(g->system)) + 256, n;
+    int32_t *ids = xcalloc(cap, sizeof(ids[0])), end = -1;
+    int32_t stops[MODEL_STOPS_MAX + 2];
     struct sampler *s = NULL;
-    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = t};
-    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, n_text, &n, e);
+    struct tokenizer_stream stream;
+    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = &stream};
+    enum status st;
 
+    tokenizer_stream_init(&stream, t);
+    st = g->chat ? chat_prompt(ids, cap, &n, &end, dir, t, g, e)
+                 : raw_prompt(ids, cap, &n, t, g, c, e);
     if (st)
         goto out;
-    if (n_bos)
-        ids[0] = c->bos;
-    n += n_bos;
     opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
     st = sampler_new(&s, l->m, &opt, e);
     if (st)
         goto out;
-    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
-    stops[c->n_stops] = tokenizer_eos(t);
-    const struct sampler_request r = {
+    struct sampler_request r = {
         .prompt = ids,
         .n_prompt = n,
         .seeds = &seed,
@@ -383,13 +433,19 @@ static enum status generate(struct loaded *l, struct tokenizer *t, const struct 
         .temperature = (float)g->temperature,
         .max_new = (size_t)g->max_new,
         .stops = stops,
-        .n_stops = c->n_stops + 1,
+        .n_stops = c->n_stops,
     };
+    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
+    if (tokenizer_eos(t) >= 0)
+        stops[r.n_stops++] = tokenizer_eos(t);
+    if (end >= 0)
+        stops[r.n_stops++] = end;
     st = sampler_add(s, &r, e);
     if (!st)
         st = sampler_run(s, e);
-    putchar('\n');
+    print_rest(&stream);
 out:
+    tokenizer_stream_clear(&stream);
     sampler_free(&s);
     free(ids);
     return st;
@@ -398,7 +454,7 @@ out:
 static int cmd_generate(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *kernels = NULL;
+    char *numerics = NULL, *kernels = NULL;
     int64_t threads;
     struct generate g = {0};
     struct loaded l = {0};
@@ -407,11 +463,19 @@ static int cmd_generate(int argc, char **argv)
     enum status st;
     struct opt table[] = {
         {"prompt", OPT_STRING, &g.prompt, NULL, NULL, "text to continue", false},
+        {"chat", OPT_FLAG, &g.chat, "false", NULL,
+         "the prompt is a message, to be answered as the model was trained to", false},
+        {"system", OPT_STRING, &g.system, "", NULL, "with --chat: a system message before it",
+         false},
+        {"template", OPT_STRING, &g.template, "", NULL,
+         "with --chat: a chat template by its name, instead of the model's own", false},
         {"max-new", OPT_INT, &g.max_new, "128", "1..16777216", "most new tokens", false},
         {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
          false},
         {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+         false},
         {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
     };
     struct usage u = {
@@ -431,14 +495,19 @@ static int cmd_generate(int argc, char **argv)
         status = complain(u.line, "which directory?");
         goto out;
     }
+    if (!g.chat && (*g.system || *g.template)) {
+        status = complain(u.line, "--system and --template want --chat");
+        goto out;
+    }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
-        st = load(&l, dir, threads, kernels, strlen(g.prompt) + 1 + (size_t)g.max_new, &e);
+        st = load(&l, dir, threads, numerics, kernels, strlen(g.prompt) + 1 + (size_t)g.max_new,
+                  &e);
     if (!st && tokenizer_vocab(t) > l.map->config.vocab)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
                      tokenizer_vocab(t), l.map->config.vocab);
     if (!st)
-        st = generate(&l, t, &g, &e);
+        st = generate(&l, dir, t, &g, &e);
     status = st ? usage_fail(e.text) : 0;
 out:
     unload(&l);

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/pool.h"
 #include "cli/commands.h"
+#include "cli/look.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
 #include "ledger/body.h"
@@ -118,24 +119,6 @@ static enum status visit(void *arg, const struct ledger_entry *en, struct bytes 
         r->step[b->step_.version] = b->step_;
     }
     return OK;
-}
-
-/* DIR itself, DIR/ledger or DIR/orchestrator/ledger: whichever holds the ledger. */
-static char *find_ledger(const char *dir)
-{
-    static const char *const below[] = {"orchestrator/ledger", "ledger", "."};
-
-    for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
-        char *path = file_join(dir, below[i]);
-        char *file = file_join(path, "data.mdb");
-        bool found = file_exists(file);
-
-        free(file);
-        if (found)
-            return path;
-        free(path);
-    }
-    return NULL;
 }
 
 static enum status get_blob(struct db_txn *t, const struct digest *d, struct bytes *out,
@@ -257,7 +240,7 @@ static enum status replay_dir(const char *dir, int64_t threads, bool as_json, st
                                    .tables = ledger_tables,
                                    .read_only = true};
     struct replay r = {.body = xcalloc(1, sizeof(union ledger_body))};
-    char *path = find_ledger(dir);
+    char *path = look_find_ledger(dir);
     struct ledger_log *log = NULL;
     struct db *db = NULL;
     struct db_txn *t = NULL;

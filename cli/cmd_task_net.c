@@ -27,12 +27,13 @@ struct settings {
 
 #define BASE_ROWS 3u
 
-static void base_rows(struct opt *table, struct settings *o)
+/* To look, any node will do; to publish or close, the initiator must sign. */
+static void base_rows(struct opt *table, struct settings *o, bool is_look)
 {
-    table[0] =
-        (struct opt){"dir", OPT_STRING, &o->dir,
-                     ".",   NULL,       "directory of the initiator, or of any node of the run",
-                     false};
+    const char *dir = is_look ? "directory of any node of the run, or of the whole run"
+                              : "directory of the initiator, or of the whole run";
+
+    table[0] = (struct opt){"dir", OPT_STRING, &o->dir, ".", NULL, dir, false};
     table[1] = (struct opt){"wait-ms", OPT_INT,       &o->wait_ms,
                             "10000",   "100..600000", "how long to wait for the answer",
                             false};
@@ -124,7 +125,7 @@ static int cmd_publish(int argc, char **argv)
     struct err e = {0};
     int status;
 
-    base_rows(table, &o);
+    base_rows(table, &o, false);
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN && !path) {
         fprintf(stderr, "muster task publish: which task?\nusage: %s\n", u.line);
@@ -244,7 +245,7 @@ static int run_word(task_fn *fn, const char *line, const char *about, int argc, 
     struct err e = {0};
     int status;
 
-    base_rows(table, &o);
+    base_rows(table, &o, fn != close_task);
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN)
         status = fn(&o, &e) ? usage_fail(e.text) : 0;
@@ -284,5 +285,7 @@ int cmd_task(int argc, char **argv)
             "Ends the task now: units under way are taken back, what is left of the\n"
             "deposit goes back to the initiator.",
             argc, argv);
+    if (*word)
+        fprintf(stderr, "muster: 'task %s' is not a command\n", word);
     return print_words(stderr);
 }

@@ -28,13 +28,13 @@
 #include "cli/up_task.h"
 #include "cli/usage.h"
 #include "node/key.h"
+#include "node/sock.h"
 
 #define STEP_MS    100   /* how often children are looked after */
 #define STATUS_MS  500   /* how often the orchestrator is asked */
 #define ASK_MS     2000  /* how long an answer may take */
 #define START_MS   30000 /* how long the orchestrator may take to listen */
 #define END_MS     15000 /* how long children may take to end by themselves */
-#define STUCK_MS   60000 /* so long without progress, and a child that cannot live: give up */
 #define NAME_BYTES CHILD_NAME_BYTES
 
 static volatile sig_atomic_t interrupted;
@@ -45,6 +45,7 @@ struct up {
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
     /* the run */
+    int lock_fd;
     struct task task;
     struct buf bundle;
     struct children children;
@@ -376,9 +377,21 @@ static enum status await_end(struct up *u, struct err *e)
 
 /* ---- the command ------------------------------------------------------------------------- */
 
-static enum status run(struct up *u, struct err *e)
+/* Two would start every process twice, and the second of each would die of the first's lock. */
+static enum status take_dir(struct up *u, struct err *e)
 {
     enum status st = file_mkdirs(u->dir, 0700, e);
+    char *path = in_dir(u, "lock");
+
+    if (!st)
+        st = file_lock(&u->lock_fd, path, u->dir, e);
+    free(path);
+    return st;
+}
+
+static enum status run(struct up *u, struct err *e)
+{
+    enum status st = take_dir(u, e);
 
     if (st)
         return st;
@@ -500,9 +513,6 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     task_init(&u->task);
     buf_init(&u->bundle, BUNDLE_MAX_BYTES);
     st = load_task(u, path, e);
-    if (!st && u->cheats > u->inference)
-        st = err_set(e, ERR_INVALID, "--cheats is %" PRId64 " and --inference %" PRId64,
-                     u->cheats, u->inference);
     if (!st && !u->dir[0]) {
         free(u->dir);
         u->dir = fresh_dir();
@@ -510,13 +520,28 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     return st;
 }
 
+/* What the table cannot say of the options. */
+static enum status check_options(const struct up *u, struct err *e)
+{
+    if (u->cheats > u->inference)
+        return err_set(e, ERR_INVALID,
+                       "option 'cheats' is '%" PRId64 "', more than the %" PRId64
+                       " workers of option 'inference'",
+                       u->cheats, u->inference);
+    if (sock_check_endpoint(u->listen, true, e))
+        return err_prefix(e, ERR_INVALID, "option 'listen'");
+    return OK;
+}
+
 /* Runs, and tells: the exit status. */
 static int run_and_tell(struct up *u, struct err *e)
 {
-    if (!run(u, e))
+    enum status st = run(u, e);
+
+    if (!st)
         return conclude(u);
     usage_fail(e->text);
-    if (!interrupted)
+    if (!interrupted && u->lock_fd >= 0)
         fprintf(stderr, "what was done is kept: 'muster up --dir %s' goes on from there\n",
                 u->dir);
     return 1;
@@ -524,7 +549,7 @@ static int run_and_tell(struct up *u, struct err *e)
 
 int cmd_up(int argc, char **argv)
 {
-    struct up u = {0};
+    struct up u = {.lock_fd = -1};
     struct err e = {0};
     const char *path = NULL;
     struct opt table[] = {
@@ -543,7 +568,7 @@ int cmd_up(int argc, char **argv)
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
-        {"kernels", OPT_CHOICE, &u.kernels, "auto", "auto|scalar|avx2|avx512",
+        {"kernels", OPT_CHOICE, &u.kernels, "auto", "auto|scalar|neon|avx2|avx512",
          "inner loops; all give the same bits", false},
         {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
          false},
@@ -567,11 +592,17 @@ int cmd_up(int argc, char **argv)
 
     if (status != USAGE_RUN)
         goto out;
+    if (check_options(&u, &e)) {
+        fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", e.text, usage.line);
+        status = 2;
+        goto out;
+    }
     sigemptyset(&act.sa_mask);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     log_set_level(u.as_json ? LOG_E : LOG_W);
     status = prepare(&u, path, &e) ? usage_fail(e.text) : run_and_tell(&u, &e);
+    file_unlock(&u.lock_fd);
     json_decref(u.links);
     json_decref(u.status);
     task_clear(&u.task);

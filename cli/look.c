@@ -112,6 +112,23 @@ static enum status open_ledger(struct look *l, const char *dir, struct err *e)
     return st;
 }
 
+char *look_find_ledger(const char *dir)
+{
+    static const char *const below[] = {".", "ledger", "orchestrator/ledger"};
+
+    for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
+        char *path = i ? file_join(dir, below[i]) : xstrdup(dir);
+        char *file = file_join(path, "data.mdb");
+        bool found = file_exists(file);
+
+        free(file);
+        if (found)
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
 /* ---- which way --------------------------------------------------------------------------- */
 
 /* Whether an orchestrator holds the lock of its directory. A lock that this user may not even
@@ -134,7 +151,8 @@ static char *orchestrator_of(const char *dir)
     static const char *const below[] = {".", "orchestrator"};
 
     for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
-        char *home = file_join(dir, below[i]), *data = file_join(home, "ledger/data.mdb");
+        char *home = i ? file_join(dir, below[i]) : xstrdup(dir),
+             *data = file_join(home, "ledger/data.mdb");
         bool is_it = file_exists(data);
 
         free(data);

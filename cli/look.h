@@ -18,6 +18,10 @@
 
 struct look;
 
+/* DIR itself, DIR/ledger or DIR/orchestrator/ledger: whichever holds the ledger, in a new string of
+ * the caller's; NULL if none does. */
+char *look_find_ledger(const char *dir);
+
 /* ERR_NOT_FOUND: DIR is none of these. Others as client_open, and as the ledger's when it is
  * read. */
 MUST_USE enum status look_open(struct look **out, const char *dir, int64_t wait_ms,

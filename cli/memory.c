@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LOG_MODULE "memory"
+#include "base/log.h"
+
 /* The number of "Key:   123 kB" in a file of /proc, in bytes. */
 static uint64_t find_kb(const char *path, const char *key, uint64_t otherwise)
 {
@@ -32,13 +35,14 @@ uint64_t memory_peak(void)
     return find_kb("/proc/self/status", "VmHWM:", 0);
 }
 
-enum status memory_check(uint64_t bytes, struct err *e)
+enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what, struct err *e)
 {
-    uint64_t have = memory_available();
+    uint64_t limit = max_mib ? (uint64_t)max_mib << 20 : memory_available();
+    double mib = (double)bytes / 1048576.0, limit_mib = (double)limit / 1048576.0;
 
-    if (bytes <= have)
-        return OK;
-    return err_set(e, ERR_LIMIT,
-                   "this takes %" PRIu64 " bytes of memory, and %" PRIu64 " are available",
-                   bytes, have);
+    if (bytes > limit)
+        return err_set(e, ERR_LIMIT, "%s takes %.0f MiB, more than the %.0f %s", what, mib,
+                       limit_mib, max_mib ? "allowed" : "MiB of memory available");
+    LOG_INFO("plan what=\"%s\" mib=%.0f", what, mib);
+    return OK;
 }

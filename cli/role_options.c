@@ -16,7 +16,7 @@ void role_options_table(struct opt *table, struct role_options *o)
          "where shards are served to peers", false},
         {"advertise", OPT_STRING, &o->advertise, "", NULL,
          "host by which peers reach this node; empty: as bound", false},
-        {"kernels", OPT_CHOICE, &o->kernels, "auto", "auto|scalar|avx2|avx512",
+        {"kernels", OPT_CHOICE, &o->kernels, "auto", "auto|scalar|neon|avx2|avx512",
          "inner loops to use; all give the same bits", false},
         {"threads", OPT_INT, &o->threads, "1", "1..256", "threads of the kernels", false},
         {"allow-unsandboxed", OPT_FLAG, &o->allow_unsandboxed, "false", NULL,

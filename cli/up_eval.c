@@ -10,7 +10,7 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
                         struct err *e)
 {
     static const struct digest no_root;
-    const struct model_options mo = {.kernels = kernels_best()};
+    struct model_options mo = {0};
     struct setup *setup = NULL;
     struct weights *w = NULL;
     struct model *m = NULL;
@@ -21,8 +21,10 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
     if (!st && !model_config_equal(&w->config, &setup->config))
         st =
             err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
-    if (!st)
+    if (!st) {
+        mo.kernels = setup_kernels(setup, kernels_best());
         st = model_new(&m, w, &mo, e);
+    }
     if (!st) {
         const struct rollout_world world = setup_world(setup, m, 0, &no_root);
         st = rollout_evaluate(&world, n, temperature, reward, samples, n_samples, e);

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
@@ -57,6 +58,13 @@ int usage_parse(struct usage *u, int argc, char **argv)
     if (opt_check_required(u->table, u->n, &e))
         return complain(u, e.text);
     return USAGE_RUN;
+}
+
+size_t usage_threads(int64_t n)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n > 0 ? (size_t)n : cores > 0 ? (size_t)cores : 1;
 }
 
 int usage_fail(const char *text)

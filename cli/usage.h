@@ -24,6 +24,9 @@ struct usage {
  * --help goes to stdout and gives 0; an error gives two lines on stderr and 2; else USAGE_RUN. */
 int usage_parse(struct usage *u, int argc, char **argv);
 
+/* What --threads N asks for: N, or one a core for 0. */
+size_t usage_threads(int64_t n);
+
 /* Prints "muster: text" to stderr and returns 1: it was tried and failed. */
 int usage_fail(const char *text);
 

@@ -47,6 +47,10 @@ MUST_USE enum status kernels_choose(const struct kernels **out, enum numerics nu
 /* The fastest backend of this CPU in class f32-1. */
 const struct kernels *kernels_best(void);
 
+/* The backend of k in another class: of the fastest in f32-1 the fastest there, of any other the
+ * one of its name. For the classes that define bits. */
+const struct kernels *kernels_in_class(const struct kernels *k, enum numerics numerics);
+
 const char *kernels_name(const struct kernels *k);
 enum numerics kernels_numerics(const struct kernels *k);
 

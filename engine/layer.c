@@ -54,7 +54,7 @@ static void layer_norm(const struct model *m, float *y, const float *x, const fl
     run_rows(&j, norm_rows, T, m->config.dim);
 }
 
-/* Norms of heads where there are any, then rotation. */
+/* Norms of heads where there are any, then rotation, then what the class does to the cache. */
 static void head_rows(void *arg, size_t lo, size_t hi)
 {
     const struct rows_job *j = arg;

@@ -5,14 +5,19 @@
 #include "engine/cpu/table.h"
 
 /* Sums are cut into pieces of STEPS that go on from what is in memory: a piece of a panel (16
- * KiB) and of a tile's rows then stay in the first-level cache. */
-#define STEPS    256u
-#define COLS     64u /* columns of one task of dx, in whole panels */
-#define DX_ROWS  192u
-#define DW_STEPS 256u
-#define DW_ROWS  24u  /* rows copied together: whole tiles of any backend */
-#define DW_TASK  192u /* rows of one task */
-#define DW_COLS  128u
+ * KiB) and of a tile's rows then stay in the first-level cache, what a task copies in the second. */
+#define STEPS   256u
+#define DX_ROWS 192u /* of one task, at most */
+#define DX_COLS 96u
+#define DW_ROWS 12u  /* rows copied together: whole tiles of any backend */
+#define DW_TASK 192u /* rows of one task, at most */
+#define DW_COLS 64u  /* columns copied together */
+#define DW_WIDE 384u /* columns of one task, at most */
+/* Rows that a copy looks ahead, for about as long as memory takes to answer. */
+#define PANEL_AHEAD  32u
+#define COLUMN_AHEAD 8u
+/* Tasks for each thread, at least, if the matrix allows: what is left over at the end is waited for. */
+#define TASKS_PER_THREAD 4u
 /* Below this many fma, handing work to another thread costs more than it saves. */
 #define INLINE_OPS (1u << 18)
 
@@ -26,9 +31,12 @@ static size_t pieces(size_t n, size_t of)
     return (n + of - 1) / of;
 }
 
-static void run(struct pool *pool, size_t n_tasks, size_t ops, pool_fn *fn, void *arg)
+/* n cut into the fewest pieces of nearly one size, a multiple of `unit` and at most `most`. */
+static size_t even(size_t n, size_t most, size_t unit)
 {
-    pool_run(ops < INLINE_OPS ? NULL : pool, n_tasks, 1, fn, arg);
+    size_t size = pieces(n, pieces(n, most));
+
+    return min(pieces(size, unit) * unit, most);
 }
 
 /* dx (M, K) = a (M, N) b (N, K), or dW (N, K) += a^T b with a (T, N), b (T, K), T being M here.
@@ -39,47 +47,79 @@ struct matmul_job {
     const float *a;
     const float *b;
     size_t M, N, K;
-    size_t n_groups; /* tasks side by side */
+    size_t rows, cols; /* of a task */
+    size_t n_groups;   /* tasks side by side */
     bool is_added;
 };
+
+/* Cuts the result, of n_rows by n_cols, into tasks and runs them. */
+static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n_cols,
+                pool_fn *fn)
+{
+    size_t wanted = pool_threads(pool) > 1 ? TASKS_PER_THREAD * pool_threads(pool) : 1;
+
+    j->rows = even(n_rows, j->rows, DW_ROWS);
+    j->cols = even(n_cols, j->cols, PACK_LANES);
+    while (pieces(n_rows, j->rows) * pieces(n_cols, j->cols) < wanted) {
+        if (j->cols > 4 * PACK_LANES && 2 * j->cols > j->rows)
+            j->cols = even(n_cols, j->cols / 2, PACK_LANES);
+        else if (j->rows > 4 * DW_ROWS)
+            j->rows = even(n_rows, j->rows / 2, DW_ROWS);
+        else
+            break;
+    }
+    j->n_groups = pieces(n_cols, j->cols);
+    pool_run(j->M * j->N * j->K < INLINE_OPS ? NULL : pool,
+             pieces(n_rows, j->rows) * j->n_groups, 1, fn, j);
+}
+
+/* Panels, and groups of columns, are so many floats apart: one cache line more than they take, or
+ * all would begin in the same sets of the cache. */
+static size_t apart(size_t width, size_t steps)
+{
+    return width * steps + PACK_LANES;
+}
 
 /* Copies columns c0 .. c0 + cols of `steps` rows of w into panels of (steps, PACK_LANES). */
 static void copy_panels(float *to, const float *w, size_t w_row, size_t c0, size_t cols,
                         size_t steps)
 {
-    for (size_t p = 0; p < cols; p += PACK_LANES) {
+    for (size_t p = 0; p < cols; p += PACK_LANES, to += apart(PACK_LANES, steps)) {
+        const float *from = w + c0 + p;
         size_t n = min(PACK_LANES, cols - p);
-        for (size_t s = 0; s < steps; s++, to += PACK_LANES) {
-            const float *from = w + s * w_row + c0 + p;
-            if (n == PACK_LANES) {
-                memcpy(to, from, PACK_LANES * sizeof(float));
-            } else {
-                memset(to, 0, PACK_LANES * sizeof(float));
-                memcpy(to, from, n * sizeof(float));
+
+        if (n == PACK_LANES) {
+            for (size_t s = 0; s < steps; s++) {
+                PREFETCH(from + min(s + PANEL_AHEAD, steps - 1) * w_row);
+                memcpy(to + s * PACK_LANES, from + s * w_row, PACK_LANES * sizeof(float));
             }
+            continue;
         }
+        memset(to, 0, steps * PACK_LANES * sizeof(float));
+        for (size_t s = 0; s < steps; s++)
+            memcpy(to + s * PACK_LANES, from + s * w_row, n * sizeof(float));
     }
 }
 
 /* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. */
 static void dx_task(const struct matmul_job *j, size_t task)
 {
-    float panels[COLS * STEPS], sum[DX_ROWS * COLS];
-    size_t m0 = task / j->n_groups * DX_ROWS, k0 = task % j->n_groups * COLS;
+    float panels[DX_COLS * STEPS + DX_COLS], sum[DX_ROWS * DX_COLS];
+    size_t m0 = task / j->n_groups * j->rows, k0 = task % j->n_groups * j->cols;
     float *dx = j->y + m0 * j->K + k0;
     struct gemm g = {.c = j->is_added ? sum : dx,
                      .b = panels,
-                     .c_row = j->is_added ? COLS : j->K,
+                     .c_row = j->is_added ? DX_COLS : j->K,
                      .a_row = j->N,
                      .a_step = 1,
                      .b_step = PACK_LANES,
-                     .rows = min(DX_ROWS, j->M - m0),
-                     .cols = min(COLS, j->K - k0)};
+                     .rows = min(j->rows, j->M - m0),
+                     .cols = min(j->cols, j->K - k0)};
 
     for (size_t s = 0; s < j->N; s += STEPS) {
         g.steps = min(STEPS, j->N - s);
         g.a = j->a + m0 * j->N + s;
-        g.b_panel = g.steps * PACK_LANES;
+        g.b_panel = apart(PACK_LANES, g.steps);
         g.resume = s > 0;
         copy_panels(panels, j->b + s * j->K, j->K, k0, g.cols, g.steps);
         j->k->gemm(&g);
@@ -104,22 +144,28 @@ void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, cons
                              .M = M,
                              .N = N,
                              .K = K,
-                             .n_groups = pieces(K, COLS),
+                             .rows = DX_ROWS,
+                             .cols = DX_COLS,
                              .is_added = is_added};
-    run(pool, pieces(M, DX_ROWS) * job.n_groups, M * N * K, dx_tasks, &job);
+    run(pool, &job, M, K, dx_tasks);
 }
 
-/* Copies n <= DW_ROWS columns of `steps` rows of dy to (steps, DW_ROWS). */
+/* Copies columns of `steps` rows of dy into groups of (steps, DW_ROWS), `n` columns in all. */
 static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_t steps)
 {
-    if (n == DW_ROWS) {
-        for (size_t t = 0; t < steps; t++)
-            memcpy(to + t * DW_ROWS, dy + t * row, DW_ROWS * sizeof(float));
-        return;
+    const size_t stride = apart(DW_ROWS, steps), whole = n / DW_ROWS * DW_ROWS;
+
+    for (size_t t = 0; t < steps; t++, to += DW_ROWS) {
+        const float *from = dy + t * row;
+        const float *next = dy + min(t + COLUMN_AHEAD, steps - 1) * row;
+        float *group = to;
+
+        for (size_t i = 0; i < whole; i += DW_ROWS, group += stride) {
+            PREFETCH(next + i);
+            memcpy(group, from + i, DW_ROWS * sizeof(float));
+        }
+        memcpy(group, from + whole, (n - whole) * sizeof(float));
     }
-    for (size_t t = 0; t < steps; t++)
-        for (size_t i = 0; i < n; i++)
-            to[t * DW_ROWS + i] = dy[t * row + i];
 }
 
 /* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns
@@ -127,27 +173,30 @@ static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_
  * */
 static void dw_task(const struct matmul_job *j, size_t task)
 {
-    float panels[DW_COLS * DW_STEPS], columns[DW_ROWS * DW_STEPS];
-    size_t n0 = task / j->n_groups * DW_TASK, n1 = min(j->N, n0 + DW_TASK);
-    size_t k0 = task % j->n_groups * DW_COLS;
-    struct gemm g = {.a = columns,
-                     .b = panels,
+    float panels[DW_COLS * STEPS + DW_COLS];
+    float columns[DW_TASK * STEPS + DW_TASK / DW_ROWS * PACK_LANES];
+    size_t n0 = task / j->n_groups * j->rows, rows = min(j->rows, j->N - n0);
+    size_t k0 = task % j->n_groups * j->cols, k1 = min(j->K, k0 + j->cols);
+    struct gemm g = {.b = panels,
                      .c_row = j->K,
                      .a_row = 1,
                      .a_step = DW_ROWS,
                      .b_step = PACK_LANES,
-                     .cols = min(DW_COLS, j->K - k0),
                      .resume = true};
 
-    for (size_t s = 0; s < j->M; s += DW_STEPS) {
-        g.steps = min(DW_STEPS, j->M - s);
-        g.b_panel = g.steps * PACK_LANES;
-        copy_panels(panels, j->b + s * j->K, j->K, k0, g.cols, g.steps);
-        for (size_t n = n0; n < n1; n += DW_ROWS) {
-            g.rows = min(DW_ROWS, n1 - n);
-            g.c = j->y + n * j->K + k0;
-            copy_columns(columns, j->a + s * j->N + n, j->N, g.rows, g.steps);
-            j->k->gemm(&g);
+    for (size_t s = 0; s < j->M; s += STEPS) {
+        g.steps = min(STEPS, j->M - s);
+        g.b_panel = apart(PACK_LANES, g.steps);
+        copy_columns(columns, j->a + s * j->N + n0, j->N, rows, g.steps);
+        for (size_t c = k0; c < k1; c += DW_COLS) {
+            g.cols = min(DW_COLS, k1 - c);
+            copy_panels(panels, j->b + s * j->K, j->K, c, g.cols, g.steps);
+            for (size_t n = 0; n < rows; n += DW_ROWS) {
+                g.a = columns + n / DW_ROWS * apart(DW_ROWS, g.steps);
+                g.rows = min(DW_ROWS, rows - n);
+                g.c = j->y + (n0 + n) * j->K + c;
+                j->k->gemm(&g);
+            }
         }
     }
 }
@@ -169,6 +218,7 @@ void products_f32_dw(const struct kernels *k, struct pool *pool, float *dW, cons
                              .M = T,
                              .N = N,
                              .K = K,
-                             .n_groups = pieces(K, DW_COLS)};
-    run(pool, pieces(N, DW_TASK) * job.n_groups, T * N * K, dw_tasks, &job);
+                             .rows = DW_TASK,
+                             .cols = DW_WIDE};
+    run(pool, &job, N, K, dw_tasks);
 }

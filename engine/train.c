@@ -9,20 +9,21 @@
 #include "base/check.h"
 #include "engine/layer.h"
 
-/* Logits exist for a few rows at a time: about this many numbers, and never less than a block. */
-#define LOGITS_CHUNK (1u << 20)
+/* Logits exist for a few rows at a time: about this many numbers, and never less than a block. A
+ * chunk should be large, for the head's weights and their gradient pass through memory with each. */
+#define LOGITS_CHUNK (1u << 23)
 #define LOGITS_ROWS  256u
 #define LOGITS_BLOCK 32u /* of bf16-1: positions of a sequence that must not be torn apart */
 
-/* Where backward keeps what it makes, for one layer after the other. */
+/* What is at hand for one layer, or one chunk of logits, at a time. */
 struct scratch {
+    float *h;             /* (T, C): normed x_in, then normed x_mid */
+    float *act;           /* (T, F): the activation, then its gradient */
     float *dx;            /* (T, C): the gradient of the residual stream */
     float *dh;            /* (T, C) */
     float *datt;          /* (T, H, D); then dq before q_norm */
     float *dq, *dk, *dv;  /* (T, H, D), (T, G, D) twice */
-    float *dk_raw;        /* (T, G, D): dk before k_norm */
-    float *dgate;         /* (T, F) */
-    float *dup;           /* (T, F): first the gradient of act */
+    float *dk_raw;        /* (T, G, D): dk before k_norm; NULL without one */
     float *logits;        /* (R, V) */
     float *rows, *drows;  /* (R, C): hidden states of the rows whose logits are at hand */
     float *logp, *weight; /* (R) */
@@ -33,7 +34,7 @@ struct train {
     struct weights *grads; /* owned */
     float *head_grad;      /* owned, (V, C); NULL unless tied */
     size_t max_rows, logits_rows;
-    size_t rows, n_seqs; /* of the batch forward saw last */
+    bool recompute;
 
     float *floats;           /* owned: what the fields below point into */
     struct layer_acts *acts; /* owned, one a layer */
@@ -55,7 +56,6 @@ static void carve_layer(struct layer_acts *a, struct carve *at, const struct mod
 {
     uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
-    a->h1 = carve_take(at, T * c->dim);
     a->q = carve_take(at, T * q);
     a->q_raw = c->qk_norm ? carve_take(at, T * q) : a->q;
     a->k = carve_take(at, T * kv);
@@ -64,11 +64,8 @@ static void carve_layer(struct layer_acts *a, struct carve *at, const struct mod
     a->att = carve_take(at, T * q);
     a->lse = carve_take(at, T * c->heads);
     a->x_mid = carve_take(at, T * c->dim);
-    a->h2 = carve_take(at, T * c->dim);
     a->gate = carve_take(at, T * c->ffn);
     a->up = carve_take(at, T * c->ffn);
-    a->act = carve_take(at, T * c->ffn);
-    a->x_out = carve_take(at, T * c->dim);
 }
 
 static void carve_scratch(struct scratch *s, struct carve *at, const struct model_config *c,
@@ -76,15 +73,15 @@ static void carve_scratch(struct scratch *s, struct carve *at, const struct mode
 {
     uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
+    s->h = carve_take(at, T * c->dim);
+    s->act = carve_take(at, T * c->ffn);
     s->dx = carve_take(at, T * c->dim);
     s->dh = carve_take(at, T * c->dim);
     s->datt = carve_take(at, T * q);
     s->dq = carve_take(at, T * q);
     s->dk = carve_take(at, T * kv);
     s->dv = carve_take(at, T * kv);
-    s->dk_raw = carve_take(at, T * kv);
-    s->dgate = carve_take(at, T * c->ffn);
-    s->dup = carve_take(at, T * c->ffn);
+    s->dk_raw = c->qk_norm ? carve_take(at, T * kv) : NULL;
     s->logits = carve_take(at, R * c->vocab);
     s->rows = carve_take(at, R * c->dim);
     s->drows = carve_take(at, R * c->dim);
@@ -97,7 +94,7 @@ static void carve_scratch(struct scratch *s, struct carve *at, const struct mode
 static uint64_t carve_all(struct train *t, struct carve at, const struct model_config *c,
                           uint64_t T, uint64_t R)
 {
-    struct layer_acts one;
+    struct layer_acts one = {0};
     float *x = carve_take(&at, T * c->dim);
 
     t->hidden = carve_take(&at, T * c->dim);
@@ -105,9 +102,14 @@ static uint64_t carve_all(struct train *t, struct carve at, const struct model_c
     for (uint32_t i = 0; i < c->layers; i++) {
         struct layer_acts *a = t->acts ? &t->acts[i] : &one;
 
-        carve_layer(a, &at, c, T);
+        if (i == 0 || !t->recompute)
+            carve_layer(a, &at, c, T);
+        else if (t->acts)
+            *a = t->acts[0];
         a->x_in = x;
-        x = a->x_out;
+        a->h1 = a->h2 = t->s.h;
+        a->act = t->s.act;
+        x = a->x_out = carve_take(&at, T * c->dim);
     }
     t->last = x;
     return at.n;
@@ -124,9 +126,9 @@ static size_t logits_rows(const struct model_config *c, size_t max_rows)
     return rows < max_rows ? rows : max_rows;
 }
 
-uint64_t train_bytes(const struct model_config *c, size_t max_rows)
+uint64_t train_bytes(const struct model_config *c, size_t max_rows, bool recompute)
 {
-    struct train counted = {0};
+    struct train counted = {.recompute = recompute};
     uint64_t table = (uint64_t)c->vocab * c->dim;
 
     if (max_rows > 1u << 24)
@@ -166,7 +168,7 @@ static enum status init_arrays(struct train *t, const struct model_config *c, st
 enum status train_new(struct train **out, const struct weights *w,
                       const struct train_options *opt, struct err *e)
 {
-    uint64_t bytes = train_bytes(&w->config, opt->max_rows);
+    uint64_t bytes = train_bytes(&w->config, opt->max_rows, opt->recompute);
     struct model_options mopt = {.kernels = opt->kernels, .pool = opt->pool};
     struct train *t = NULL;
     enum status st;
@@ -182,6 +184,7 @@ enum status train_new(struct train **out, const struct weights *w,
                        opt->max_rows, bytes, opt->max_bytes);
     t = xcalloc(1, sizeof(*t));
     t->max_rows = opt->max_rows;
+    t->recompute = opt->recompute;
     t->logits_rows = logits_rows(&w->config, opt->max_rows);
     st = model_new(&t->model, w, &mopt, e);
     if (!st)
@@ -224,7 +227,6 @@ struct model *train_model(struct train *t)
 void train_reload(struct train *t, const struct weights *w)
 {
     model_reload(t->model, w);
-    t->rows = 0; /* the activations at hand are of the old weights */
 }
 
 struct weights *train_grads(struct train *t)
@@ -305,27 +307,50 @@ static void attend(struct train *t, const struct train_batch *b, const struct la
     attention_forward(t->model->kernels, t->model->pool, t->runs, b->n_seqs, &shape);
 }
 
+static void layer_forward(struct train *t, const struct train_batch *b, size_t layer)
+{
+    const struct layer_acts *a = &t->acts[layer];
+
+    layer_before_attention(t->model, layer, a, t->pos, b->rows);
+    attend(t, b, a);
+    layer_after_attention(t->model, layer, a, b->rows);
+}
+
+/* From the tokens to `hidden`. */
+static void body_forward(struct train *t, const struct train_batch *b)
+{
+    const struct model *m = t->model;
+    const struct model_config *c = &m->config;
+    size_t row = 0;
+
+    for (size_t i = 0; i < b->n_seqs; i++)
+        for (size_t j = 0; j < b->lengths[i]; j++)
+            t->pos[row++] = (int32_t)j;
+    embed_forward(t->acts[0].x_in, m->w->embed, b->tokens, b->rows, c->dim);
+    for (size_t i = 0; i < c->layers; i++)
+        layer_forward(t, b, i);
+    rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
+}
+
 /* The first row of the block that row r lies in, as a name for it. */
 static size_t block_of(const struct train *t, size_t r)
 {
     return r - (size_t)t->pos[r] % LOGITS_BLOCK;
 }
 
-/* Collects the next rows from *at on that have a target and, if `weight` is given, a weight other
- * than 0: their hidden states into s.rows, their logits into s.logits. Returns how many. */
-static size_t gather(struct train *t, const struct train_batch *b, const float *weight,
-                     size_t *at)
+/* Collects the next rows from *at on that have a target: their hidden states into s.rows, their
+ * logits into s.logits. Returns how many. */
+static size_t gather(struct train *t, const struct train_batch *b, size_t *at)
 {
     size_t C = t->model->config.dim, n = 0;
 
     for (; *at < b->rows && n < t->logits_rows; (*at)++) {
-        if (b->targets[*at] < 0 || (weight && weight[*at] == 0.0f))
+        if (b->targets[*at] < 0)
             continue;
         if (n > 0 && n + LOGITS_BLOCK > t->logits_rows && t->logits_rows < b->rows &&
             block_of(t, *at) != block_of(t, t->index[n - 1]))
             break;
         memcpy(t->s.rows + n * C, t->hidden + *at * C, C * sizeof(float));
-        t->s.weight[n] = weight ? weight[*at] : 0.0f;
         t->tokens[n] = b->targets[*at];
         t->index[n++] = *at;
     }
@@ -334,44 +359,67 @@ static size_t gather(struct train *t, const struct train_batch *b, const float *
     return n;
 }
 
-enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
-                          struct err *e)
+/* The log-probabilities of the n rows at hand, to their places in logp. */
+static enum status gathered_logp(struct train *t, const struct train_batch *b, float *logp,
+                                 size_t n, struct err *e)
 {
     const struct model *m = t->model;
-    const struct model_config *c = &m->config;
-    size_t row = 0, at = 0, n;
-    enum status st = check_batch(t, b, e);
 
-    if (st)
-        return st;
-    for (size_t i = 0; i < b->n_seqs; i++)
-        for (size_t j = 0; j < b->lengths[i]; j++)
-            t->pos[row++] = (int32_t)j;
-    embed_forward(t->acts[0].x_in, m->w->embed, b->tokens, b->rows, c->dim);
-    for (size_t i = 0; i < c->layers; i++) {
-        layer_before_attention(m, i, &t->acts[i], t->pos, b->rows);
-        attend(t, b, &t->acts[i]);
-        layer_after_attention(m, i, &t->acts[i], b->rows);
-    }
-    rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
-    t->rows = b->rows;
-    t->n_seqs = b->n_seqs;
-
-    memset(logp, 0, b->rows * sizeof(logp[0]));
-    while ((n = gather(t, b, NULL, &at)) > 0) {
-        logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens, b->temperature,
-                        n, c->vocab);
-        for (size_t i = 0; i < n; i++) {
-            logp[t->index[i]] = t->s.logp[i];
-            if (!isfinite(t->s.logp[i]))
-                return err_set(e, ERR_NUMERIC, "row %zu: its log-probability is not finite",
-                               t->index[i]);
-        }
+    logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens, b->temperature, n,
+                    m->config.vocab);
+    for (size_t i = 0; i < n; i++) {
+        logp[t->index[i]] = t->s.logp[i];
+        if (!isfinite(t->s.logp[i]))
+            return err_set(e, ERR_NUMERIC, "row %zu: its log-probability is not finite",
+                           t->index[i]);
     }
     return OK;
 }
 
+enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
+                          struct err *e)
+{
+    size_t at = 0, n;
+    enum status st = check_batch(t, b, e);
+
+    if (st)
+        return st;
+    body_forward(t, b);
+    memset(logp, 0, b->rows * sizeof(logp[0]));
+    while (!st && (n = gather(t, b, &at)) > 0)
+        st = gathered_logp(t, b, logp, n, e);
+    return st;
+}
+
 /* ---- backward -------------------------------------------------------------------------------- */
+
+/* Weighs the n rows at hand and drops those of weight 0: their place in the sums is none, not a
+ * zero. Returns through *left how many stay. */
+static enum status weigh_rows(struct train *t, train_weigh *weigh, void *arg, size_t n,
+                              size_t *left, struct err *e)
+{
+    const struct scratch *s = &t->s;
+    size_t C = t->model->config.dim, V = t->model->config.vocab, to = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        float w = weigh(arg, t->index[i], s->logp[i]);
+
+        if (!isfinite(w))
+            return err_set(e, ERR_NUMERIC, "row %zu: its loss weight is not finite",
+                           t->index[i]);
+        if (w == 0.0f)
+            continue;
+        if (to < i) {
+            memcpy(s->logits + to * V, s->logits + i * V, V * sizeof(float));
+            memcpy(s->rows + to * C, s->rows + i * C, C * sizeof(float));
+            t->tokens[to] = t->tokens[i];
+            t->index[to] = t->index[i];
+        }
+        s->weight[to++] = w;
+    }
+    *left = to;
+    return OK;
+}
 
 /* The head's gradient over the n rows at hand, block by block: in bf16-1 the sums go by blocks of
  * a sequence's positions, and rows without loss have no place in them. */
@@ -389,31 +437,26 @@ static void head_grad(const struct train *t, float *grad, size_t n)
                    m->config.vocab, m->config.dim);
 }
 
-/* From the loss to s.dx, the gradient of the stream after the last layer. */
-static void head_backward(struct train *t, const struct train_batch *b, const float *weight)
+/* The gradient of the n rows at hand: the head's, and that of their hidden states into s.dh. */
+static void gathered_backward(struct train *t, float temperature, size_t n)
 {
     const struct model *m = t->model;
     const struct kernels *k = m->kernels;
     const struct scratch *s = &t->s;
-    size_t C = m->config.dim, V = m->config.vocab, at = 0, n;
-    const float *head = m->w->head ? m->w->head : m->w->embed;
+    size_t C = m->config.dim, V = m->config.vocab;
     float *grad = t->head_grad ? t->head_grad : t->grads->head;
 
-    memset(s->dh, 0, b->rows * C * sizeof(float));
-    memset(s->dx, 0, b->rows * C * sizeof(float));
-    while ((n = gather(t, b, weight, &at)) > 0) {
-        logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens, b->temperature,
-                         n, V);
-        head_grad(t, grad, n);
-        matmul_dx(k, m->pool, s->drows, s->logits, head, n, V, C);
-        for (size_t i = 0; i < n; i++)
-            memcpy(s->dh + t->index[i] * C, s->drows + i * C, C * sizeof(float));
-    }
-    rmsnorm_backward(k, s->dx, t->grads->norm, s->dh, t->last, m->w->norm, b->rows, C,
-                     m->config.norm_eps);
+    if (n == 0)
+        return;
+    logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens, temperature, n, V);
+    head_grad(t, grad, n);
+    matmul_dx(k, m->pool, s->drows, s->logits, m->w->head ? m->w->head : m->w->embed, n, V, C);
+    for (size_t i = 0; i < n; i++)
+        memcpy(s->dh + t->index[i] * C, s->drows + i * C, C * sizeof(float));
 }
 
-/* x_out = x_mid + down(swiglu(gate(h2), up(h2))), h2 = rmsnorm(x_mid): s.dx in place. */
+/* x_out = x_mid + down(swiglu(gate(h2), up(h2))), h2 = rmsnorm(x_mid): s.dx in place. gate and up
+ * become their gradients. */
 static void mlp_backward(struct train *t, const struct train_batch *b, size_t layer)
 {
     const struct model *m = t->model;
@@ -423,13 +466,15 @@ static void mlp_backward(struct train *t, const struct train_batch *b, size_t la
     const struct scratch *s = &t->s;
     size_t T = b->rows, C = m->config.dim, F = m->config.ffn;
 
-    matmul_dw_seqs(k, m->pool, g->down, s->dx, a->act, b->lengths, b->n_seqs, C, F);
-    matmul_dx(k, m->pool, s->dup, s->dx, w->down, T, C, F);
-    swiglu_backward(k, m->pool, s->dgate, s->dup, s->dup, a->gate, a->up, T * F);
-    matmul_dw_seqs(k, m->pool, g->gate, s->dgate, a->h2, b->lengths, b->n_seqs, F, C);
-    matmul_dw_seqs(k, m->pool, g->up, s->dup, a->h2, b->lengths, b->n_seqs, F, C);
-    matmul_dx(k, m->pool, s->dh, s->dgate, w->gate, T, F, C);
-    matmul_dx_add(k, m->pool, s->dh, s->dup, w->up, T, F, C);
+    swiglu_forward(k, m->pool, s->act, a->gate, a->up, T * F);
+    matmul_dw_seqs(k, m->pool, g->down, s->dx, s->act, b->lengths, b->n_seqs, C, F);
+    matmul_dx(k, m->pool, s->act, s->dx, w->down, T, C, F);
+    swiglu_backward(k, m->pool, a->gate, a->up, s->act, a->gate, a->up, T * F);
+    rmsnorm_forward(k, s->h, a->x_mid, w->post_norm, T, C, m->config.norm_eps);
+    matmul_dw_seqs(k, m->pool, g->gate, a->gate, s->h, b->lengths, b->n_seqs, F, C);
+    matmul_dw_seqs(k, m->pool, g->up, a->up, s->h, b->lengths, b->n_seqs, F, C);
+    matmul_dx(k, m->pool, s->dh, a->gate, w->gate, T, F, C);
+    matmul_dx_add(k, m->pool, s->dh, a->up, w->up, T, F, C);
     rmsnorm_backward(k, s->dx, g->post_norm, s->dh, a->x_mid, w->post_norm, T, C,
                      m->config.norm_eps);
 }
@@ -466,11 +511,12 @@ static void attend_backward(struct train *t, const struct train_batch *b,
 
 /* The gradient of one projection of h1: its weights, its bias if it has one. */
 static void project_backward(const struct train *t, const struct train_batch *b, float *dw,
-                             float *dbias, const float *dy, const float *h1, size_t N)
+                             float *dbias, const float *dy, size_t N)
 {
     const struct model *m = t->model;
 
-    matmul_dw_seqs(m->kernels, m->pool, dw, dy, h1, b->lengths, b->n_seqs, N, m->config.dim);
+    matmul_dw_seqs(m->kernels, m->pool, dw, dy, t->s.h, b->lengths, b->n_seqs, N,
+                   m->config.dim);
     if (dbias)
         bias_backward(m->kernels, dbias, dy, b->rows, N);
 }
@@ -502,31 +548,59 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         dq = s->datt;
         dk = s->dk_raw;
     }
-    project_backward(t, b, g->q, g->q_bias, dq, a->h1, Q);
-    project_backward(t, b, g->k, g->k_bias, dk, a->h1, K);
-    project_backward(t, b, g->v, g->v_bias, s->dv, a->h1, K);
+    rmsnorm_forward(k, s->h, a->x_in, w->input_norm, T, C, c->norm_eps);
+    project_backward(t, b, g->q, g->q_bias, dq, Q);
+    project_backward(t, b, g->k, g->k_bias, dk, K);
+    project_backward(t, b, g->v, g->v_bias, s->dv, K);
     matmul_dx(k, m->pool, s->dh, dq, w->q, T, Q, C);
     matmul_dx_add(k, m->pool, s->dh, dk, w->k, T, K, C);
     matmul_dx_add(k, m->pool, s->dh, s->dv, w->v, T, K, C);
     rmsnorm_backward(k, s->dx, g->input_norm, s->dh, a->x_in, w->input_norm, T, C, c->norm_eps);
 }
 
-enum status train_backward(struct train *t, const struct train_batch *b, const float *weight,
-                           struct err *e)
+/* From s.dh, the gradient of `hidden`, to the embedding. */
+static void body_backward(struct train *t, const struct train_batch *b)
 {
     const struct model *m = t->model;
+    const struct model_config *c = &m->config;
 
-    CHECK(t->rows > 0 && b->rows == t->rows && b->n_seqs == t->n_seqs);
-    for (size_t r = 0; r < b->rows; r++) {
-        if (!isfinite(weight[r]))
-            return err_set(e, ERR_NUMERIC, "row %zu: its loss weight is not finite", r);
-        CHECK(weight[r] == 0.0f || b->targets[r] >= 0);
-    }
-    head_backward(t, b, weight);
-    for (size_t i = m->config.layers; i-- > 0;) {
+    memset(t->s.dx, 0, b->rows * c->dim * sizeof(float));
+    rmsnorm_backward(m->kernels, t->s.dx, t->grads->norm, t->s.dh, t->last, m->w->norm, b->rows,
+                     c->dim, c->norm_eps);
+    for (size_t i = c->layers; i-- > 0;) {
+        if (t->recompute && i + 1 < c->layers) /* the last one's activations are still there */
+            layer_forward(t, b, i);
         mlp_backward(t, b, i);
         attention_block_backward(t, b, i);
     }
-    embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, m->config.dim);
+    embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, c->dim);
+}
+
+float train_weigh_known(void *arg, size_t row, float logp)
+{
+    (void)logp;
+    return ((const float *)arg)[row];
+}
+
+enum status train_gradients(struct train *t, const struct train_batch *b, train_weigh *weigh,
+                            void *arg, float *logp, struct err *e)
+{
+    size_t at = 0, n, left = 0;
+    enum status st = check_batch(t, b, e);
+
+    if (st)
+        return st;
+    body_forward(t, b);
+    memset(logp, 0, b->rows * sizeof(logp[0]));
+    memset(t->s.dh, 0, b->rows * t->model->config.dim * sizeof(float));
+    while ((n = gather(t, b, &at)) > 0) {
+        st = gathered_logp(t, b, logp, n, e);
+        if (!st)
+            st = weigh_rows(t, weigh, arg, n, &left, e);
+        if (st)
+            return st;
+        gathered_backward(t, b->temperature, left);
+    }
+    body_backward(t, b);
     return OK;
 }

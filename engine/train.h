@@ -5,15 +5,15 @@
  *
  *   train_zero                 gradients = 0
  *   each micro-batch:
- *     train_forward            log-probability of every target; activations are kept
- *     (the caller makes a loss weight of each)
- *     train_backward           gradients += those of the micro-batch
+ *     train_gradients          log-probability of every target, of which the caller makes a loss
+ *                              weight on the way; gradients += those of the micro-batch
  *   train_finish               joins the two gradients of a tied embedding
  *   adamw_step(train_grads)    engine/adamw.h
  *   train_reload               packs the new weights
  *
  * The loss is L = -sum_r weight[r] * logp[r], so weight[r] = -dL/dlogp[r]: a positive weight makes a
- * token likelier. A weight of 0 marks a row that bears no loss; its logits are not even computed.
+ * token likelier. A weight of 0 marks a row that bears no loss. The logits are the largest array of a
+ * step: they exist for a few rows at a time, and are made once.
  *
  * Bits: the forward is model_forward's, bit for bit. A gradient is one running fma over the rows
  * of the step in order, continued from call to call: how a batch is cut into micro-batches (between
@@ -25,11 +25,16 @@
  * one add, what comes through the block's norm. A tied head's gradient is kept apart from the
  * embedding's and added to it once, by train_finish.
  *
- * Memory: sized at creation for max_rows rows. Threads: as engine/model.h.
+ * Memory: sized at creation for max_rows rows. What backward can have back by a norm or an
+ * activation is computed again; with `recompute` a whole layer is, from its input, which is all
+ * that is kept of it: the same bits, a third more work, a tenth of the activations.
+ *
+ * Threads: as engine/model.h.
  */
 #ifndef ENGINE_TRAIN_H
 #define ENGINE_TRAIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +49,7 @@ struct train_options {
     struct pool *pool;             /* borrowed; may be NULL */
     size_t max_rows;    /* most rows of a micro-batch; must hold the longest sequence */
     uint64_t max_bytes; /* refuse to take more memory; 0: no limit */
+    bool recompute;     /* keep the layers' inputs only */
 };
 
 /* `w` is borrowed as by model_new. ERR_LIMIT, ERR_NO_MEMORY. */
@@ -51,7 +57,7 @@ MUST_USE enum status train_new(struct train **out, const struct weights *w,
                                const struct train_options *opt, struct err *e);
 void train_free(struct train **p);
 /* What train_new would take, gradients and packed weights included. UINT64_MAX: does not fit. */
-uint64_t train_bytes(const struct model_config *c, size_t max_rows);
+uint64_t train_bytes(const struct model_config *c, size_t max_rows, bool recompute);
 
 /* The model inside, for evaluating and sampling with the same weights between steps. */
 struct model *train_model(struct train *t);
@@ -69,6 +75,8 @@ struct train_batch {
 };
 
 /*
+ * For evaluation: no gradients.
+ *
  *   logp  (rows)  out  log p(targets[r] | rows of its sequence up to r), 0 where there is none
  *
  * ERR_INVALID: more than max_rows, a token or target outside the vocabulary, a sequence longer than
@@ -77,12 +85,16 @@ struct train_batch {
 MUST_USE enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
                                    struct err *e);
 
-/* Adds the gradients of L for the batch that train_forward saw last, which must be `b` unchanged.
- *
- *   weight  (rows)  in  0 where targets[r] is -1
- */
-MUST_USE enum status train_backward(struct train *t, const struct train_batch *b,
-                                    const float *weight, struct err *e);
+/* The loss weight of a row, now that its log-probability is known. */
+typedef float train_weigh(void *arg, size_t row, float logp);
+/* One for weights that are known beforehand: arg is an array of them, (rows), only read. */
+float train_weigh_known(void *arg, size_t row, float logp);
+
+/* As train_forward, and adds the gradients of L. `weigh` is called for every row that has a target,
+ * in order. ERR_NUMERIC also when a weight is not finite. After an error the gradients are worth
+ * nothing. */
+MUST_USE enum status train_gradients(struct train *t, const struct train_batch *b,
+                                     train_weigh *weigh, void *arg, float *logp, struct err *e);
 
 void train_zero(struct train *t);
 /* Once, after the last micro-batch of a step and before the gradients are read. */

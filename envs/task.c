@@ -409,13 +409,18 @@ static enum status check_money(const struct task *t, struct err *e)
 {
     double cost = cost_at_most(t);
 
-    if (t->prices.bf16_1 || t->prices.open)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "prices.%s: this program computes in class f32-1 only, so the price of "
-                       "another must be 0",
-                       t->prices.bf16_1 ? "bf16-1" : "open");
-    if (!t->prices.f32_1)
-        return err_set(e, ERR_INVALID, "prices.f32-1 is 0, so no class is accepted at all");
+    if (t->prices.open)
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "prices.open: a network computes in f32-1 or bf16-1, where results can be "
+            "checked to the bit; the price of the open classes must be 0");
+    if (t->prices.f32_1 && t->prices.bf16_1)
+        return err_set(e, ERR_INVALID,
+                       "prices.f32-1 and prices.bf16-1 are both above 0: a run computes in one "
+                       "class, and the other's price must be 0");
+    if (!t->prices.f32_1 && !t->prices.bf16_1)
+        return err_set(e, ERR_INVALID,
+                       "prices.f32-1 and prices.bf16-1 are 0, so no class is accepted at all");
     if (cost > (double)t->budget.deposit)
         return err_set(e, ERR_INVALID,
                        "budget.deposit %" PRId64
@@ -515,6 +520,11 @@ void task_describe(struct buf *out)
         put_cell(out, table[i].help);
         buf_printf(out, " |\n");
     }
+}
+
+const char *task_numerics(const struct task *t)
+{
+    return t->prices.bf16_1 > 0 ? "bf16-1" : "f32-1";
 }
 
 int64_t task_price(const struct task *t, const char *numerics)

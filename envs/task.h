@@ -160,6 +160,8 @@ void task_print(struct buf *out, const struct task *t);
 /* The table as lines of Markdown, for docs/task-file.md: its test keeps the page complete. */
 void task_describe(struct buf *out);
 
+/* The class of the run, which is the one that the task pays for: "f32-1" or "bf16-1". */
+const char *task_numerics(const struct task *t);
 /* Price of a sampled token in a numerics class ("f32-1", "bf16-1", "open-..."); 0: not accepted. */
 int64_t task_price(const struct task *t, const char *numerics);
 

@@ -146,9 +146,11 @@ static const struct key keys[] = {
      "ucr to the trainer for a weight version"},
 
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
-     "ucr per sampled token in class f32-1; 0: class not accepted"},
-    {"prices.bf16-1", OPT_INT, AT(prices.bf16_1), "0", MONEY, "the same in class bf16-1"},
-    {"prices.open", OPT_INT, AT(prices.open), "0", MONEY, "the same in the open classes"},
+     "ucr per sampled token in class f32-1; 0: the run is not in this class"},
+    {"prices.bf16-1", OPT_INT, AT(prices.bf16_1), "0", MONEY,
+     "the same in class bf16-1; one of the two is above 0"},
+    {"prices.open", OPT_INT, AT(prices.open), "0", MONEY,
+     "the same in the open classes: 0, they cannot be checked"},
 
     {"leases.lease_ms", OPT_INT, AT(leases.lease_ms), "30000", "100..86400000",
      "a lease without token progress ends after this time"},

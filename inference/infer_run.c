@@ -254,15 +254,15 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     }
     const struct model_set_options mo = {
-        .kernels = w->kernels,
+        .kernels = setup_kernels(w->setup, w->kernels),
         .pool = w->pool,
         .cap = setup_versions(w->setup),
         .tamper = w->opt->cheat == CHEAT_INT8 ? cheat_quantise : NULL,
     };
     model_set_new(&w->models, &w->setup->config, &mo);
     cast_set_keep(w->at.cast, setup_versions(w->setup));
-    LOG_INFO("task name=%s sandbox=%s", w->setup->task.name,
-             env_is_sandboxed(w->setup->env) ? "yes" : "no");
+    LOG_INFO("task name=%s numerics=%s sandbox=%s", w->setup->task.name,
+             task_numerics(&w->setup->task), env_is_sandboxed(w->setup->env) ? "yes" : "no");
     infer_ready(w->infer);
     infer_tick(w->infer, now_ms, out);
 }

@@ -72,6 +72,14 @@ static void publish(struct learner *l)
         train_reload(l->train, learner_published(l));
 }
 
+uint64_t learner_bytes(const struct model_config *c, const struct learner_options *options)
+{
+    uint64_t train = train_bytes(c, options->max_rows, options->recompute);
+    uint64_t state = model_config_params(c) * sizeof(float) * (c->dtype == DTYPE_F32 ? 3 : 4);
+
+    return train > UINT64_MAX - state ? UINT64_MAX : train + state;
+}
+
 enum status learner_new(struct learner **out, struct weights **masters, struct adamw **opt,
                         const struct learn_settings *settings,
                         const struct learner_options *options, struct err *e)
@@ -98,6 +106,7 @@ enum status learner_new(struct learner **out, struct weights **masters, struct a
             .pool = options->pool,
             .max_rows = options->max_rows,
             .max_bytes = options->max_bytes,
+            .recompute = options->recompute,
         };
         st = train_new(&l->train, learner_published(l), &topt, e);
     }
@@ -133,7 +142,7 @@ void learner_roots(const struct learner *l, struct digest *masters, struct diges
 /* The arrays of one micro-batch, of max_rows rows. */
 struct micro {
     int32_t *tokens, *targets;
-    float *logp, *weight;
+    float *logp;
     size_t *lengths;
     size_t rows, n_seqs, first; /* `first`: index of its first sequence */
 };
@@ -149,8 +158,6 @@ static enum status micro_init(struct micro *m, size_t max_rows, struct err *e)
     if (!st)
         st = alloc_array(&m->logp, max_rows, sizeof(*m->logp), "a micro-batch", e);
     if (!st)
-        st = alloc_array(&m->weight, max_rows, sizeof(*m->weight), "a micro-batch", e);
-    if (!st)
         st = alloc_array(&m->lengths, max_rows, sizeof(*m->lengths), "a micro-batch", e);
     return st;
 }
@@ -160,7 +167,6 @@ static void micro_clear(struct micro *m)
     free(m->tokens);
     free(m->targets);
     free(m->logp);
-    free(m->weight);
     free(m->lengths);
 }
 
@@ -193,7 +199,6 @@ static void micro_add(struct micro *m, const int32_t *tokens, size_t n,
 
         m->tokens[m->rows + r] = tokens[r];
         m->targets[m->rows + r] = wanted ? tokens[r + 1] : -1;
-        m->weight[m->rows + r] = 0.0f;
     }
     m->rows += n - 1;
     m->lengths[m->n_seqs++] = n - 1;
@@ -205,42 +210,40 @@ struct tally {
     uint64_t n_clipped;
 };
 
-/* Loss weights of the micro-batch's rows, from the log-probabilities. */
-static void weigh_policy(struct learner *l, struct micro *m, const struct learn_batch *b,
-                         struct tally *t)
+/* What a policy's loss weights are made of. Rows come in order, so the sequence is one that is
+ * walked along. */
+struct policy {
+    const struct learner *l;
+    const struct learn_batch *b;
+    const struct micro *m;
+    struct tally *t;
+    size_t seq, start; /* of the micro-batch, and its first row */
+};
+
+static float weigh_policy(void *arg, size_t row, float logp)
 {
-    size_t row = 0;
-    float n = (float)b->n_tokens;
+    struct policy *p = arg;
 
-    for (size_t i = 0; i < m->n_seqs; i++) {
-        const struct learn_sample *s = &b->sample[m->first + i];
+    while (row - p->start >= p->m->lengths[p->seq])
+        p->start += p->m->lengths[p->seq++];
+    const struct learn_sample *s = &p->b->sample[p->m->first + p->seq];
+    float mu = s->logprobs[row - p->start + 1];
+    struct loss_token k = loss_token_of(logp, mu, s->advantage, &p->l->settings.loss);
 
-        for (size_t r = 0; r < m->lengths[i]; r++, row++) {
-            if (m->targets[row] < 0)
-                continue;
-            float mu = s->logprobs[r + 1];
-            struct loss_token k =
-                loss_token_of(m->logp[row], mu, s->advantage, &l->settings.loss);
-
-            m->weight[row] = k.coef / n;
-            t->objective += (double)k.objective;
-            t->kl += (double)(k.ratio - 1.0f - (m->logp[row] - mu));
-            t->n_clipped += k.is_clipped;
-            t->ratio_max = k.ratio > t->ratio_max ? k.ratio : t->ratio_max;
-        }
-    }
+    p->t->objective += (double)k.objective;
+    p->t->kl += (double)(k.ratio - 1.0f - (logp - mu));
+    p->t->n_clipped += k.is_clipped;
+    p->t->ratio_max = k.ratio > p->t->ratio_max ? k.ratio : p->t->ratio_max;
+    return k.coef / (float)p->b->n_tokens;
 }
 
 static enum status run_micro_policy(struct learner *l, struct micro *m,
                                     const struct learn_batch *b, struct tally *t, struct err *e)
 {
     struct train_batch tb = micro_batch(m, l->settings.temperature);
-    enum status st = train_forward(l->train, &tb, m->logp, e);
+    struct policy p = {.l = l, .b = b, .m = m, .t = t};
 
-    if (st)
-        return st;
-    weigh_policy(l, m, b, t);
-    return train_backward(l->train, &tb, m->weight, e);
+    return train_gradients(l->train, &tb, weigh_policy, &p, m->logp, e);
 }
 
 static enum status too_long(size_t n, size_t max_rows, struct err *e)
@@ -324,20 +327,26 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     return take_step(l, learn_rate(&l->settings, step), report, e);
 }
 
-static enum status run_micro_demo(struct learner *l, struct micro *m, float n_targets,
-                                  double *loss, struct err *e)
+struct imitation {
+    float n_targets;
+    double loss; /* summed over the targets */
+};
+
+static float weigh_demo(void *arg, size_t row, float logp)
+{
+    struct imitation *i = arg;
+
+    (void)row;
+    i->loss -= (double)logp;
+    return 1.0f / i->n_targets;
+}
+
+static enum status run_micro_demo(struct learner *l, struct micro *m, struct imitation *i,
+                                  struct err *e)
 {
     struct train_batch tb = micro_batch(m, 1.0f);
-    enum status st = train_forward(l->train, &tb, m->logp, e);
 
-    if (st)
-        return st;
-    for (size_t r = 0; r < m->rows; r++)
-        if (m->targets[r] >= 0) {
-            m->weight[r] = 1.0f / n_targets;
-            *loss -= (double)m->logp[r];
-        }
-    return train_backward(l->train, &tb, m->weight, e);
+    return train_gradients(l->train, &tb, weigh_demo, i, m->logp, e);
 }
 
 enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
@@ -345,7 +354,7 @@ enum status learner_imitate(struct learner *l, const struct learn_demo *demo, si
 {
     size_t max_rows = l->options.max_rows;
     uint64_t n_targets = 0;
-    double loss = 0.0;
+    struct imitation im = {0};
     struct micro m;
     enum status st = micro_init(&m, max_rows, e);
 
@@ -354,6 +363,7 @@ enum status learner_imitate(struct learner *l, const struct learn_demo *demo, si
         n_targets += demo[i].n - demo[i].n_prompt;
     if (!st && !n_targets)
         st = err_set(e, ERR_INVALID, "demonstrations without an answer");
+    im.n_targets = (float)n_targets;
     if (!st)
         train_zero(l->train);
     for (size_t i = 0; !st && i < n; i++) {
@@ -362,17 +372,17 @@ enum status learner_imitate(struct learner *l, const struct learn_demo *demo, si
             break;
         }
         if (m.rows + demo[i].n - 1 > max_rows) {
-            st = run_micro_demo(l, &m, (float)n_targets, &loss, e);
+            st = run_micro_demo(l, &m, &im, e);
             micro_reset(&m, i);
         }
         micro_add(&m, demo[i].tokens, demo[i].n, NULL, demo[i].n_prompt);
     }
     if (!st && m.rows)
-        st = run_micro_demo(l, &m, (float)n_targets, &loss, e);
+        st = run_micro_demo(l, &m, &im, e);
     micro_clear(&m);
     if (st)
         return st;
-    report->loss = (float)(loss / (double)n_targets);
+    report->loss = (float)(im.loss / (double)n_targets);
     report->n_tokens = n_targets;
     if (!isfinite(report->loss))
         return err_set(e, ERR_NUMERIC, "the loss of a supervised step is not finite");

@@ -50,7 +50,12 @@ struct learner_options {
     struct pool *pool;             /* borrowed; may be NULL */
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
+    bool recompute;                /* as struct train_options */
 };
+
+/* What learner_new takes and what it is given, together: masters, published weights, moments,
+ * gradients, activations. UINT64_MAX: does not fit. */
+uint64_t learner_bytes(const struct model_config *c, const struct learner_options *options);
 
 struct learner {
     struct learn_settings settings;

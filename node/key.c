@@ -20,7 +20,8 @@
 #define SEED_BYTES   ((size_t)32)
 #define KEY_FILE_MAX 512u
 
-static const char *const kinds[] = {"owner", "node", "transport"};
+/* As they are written: with node.key the set is complete. */
+static const char *const kinds[] = {"owner", "transport", "node"};
 
 /* ---- files ------------------------------------------------------------------------------- */
 
@@ -62,22 +63,24 @@ static enum status write_seed(const char *dir, const char *kind, const uint8_t s
 
 enum status key_create(const char *dir, struct err *e)
 {
+    char *node = key_path(dir, "node", "key");
     uint8_t seed[SEED_BYTES];
     enum status st;
 
     sign_ready();
     st = file_mkdirs(dir, 0700, e);
+    if (!st && file_exists(node))
+        st = err_set(e, ERR_EXISTS, "'%s' exists already", node);
     for (size_t i = 0; !st && i < 3; i++) {
         char *path = key_path(dir, kinds[i], "key");
-        if (file_exists(path))
-            st = err_set(e, ERR_EXISTS, "'%s' exists already", path);
+
+        randombytes_buf(seed, sizeof(seed));
+        if (!file_exists(path))
+            st = write_seed(dir, kinds[i], seed, e);
         free(path);
     }
-    for (size_t i = 0; !st && i < 3; i++) {
-        randombytes_buf(seed, sizeof(seed));
-        st = write_seed(dir, kinds[i], seed, e);
-    }
     sodium_memzero(seed, sizeof(seed));
+    free(node);
     return st;
 }
 

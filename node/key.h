@@ -27,7 +27,8 @@ struct node_key {
     enum role cert_role;             /* its role; ROLE_NONE: no owner.cert */
 };
 
-/* Makes and writes the three keys into `dir` (created, 0700). ERR_EXISTS if any is there. */
+/* Makes and writes the three keys into `dir` (created, 0700), node.key last. ERR_EXISTS if that is
+ * there; others that are, as when an earlier call was killed, are kept. */
 MUST_USE enum status key_create(const char *dir, struct err *e);
 MUST_USE enum status key_load(struct node_key **out, const char *dir, struct err *e);
 /* Keys that are a function of a 32-byte seed, on no disk: for tests and simulation. */

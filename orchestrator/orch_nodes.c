@@ -240,6 +240,13 @@ void orch_on_drain(struct orch *s, struct turn *t)
     struct ledger_param p = {.name = "drain"};
     uint64_t seq;
 
+    if (n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER) {
+        orch_refuse(s, t, REASON_WRONG_ROLE,
+                    "a node of role %s takes no work to finish: end its process, and started "
+                    "again it goes on",
+                    role_name(n->role));
+        return;
+    }
     if (ledger_books_find_idem(orch_books(s), &n->node, &t->m->idem, &seq)) {
         orch_receipt(s, t, seq);
         return;

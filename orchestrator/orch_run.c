@@ -293,8 +293,9 @@ static enum status load_orch(struct run *r, struct err *e)
 
 /* ---- start: sockets -------------------------------------------------------------------- */
 
-/* Where it listened in an earlier life: links and memberships name that place. */
-static void earlier_endpoint(const struct run *r, const char *name, char out[256])
+/* What an earlier life wrote of itself, or "": where it listened, which links and memberships
+ * name, and its run. */
+static void earlier_text(const struct run *r, const char *name, char out[256])
 {
     char *path = file_join(r->c->dir, "ready.json");
     json_t *o = json_load_file(path, 0, NULL);
@@ -315,7 +316,7 @@ static enum status bind_one(struct run *r, const char *name, const char *wanted,
     size_t max = is_enrol ? MSG_JOIN_MAX : MSG_MAX_BYTES;
     enum status st;
 
-    earlier_endpoint(r, name, earlier);
+    earlier_text(r, name, earlier);
     if (n < 2 || strcmp(wanted + n - 2, ":*") != 0 || strncmp(earlier, wanted, n - 1) != 0)
         earlier[0] = 0;
     st = shell_bind(r->shell, r->part, earlier[0] ? earlier : wanted, is_enrol, max, link,
@@ -437,6 +438,20 @@ static enum status make_invites(struct run *r, struct effects *out, struct err *
     return st;
 }
 
+/* A second history under the same key would be held against the orchestrator. */
+static enum status check_not_lost(const struct run *r, struct err *e)
+{
+    char earlier[256];
+
+    earlier_text(r, "run", earlier);
+    if (!earlier[0])
+        return OK;
+    return err_set(e, ERR_CORRUPT,
+                   "the ledger in '%s' is empty, but run %s was served from here: put its "
+                   "ledger back, or begin another run in another directory",
+                   r->c->dir, earlier);
+}
+
 /* Begins a new run, or goes on with the old one; durable before anybody hears of it. */
 static enum status begin(struct run *r, struct err *e)
 {
@@ -485,6 +500,8 @@ enum status orch_run(const struct orch_config *c, struct err *e)
         st = open_ledger(&r, e);
     if (!st)
         st = load_orch(&r, e);
+    if (!st && ledger_log_length(orch_log(r.orch)) == 0)
+        st = check_not_lost(&r, e);
     if (!st)
         st = open_sockets(&r, e);
     if (!st)

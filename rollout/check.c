@@ -79,7 +79,7 @@ static bool header_is_right(struct check *c)
                       (uint64_t)c->w->task->sampling.group);
     if (!digest_equal(&s->task, &c->w->task_id))
         return refuse(c, REASON_NO_TASK, 0, 0, 0, 0);
-    if (strcmp(s->numerics, ROLLOUT_NUMERICS) != 0)
+    if (strcmp(s->numerics, task_numerics(c->w->task)) != 0)
         return refuse(c, REASON_NUMERICS, 0, 0, 0, 0);
     if (s->version != c->w->version)
         return refuse(c, REASON_STALE, 0, 0, (uint64_t)s->version, (uint64_t)c->w->version);

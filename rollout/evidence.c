@@ -83,7 +83,7 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
                          const struct msg_manifest *m, const struct env_options *env_opt,
                          struct evidence_result *out, struct err *e)
 {
-    const struct model_set_options mo = {.kernels = kernels_best(), .cap = 1};
+    struct model_set_options mo = {.cap = 1};
     struct model_set *models = NULL;
     struct setup *setup;
     enum status st = setup_open(&setup, v->bundle, env_opt, e);
@@ -93,6 +93,7 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
     if (!digest_equal(&setup->task_id, &m->task))
         st = err_set(e, ERR_DIGEST, "the manifest belongs to another task");
     if (!st) {
+        mo.kernels = setup_kernels(setup, kernels_best());
         model_set_new(&models, &setup->config, &mo);
         st = model_set_add(models, s->version, v->weights, e);
     }

@@ -27,8 +27,6 @@
 /* Tokens between two TOPLOC proofs, and activations in each (arXiv:2501.16007). */
 #define ROLLOUT_PROOF_EVERY 32u
 #define ROLLOUT_PROOF_TOPK  128u
-/* The class all of this is computed in. */
-#define ROLLOUT_NUMERICS "f32-1"
 
 /* What a unit is computed from. Everything is borrowed. */
 struct rollout_world {

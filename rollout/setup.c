@@ -56,6 +56,14 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
         config_of_task(out, t, *tokenizer);
         st = model_config_check(out, e);
     }
+    if (!st && tokenizer_eos(*tokenizer) < 0) {
+        if (out->n_stops > 0 && out->stops[0] >= 0)
+            tokenizer_set_eos(*tokenizer, out->stops[0]);
+        else
+            st = err_set(e, ERR_INVALID,
+                         "neither tokenizer.json nor config.json says what ends "
+                         "a text");
+    }
     if (!st && out->vocab != tokenizer_vocab(*tokenizer))
         st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",
                      tokenizer_vocab(*tokenizer), out->vocab);
@@ -120,9 +128,20 @@ uint32_t setup_versions(const struct setup *s)
     return (uint32_t)(oldest > s->task.algorithm.lag ? oldest : s->task.algorithm.lag) + 2;
 }
 
+const struct kernels *setup_kernels(const struct setup *s, const struct kernels *k)
+{
+    enum numerics numerics;
+    enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
+
+    CHECK(!st);
+    return kernels_in_class(k, numerics);
+}
+
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights)
 {
+    CHECK(!m ||
+          !strcmp(numerics_name(kernels_numerics(model_kernels(m))), task_numerics(&s->task)));
     return (struct rollout_world){
         .task = &s->task,
         .task_id = s->task_id,

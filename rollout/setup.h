@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/config.h"
+#include "engine/kernels.h"
 #include "engine/tokenizer.h"
 #include "engine/weights.h"
 #include "envs/env.h"
@@ -46,7 +47,11 @@ MUST_USE enum status setup_model_config(struct model_config *out, struct tokeniz
 /* How many of the newest weight versions a node of this run needs at hand. */
 uint32_t setup_versions(const struct setup *s);
 
-/* The world of one weight version, for rollout_generate and rollout_check. `m` may be NULL. */
+/* `k` in the class of the task: what the models of this run must be made with. */
+const struct kernels *setup_kernels(const struct setup *s, const struct kernels *k);
+
+/* The world of one weight version, for rollout_generate and rollout_check. `m` may be NULL; it
+ * computes in the class of the task. */
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights);
 

@@ -530,6 +530,8 @@ enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes fil
     if (cast_state_contradicts(c->state, &env, &m))
         return err_set(e, ERR_EXISTS, "version %" PRId64 " was published with another content",
                        m.version);
+    if (cast_state_is_past(c->state, m.version))
+        return OK;
     st = store_file(c, &m, file, e);
     if (!st)
         st = shard_store_publish(c->store, m.version, envelope, e);

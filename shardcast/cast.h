@@ -100,7 +100,9 @@ void cast_cut(struct buf *digests, struct bytes file);
 void cast_root(struct digest *root, struct bytes digests);
 /* Checks the envelope (our own signature, the run set by cast_set_run, digests and sizes of
  * `file`), stores the shards, makes the manifest durable, then announces it. Publishing the same
- * again announces again. ERR_EXISTS: another content was published under this version. */
+ * again announces again, unless it is older than the versions kept: nothing is done then (a trainer
+ * that resumed from an old checkpoint comes by). ERR_EXISTS: another content was published under
+ * this version. */
 MUST_USE enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
                                   struct err *e);
 

@@ -124,6 +124,8 @@ void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
 /* Another content is known under the version of this manifest. */
 bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
                             const struct msg_manifest *m);
+/* So old that it is not kept, nor known: nobody here wants it. */
+bool cast_state_is_past(const struct cast_state *s, int64_t version);
 /* A manifest of our own, whose shards are all stored. ERR_EXISTS: another content has this
  * version. */
 MUST_USE enum status cast_state_publish(struct cast_state *s, struct bytes envelope,

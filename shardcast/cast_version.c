@@ -330,6 +330,12 @@ bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelop
     return !digest_equal(&body, &v->body);
 }
 
+bool cast_state_is_past(const struct cast_state *s, int64_t version)
+{
+    return !version_find(s, version) && !is_pinned(s, version) &&
+           version <= version_newest_known(s) - (int64_t)s->opt.keep;
+}
+
 enum status version_learn(struct cast_state *s, struct bytes envelope,
                           const struct msg_envelope *env, const struct msg_manifest *m,
                           struct version **out_v, bool *is_new, struct cast_out *out,
@@ -348,8 +354,7 @@ enum status version_learn(struct cast_state *s, struct bytes envelope,
         return err_set(e, ERR_EXISTS, "version %lld has another content already",
                        (long long)m->version);
     }
-    bool pinned = is_pinned(s, m->version);
-    if (!pinned && m->version <= version_newest_known(s) - (int64_t)s->opt.keep)
+    if (cast_state_is_past(s, m->version))
         return err_set(e, ERR_FULL, "version %lld is older than those kept",
                        (long long)m->version);
     if (s->n_versions == CAST_VERSIONS_MAX)
@@ -357,7 +362,7 @@ enum status version_learn(struct cast_state *s, struct bytes envelope,
     st = version_new(&v, envelope, env, m, e);
     if (st)
         return st;
-    v->is_pinned = pinned;
+    v->is_pinned = is_pinned(s, m->version);
     find_on_disk(s, v);
     insert(s, v);
     struct cast_act *a = cast_out_add(out, CAST_KEEP, envelope);

@@ -1,5 +1,6 @@
 #include "trainer/course.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,9 +9,8 @@
 #include "engine/checkpoint.h"
 #include "shardcast/cast.h"
 
-#define NUMERICS_CLASS "f32-1"
-#define MICRO_ROWS     1024u /* rows of a micro-batch: cut so, activations stay in cache */
-#define META_MAGIC     0x3152434du /* "MCR1" */
+#define MICRO_ROWS 1024u       /* rows of a micro-batch: cut so, activations stay in cache */
+#define META_MAGIC 0x3152434du /* "MCR1" */
 
 void course_init(struct course *c, struct setup *setup, const struct course_options *options)
 {
@@ -64,7 +64,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
 {
     size_t longest = (size_t)c->setup->task.model.max_len;
     const struct learner_options lo = {
-        .kernels = c->options.kernels,
+        .kernels = setup_kernels(c->setup, c->options.kernels),
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
@@ -143,7 +143,7 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     m.masters_before = c->masters;
     m.optimizer_before = c->optimizer;
     learner_roots(c->learner, &m.masters_after, &m.optimizer_after);
-    memcpy(m.numerics, NUMERICS_CLASS, sizeof(NUMERICS_CLASS));
+    snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
     m.file_bytes = file.len;
     m.shard_bytes = SHARD_BYTES;
     m.shards = buf_bytes(&shards);
@@ -247,7 +247,7 @@ enum status course_step(struct course *c, const struct msg_batch *m, const struc
     const struct learn_rules rules = {
         .run = *run,
         .task = c->setup->task_id,
-        .numerics = NUMERICS_CLASS,
+        .numerics = task_numerics(t),
         .head = c->version,
         .max_staleness =
             strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness : t->algorithm.lag,

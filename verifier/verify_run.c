@@ -289,14 +289,14 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     }
     const struct model_set_options mo = {
-        .kernels = v->kernels,
+        .kernels = setup_kernels(v->setup, v->kernels),
         .pool = v->pool,
         .cap = setup_versions(v->setup),
     };
     model_set_new(&v->models, &v->setup->config, &mo);
     cast_set_keep(v->at.cast, setup_versions(v->setup));
-    LOG_INFO("task name=%s sandbox=%s", v->setup->task.name,
-             env_is_sandboxed(v->setup->env) ? "yes" : "no");
+    LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
+             task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
     verify_ready(v->verify);
     verify_tick(v->verify, now_ms, out);
 }

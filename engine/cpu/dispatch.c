@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/rng.h"
 #include "engine/cpu/bf16.h"
 #include "engine/cpu/math_lanes.h"
@@ -249,6 +250,14 @@ enum status kernels_choose(const struct kernels **out, enum numerics numerics, c
         if (strcmp(name, names[i]) == 0)
             return err_set(e, ERR_UNSUPPORTED, "this CPU cannot run the '%s' kernels", name);
     return no_such_name(numerics, name, e);
+}
+
+const struct kernels *kernels_in_class(const struct kernels *k, enum numerics numerics)
+{
+    if (k->numerics == numerics)
+        return k;
+    CHECK(numerics != NUMERICS_OPEN_OPENBLAS);
+    return k == kernels_best() ? best_of(numerics) : find(numerics, k->name);
 }
 
 const char *kernels_name(const struct kernels *k)

@@ -90,7 +90,7 @@ static void tile_of(const struct gemm *g, float *c, size_t c_row, const float *a
     switch (rows * 16 + panels) {
         TILE_CASE(1u, 1u);
         TILE_CASE(1u, 2u);
-#if VEC_LANES > 4
+#if VEC_LANES >= 8
         TILE_CASE(1u, 3u);
         TILE_CASE(1u, 4u);
 #endif

@@ -53,6 +53,15 @@ task range 's/^  group:.*/  group: 1/'
 expect out_of_range 1 "'1'.*2..64" "$muster" task check "$work/range"
 expect no_task 1 "nowhere" "$muster" up "$work/nowhere"
 expect unknown_option 2 "nope" "$muster" up --nope
+expect too_many_cheats 2 "'cheats' is '2'" "$muster" up "$here/tasks/small" --dir "$work/never" \
+    --inference 1 --cheats 2
+for listen in nonsense ipc:///tmp/x tcp://127.0.0.1:99999; do
+    expect "no_endpoint" 2 "'listen': '$listen'" "$muster" up "$here/tasks/small" \
+        --dir "$work/never" --listen "$listen"
+done
+[ ! -e "$work/never" ]
+expect unknown_task_word 2 "'task frob'" "$muster" task frob
+expect unknown_env_word 2 "'env frob'" "$muster" env frob
 
 task loop 's/^environment:/environment:\n  instructions: 100000\n  memory_bytes: 8388608/'
 sed -i 's/^local function score(.*/&\n    while true do end/' "$work/loop/env.lua"
@@ -72,6 +81,9 @@ echo "env_allocates: $(grep -i memory "$work/out" | head -n 1)"
 up=$!
 await '[ -s "$work/net/orchestrator/ready.json" ] && [ -s "$work/net/initiator/membership" ]'
 port=$(sed 's/.*"control"[^0-9]*127.0.0.1:\([0-9]*\).*/\1/' "$work/net/orchestrator/ready.json")
+
+expect two_in_one_directory 1 "another process works in '$work/net'" "$muster" up \
+    "$here/tasks/small" --dir "$work/net"
 
 # a ZMTP greeting, then a frame that announces 2^31 bytes
 {

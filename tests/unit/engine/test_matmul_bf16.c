@@ -381,6 +381,18 @@ static void dw_starts_a_block_with_every_sequence(void **state)
     fixture_clear(&f);
 }
 
+/* What dW holds is an input of the first addition. */
+static void dw_takes_a_subnormal_that_is_there_as_zero(void **state)
+{
+    const struct kernels *k = *state;
+    const float dy[2] = {0.0f, -0.0f}, x[2] = {1.0f, 1.0f}, want[2] = {0.0f, 0.0f};
+    float dW[2] = {0x1p-130f, -0x1p-130f};
+
+    matmul_dw(k, NULL, dW, dy, x, 1, 2, 1);
+
+    assert_same_bits(dW, want, 2);
+}
+
 /* Large enough that the work is handed out. */
 static void threads_do_not_change_a_bit(void **state)
 {
@@ -487,6 +499,7 @@ int main(int argc, char **argv)
         BACKEND_TEST(dx_is_the_definition_over_outputs),
         BACKEND_TEST(dw_goes_on_from_what_is_there_in_blocks_of_tokens),
         BACKEND_TEST(dw_starts_a_block_with_every_sequence),
+        BACKEND_TEST(dw_takes_a_subnormal_that_is_there_as_zero),
         BACKEND_TEST(threads_do_not_change_a_bit),
         BACKEND_TEST(packing_bf16_is_packing_what_it_widens_to),
         BACKEND_TEST(packed_bytes_refuses_what_no_memory_can_hold),

@@ -185,7 +185,8 @@ static void rules_between_keys_hold(void **state)
     assert_refused("name: x\nalgorithm: {lag: 9}\n", ERR_INVALID, "max_staleness");
     assert_refused("name: x\nleases: {hard_deadline_ms: 200}\n", ERR_INVALID, "lease_ms");
     assert_refused("name: x\nbudget: {deposit: 5}\n", ERR_INVALID, "may cost");
-    assert_refused("name: x\nprices: {bf16-1: 5}\n", ERR_UNSUPPORTED, "bf16-1");
+    assert_refused("name: x\nprices: {open: 5}\n", ERR_UNSUPPORTED, "prices.open");
+    assert_refused("name: x\nprices: {bf16-1: 5}\n", ERR_INVALID, "one class");
     assert_refused("name: x\nprices: {f32-1: 0}\n", ERR_INVALID, "no class");
     assert_refused("name: 'a b'\n", ERR_INVALID, "a b");
 }

@@ -84,6 +84,30 @@ static void existing_keys_are_not_replaced(void **state)
     key_free(&after);
 }
 
+static void creation_goes_on_where_it_was_killed(void **state)
+{
+    struct node_key *before, *after;
+    struct err e = {0};
+    assert_ok(key_create(*state, NULL), NULL);
+    before = load(*state);
+
+    assert_int_equal(unlink(tempdir_path(*state, "node.key")), 0); /* the last to be written */
+    assert_ok(key_create(*state, &e), &e);
+    after = load(*state);
+    assert_true(key_equal(&before->owner, &after->owner));
+    assert_true(key_equal(&before->transport, &after->transport));
+    assert_false(key_equal(&before->node, &after->node));
+    key_free(&after);
+
+    assert_int_equal(unlink(tempdir_path(*state, "node.key")), 0);
+    assert_int_equal(unlink(tempdir_path(*state, "transport.key")), 0);
+    assert_ok(key_create(*state, &e), &e);
+    after = load(*state);
+    assert_true(key_equal(&before->owner, &after->owner));
+    key_free(&after);
+    key_free(&before);
+}
+
 static void keys_that_others_can_read_are_refused(void **state)
 {
     assert_ok(key_create(*state, NULL), NULL);
@@ -222,6 +246,7 @@ int main(void)
         WITH_DIR(created_keys_are_loaded_again),
         WITH_DIR(key_files_are_for_their_owner_only),
         WITH_DIR(existing_keys_are_not_replaced),
+        WITH_DIR(creation_goes_on_where_it_was_killed),
         WITH_DIR(keys_that_others_can_read_are_refused),
         WITH_DIR(files_that_are_no_keys_are_refused),
         cmocka_unit_test(a_derived_key_is_a_function_of_its_seed),

@@ -230,6 +230,28 @@ static void a_draining_node_gets_no_work_until_it_comes_back(void **state)
     assert_true(move_lease(w, 0, 1, &l, &wait));
 }
 
+static void only_who_takes_work_is_drained(void **state)
+{
+    static const enum role others[] = {ROLE_TRAINER, ROLE_INITIATOR};
+    struct world *w = *state;
+    const struct msg_drain d = {.text = ""};
+    struct msg_envelope m;
+    struct msg_refused r;
+    struct buf body;
+
+    world_settle(w);
+    buf_init(&body, 1024);
+    assert_ok(msg_drain_encode(&body, &d, NULL), NULL);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        world_ask(w, world_node_of(w, others[i], 0), MSG_DRAIN, buf_bytes(&body), &m);
+        assert_int_equal(m.kind, MSG_REFUSED);
+        assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+        assert_int_equal(r.code, REASON_WRONG_ROLE);
+        assert_contains(r.text, "end its process");
+    }
+    buf_clear(&body);
+}
+
 static void a_message_signed_by_another_key_is_refused(void **state)
 {
     struct world *w = *state;
@@ -317,6 +339,7 @@ int main(void)
         TEST(the_links_of_invites_are_the_same_after_a_restart),
         TEST(only_initiators_and_the_orchestrator_invite),
         TEST(a_draining_node_gets_no_work_until_it_comes_back),
+        TEST(only_who_takes_work_is_drained),
         TEST(a_message_signed_by_another_key_is_refused),
         TEST(workers_get_the_stake_the_task_grants),
     };

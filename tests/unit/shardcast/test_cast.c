@@ -331,6 +331,29 @@ static void publishing_refuses_another_content_another_file_and_another_signer(v
         version_clear(&v[k]);
 }
 
+static void publishing_a_version_older_than_those_kept_changes_nothing(void **state)
+{
+    enum { LAST = 6 }; /* six are kept */
+    struct fixture *f = *state;
+    struct version_made v[LAST + 1];
+    start_node(f, 0);
+    for (uint32_t k = 0; k <= LAST; k++) {
+        version_make(&v[k], f->node[0].key, &f->run, k, 5000, k);
+        publish(&f->node[0], &v[k]);
+    }
+
+    for (uint32_t k = 0; k <= LAST; k++) /* as a trainer does that resumed from version 0 */
+        publish(&f->node[0], &v[k]);
+
+    struct standing s;
+    call(&f->node[0], look_there, &s);
+    assert_int_equal(s.newest, LAST);
+    assert_int_equal(s.oldest, 1);
+    buf_clear(&s.json);
+    for (uint32_t k = 0; k <= LAST; k++)
+        version_clear(&v[k]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +366,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             publishing_refuses_another_content_another_file_and_another_signer, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(
+            publishing_a_version_older_than_those_kept_changes_nothing, setup, teardown),
     };
     return cmocka_run_group_tests_name("shardcast/cast", tests, NULL, NULL);
 }
