@@ -32,7 +32,8 @@ struct model {
     size_t max_rows;
     struct model_layer *layers; /* owned */
     struct packed head;
-    float *cos, *sin;           /* owned, (max_len, D/2) */
+    float *cos, *sin; /* owned, (n_rope, D/2): grown by model_rope */
+    size_t n_rope;
     float *floats;              /* owned: the scratch that the fields of `a` point into */
     int32_t *pos;               /* owned, (max_rows) */
     struct attention_run *runs; /* owned, (max_rows) */
@@ -53,6 +54,10 @@ struct layer_acts {
     float *gate, *act; /* (T, F) */
     float *up;         /* (T, F) */
 };
+
+/* Makes the rotation tables hold positions below n_pos <= max_len. What a config claims of its
+ * longest sequence costs nothing until one gets there. ERR_NO_MEMORY. */
+MUST_USE enum status model_rope(struct model *m, size_t n_pos, struct err *e);
 
 /* From x_in to q, k, v, rotated. `pos` (T) are the rows' positions. */
 void layer_before_attention(const struct model *m, size_t layer, const struct layer_acts *a,

@@ -10,6 +10,7 @@
 #include "engine/layer.h"
 
 #define MAX_ROWS_DEFAULT 256
+#define ROPE_FIRST       1024 /* positions */
 
 /* A part of a run that is computed in one go. */
 struct model_piece {
@@ -206,15 +207,10 @@ static enum status init_vectors(struct model *m, struct err *e)
 static enum status init_scratch(struct model *m, struct err *e)
 {
     struct layer_acts counted;
-    uint64_t tables = table_floats(&m->config);
     uint64_t floats = carve_acts(&counted, (struct carve){0}, &m->config, m->max_rows);
-    enum status st = alloc_array(&m->cos, (size_t)tables, sizeof(float), "rope table", e);
+    enum status st = alloc_array(&m->floats, (size_t)floats, sizeof(float), "model scratch", e);
 
     m->a = xcalloc(1, sizeof(*m->a));
-    if (!st)
-        st = alloc_array(&m->sin, (size_t)tables, sizeof(float), "rope table", e);
-    if (!st)
-        st = alloc_array(&m->floats, (size_t)floats, sizeof(float), "model scratch", e);
     if (!st)
         st = alloc_array(&m->pos, m->max_rows, sizeof(m->pos[0]), "model scratch", e);
     if (!st)
@@ -224,8 +220,38 @@ static enum status init_scratch(struct model *m, struct err *e)
     if (st)
         return st;
     carve_acts(m->a, (struct carve){.base = m->floats}, &m->config, m->max_rows);
-    rope_table(m->cos, m->sin, m->config.rope_theta, &m->config.rope_scaling, m->config.max_len,
-               m->config.head_dim);
+    return OK;
+}
+
+enum status model_rope(struct model *m, size_t n_pos, struct err *e)
+{
+    const struct model_config *c = &m->config;
+    const size_t half = c->head_dim / 2;
+    size_t n = 2 * m->n_rope > ROPE_FIRST ? 2 * m->n_rope : ROPE_FIRST;
+    float *cos, *sin = NULL;
+    enum status st;
+
+    CHECK(n_pos <= c->max_len);
+    if (n_pos <= m->n_rope)
+        return OK;
+    n = n < n_pos ? n_pos : n > c->max_len ? c->max_len : n;
+    st = alloc_array(&cos, n * half, sizeof(float), "rope table", e);
+    if (!st)
+        st = alloc_array(&sin, n * half, sizeof(float), "rope table", e);
+    if (st) {
+        free(cos);
+        return st;
+    }
+    if (m->n_rope > 0) {
+        memcpy(cos, m->cos, m->n_rope * half * sizeof(float));
+        memcpy(sin, m->sin, m->n_rope * half * sizeof(float));
+    }
+    rope_table(cos, sin, c->rope_theta, &c->rope_scaling, m->n_rope, n, c->head_dim);
+    free(m->cos);
+    free(m->sin);
+    m->cos = cos;
+    m->sin = sin;
+    m->n_rope = n;
     return OK;
 }
 
@@ -344,21 +370,23 @@ static enum status check_run(const struct kv_cache *kv, const struct model_run *
     return OK;
 }
 
-static enum status check_runs(const struct model *m, struct kv_cache *kv,
+static enum status begin_runs(struct model *m, struct kv_cache *kv,
                               const struct model_run *runs, size_t n_runs,
                               const int32_t *tokens, struct err *e)
 {
-    size_t at = 0, need = 0;
+    size_t at = 0, need = 0, n_pos = 0;
+    enum status st;
 
     CHECK(kv->layers == m->config.layers && kv->max_len <= m->config.max_len &&
           kv->width == (size_t)m->config.kv_heads * m->config.head_dim);
     kv->calls++;
     kv_cache_claims_reset(kv);
     for (size_t i = 0; i < n_runs; i++) {
-        enum status st = check_run(kv, &runs[i], i, e);
-
+        st = check_run(kv, &runs[i], i, e);
         if (st)
             return st;
+        if (runs[i].first + runs[i].n > n_pos)
+            n_pos = runs[i].first + runs[i].n;
         need += kv_cache_claim(kv, runs[i].slot, runs[i].first, runs[i].n);
         for (size_t j = 0; j < runs[i].n; j++, at++)
             if (tokens[at] < 0 || (uint32_t)tokens[at] >= m->config.vocab)
@@ -370,6 +398,9 @@ static enum status check_runs(const struct model *m, struct kv_cache *kv,
     if (need > kv->n_free)
         return err_set(e, ERR_LIMIT, "the cache has %zu free pages, this call takes %zu",
                        kv->n_free, need);
+    st = model_rope(m, n_pos, e);
+    if (st)
+        return st;
     for (size_t i = 0; i < n_runs; i++)
         kv_cache_write(kv, runs[i].slot, runs[i].first, runs[i].n);
     return OK;
@@ -476,7 +507,7 @@ enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                           const struct model_run *runs, size_t n_runs, const int32_t *tokens,
                           struct err *e)
 {
-    enum status st = check_runs(m, kv, runs, n_runs, tokens, e);
+    enum status st = begin_runs(m, kv, runs, n_runs, tokens, e);
     size_t run = 0, at = 0;
 
     if (st)

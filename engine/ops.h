@@ -75,13 +75,13 @@ void rmsnorm_backward(const struct kernels *k, float *dx, float *dw, const float
                       const float *x, const float *w, size_t N, size_t C, float eps);
 
 /*
- * Rotation tables for positions 0..n_pos-1 and heads of D channels (D even):
+ * Rows first..n_pos-1 of the rotation tables (n_pos, D/2) for heads of D channels (D even):
  *   inv_freq[i] = (float) scaled(theta^(-2i/D)),  angle = (float)pos * inv_freq[i],
  *   cos, sin (n_pos, D/2) of that f32 angle, computed in binary64 and rounded once.
  * `scaling` may be NULL: none.
  */
 void rope_table(float *cos, float *sin, double theta, const struct rope_scaling *scaling,
-                size_t n_pos, size_t D);
+                size_t first, size_t n_pos, size_t D);
 /*
  * In place, for each of T rows of H heads; channel i is paired with i + D/2:
  *   x1' = fma(-x2, sin, x1 * cos),  x2' = fma(x1, sin, x2 * cos)

@@ -287,6 +287,19 @@ static enum status check_batch(const struct train *t, const struct train_batch *
     return OK;
 }
 
+static enum status begin(struct train *t, const struct train_batch *b, struct err *e)
+{
+    enum status st = check_batch(t, b, e);
+    size_t n_pos = 0;
+
+    if (st)
+        return st;
+    for (size_t i = 0; i < b->n_seqs; i++)
+        if (b->lengths[i] > n_pos)
+            n_pos = b->lengths[i];
+    return model_rope(t->model, n_pos, e);
+}
+
 static void attend(struct train *t, const struct train_batch *b, const struct layer_acts *a)
 {
     struct attention_shape shape = layer_attention_shape(t->model);
@@ -380,7 +393,7 @@ enum status train_forward(struct train *t, const struct train_batch *b, float *l
                           struct err *e)
 {
     size_t at = 0, n;
-    enum status st = check_batch(t, b, e);
+    enum status st = begin(t, b, e);
 
     if (st)
         return st;
@@ -586,7 +599,7 @@ enum status train_gradients(struct train *t, const struct train_batch *b, train_
                             void *arg, float *logp, struct err *e)
 {
     size_t at = 0, n, left = 0;
-    enum status st = check_batch(t, b, e);
+    enum status st = begin(t, b, e);
 
     if (st)
         return st;

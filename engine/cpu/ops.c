@@ -112,14 +112,14 @@ static double rope_scale(double f, const struct rope_scaling *s)
 }
 
 void rope_table(float *cos, float *sin, double theta, const struct rope_scaling *scaling,
-                size_t n_pos, size_t D)
+                size_t first, size_t n_pos, size_t D)
 {
     CHECK(D % 2 == 0 && theta > 0.0);
     for (size_t i = 0; i < D / 2; i++) {
         double f = pow_f64(theta, -2.0 * (double)i / (double)D);
         float inv_freq = (float)rope_scale(f, scaling);
 
-        for (size_t p = 0; p < n_pos; p++) {
+        for (size_t p = first; p < n_pos; p++) {
             float angle = (float)p * inv_freq;
             cos[p * (D / 2) + i] = (float)cos_f64(angle);
             sin[p * (D / 2) + i] = (float)sin_f64(angle);

@@ -2,6 +2,7 @@
  * The forward pass: right, against the same model in binary64; and the same bits however the rows
  * come.
  */
+#include "engine/layer.h"
 #include "engine/model.h"
 
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
+#include "engine/layer.h"
 #include "support/close.h"
 #include "support/tempdir.h"
 #include "support/test.h"
@@ -416,6 +418,30 @@ static void what_takes_too_much_memory_is_refused_with_its_size(void **state)
     assert_status(kv_cache_new(&kv, &f->c, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID, &f->e);
 }
 
+/* 2^24 positions would be tables of half a gigabyte. */
+static void a_claimed_length_takes_no_memory_before_it_is_reached(void **state)
+{
+    struct fixture *f = *state;
+    struct weights *w;
+    struct kv_cache *kv;
+    struct model *m;
+    struct model_config c = f->c;
+    const struct model_options opt = {.max_rows = 512};
+    const struct model_run run = {.n = LEN, .n_out = LEN};
+    c.max_len = 1u << 24;
+    w = tiny_weights(&c, 7);
+
+    assert_ok(model_new(&m, w, &opt, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &c, 1, LEN, 0, &f->e), &f->e);
+    assert_ok(model_forward(m, kv, f->got, &run, 1, f->tokens, &f->e), &f->e);
+
+    assert_in_range(m->n_rope, LEN, 4096);
+    assert_same_bits(f->got, f->want, (size_t)LEN * c.dim);
+    kv_cache_free(&kv);
+    model_free(&m);
+    weights_free(&w);
+}
+
 #define WITH(test, arch) cmocka_unit_test_setup_teardown(test, setup_##arch, teardown)
 #define WITH_ALL(test)   WITH(test, llama), WITH(test, qwen2), WITH(test, qwen3)
 
@@ -439,6 +465,7 @@ int main(void)
         WITH(reload_takes_the_new_weights, llama),
         WITH(bad_runs_are_refused_and_change_nothing, llama),
         WITH(what_takes_too_much_memory_is_refused_with_its_size, llama),
+        WITH(a_claimed_length_takes_no_memory_before_it_is_reached, llama),
     };
     return cmocka_run_group_tests_name("engine/model", tests, NULL, NULL);
 }

@@ -235,7 +235,7 @@ static void rope_table_matches_the_reference_numbers(void **state)
     const size_t pos[3] = {1, 100, 4095};
     float *cos = zeros(4096 * 4), *sin = zeros(4096 * 4);
 
-    rope_table(cos, sin, 10000.0, NULL, 4096, 8);
+    rope_table(cos, sin, 10000.0, NULL, 0, 4096, 8);
 
     for (size_t i = 0; i < 3; i++) {
         assert_close(cos + pos[i] * 4, want_rope_cos + i * 4, 4, 6e-8, 0.0);
@@ -252,7 +252,7 @@ static void rope_table_scales_frequencies_as_llama3_does(void **state)
     const size_t pos[3] = {1, 100, 4095};
     float *cos = zeros(4096 * 8), *sin = zeros(4096 * 8);
 
-    rope_table(cos, sin, 500000.0, &scaling, 4096, 16);
+    rope_table(cos, sin, 500000.0, &scaling, 0, 4096, 16);
 
     for (size_t i = 0; i < 3; i++) {
         assert_close(cos + pos[i] * 8, want_rope_llama3_cos + i * 8, 8, 6e-8, 0.0);
@@ -267,7 +267,7 @@ static void rope_rotates_pairs_of_the_two_halves_and_back(void **state)
     const struct kernels *k = *state;
     float cos[5 * 2], sin[5 * 2], x[2 * 2 * 4], y[2 * 2 * 4], want[4];
     const int32_t pos[2] = {3, 0};
-    rope_table(cos, sin, 100.0, NULL, 5, 4);
+    rope_table(cos, sin, 100.0, NULL, 0, 5, 4);
     ops_fill(x, 1, 16);
     memcpy(y, x, sizeof(y));
     for (size_t i = 0; i < 2; i++) { /* row 0, head 1 */
