@@ -44,10 +44,11 @@ int cmd_join(int argc, char **argv)
         bool asked = argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
 
         fprintf(asked ? stdout : stderr,
-                "usage: muster join LINK [options of the role]\n\n"
+                "%susage: muster join LINK [options of the role]\n\n"
                 "Joins the run that the link names, in the role it names, and works for it.\n"
                 "--dir defaults to muster-ROLE in this directory. 'muster ROLE --help' tells "
-                "the rest.\n");
+                "the rest.\n",
+                asked ? "" : "muster join: the link comes first\n");
         return asked ? 0 : 2;
     }
     if (invite_decode(&invite, argv[1], &e)) {

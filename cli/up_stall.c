@@ -39,6 +39,23 @@ static bool is_trainer_at_work(const struct children *c, const json_t *status, i
     return status && json_view_int(status, "version") < json_view_int(status, "batches");
 }
 
+/* A worker that was barred does not come back. */
+static bool is_every_worker_barred(const json_t *status)
+{
+    const json_t *nodes = json_object_get(status, "nodes");
+    size_t n = 0, n_barred = 0;
+
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
+
+        if (strcmp(json_view_text(node, "role"), "inference") != 0)
+            continue;
+        n++;
+        n_barred += json_is_true(json_object_get(node, "barred"));
+    }
+    return n > 0 && n == n_barred;
+}
+
 enum status up_stall_check(struct up_stall *s, const struct children *c, const json_t *status,
                            int64_t now_ms, struct err *e)
 {
@@ -49,7 +66,15 @@ enum status up_stall_check(struct up_stall *s, const struct children *c, const j
     if (progress != s->progress || is_trainer_at_work(c, status, now_ms))
         s->progress_ms = now_ms;
     s->progress = progress;
-    if (!ch || now_ms - s->progress_ms < UP_STALL_MS)
+    if (now_ms - s->progress_ms < UP_STALL_MS)
+        return OK;
+    if (is_every_worker_barred(status))
+        return err_set(
+            e, ERR_DENIED,
+            "every worker was barred, and nothing got further for %d s: no honest one "
+            "is left to generate (--inference, --cheats)",
+            UP_STALL_MS / 1000);
+    if (!ch)
         return OK;
     return err_set(e, ERR_IO, "%s cannot live, and nothing got further for %d s: %s", ch->name,
                    UP_STALL_MS / 1000, ch->why);

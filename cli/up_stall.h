@@ -3,7 +3,7 @@
  *
  * Any process may die and is started again, so a single death is no news. One that dies again and
  * again is told, with its last word; a run that gets no further for a minute while there is such
- * a process has failed. Getting further is a new version, an accepted unit, or a trainer that has
+ * a process, or when all workers were barred, has failed. Getting further is a new version, an accepted unit, or a trainer that has
  * something to compute, however long that takes.
  *
  * Threads: one. Time is a parameter.
@@ -30,7 +30,8 @@ const char *up_stuck_note(const struct children *c, int64_t now_ms, char *text, 
 
 void up_stall_init(struct up_stall *s, int64_t now_ms);
 /* To be called as often as the status is asked; `status` is the last answer, NULL before the
- * first. ERR_IO, with the last word of the process that cannot live: give up. */
+ * first. Give up on ERR_IO, with the last word of the process that cannot live, and on ERR_DENIED:
+ * every worker was barred. */
 MUST_USE enum status up_stall_check(struct up_stall *s, const struct children *c,
                                     const json_t *status, int64_t now_ms, struct err *e);
 

@@ -41,7 +41,7 @@ struct member;
 struct member_options {
     enum role role;
     const char *link;     /* invite link; NULL or "": DIR/membership must be there */
-    const char *numerics; /* reported in HELLO; NULL: "f32-1" */
+    const char *numerics; /* classes it computes, reported in HELLO; NULL: all that a CPU can */
     bool wants_bundle;
     void *ctx;
     /* Each WELCOME (about one a second). */

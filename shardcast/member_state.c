@@ -50,7 +50,7 @@ void member_state_new(struct member_state **out, const struct member_state_optio
 
     s->opt = *opt;
     if (!s->opt.numerics)
-        s->opt.numerics = "f32-1";
+        s->opt.numerics = MEMBER_NUMERICS;
     rpc_new(&s->rpc, opt->key, opt->boot);
     s->phase = MEMBER_GREETING;
     s->newest_version = -1;

@@ -37,10 +37,13 @@ enum member_event {
     MEMBER_EVENT_REFUSED = 32, /* once */
 };
 
+/* The classes that every CPU computes (docs/numerics.md). */
+#define MEMBER_NUMERICS "f32-1,bf16-1"
+
 struct member_state_options {
     const struct node_key *key; /* borrowed */
     enum role role;
-    const char *numerics; /* borrowed */
+    const char *numerics; /* borrowed; NULL: MEMBER_NUMERICS */
     bool wants_bundle;
     uint64_t boot; /* as rpc_new */
 };

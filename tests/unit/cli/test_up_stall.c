@@ -77,6 +77,24 @@ static void a_minute_without_progress_and_it_is_over(void **state)
         e.text, "inference-1 cannot live, and nothing got further for 60 s: no sandbox");
 }
 
+static void without_an_honest_worker_it_is_over_too(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    json_t *o = json_pack("{s:i, s:i, s:[{s:s, s:b}, {s:s, s:b}, {s:s, s:b}]}", "version", 2,
+                          "batches", 2, "nodes", "role", "trainer", "barred", 0, "role",
+                          "inference", "barred", 1, "role", "inference", "barred", 0);
+    json_t *last = json_array_get(json_object_get(o, "nodes"), 2);
+
+    assert_ok(up_stall_check(&f->s, &f->c, o, f->now_ms, &e), &e);
+    f->now_ms += UP_STALL_MS;
+    assert_ok(up_stall_check(&f->s, &f->c, o, f->now_ms, &e), &e);
+    json_object_set_new(last, "barred", json_true());
+
+    assert_status(up_stall_check(&f->s, &f->c, o, f->now_ms, &e), ERR_DENIED, &e);
+    json_decref(o);
+}
+
 static void while_all_live_any_wait_is_fine(void **state)
 {
     struct fixture *f = *state;
@@ -148,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_child_that_cannot_live_is_told_with_its_last_word, setup),
         cmocka_unit_test_setup(a_minute_without_progress_and_it_is_over, setup),
+        cmocka_unit_test_setup(without_an_honest_worker_it_is_over_too, setup),
         cmocka_unit_test_setup(while_all_live_any_wait_is_fine, setup),
         cmocka_unit_test_setup(while_units_are_accepted_it_goes_on, setup),
         cmocka_unit_test_setup(a_trainer_that_computes_has_all_the_time_it_wants, setup),
