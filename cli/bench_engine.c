@@ -84,7 +84,7 @@ struct bench {
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
-    char *what, *shape, *dtype, *kernels, *dir; /* owned by the table of options */
+    char *what, *shape, *dtype, *numerics, *kernels, *dir; /* owned by the table of options */
     int64_t threads, n_prompt, n_new, batch;
 };
 
@@ -130,6 +130,23 @@ static void fill(struct pool *pool, float *x, size_t rows, size_t cols)
     struct fill f = {x, ldexpf(1.0f, -6 - ilogb(sqrt((double)cols)))};
 
     pool_run(pool, rows * cols, 1u << 16, fill_range, &f);
+}
+
+static const char *dtype_text(enum dtype t)
+{
+    return t == DTYPE_F32 ? "f32" : "bf16";
+}
+
+/* "f32", or "f32_bf16-1" for what another class than f32-1 makes of f32 weights. */
+static const char *manner_text(const struct bench *b, enum dtype dtype)
+{
+    static char text[64];
+
+    if (kernels_numerics(b->k) == NUMERICS_F32_1)
+        return dtype_text(dtype);
+    snprintf(text, sizeof(text), "%s_%s", dtype_text(dtype),
+             numerics_name(kernels_numerics(b->k)));
+    return text;
 }
 
 /* ---- the machine ----------------------------------------------------------------------------- */
@@ -243,7 +260,7 @@ static void print_product(const struct bench *b, const struct trial *p, const ch
     if (bound < flops / b->machine.flops)
         bound = flops / b->machine.flops;
     snprintf(name, sizeof(name), "matmul_%s_%zux%zu_m%zu_%s", shape, p->N, p->K, p->M,
-             p->dtype == DTYPE_F32 ? "f32" : "bf16");
+             manner_text(b, p->dtype));
     bench_line_print(&(struct bench_line){
         name, flops / ours * 1e-9, "GFLOP/s", theirs > 0.0 ? "OpenBLAS" : NULL,
         theirs > 0.0 ? flops / theirs * 1e-9 : 0.0, 0.85 * flops / bound * 1e-9});
@@ -347,11 +364,6 @@ static double read_bytes(const struct subject *s)
     return (double)n * (double)dtype_bytes(s->dtype);
 }
 
-static const char *dtype_text(enum dtype t)
-{
-    return t == DTYPE_F32 ? "f32" : "bf16";
-}
-
 /* B sequences with prompts of their own, then n_new tokens of each. */
 static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
                                   double *seconds, struct err *e)
@@ -413,7 +425,7 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
             target = (s->dtype == DTYPE_F32 ? 0.85 : 0.75) *
                      bench_machine_read(&b->machine, (size_t)read_bytes(s)) / read_bytes(s);
         snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->name,
-                 dtype_text(s->dtype));
+                 manner_text(b, s->dtype));
         if (!st)
             bench_line_print(&(struct bench_line){name,
                                                   (double)batches[i] * (double)b->n_new / best,
@@ -433,7 +445,6 @@ static enum status bench_prefill(const struct bench *b, const struct subject *s,
     char name[NAME_BYTES];
     enum status st = kv_cache_new(&kv, c, 1, PREFILL_ROWS, 0, e);
 
-    (void)b;
     for (size_t i = 0; i < PREFILL_ROWS; i++)
         tokens[i] = (int32_t)(i * 7919 % c->vocab);
     for (int i = 0; !st && i < 3; i++) {
@@ -444,7 +455,7 @@ static enum status bench_prefill(const struct bench *b, const struct subject *s,
         if (i == 0 || t < best)
             best = t;
     }
-    snprintf(name, sizeof(name), "prefill_512_%s_%s", s->name, dtype_text(s->dtype));
+    snprintf(name, sizeof(name), "prefill_512_%s_%s", s->name, manner_text(b, s->dtype));
     if (!st)
         print_plain(name, PREFILL_ROWS / best, "tokens/s");
     kv_cache_free(&kv);
@@ -490,8 +501,11 @@ static enum status bench_dir(const struct bench *b, struct err *e)
 
 static enum status run(struct bench *b, struct err *e)
 {
-    enum status st = kernels_choose(&b->k, NUMERICS_F32_1, b->kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, b->numerics, e);
 
+    if (!st)
+        st = kernels_choose(&b->k, class, b->kernels, e);
     if (st)
         return st;
     if (b->threads == 0)
@@ -537,8 +551,10 @@ int bench_engine(int argc, char **argv)
         {"prompt", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding", false},
         {"new", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence", false},
         {"threads", OPT_INT, &b.threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"kernels", OPT_CHOICE, &b.kernels, "auto", "auto|scalar|avx2|avx512",
-         "which code computes", false},
+        {"numerics", OPT_CHOICE, &b.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
+         false},
+        {"kernels", OPT_CHOICE, &b.kernels, "auto", USAGE_KERNELS, "which code computes",
+         false},
     };
     struct usage u = {
         .line = "muster bench engine [options]",

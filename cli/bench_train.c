@@ -25,7 +25,7 @@
 #define MIB 1048576.0
 
 struct bench {
-    char *model, *kernels;
+    char *model, *numerics, *kernels;
     int64_t batch, length, rows, steps, threads, max_memory;
     double peer_rate, peer_memory;
     bool recompute, json;
@@ -145,8 +145,11 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
     struct bench_machine machine = {0};
     struct rusage use;
     int64_t us = 1;
-    enum status st = kernels_choose(&lo.kernels, NUMERICS_F32_1, o->kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, o->numerics, e);
 
+    if (!st)
+        st = kernels_choose(&lo.kernels, class, o->kernels, e);
     if (!st)
         st = model_config_check(&c, e);
     if (!st && o->rows && o->rows < o->length)
@@ -238,8 +241,10 @@ int bench_train(int argc, char **argv)
          "keep only the layers' inputs and compute the rest again", false},
         {"steps", OPT_INT, &o.steps, "3", "1..10000", "steps that are timed", false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"kernels", OPT_CHOICE, &o.kernels, "auto", "auto|scalar|avx2|avx512",
-         "which code computes", false},
+        {"numerics", OPT_CHOICE, &o.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
+         false},
+        {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
+         false},
         {"max-memory", OPT_INT, &o.max_memory, "0", "0..",
          "MiB it may take; 0: what is available", false},
         {"peer-rate", OPT_REAL, &o.peer_rate, "0", "0..1e12",
@@ -250,7 +255,7 @@ int bench_train(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster bench train [options]",
-        .about = "Times training steps of a llama-shaped model with random weights, in f32.",
+        .about = "Times training steps of a llama-shaped model with random weights.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

@@ -23,8 +23,6 @@
 #include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 
-#define KERNELS_RANGE    "auto|scalar|neon|avx2|avx512|amx"
-#define NUMERICS_RANGE   "f32-1|bf16-1|open-openblas"
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 
 static int complain(const char *line, const char *text)
@@ -294,9 +292,9 @@ static int cmd_logits(int argc, char **argv)
         {"out", OPT_STRING, &path, NULL, NULL,
          "file for the logits: (tokens, vocabulary) f32, little-endian", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
          false},
-        {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
+        {"kernels", OPT_CHOICE, &kernels, "auto", USAGE_KERNELS, "which code computes", false},
         {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
          "feed one token at a time, as when generating; the bits are the same", false},
     };
@@ -474,9 +472,9 @@ static int cmd_generate(int argc, char **argv)
          false},
         {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
         {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"numerics", OPT_CHOICE, &numerics, "f32-1", NUMERICS_RANGE, "class of the numbers",
+        {"numerics", OPT_CHOICE, &numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
          false},
-        {"kernels", OPT_CHOICE, &kernels, "auto", KERNELS_RANGE, "which code computes", false},
+        {"kernels", OPT_CHOICE, &kernels, "auto", USAGE_KERNELS, "which code computes", false},
     };
     struct usage u = {
         .line = "muster model generate DIR --prompt TEXT [options]",

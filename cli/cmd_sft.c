@@ -61,14 +61,18 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     struct course course = {0};
     struct setup *setup = NULL;
     struct buf bundle;
-    enum status st = kernels_choose(&options.kernels, NUMERICS_F32_1, o->kernels, e);
+    enum numerics class = NUMERICS_F32_1;
+    enum status st;
 
     pool_new(&options.pool, usage_threads(o->threads));
     buf_init(&bundle, BUNDLE_MAX_BYTES);
-    if (!st)
-        st = bundle_load(&bundle, path, e);
+    st = bundle_load(&bundle, path, e);
     if (!st)
         st = setup_open(&setup, buf_bytes(&bundle), &env, e);
+    if (!st)
+        st = numerics_parse(&class, task_numerics(&setup->task), e);
+    if (!st)
+        st = kernels_choose(&options.kernels, class, o->kernels, e);
     if (st)
         goto out;
     override(&setup->task, o);
@@ -121,8 +125,8 @@ int cmd_sft(int argc, char **argv)
         {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
          false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"kernels", OPT_CHOICE, &o.kernels, "auto", "auto|scalar|avx2|avx512",
-         "which code computes", false},
+        {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
+         false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
          "run the environment also where the kernel gives no sandbox", false},
         /* with --data only */

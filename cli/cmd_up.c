@@ -568,7 +568,7 @@ int cmd_up(int argc, char **argv)
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
-        {"kernels", OPT_CHOICE, &u.kernels, "auto", "auto|scalar|neon|avx2|avx512",
+        {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,
          "inner loops; all give the same bits", false},
         {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
          false},
