@@ -6,7 +6,16 @@ set -euo pipefail
 
 muster=${MUSTER:?the program to test}
 work=$(mktemp -d)
-trap 'status=$?; [ $status -eq 0 ] || tail -n 20 "$work"/*.err; rm -rf "$work"; exit $status' EXIT
+pid=
+finish() {
+    status=$?
+    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+    wait
+    [ $status -eq 0 ] || tail -n 20 "$work"/*.err
+    rm -rf "$work"
+    exit $status
+}
+trap finish EXIT
 
 "$muster" model init "$work/model" --dim 64 --layers 3 --heads 4 --kv-heads 2 --max-len 64 \
     --seed 3 >/dev/null
@@ -20,11 +29,20 @@ for i in $(seq 120); do
     fi
 done >"$work/data.jsonl"
 
+settings=(--data "$work/data.jsonl" --epochs 3 --lr 0.003 --warm-steps 5 --eval-fraction 0.1 --seed 9)
+
 sft() { # name, options
     local name=$1
     shift
-    "$muster" sft "$work/model" --data "$work/data.jsonl" --out "$work/$name" --epochs 3 --lr 0.003 \
-        --warm-steps 5 --eval-fraction 0.1 --seed 9 "$@" 2>>"$work/$name.err"
+    "$muster" sft "$work/model" "${settings[@]}" --out "$work/$name" "$@" 2>>"$work/$name.err"
+}
+
+start() { # the same in the background; $pid is the program's own, not a shell's around it
+    local name=$1
+    shift
+    "$muster" sft "$work/model" "${settings[@]}" --out "$work/$name" "$@" >/dev/null \
+        2>>"$work/$name.err" &
+    pid=$!
 }
 
 same() { # name: its weights are those of the first run
@@ -51,14 +69,13 @@ same eights
 RANDOM=${TEST_SEED:-1}
 echo "seed ${TEST_SEED:-1}"
 killed=0
-resumed=0
+: >"$work/killed.err"
 for try in $(seq 100); do
-    seen=$(grep -c ' sft step ' "$work/killed.err" 2>/dev/null || true)
-    sft killed --resume --checkpoint-every 3 --rows $((47 + try * 40 % 400)) >/dev/null &
-    pid=$!
+    seen=$(grep -c ' sft step ' "$work/killed.err" || true)
+    start killed --resume --checkpoint-every 3 --rows $((47 + try * 40 % 400))
     if [ $killed -lt 6 ]; then
         # its first line of progress comes after its first step
-        until [ "$(grep -c ' sft step ' "$work/killed.err" || true)" -gt "${seen:-0}" ] ||
+        until [ "$(grep -c ' sft step ' "$work/killed.err" || true)" -gt "$seen" ] ||
             ! kill -0 $pid 2>/dev/null; do
             read -rt 0.01 <> <(:) || true
         done
@@ -67,6 +84,7 @@ for try in $(seq 100); do
     fi
     wait $pid 2>/dev/null && break
 done
+pid=
 resumed=$(grep -c ' resumed step=' "$work/killed.err")
 echo "killed $killed, resumed $resumed"
 [ $killed -ge 3 ] && [ "$resumed" -ge 1 ]
@@ -75,13 +93,13 @@ same killed
 
 # what a checkpoint is of
 cp -r "$work/model" "$work/other"
-sft kept --checkpoint-every 3 --steps 100000 >/dev/null &
-pid=$!
+start kept --checkpoint-every 3 --steps 100000
 until [ -e "$work/kept/sft.checkpoint" ]; do
     kill -0 $pid
 done
 kill -9 $pid
 wait $pid 2>/dev/null || true
+pid=
 refuse() { # pattern, options
     local pattern=$1
     shift
