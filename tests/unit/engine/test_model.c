@@ -13,7 +13,6 @@
 #include "engine/kernels.h"
 #include "engine/layer.h"
 #include "support/close.h"
-#include "support/tempdir.h"
 #include "support/test.h"
 #include "tiny_model.h"
 
@@ -295,58 +294,6 @@ static void a_full_cache_refuses_and_changes_nothing(void **state)
     assert_as_prefilled(f, LEN);
 }
 
-/* A directory, of f32 and of bf16 numbers: mapped and packed as they lie, and loaded. */
-static void a_model_of_files_is_that_of_the_loaded_weights(void **state)
-{
-    struct fixture *f = *state;
-
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
-        const struct model_options opt = {.max_rows = 64};
-        char *dir = tempdir_make();
-        struct weights *loaded;
-        struct weights_map *map;
-        struct model *m;
-
-        assert_ok(weights_save(f->w, dir, (enum dtype)dtype, &f->e), &f->e);
-        assert_ok(weights_load(&loaded, dir, &f->e), &f->e);
-        assert_ok(weights_map_open(&map, dir, &f->e), &f->e);
-        assert_ok(model_new(&m, loaded, &opt, &f->e), &f->e);
-        kv_cache_truncate(f->kv, 1, 0);
-        feed(f, m, 1, 0, LEN);
-        memcpy(f->want, f->got, (size_t)LEN * f->c.dim * sizeof(float));
-        model_free(&m);
-        assert_ok(model_open(&m, map, &opt, &f->e), &f->e);
-        kv_cache_truncate(f->kv, 1, 0);
-        feed(f, m, 1, 0, LEN);
-
-        assert_as_prefilled(f, LEN);
-        model_free(&m);
-        weights_map_close(&map);
-        weights_free(&loaded);
-        tempdir_remove(&dir);
-    }
-}
-
-static void bf16_files_take_half_the_memory(void **state)
-{
-    struct fixture *f = *state;
-    uint64_t bytes[2];
-
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
-        char *dir = tempdir_make();
-        struct weights_map *map;
-
-        assert_ok(weights_save(f->w, dir, (enum dtype)dtype, &f->e), &f->e);
-        assert_ok(weights_map_open(&map, dir, &f->e), &f->e);
-        bytes[dtype] = model_map_bytes(map, NULL, 64);
-        weights_map_close(&map);
-        tempdir_remove(&dir);
-    }
-    assert_int_equal(bytes[0], model_bytes(&f->c, NULL, 64));
-    /* Of 2 * (32 + 2 * 16 + 16 + 2 * 32 + 16) + 32 packed rows of 12 to 24 numbers. */
-    assert_true(bytes[0] - bytes[1] > 2 * 12 * (2 * 144 + 32));
-}
-
 static void positions_may_be_computed_again(void **state)
 {
     struct fixture *f = *state;
@@ -459,8 +406,6 @@ int main(void)
         WITH(slots_that_share_pages_do_not_see_each_other, llama),
         WITH(slots_that_share_a_page_fit_a_cache_of_as_many, llama),
         WITH(a_full_cache_refuses_and_changes_nothing, llama),
-        WITH_ALL(a_model_of_files_is_that_of_the_loaded_weights),
-        WITH(bf16_files_take_half_the_memory, llama),
         WITH(positions_may_be_computed_again, llama),
         WITH(reload_takes_the_new_weights, llama),
         WITH(bad_runs_are_refused_and_change_nothing, llama),

@@ -23,7 +23,7 @@ struct model_config tiny_config(enum model_arch arch)
         .norm_eps = 1e-5f,
         .rope_theta = 10000.0,
         .tie = arch != MODEL_ARCH_LLAMA,
-        .qkv_bias = arch != MODEL_ARCH_LLAMA,
+        .qkv_bias = arch == MODEL_ARCH_QWEN2 || arch == MODEL_ARCH_QWEN3,
         .o_bias = arch == MODEL_ARCH_QWEN3,
         .qk_norm = arch == MODEL_ARCH_QWEN3,
         .bos = -1,
