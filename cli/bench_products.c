@@ -117,8 +117,8 @@ int bench_products(int argc, char **argv)
         {"n", OPT_INT, &b.n, "1024", "1..65536", "outputs", false},
         {"k", OPT_INT, &b.k, "1024", "1..65536", "inputs", false},
         {"threads", OPT_INT, &b.threads, "1", "1..1024", "threads", false},
-        {"kernels", OPT_CHOICE, &b.kernels, "auto", "auto|scalar|neon|avx2|avx512|amx",
-         "which code computes", false},
+        {"kernels", OPT_CHOICE, &b.kernels, "auto", USAGE_KERNELS_ALL, "which code computes",
+         false},
         {"json", OPT_FLAG, &b.is_json, "false", NULL, "JSON objects, one a line", false},
     };
     struct usage u = {

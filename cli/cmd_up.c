@@ -568,7 +568,7 @@ int cmd_up(int argc, char **argv)
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
-        {"kernels", OPT_CHOICE, &u.kernels, "auto", "auto|scalar|neon|avx2|avx512",
+        {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,
          "inner loops; all give the same bits", false},
         {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
          false},
@@ -593,8 +593,7 @@ int cmd_up(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (check_options(&u, &e)) {
-        fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", e.text, usage.line);
-        status = 2;
+        status = usage_complain(usage.line, "%s", e.text);
         goto out;
     }
     sigemptyset(&act.sa_mask);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cli/usage.h"
 
 void role_options_table(struct opt *table, struct role_options *o)
 {
@@ -16,7 +17,7 @@ void role_options_table(struct opt *table, struct role_options *o)
          "where shards are served to peers", false},
         {"advertise", OPT_STRING, &o->advertise, "", NULL,
          "host by which peers reach this node; empty: as bound", false},
-        {"kernels", OPT_CHOICE, &o->kernels, "auto", "auto|scalar|neon|avx2|avx512",
+        {"kernels", OPT_CHOICE, &o->kernels, "auto", USAGE_KERNELS,
          "inner loops to use; all give the same bits", false},
         {"threads", OPT_INT, &o->threads, "1", "1..256", "threads of the kernels", false},
         {"allow-unsandboxed", OPT_FLAG, &o->allow_unsandboxed, "false", NULL,

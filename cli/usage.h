@@ -6,9 +6,14 @@
 
 #include <stddef.h>
 
+#include "base/attr.h"
 #include "base/options.h"
 
 #define USAGE_RUN (-1) /* go on: the command line was fine and asked for work */
+
+/* What --kernels takes, where all is done in f32-1, and where the class can be chosen. */
+#define USAGE_KERNELS     "auto|scalar|neon|avx2|avx512"
+#define USAGE_KERNELS_ALL USAGE_KERNELS "|amx"
 
 struct usage {
     const char *line;  /* "muster up [TASK.yaml] [options]" */
@@ -23,6 +28,9 @@ struct usage {
 /* Sets defaults, parses argv[1...] (options and operands in any order), checks what is required.
  * --help goes to stdout and gives 0; an error gives two lines on stderr and 2; else USAGE_RUN. */
 int usage_parse(struct usage *u, int argc, char **argv);
+
+/* Two lines on stderr, what is wrong and `line`, and returns 2: the command line was not fine. */
+int usage_complain(const char *line, const char *fmt, ...) PRINTF(2, 3);
 
 /* What --threads N asks for: N, or one a core for 0. */
 size_t usage_threads(int64_t n);
