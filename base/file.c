@@ -89,12 +89,17 @@ static enum status sync_directory_of(const char *path, struct err *e)
     return st;
 }
 
-/* A rename would put a file in the place of a device. */
+/* A rename would put a file in the place of a device, or of a link like /dev/stdout. */
 static enum status check_replaceable(const char *path, struct err *e)
 {
     struct stat s;
 
-    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode))
+    if (lstat(path, &s))
+        return OK;
+    if (S_ISLNK(s.st_mode))
+        return err_set(e, ERR_IO, "'%s' is a symbolic link: name the file that it leads to",
+                       path);
+    if (!S_ISREG(s.st_mode))
         return err_set(e, ERR_IO, "'%s' is no regular file", path);
     return OK;
 }

@@ -13,7 +13,7 @@
 MUST_USE enum status file_read(struct buf *out, const char *path, struct err *e);
 /* Writes path.tmp, fsyncs, renames over `path`, fsyncs the directory: a crash leaves the old or
  * the new file, never a piece. ERR_FULL when the disk is; ERR_IO also where `path` is there and no
- * regular file. `mode` as in open(2). */
+ * regular file, a symbolic link included. `mode` as in open(2). */
 MUST_USE enum status file_write_atomic(const char *path, struct bytes data, unsigned mode,
                                        struct err *e);
 

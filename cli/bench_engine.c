@@ -405,15 +405,14 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
 
 static enum status bench_decode(const struct bench *b, const struct subject *s, struct err *e)
 {
-    static const size_t batches[] = {1, 4, 16, 32, 64};
+    static const size_t all[] = {1, 4, 16, 32, 64};
+    const size_t one = (size_t)b->batch, *batches = one ? &one : all;
     enum status st = OK;
 
-    for (size_t i = 0; !st && i < N_OF(batches); i++) {
+    for (size_t i = 0; !st && i < (one ? 1 : N_OF(all)); i++) {
         double best = 0.0, target = 0.0;
         char name[NAME_BYTES];
 
-        if (b->batch && (size_t)b->batch != batches[i])
-            continue;
         for (int run = 0; !st && run < 2; run++) {
             double t;
 
@@ -483,12 +482,32 @@ static enum status bench_shape(const struct bench *b, const struct shape *shape,
     return st;
 }
 
+static enum status check_length(const struct bench *b, const struct model_config *c,
+                                struct err *e)
+{
+    const int64_t decode = is_chosen(b->what, "decode") ? b->n_prompt + b->n_new : 0;
+    const int64_t prefill = is_chosen(b->what, "prefill") ? PREFILL_ROWS : 0;
+
+    if (decode > c->max_len)
+        return err_set(e, ERR_INVALID,
+                       "the model has %" PRIu32 " positions, --prompt and --new want %" PRId64,
+                       c->max_len, decode);
+    if (prefill > c->max_len)
+        return err_set(e, ERR_INVALID,
+                       "the model has %" PRIu32 " positions, prefill wants %" PRId64
+                       " (--what decode leaves it out)",
+                       c->max_len, prefill);
+    return OK;
+}
+
 /* Decoding and prefill of the model in a directory, and the most memory that took. */
 static enum status bench_dir(const struct bench *b, struct err *e)
 {
     struct subject s;
     enum status st = subject_open(&s, b, b->dir, e);
 
+    if (!st)
+        st = check_length(b, model_config(s.m), e);
     if (!st && is_chosen(b->what, "decode"))
         st = bench_decode(b, &s, e);
     if (!st && is_chosen(b->what, "prefill"))
@@ -508,13 +527,13 @@ static enum status run(struct bench *b, struct err *e)
         st = kernels_choose(&b->k, class, b->kernels, e);
     if (st)
         return st;
-    if (b->threads == 0)
-        b->threads = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t n = usage_threads(b->threads);
+    b->threads = (int64_t)n;
     /* Its threads start where this one may run, which is everywhere before it is pinned. */
-    blas_open(&b->blas, b->threads < 1 ? 1 : (size_t)b->threads);
+    blas_open(&b->blas, n);
     pool_new_with(&b->pool, &(struct pool_options){
-                                .n_threads = b->threads < 1 ? 1 : (size_t)b->threads,
-                                .spin = POOL_SPIN_ALONE,
+                                .n_threads = n,
+                                .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0,
                                 .is_pinned = true,
                             });
     if (b->dir[0]) {
@@ -547,7 +566,7 @@ int bench_engine(int argc, char **argv)
         {"dir", OPT_STRING, &b.dir, "", NULL,
          "measure the model in this directory instead, and the memory it takes", false},
         {"batch", OPT_INT, &b.batch, "0", "0..64",
-         "sequences decoded together: 1, 4, 16, 32 or 64; 0: each of them", false},
+         "sequences decoded together; 0: 1, 4, 16, 32 and 64", false},
         {"prompt", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding", false},
         {"new", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence", false},
         {"threads", OPT_INT, &b.threads, "0", "0..1024", "threads; 0: one a core", false},
@@ -565,6 +584,9 @@ int bench_engine(int argc, char **argv)
     };
     int status = usage_parse(&u, argc, argv);
 
+    if (status == USAGE_RUN && b.dir[0] &&
+        (!strcmp(b.what, "machine") || !strcmp(b.what, "matmul")))
+        status = usage_complain(u.line, "--what %s is not of a model: leave out --dir", b.what);
     if (status == USAGE_RUN)
         status = run(&b, &e) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);

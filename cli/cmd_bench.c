@@ -9,6 +9,7 @@
 #include "cli/bench_products.h"
 #include "cli/bench_train.h"
 #include "cli/commands.h"
+#include "cli/usage.h"
 
 #define BENCH_LINE "muster bench exact|engine|products|train [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
@@ -40,7 +41,6 @@ int cmd_bench(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < N(words); i++)
         if (!strcmp(argv[1], words[i].word))
             return words[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n",
-            argc > 1 ? "unknown word after 'bench'" : "bench what?", BENCH_LINE);
-    return 2;
+    return argc > 1 ? usage_complain(BENCH_LINE, "'bench %s' is not a command", argv[1])
+                    : usage_complain(BENCH_LINE, "bench what?");
 }

@@ -107,11 +107,9 @@ static int run(enum keys_word word, int argc, char **argv)
     struct err e;
     int status = usage_parse(&u, argc, argv);
 
-    if (status == USAGE_RUN && u.n_operands != u.max_operands) {
-        fprintf(stderr, "muster: keys %s needs %s\nusage: %s (--help tells more)\n", argv[0],
-                word == KEYS_CERTIFY ? "two directories" : "a directory", u.line);
-        status = 2;
-    }
+    if (status == USAGE_RUN && u.n_operands != u.max_operands)
+        status = usage_complain(u.line, "keys %s needs %s", argv[0],
+                                word == KEYS_CERTIFY ? "two directories" : "a directory");
     if (status == USAGE_RUN)
         status = obey(word, &a, &e) ? usage_fail(e.text) : 0;
     opt_clear(u.table, u.n);

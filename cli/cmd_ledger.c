@@ -122,12 +122,11 @@ static int cmd_show(int argc, char **argv)
     s.has_account = account[0] != '\0';
     s.type = type[0] ? ledger_type_parse(type) : LEDGER_NONE;
     if (u.n_operands != 1)
-        fprintf(stderr, "muster: which directory?\nusage: %s (--help tells more)\n", u.line);
+        status = usage_complain(u.line, "which directory?");
     else if (type[0] && !s.type)
-        fprintf(stderr, "muster: '%s' is no type of entry\nusage: %s (--help tells more)\n",
-                type, u.line);
+        status = usage_complain(u.line, "'%s' is no type of entry", type);
     else if (s.has_account && account_parse(&s.account, account, &e))
-        fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", e.text, u.line);
+        status = usage_complain(u.line, "%s", e.text);
     else
         status = 0;
     if (status)
@@ -248,10 +247,8 @@ static int cmd_audit(int argc, char **argv)
 
     if (status != USAGE_RUN)
         return status;
-    if (u.n_operands != 1) {
-        fprintf(stderr, "muster: which directory?\nusage: %s (--help tells more)\n", u.line);
-        return 2;
-    }
+    if (u.n_operands != 1)
+        return usage_complain(u.line, "which directory?");
     dir = look_find_ledger(operand[0]);
     if (!dir)
         dir = xstrdup(operand[0]); /* whose opening says what is missing */

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -24,12 +23,6 @@
 #include "engine/weights_map.h"
 
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
-
-static int complain(const char *line, const char *text)
-{
-    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", text, line);
-    return 2;
-}
 
 /* A model in memory, ready to run. */
 struct loaded {
@@ -54,11 +47,10 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads,
         st = model_config_add_stops(&l->map->config, dir, e);
     if (st)
         return st;
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const size_t n = threads > 0 ? (size_t)threads : cores < 1 ? 1 : (size_t)cores;
+    const size_t n = usage_threads(threads);
     pool_new_with(&l->pool,
                   &(struct pool_options){.n_threads = n,
-                                         .spin = n <= (size_t)cores ? POOL_SPIN_ALONE : 0});
+                                         .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0});
     opt.pool = l->pool;
     const struct model_config *c = &l->map->config;
     const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
@@ -206,7 +198,7 @@ static int cmd_info(int argc, char **argv)
     if (status != USAGE_RUN)
         return status;
     if (u.n_operands != 1)
-        return complain(u.line, "which directory?");
+        return usage_complain(u.line, "which directory?");
     if (weights_map_open(&m, dir, &e))
         return usage_fail(e.text);
     if (model_config_add_stops(&m->config, dir, &e)) {
@@ -245,6 +237,15 @@ static enum status parse_tokens(int32_t **out, size_t *n, const char *text, stru
         text = end;
     }
     return *n ? OK : err_set(e, ERR_INVALID, "--tokens names no token");
+}
+
+static enum status check_length(const struct model_config *c, size_t n, struct err *e)
+{
+    if (n > c->max_len)
+        return err_set(e, ERR_INVALID,
+                       "--tokens names %zu, the model has %" PRIu32 " positions", n,
+                       c->max_len);
+    return OK;
 }
 
 /* Appends the logits after each of the n tokens. */
@@ -312,12 +313,14 @@ static int cmd_logits(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (u.n_operands != 1) {
-        status = complain(u.line, "which directory?");
+        status = usage_complain(u.line, "which directory?");
         goto out;
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
         st = load(&l, dir, threads, numerics, kernels, n, &e);
+    if (!st)
+        st = check_length(&l.map->config, n, &e);
     if (!st)
         st = compute_logits(&out, &l, ids, n, one_by_one, &e);
     if (!st)
@@ -401,6 +404,21 @@ static enum status raw_prompt(int32_t *ids, size_t cap, size_t *n, const struct 
     return st;
 }
 
+static enum status check_prompt(const struct model_config *c, size_t n, struct err *e)
+{
+    if (n == 0)
+        return err_set(
+            e, ERR_INVALID,
+            "--prompt is empty, and this model's sequences do not begin with a token "
+            "of their own");
+    if (n >= c->max_len)
+        return err_set(e, ERR_INVALID,
+                       "a prompt of %zu tokens leaves no room in a model of %" PRIu32
+                       " positions",
+                       n, c->max_len);
+    return OK;
+}
+
 static enum status generate(struct loaded *l, const char *dir, struct tokenizer *t,
                             const struct generate *g, struct err *e)
 {
@@ -417,6 +435,8 @@ static enum status generate(struct loaded *l, const char *dir, struct tokenizer 
     tokenizer_stream_init(&stream, t);
     st = g->chat ? chat_prompt(ids, cap, &n, &end, dir, t, g, e)
                  : raw_prompt(ids, cap, &n, t, g, c, e);
+    if (!st)
+        st = check_prompt(c, n, e);
     if (st)
         goto out;
     opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
@@ -439,8 +459,9 @@ static enum status generate(struct loaded *l, const char *dir, struct tokenizer 
     if (end >= 0)
         stops[r.n_stops++] = end;
     st = sampler_add(s, &r, e);
-    if (!st)
-        st = sampler_run(s, e);
+    if (st)
+        goto out;
+    st = sampler_run(s, e);
     print_rest(&stream);
 out:
     tokenizer_stream_clear(&stream);
@@ -490,11 +511,11 @@ static int cmd_generate(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (u.n_operands != 1) {
-        status = complain(u.line, "which directory?");
+        status = usage_complain(u.line, "which directory?");
         goto out;
     }
     if (!g.chat && (*g.system || *g.template)) {
-        status = complain(u.line, "--system and --template want --chat");
+        status = usage_complain(u.line, "--system and --template want --chat");
         goto out;
     }
     st = tokenizer_load(&t, dir, &e);
@@ -561,7 +582,11 @@ static enum status init(const struct init *in, const char *dir, struct err *e)
     if (st)
         goto out;
     c = config_of(in, t);
-    st = weights_new(&w, &c, e);
+    st = model_config_check(&c, e);
+    if (!st)
+        st = memory_check(model_config_params(&c) * sizeof(float), 0, "the model", e);
+    if (!st)
+        st = weights_new(&w, &c, e);
     if (st)
         goto out;
     weights_init_random(w, (uint64_t)in->seed);
@@ -588,7 +613,8 @@ static int cmd_init(int argc, char **argv)
         {"layers", OPT_INT, &in.layers, "2", "1..1024", "layers", false},
         {"heads", OPT_INT, &in.heads, "4", "1..1024", "query heads", false},
         {"kv-heads", OPT_INT, &in.kv_heads, "0", "0..1024", "key heads; 0: as heads", false},
-        {"head-dim", OPT_INT, &in.head_dim, "0", "0..256", "0: dim / heads", false},
+        {"head-dim", OPT_INT, &in.head_dim, "0", "0..128", "channels of a head; 0: dim / heads",
+         false},
         {"ffn", OPT_INT, &in.ffn, "0", "0..262144", "width of the MLP; 0: 4 * dim", false},
         {"max-len", OPT_INT, &in.max_len, "256", "1..16777216", "positions", false},
         {"untied", OPT_FLAG, &in.untied, "false", NULL, "a head of its own", false},
@@ -607,7 +633,7 @@ static int cmd_init(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (u.n_operands != 1)
-        status = complain(u.line, "which directory?");
+        status = usage_complain(u.line, "which directory?");
     else
         status = init(&in, dir, &e) ? usage_fail(e.text) : 0;
 out:
@@ -648,5 +674,6 @@ int cmd_model(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < N_OPTIONS(words); i++)
         if (!strcmp(argv[1], words[i].word))
             return words[i].run(argc - 1, argv + 1);
-    return complain(MODEL_LINE, argc > 1 ? "unknown word after 'model'" : "model what?");
+    return argc > 1 ? usage_complain(MODEL_LINE, "'model %s' is not a command", argv[1])
+                    : usage_complain(MODEL_LINE, "model what?");
 }

@@ -139,8 +139,7 @@ int cmd_model_convert(int argc, char **argv)
     int status = usage_parse(&u, argc, argv);
 
     if (status == USAGE_RUN && u.n_operands != 1) {
-        fprintf(stderr, "muster: which directory?\nusage: %s (--help tells more)\n", u.line);
-        status = 2;
+        status = usage_complain(u.line, "which directory?");
     } else if (status == USAGE_RUN) {
         status = convert(&c, dir, &e) ? usage_fail(e.text) : 0;
     }

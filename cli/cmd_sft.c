@@ -98,12 +98,9 @@ static int refuse_others(const struct opt *table, size_t n, size_t first_data_on
         bool is_other =
             is_data ? !strcmp(table[i].name, "allow-unsandboxed") : i >= first_data_only;
 
-        if (table[i].was_set && is_other) {
-            fprintf(stderr,
-                    "muster: --%s is for %s --data\nusage: " SFT_LINE " (--help tells more)\n",
-                    table[i].name, is_data ? "a task, without" : "a model, with");
-            return 2;
-        }
+        if (table[i].was_set && is_other)
+            return usage_complain(SFT_LINE, "--%s is for %s --data", table[i].name,
+                                  is_data ? "a task, without" : "a model, with");
     }
     return USAGE_RUN;
 }
@@ -140,6 +137,8 @@ int cmd_sft(int argc, char **argv)
          "tokens of a sequence; 0: as the model", false},
         {"too-long", OPT_CHOICE, &s.too_long, "refuse", "refuse|cut|drop",
          "what becomes of longer ones", false},
+        {"template", OPT_STRING, &s.template, "", NULL,
+         "for messages: a chat template by its name, instead of the model's own", false},
         {"schedule", OPT_CHOICE, &s.schedule, "cosine", "constant|linear|cosine",
          "how the learning rate falls", false},
         {"lr-end", OPT_REAL, &s.lr_end, "0.1", "0..1", "where to, as a part of --lr", false},
@@ -186,9 +185,7 @@ int cmd_sft(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (u.n_operands != 1) {
-        fprintf(stderr, "muster: which %s?\nusage: %s (--help tells more)\n",
-                m.data[0] ? "model" : "task", u.line);
-        status = 2;
+        status = usage_complain(u.line, "which %s?", m.data[0] ? "model" : "task");
         goto out;
     }
     while (strcmp(table[first_data_only].name, "eval"))
@@ -196,6 +193,11 @@ int cmd_sft(int argc, char **argv)
     status = refuse_others(table, u.n, first_data_only, m.data[0]);
     if (status != USAGE_RUN)
         goto out;
+    if ((float)s.beta1 >= 1.0f || (float)s.beta2 >= 1.0f) {
+        status = usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
+                                s.beta1, s.beta2);
+        goto out;
+    }
     if (m.data[0]) {
         s.steps = o.steps;
         s.batch = o.batch ? o.batch : 8;

@@ -145,13 +145,13 @@ int cmd_shardcast(int argc, char **argv)
     };
     struct shard_store_options so = {.read_only = true};
     struct err e;
-    int status = usage_parse(&u, argc, argv);
+    int status;
 
-    if (status == USAGE_RUN && (u.n_operands != 1 || strcmp(operand[0], "status") != 0)) {
-        fprintf(stderr, "muster shardcast: the one thing to ask for is 'status'\nusage: %s\n",
-                u.line);
-        status = 2;
-    }
+    if (argc > 1 && argv[1][0] != '-' && strcmp(argv[1], "status") != 0)
+        return usage_complain(u.line, "'shardcast %s' is not a command", argv[1]);
+    status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN && (u.n_operands != 1 || strcmp(operand[0], "status") != 0))
+        status = usage_complain(u.line, "shardcast what?");
     if (status == USAGE_RUN) {
         r.row = xcalloc(ROWS_MAX, sizeof(*r.row));
         enum status st = shard_store_open(&r.store, dir, &so, &e);

@@ -23,12 +23,6 @@ struct tokenize {
     bool special, bos, lines, strings, count, bench, as_json;
 };
 
-static int complain(const struct usage *u, const char *text)
-{
-    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", text, u->line);
-    return 2;
-}
-
 /* ---- input ----------------------------------------------------------------------------------- */
 
 static enum status read_stdin(struct buf *out, struct err *e)
@@ -325,9 +319,9 @@ int cmd_tokenize(int argc, char **argv)
 
     if (status == USAGE_RUN) {
         if (u.n_operands != 1)
-            status = complain(&u, "which directory?");
+            status = usage_complain(u.line, "which directory?");
         else if (*c.text && *c.file)
-            status = complain(&u, "--text and --file do not go together");
+            status = usage_complain(u.line, "--text and --file do not go together");
         else
             status = tokenize(dir, &c, &e) ? usage_fail(e.text) : 0;
     }

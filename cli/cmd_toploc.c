@@ -240,11 +240,10 @@ static int run(int argc, char **argv, bool is_verify)
     };
     int status = usage_parse(&u, argc, argv);
 
-    if (status == USAGE_RUN && u.n_operands != u.max_operands) {
-        fprintf(stderr, "muster: toploc %s needs %s\nusage: %s (--help tells more)\n", argv[0],
-                is_verify ? "a file of rows and a file of proofs" : "a file of rows", u.line);
-        status = 2;
-    }
+    if (status == USAGE_RUN && u.n_operands != u.max_operands)
+        status = usage_complain(u.line, "toploc %s needs %s", argv[0],
+                                is_verify ? "a file of rows and a file of proofs"
+                                          : "a file of rows");
     if (status == USAGE_RUN)
         status = is_verify ? run_verify(operand, &a) : run_prove(operand, &a);
     opt_clear(table, u.n);

@@ -593,8 +593,7 @@ int cmd_up(int argc, char **argv)
     if (status != USAGE_RUN)
         goto out;
     if (check_options(&u, &e)) {
-        fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", e.text, usage.line);
-        status = 2;
+        status = usage_complain(usage.line, "%s", e.text);
         goto out;
     }
     sigemptyset(&act.sa_mask);

@@ -1,6 +1,7 @@
 /*
  * cli/main.c - finds the subcommand and hands over
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,7 +40,18 @@ static void print_help(void)
     printf("\n'muster COMMAND --help' tells the options of each. A first look: 'muster up'.\n");
 }
 
-int main(int argc, char **argv)
+/* A result that did not arrive is a failure, whatever the command thinks. */
+static int with_output(int status)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "muster: cannot write to stdout%s%s\n", errno ? ": " : "",
+            errno ? strerror(errno) : "");
+    return status ? status : 1;
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
         !strcmp(argv[1], "help")) {
@@ -58,4 +70,9 @@ int main(int argc, char **argv)
             "'muster --help' lists them\n",
             argv[1]);
     return 2;
+}
+
+int main(int argc, char **argv)
+{
+    return with_output(run(argc, argv));
 }

@@ -206,14 +206,11 @@ static enum status check_out(const struct sft *f, struct err *e)
     return st;
 }
 
-/* The learner, from `w`, which is its afterwards. */
-static enum status make_learner(struct sft *f, struct weights **w, struct adamw **opt,
-                                struct err *e)
+/* How much is computed at once, and whether that fits: before memory of the model's size is
+ * taken. */
+static enum status plan_memory(struct sft *f, const struct model_config *c, struct err *e)
 {
     size_t longest = f->train.longest > f->eval.longest ? f->train.longest : f->eval.longest;
-    size_t room = f->n_held + f->eval.n > (size_t)f->s->batch ? f->n_held + f->eval.n
-                                                              : (size_t)f->s->batch;
-    enum status st;
 
     f->options.max_rows = f->m->rows ? (size_t)f->m->rows : ROWS_DEFAULT;
     if (!f->m->rows && f->options.max_rows > longest * (size_t)f->s->batch)
@@ -221,36 +218,58 @@ static enum status make_learner(struct sft *f, struct weights **w, struct adamw 
     if (f->options.max_rows < longest)
         f->options.max_rows = longest;
     f->options.recompute = f->m->recompute;
-    st = memory_check(learner_bytes(&(*w)->config, &f->options), f->m->max_memory, "training",
-                      e);
-    if (!st)
-        st = alloc_array(&f->demo, room, sizeof(*f->demo), "a batch", e);
+    return memory_check(learner_bytes(c, &f->options), f->m->max_memory, "training", e);
+}
+
+/* The learner, from `w`, which is its afterwards. */
+static enum status make_learner(struct sft *f, struct weights **w, struct adamw **opt,
+                                struct err *e)
+{
+    size_t room = f->n_held + f->eval.n > (size_t)f->s->batch ? f->n_held + f->eval.n
+                                                              : (size_t)f->s->batch;
+    enum status st = alloc_array(&f->demo, room, sizeof(*f->demo), "a batch", e);
+
     return st ? st : learner_new(&f->learner, w, opt, &f->settings, &f->options, e);
+}
+
+/* What turns data into tokens for a model `c`. */
+static enum status open_tokenizer(struct sft *f, const char *model,
+                                  const struct model_config *c, struct err *e)
+{
+    enum status st = tokenizer_load(&f->tokenizer, model, e);
+
+    if (st)
+        return st;
+    if (tokenizer_eos(f->tokenizer) < 0 && c->n_stops)
+        tokenizer_set_eos(f->tokenizer, c->stops[0]);
+    if (tokenizer_vocab(f->tokenizer) > c->vocab)
+        return err_set(e, ERR_INVALID,
+                       "'%s': the tokenizer has %" PRIu32 " tokens, the model %" PRIu32, model,
+                       tokenizer_vocab(f->tokenizer), c->vocab);
+    if (f->s->template[0])
+        return chat_open_named(&f->chat, f->s->template, f->tokenizer, e);
+    if (chat_open(&f->chat, model, f->tokenizer, &f->no_chat))
+        f->chat = NULL; /* matters only if there are messages, and is told then */
+    return OK;
 }
 
 static enum status begin(struct sft *f, const char *model, struct err *e)
 {
     struct weights *w = NULL;
     struct adamw *opt = NULL;
-    enum status st = weights_load(&w, model, e);
+    struct model_config c;
+    enum status st = model_config_load(&c, model, e);
 
     if (!st)
-        st = tokenizer_load(&f->tokenizer, model, e);
-    if (st)
-        goto out;
-    if (tokenizer_eos(f->tokenizer) < 0 && w->config.n_stops)
-        tokenizer_set_eos(f->tokenizer, w->config.stops[0]);
-    if (tokenizer_vocab(f->tokenizer) > w->config.vocab) {
-        st = err_set(e, ERR_INVALID,
-                     "'%s': the tokenizer has %" PRIu32 " tokens, the model %" PRIu32, model,
-                     tokenizer_vocab(f->tokenizer), w->config.vocab);
-        goto out;
-    }
-    if (chat_open(&f->chat, model, f->tokenizer, &f->no_chat))
-        f->chat = NULL; /* matters only if there are messages, and is told then */
-    st = read_data(f, &w->config, e);
+        st = open_tokenizer(f, model, &c, e);
+    if (!st)
+        st = read_data(f, &c, e);
     if (!st)
         st = read_settings(f, e);
+    if (!st)
+        st = plan_memory(f, &c, e);
+    if (!st)
+        st = weights_load(&w, model, e);
     if (st)
         goto out;
     identify(f, w);

@@ -20,6 +20,7 @@ struct sft_settings {
     int64_t batch, seed;
     int64_t max_length; /* tokens; 0: what the model can hold */
     char *too_long;     /* "refuse", "cut" or "drop" */
+    char *template;     /* of chats, by its name; "": the model's own */
     double eval_fraction;
     char *schedule; /* "constant", "linear" or "cosine" */
     int64_t warm_steps;

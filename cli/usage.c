@@ -1,5 +1,6 @@
 #include "cli/usage.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,9 +19,15 @@ static void print_help(const struct usage *u)
     buf_clear(&text);
 }
 
-static int complain(const struct usage *u, const char *text)
+int usage_complain(const char *line, const char *fmt, ...)
 {
-    fprintf(stderr, "muster: %s\nusage: %s (--help tells more)\n", text, u->line);
+    va_list args;
+
+    fprintf(stderr, "muster: ");
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fprintf(stderr, "\nusage: %s (--help tells more)\n", line);
     return 2;
 }
 
@@ -35,7 +42,6 @@ static bool wants_help(int argc, char **argv)
 int usage_parse(struct usage *u, int argc, char **argv)
 {
     struct err e;
-    char text[128];
     int at = 1;
 
     opt_defaults(u->table, u->n);
@@ -46,17 +52,15 @@ int usage_parse(struct usage *u, int argc, char **argv)
     }
     while (at < argc) {
         if (opt_parse(u->table, u->n, argc, argv, &at, &e))
-            return complain(u, e.text);
+            return usage_complain(u->line, "%s", e.text);
         if (at >= argc)
             break;
-        if (u->n_operands == u->max_operands) {
-            snprintf(text, sizeof(text), "unexpected word '%.60s'", argv[at]);
-            return complain(u, text);
-        }
+        if (u->n_operands == u->max_operands)
+            return usage_complain(u->line, "unexpected word '%.60s'", argv[at]);
         u->operand[u->n_operands++] = argv[at++];
     }
     if (opt_check_required(u->table, u->n, &e))
-        return complain(u, e.text);
+        return usage_complain(u->line, "%s", e.text);
     return USAGE_RUN;
 }
 

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "base/attr.h"
 #include "base/options.h"
 
 /* Values of --kernels and --numerics (engine/kernels.h). */
@@ -27,6 +28,9 @@ struct usage {
 /* Sets defaults, parses argv[1...] (options and operands in any order), checks what is required.
  * --help goes to stdout and gives 0; an error gives two lines on stderr and 2; else USAGE_RUN. */
 int usage_parse(struct usage *u, int argc, char **argv);
+
+/* Two lines on stderr, what is wrong and `line`, and returns 2: the command line was not fine. */
+int usage_complain(const char *line, const char *fmt, ...) PRINTF(2, 3);
 
 /* What --threads N asks for: N, or one a core for 0. */
 size_t usage_threads(int64_t n);

@@ -153,7 +153,9 @@ static enum status open_text(struct chat **out, struct bytes text, const struct 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (!strcmp(known[i].digest, hex))
             return chat_open_named(out, known[i].family, t, e);
-    return err_set(e, ERR_UNSUPPORTED, "the chat template with BLAKE2b-256 %s is not known",
+    return err_set(e, ERR_UNSUPPORTED,
+                   "the chat template with BLAKE2b-256 %s is not known; "
+                   "--template NAME chooses one that is",
                    hex);
 }
 

@@ -507,6 +507,8 @@ static enum status parse(json_t **root, struct bytes json, struct err *e)
     json_error_t where;
 
     *root = NULL;
+    if (json.len == 0)
+        return err_set(e, ERR_MALFORMED, "empty");
     if (json.len > CONFIG_JSON_MAX)
         return err_set(e, ERR_MALFORMED, "larger than 1 MiB");
     *root = json_loadb((const char *)json.data, json.len, JSON_REJECT_DUPLICATES, &where);

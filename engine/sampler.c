@@ -229,9 +229,10 @@ static enum status check_request(const struct sampler *s, const struct sampler_r
     if (r->n_samples == 0 || r->n_samples > s->opt.n_slots)
         return err_set(e, ERR_INVALID, "%zu samples of a prompt, wants 1..%zu", r->n_samples,
                        s->opt.n_slots);
-    if (!(r->temperature >= 0.0f) || !isfinite(r->temperature))
-        return err_set(e, ERR_INVALID, "temperature is %g, wants 0 or more",
-                       (double)r->temperature);
+    if (r->temperature != 0.0f &&
+        (!(r->temperature >= SAMPLER_TEMPERATURE_MIN) || !isfinite(r->temperature)))
+        return err_set(e, ERR_INVALID, "temperature is %g, wants 0, or %g or more",
+                       (double)r->temperature, (double)SAMPLER_TEMPERATURE_MIN);
     if (r->max_new == 0 || r->n_stops > SAMPLER_STOPS_MAX)
         return err_set(e, ERR_INVALID, "%zu new tokens and %zu stop ids, wants 1.. and 0..%u",
                        r->max_new, r->n_stops, SAMPLER_STOPS_MAX);

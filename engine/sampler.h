@@ -30,6 +30,8 @@
 #include "engine/model.h"
 
 #define SAMPLER_STOPS_MAX 16u
+/* Below it a logit divided by the temperature may be more than a float holds. */
+#define SAMPLER_TEMPERATURE_MIN 1e-6f
 
 enum sampler_finish {
     SAMPLER_STOP,    /* a stop id was sampled; it is the last token */
@@ -68,7 +70,7 @@ struct sampler_request {
     size_t n_prompt;       /* 1..max_len - 1 */
     const uint64_t *seeds; /* (n_samples), copied */
     size_t n_samples;      /* 1..n_slots */
-    float temperature;     /* >= 0; 0: the most likely token */
+    float temperature;     /* 0: the most likely token; or SAMPLER_TEMPERATURE_MIN and more */
     size_t max_new;        /* >= 1 */
     const int32_t *stops;  /* copied */
     size_t n_stops;        /* at most SAMPLER_STOPS_MAX */

@@ -190,6 +190,8 @@ enum status tokenizer_parse(struct tokenizer **out, struct bytes json, struct er
     enum status st;
 
     *out = NULL;
+    if (json.len == 0)
+        return err_set(e, ERR_MALFORMED, "tokenizer.json: empty");
     if (json.len > OURS_MAX)
         return parse_hf(out, json, e);
     root = json_loadb((const char *)json.data, json.len,
@@ -264,10 +266,13 @@ static enum status read_config(struct tokenizer *t, struct err *e)
 {
     const struct buf *text = &t->side[SIDE_CONFIG];
     json_error_t where;
-    json_t *config = json_loadb((const char *)text->data, text->len,
-                                JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    json_t *config;
     enum status st;
 
+    if (text->len == 0)
+        return err_set(e, ERR_MALFORMED, "tokenizer_config.json: empty");
+    config = json_loadb((const char *)text->data, text->len,
+                        JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
     if (!config)
         return err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s in line %d", where.text,
                        where.line);

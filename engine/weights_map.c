@@ -247,6 +247,8 @@ static enum status open_by_index(struct weights_map *m, const char *dir, const c
 
     buf_init(&text, INDEX_JSON_MAX);
     st = file_read(&text, path, e);
+    if (!st && text.len == 0)
+        st = err_set(e, ERR_MALFORMED, "'%s': empty", path);
     if (st)
         goto out;
     root = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &where);

@@ -249,6 +249,22 @@ static void write_replaces_nothing_but_files(void **state)
     assert_true(S_ISFIFO(s.st_mode));
 }
 
+static void write_replaces_no_link(void **state)
+{
+    const char *path = tempdir_path(*state, "link"), *to = tempdir_path(*state, "data");
+    struct err e = {0};
+    struct stat s;
+    assert_ok(file_write_atomic(to, BYTES_LIT("old"), 0644, &e), &e);
+    assert_int_equal(symlink(to, path), 0);
+
+    enum status st = file_write_atomic(path, BYTES_LIT("x"), 0644, &e);
+
+    assert_status(st, ERR_IO, &e);
+    assert_contains(e.text, "a symbolic link");
+    assert_int_equal(lstat(path, &s), 0);
+    assert_true(S_ISLNK(s.st_mode));
+}
+
 static void a_file_written_in_pieces_is_there_when_committed(void **state)
 {
     const char *path = tempdir_path(*state, "data");
@@ -304,6 +320,7 @@ int main(void)
         TEST(a_lock_is_held_by_one_and_free_again_after_it),
         TEST(write_replaces_and_leaves_no_temporary_file),
         TEST(write_replaces_nothing_but_files),
+        TEST(write_replaces_no_link),
         TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),
         TEST(read_of_a_directory_is_an_error),

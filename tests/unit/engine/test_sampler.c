@@ -382,14 +382,16 @@ static void bad_requests_are_refused(void **state)
     static const uint64_t seeds[5];
     const struct sampler_request good = {
         .prompt = f->prompt, .n_prompt = 4, .seeds = seeds, .n_samples = 1, .max_new = 8};
-    struct sampler_request bad[5] = {good, good, good, good, good};
+    struct sampler_request bad[7] = {good, good, good, good, good, good, good};
 
     bad[0].n_prompt = 0;
     bad[1].n_prompt = MAX_LEN;
     bad[2].n_samples = 5;
     bad[3].max_new = 0;
     bad[4].temperature = NAN;
-    for (size_t i = 0; i < 5; i++)
+    bad[5].temperature = -1.0f;
+    bad[6].temperature = 1e-40f; /* every logit would become infinite */
+    for (size_t i = 0; i < 7; i++)
         assert_status(sampler_add(f->s, &bad[i], &f->e), ERR_INVALID, &f->e);
     f->prompt[2] = 23;
     assert_status(sampler_add(f->s, &good, &f->e), ERR_INVALID, &f->e);

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The engine's commands given what they cannot take: each ends with status 1 or 2, says with one clear
+# line what was wrong, prints no result, and leaves what was there as it was.
+set -euo pipefail
+
+muster=${MUSTER:?the program to test}
+work=$(mktemp -d)
+trap 'status=$?; rm -rf "$work"; exit $status' EXIT
+
+# expect STATUS PATTERN COMMAND...: it ends so, and stderr has the pattern
+expect() {
+    local want=$1 pattern=$2 got=0
+    shift 2
+    "$muster" "$@" >"$work/out" 2>"$work/err" </dev/null || got=$?
+    if [ "$got" != "$want" ] || ! grep -q -e "$pattern" "$work/err" || [ -s "$work/out" ]; then
+        echo "muster $*: status $got, want $want, no output, and '$pattern':"
+        head -c 1000 "$work/out" "$work/err"
+        exit 1
+    fi
+    grep -m 1 -e "$pattern" "$work/err"
+}
+
+model=$work/model
+"$muster" model init "$model" --max-len 64 2>/dev/null
+echo '{"text": "abc"}' >"$work/data.jsonl"
+long=$(printf 'a%.0s' {1..200})
+
+# ---- command lines -----------------------------------------------------------------------------
+expect 2 "'model frob'" model frob
+expect 2 "'bench frob'" bench frob
+expect 2 "'shardcast frob'" shardcast frob
+expect 2 "'kernels' is 'frob'" model logits "$model" --tokens 1 --out "$work/never" --kernels frob
+expect 2 "want less than 1" sft "$model" --data "$work/data.jsonl" --out "$work/never" --beta1 1
+expect 2 "leave out --dir" bench engine --dir "$model" --what machine
+
+# ---- lengths and ranges ------------------------------------------------------------------------
+expect 1 "prompt of 201 tokens.*64 positions" model generate "$model" --prompt "$long"
+expect 1 "temperature is" model generate "$model" --prompt a --temperature 1e-40
+expect 1 "names 65, the model has 64" model logits "$model" --out "$work/never" \
+    --tokens "$(printf '1 %.0s' {1..65})"
+expect 1 "token 999 is outside the vocabulary" model logits "$model" --out "$work/never" \
+    --tokens "1 999"
+expect 1 "64 positions, --prompt and --new want 160" bench engine --dir "$model" --what decode
+expect 1 "not in 2..128" model init "$work/never" --dim 4096 --heads 2
+
+# ---- files ---------------------------------------------------------------------------------------
+ln -s "$model/config.json" "$work/link"
+expect 1 "a symbolic link" model logits "$model" --tokens 1 --out "$work/link"
+[ -L "$work/link" ]
+cp -r "$model" "$work/empty"
+: >"$work/empty/config.json"
+expect 1 "config.json: empty" model info "$work/empty"
+cp "$model/config.json" "$work/empty/config.json"
+: >"$work/empty/tokenizer.json"
+expect 1 "tokenizer.json: empty" tokenize "$work/empty" --text a
+echo '{"messages": [{"role": "user", "content": "a"}]}' >"$work/chat.jsonl"
+expect 1 "chat.jsonl:1: .*no chat template" sft "$model" --data "$work/chat.jsonl" --out "$work/no-1"
+expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.jsonl" \
+    --out "$work/no-2" --template frob
+[ ! -e "$work/never" ]
+
+# ---- a result that does not arrive ------------------------------------------------------------------
+for words in "model info $model" "tokenize $model --text a" "model generate $model --prompt a" --help; do
+    got=0
+    # shellcheck disable=SC2086
+    "$muster" $words >/dev/full 2>"$work/err" || got=$?
+    [ $got = 1 ] && grep -q "cannot write to stdout" "$work/err" || { echo "$words: $got"; exit 1; }
+done
+
+echo "all as it should be"
