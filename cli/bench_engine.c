@@ -125,6 +125,7 @@ static void fill_range(void *arg, size_t lo, size_t hi)
 }
 
 /* Like trained weights in size, so that nothing overflows or becomes subnormal. */
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through f
 static void fill(struct pool *pool, float *x, size_t rows, size_t cols)
 {
     struct fill f = {x, ldexpf(1.0f, -6 - ilogb(sqrt((double)cols)))};

@@ -1,7 +1,7 @@
 #include "cli/memory.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LOG_MODULE "memory"
@@ -12,14 +12,18 @@ static uint64_t find_kb(const char *path, const char *key, uint64_t otherwise)
 {
     FILE *f = fopen(path, "r");
     char line[256];
-    uint64_t kb;
 
-    while (f && fgets(line, sizeof(line), f))
-        if (strncmp(line, key, strlen(key)) == 0 &&
-            sscanf(line + strlen(key), "%" SCNu64, &kb) == 1) {
+    while (f && fgets(line, sizeof(line), f)) {
+        const char *number = line + strlen(key);
+        char *end;
+
+        if (strncmp(line, key, strlen(key)) != 0)
+            continue;
+        const uint64_t kb = strtoull(number, &end, 10);
+        if (end != number)
             otherwise = kb * 1024;
-            break;
-        }
+        break;
+    }
     if (f)
         fclose(f);
     return otherwise;

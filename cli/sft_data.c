@@ -234,7 +234,7 @@ static enum status read_line(struct line *l, struct bytes line, struct err *e)
 static bool is_blank(struct bytes line)
 {
     for (size_t i = 0; i < line.len; i++)
-        if (!memchr(" \t\r", line.data[i], 3))
+        if (line.data[i] != ' ' && line.data[i] != '\t' && line.data[i] != '\r')
             return false;
     return true;
 }
