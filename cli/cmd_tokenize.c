@@ -271,6 +271,8 @@ static enum status tokenize(const char *dir, const struct tokenize *c, struct er
     buf_init(&input, TEXT_MAX);
     if (!st && from_input)
         st = read_input(&input, c, e);
+    if (!st && decodes && input.len && memchr(input.data, 0, input.len))
+        st = err_set(e, ERR_INVALID, "a zero byte among the ids to decode");
     if (!st && decodes)
         st = decode(t, from_input ? buf_cstr(&input) : c->decode, c, e);
     else if (!st && c->bench)

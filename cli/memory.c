@@ -1,5 +1,6 @@
 #include "cli/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,11 +43,12 @@ uint64_t memory_peak(void)
 enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what, struct err *e)
 {
     uint64_t limit = max_mib ? (uint64_t)max_mib << 20 : memory_available();
-    double mib = (double)bytes / 1048576.0, limit_mib = (double)limit / 1048576.0;
+    /* Rounded so that what does not fit shows. */
+    double mib = ceil((double)bytes / 1048576.0), limit_mib = floor((double)limit / 1048576.0);
 
     if (bytes > limit)
-        return err_set(e, ERR_LIMIT, "%s takes %.0f MiB, more than the %.0f %s", what, mib,
-                       limit_mib, max_mib ? "allowed" : "MiB of memory available");
+        return err_set(e, ERR_LIMIT, "%s takes %.0f MiB, more than the %.0f MiB %s", what, mib,
+                       limit_mib, max_mib ? "allowed" : "of memory available");
     LOG_INFO("plan what=\"%s\" mib=%.0f", what, mib);
     return OK;
 }

@@ -50,6 +50,15 @@ expect 1 "not in 2..128" model init "$work/never" --dim 4096 --heads 2
 "$muster" tokenize "$model" --text "" --count </dev/zero >"$work/out"
 [ "$(cat "$work/out")" = 0 ]
 
+# threads of a terabyte of stack: no machine has a thousand of them
+(
+    ulimit -s 1000000000
+    expect 1 "1024 threads were asked for, and the system gives" model logits "$model" --tokens 1 \
+        --out "$work/never" --threads 1024
+)
+printf '1\0002' >"$work/zero"
+expect 1 "a zero byte" tokenize "$model" --decode - --file "$work/zero"
+
 # ---- files ---------------------------------------------------------------------------------------
 ln -s "$model/config.json" "$work/link"
 expect 1 "a symbolic link" model logits "$model" --tokens 1 --out "$work/link"
