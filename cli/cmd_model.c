@@ -464,7 +464,8 @@ static enum status generate(struct loaded *l, const char *dir, struct tokenizer 
     if (st)
         goto out;
     st = sampler_run(s, e);
-    print_rest(&stream);
+    if (!st)
+        print_rest(&stream);
 out:
     tokenizer_stream_clear(&stream);
     sampler_free(&s);

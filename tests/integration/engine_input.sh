@@ -69,6 +69,11 @@ expect 1 "config.json: empty" model info "$work/empty"
 cp "$model/config.json" "$work/empty/config.json"
 : >"$work/empty/tokenizer.json"
 expect 1 "tokenizer.json: empty" tokenize "$work/empty" --text a
+cp -r "$model" "$work/nan"
+printf '\0\0\300\177' | dd of="$work/nan/model.safetensors" bs=1 conv=notrunc status=none \
+    seek=$(($(stat -c %s "$model/model.safetensors") - 4))
+expect 1 "not finite" model generate "$work/nan" --prompt a
+expect 1 "not finite" sft "$work/nan" --data "$work/data.jsonl" --out "$work/no-3" --steps 2
 echo '{"messages": [{"role": "user", "content": "a"}]}' >"$work/chat.jsonl"
 expect 1 "chat.jsonl:1: .*no chat template" sft "$model" --data "$work/chat.jsonl" --out "$work/no-1"
 expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.jsonl" \
