@@ -25,11 +25,11 @@
 #define NO_RETURN     _Noreturn
 #define ALWAYS_INLINE static inline
 #define NEVER_INLINE
-#define THREAD_LOCAL  _Thread_local
-#define LIKELY(x)     (x)
-#define UNLIKELY(x)   (x)
-#define PREFETCH(p)   ((void)(p))
-#define CPU_RELAX()   ((void)0)
+#define THREAD_LOCAL _Thread_local
+#define LIKELY(x)    (x)
+#define UNLIKELY(x)  (x)
+#define PREFETCH(p)  ((void)(p))
+#define CPU_RELAX()  ((void)0)
 #endif
 
 #endif

@@ -12,4 +12,4 @@
 {"468f1aa9c9cc8ebd0b12c0eb24a573bcfdb3487bf43d88215b097881ea25d23c", "mistral-system"}, /* axolotl-mistral_v1.jinja */
 {"9cb6aa86bbd06210bd8679b8396bda5613c5730debe3c0b24e8d3c14ea894ac6", "mistral-v3"}, /* axolotl-mistral_v2v3.jinja */
 {"532301824678294da9caa7ffbda691d056eace1d1293306e2e11cbc793f31a2b", "mistral-tekken"}, /* axolotl-mistral_v3_tekken.jinja */
-// clang-format on
+    // clang-format on

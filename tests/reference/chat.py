@@ -55,7 +55,7 @@ def digests(arguments):
     for family, name, text in templates(arguments):
         digest = hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
         print(f'{{"{digest}", "{family}"}}, /* {name} */')
-    print("// clang-format on")
+    print("    // clang-format on")
 
 
 def tokenizer(name):

@@ -23,9 +23,18 @@ struct CMUnitTest {
     void *state;
 };
 
-#define cmocka_unit_test(f)                         {#f, (f), NULL, NULL, NULL}
-#define cmocka_unit_test_prestate(f, s)             {#f, (f), NULL, NULL, (s)}
-#define cmocka_unit_test_setup_teardown(f, up, down) {#f, (f), (up), (down), NULL}
+#define cmocka_unit_test(f)                                                                    \
+    {                                                                                          \
+#f, (f), NULL, NULL, NULL                                                              \
+    }
+#define cmocka_unit_test_prestate(f, s)                                                        \
+    {                                                                                          \
+#f, (f), NULL, NULL, (s)                                                               \
+    }
+#define cmocka_unit_test_setup_teardown(f, up, down)                                           \
+    {                                                                                          \
+#f, (f), (up), (down), NULL                                                            \
+    }
 
 static inline void _fail(const char *file, int line)
 {
@@ -33,20 +42,19 @@ static inline void _fail(const char *file, int line)
     exit(1);
 }
 
-#define print_error(...)      fprintf(stderr, __VA_ARGS__)
-#define fail_msg(...)         (print_error(__VA_ARGS__), _fail(__FILE__, __LINE__))
-#define assert_true(c)        ((c) ? (void)0 : fail_msg("%s is not so\n", #c))
-#define assert_false(c)       assert_true(!(c))
-#define assert_int_equal(a, b)                                                                 \
-    assert_true((unsigned long long)(a) == (unsigned long long)(b))
-#define assert_ptr_equal(a, b)       assert_true((const void *)(a) == (const void *)(b))
-#define assert_null(p)               assert_true(!(p))
-#define assert_non_null(p)           assert_true((p) != NULL)
-#define assert_string_equal(a, b)    assert_true(strcmp(a, b) == 0)
-#define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
+#define print_error(...)                 fprintf(stderr, __VA_ARGS__)
+#define fail_msg(...)                    (print_error(__VA_ARGS__), _fail(__FILE__, __LINE__))
+#define assert_true(c)                   ((c) ? (void)0 : fail_msg("%s is not so\n", #c))
+#define assert_false(c)                  assert_true(!(c))
+#define assert_int_equal(a, b)           assert_true((unsigned long long)(a) == (unsigned long long)(b))
+#define assert_ptr_equal(a, b)           assert_true((const void *)(a) == (const void *)(b))
+#define assert_null(p)                   assert_true(!(p))
+#define assert_non_null(p)               assert_true((p) != NULL)
+#define assert_string_equal(a, b)        assert_true(strcmp(a, b) == 0)
+#define assert_memory_equal(a, b, n)     assert_true(memcmp(a, b, n) == 0)
 #define assert_memory_not_equal(a, b, n) assert_true(memcmp(a, b, n) != 0)
-#define test_calloc                  calloc
-#define test_free                    free
+#define test_calloc                      calloc
+#define test_free                        free
 
 static inline int shim_run(const char *group, const struct CMUnitTest *tests, size_t n)
 {
