@@ -4,7 +4,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/attr.h"
@@ -133,6 +136,14 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* How many a machine gives is no bug of ours, but there is no going on either. */
+static NO_RETURN void no_threads(size_t n_there, size_t n_threads, int why)
+{
+    (void)fprintf(stderr, "muster: %zu threads were asked for, and the system gives %zu: %s\n",
+                  n_threads, n_there, strerror(why));
+    _exit(1);
+}
+
 void pool_new_with(struct pool **out, const struct pool_options *opt)
 {
     struct pool *p = xcalloc(1, sizeof(*p));
@@ -145,7 +156,9 @@ void pool_new_with(struct pool **out, const struct pool_options *opt)
     CHECK(pthread_cond_init(&p->done, NULL) == 0);
     for (size_t i = 0; i + 1 < opt->n_threads; i++) {
         p->workers[i] = (struct worker){.pool = p, .index = i + 1};
-        CHECK(pthread_create(&p->workers[i].thread, NULL, thread_main, &p->workers[i]) == 0);
+        int why = pthread_create(&p->workers[i].thread, NULL, thread_main, &p->workers[i]);
+        if (why)
+            no_threads(i + 1, opt->n_threads, why);
     }
     if (opt->is_pinned && opt->n_threads > 1)
         pin(0);

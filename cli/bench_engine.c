@@ -84,7 +84,8 @@ struct bench {
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
-    char *what, *shape, *dtype, *numerics, *kernels, *dir; /* owned by the table of options */
+    char *what, *shape, *dtype, *numerics, *kernels; /* owned by the table of options */
+    const char *dir;                                 /* NULL: the shapes */
     int64_t threads, n_prompt, n_new, batch;
 };
 
@@ -125,6 +126,7 @@ static void fill_range(void *arg, size_t lo, size_t hi)
 }
 
 /* Like trained weights in size, so that nothing overflows or becomes subnormal. */
+// NOLINTNEXTLINE(readability-non-const-parameter): written to through f
 static void fill(struct pool *pool, float *x, size_t rows, size_t cols)
 {
     struct fill f = {x, ldexpf(1.0f, -6 - ilogb(sqrt((double)cols)))};
@@ -490,7 +492,8 @@ static enum status check_length(const struct bench *b, const struct model_config
 
     if (decode > c->max_len)
         return err_set(e, ERR_INVALID,
-                       "the model has %" PRIu32 " positions, --prompt and --new want %" PRId64,
+                       "the model has %" PRIu32
+                       " positions, --prompt-tokens and --new-tokens want %" PRId64,
                        c->max_len, decode);
     if (prefill > c->max_len)
         return err_set(e, ERR_INVALID,
@@ -536,7 +539,7 @@ static enum status run(struct bench *b, struct err *e)
                                 .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0,
                                 .is_pinned = true,
                             });
-    if (b->dir[0]) {
+    if (b->dir) {
         st = bench_dir(b, e);
         goto out;
     }
@@ -563,12 +566,12 @@ int bench_engine(int argc, char **argv)
          "which figures", false},
         {"shape", OPT_CHOICE, &b.shape, "all", "all|15m|110m|0.5b", "of which model", false},
         {"dtype", OPT_CHOICE, &b.dtype, "all", "all|f32|bf16", "how weights are kept", false},
-        {"dir", OPT_STRING, &b.dir, "", NULL,
-         "measure the model in this directory instead, and the memory it takes", false},
         {"batch", OPT_INT, &b.batch, "0", "0..64",
          "sequences decoded together; 0: 1, 4, 16, 32 and 64", false},
-        {"prompt", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding", false},
-        {"new", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence", false},
+        {"prompt-tokens", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding",
+         false},
+        {"new-tokens", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence",
+         false},
         {"threads", OPT_INT, &b.threads, "0", "0..1024", "threads; 0: one a core", false},
         {"numerics", OPT_CHOICE, &b.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
          false},
@@ -576,17 +579,21 @@ int bench_engine(int argc, char **argv)
          false},
     };
     struct usage u = {
-        .line = "muster bench engine [options]",
+        .line = "muster bench engine [DIR] [options]",
         .about = "Measures matrix products, decoding and prefill of llama-shaped models with "
-                 "random weights,\nbeside the machine's own limits. One JSON object a line.",
+                 "random weights,\nbeside the machine's own limits; of DIR, the model there "
+                 "and the memory "
+                 "that takes.\nOne JSON object a line.",
         .table = table,
         .n = N_OF(table),
+        .operand = &b.dir,
+        .max_operands = 1,
     };
     int status = usage_parse(&u, argc, argv);
 
-    if (status == USAGE_RUN && b.dir[0] &&
+    if (status == USAGE_RUN && b.dir &&
         (!strcmp(b.what, "machine") || !strcmp(b.what, "matmul")))
-        status = usage_complain(u.line, "--what %s is not of a model: leave out --dir", b.what);
+        status = usage_complain(u.line, "--what %s is not of a model: leave out DIR", b.what);
     if (status == USAGE_RUN)
         status = run(&b, &e) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);

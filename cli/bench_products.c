@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/matmul.h"
 
@@ -44,7 +45,11 @@ static enum status prepare(struct products_bench *b, struct err *e)
 {
     size_t N = (size_t)b->n, K = (size_t)b->k;
     struct rng r = rng_of(1, 1);
-    enum status st = alloc_array(&b->x, ROWS_MAX * K, sizeof(float), "rows", e);
+    const uint64_t numbers = (1 + NUMERICS_COUNT) * N * K + ROWS_MAX * (N + K);
+    enum status st = memory_check(numbers * sizeof(float), 0, "the products", e);
+
+    if (!st)
+        st = alloc_array(&b->x, ROWS_MAX * K, sizeof(float), "rows", e);
 
     if (!st)
         st = alloc_array(&b->y, ROWS_MAX * N, sizeof(float), "results", e);

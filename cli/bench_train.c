@@ -25,13 +25,13 @@
 #define MIB 1048576.0
 
 struct bench {
-    char *model, *numerics, *kernels;
+    char *shape, *numerics, *kernels;
     int64_t batch, length, rows, steps, threads, max_memory;
     double peer_rate, peer_memory;
     bool recompute, json;
 };
 
-/* Llama-shaped, tied: what `--model` names. */
+/* Llama-shaped, tied: what `--shape` names. */
 struct shape {
     const char *name;
     uint32_t dim, layers, heads, ffn;
@@ -231,7 +231,7 @@ int bench_train(int argc, char **argv)
     struct figures f = {0};
     struct err e;
     struct opt table[] = {
-        {"model", OPT_CHOICE, &o.model, "15m", "15m|110m", "the shape; weights are random",
+        {"shape", OPT_CHOICE, &o.shape, "15m", "15m|110m", "the shape; weights are random",
          false},
         {"batch", OPT_INT, &o.batch, "8", "1..65536", "sequences a step", false},
         {"length", OPT_INT, &o.length, "256", "1..65536", "tokens of a sequence", false},
@@ -263,7 +263,7 @@ int bench_train(int argc, char **argv)
 
     if (status != USAGE_RUN)
         goto out;
-    const struct shape *s = shape_of(o.model);
+    const struct shape *s = shape_of(o.shape);
     status = measure(&f, &o, s, &e) ? usage_fail(e.text) : 0;
     if (!status && o.json)
         tell_json(&f, &o, s);

@@ -116,7 +116,6 @@ static int cmd_show(int argc, char **argv)
 
     if (status != USAGE_RUN)
         goto out;
-    status = 2;
     s.has_unit = unit >= 0;
     s.unit = (uint64_t)unit;
     s.has_account = account[0] != '\0';

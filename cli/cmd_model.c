@@ -105,7 +105,7 @@ static void info_json(const struct weights_map *m, const char *digest, const cha
         if (config.data[i] == '\n')
             config.data[i] = ' ';
     printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"files\": %zu, "
-           "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"masters\": \"%s\", "
+           "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"root\": \"%s\", "
            "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
            model_config_params(c), m->n_tensors, m->n_files, stored_as(&stored, m),
            stored_bytes(m), digest, tokenizer, model_map_bytes(m, NULL, 0), buf_cstr(&config));
@@ -462,7 +462,8 @@ static enum status generate(struct loaded *l, const char *dir, struct tokenizer 
     if (st)
         goto out;
     st = sampler_run(s, e);
-    print_rest(&stream);
+    if (!st)
+        print_rest(&stream);
 out:
     tokenizer_stream_clear(&stream);
     sampler_free(&s);
@@ -576,6 +577,12 @@ static enum status init(const struct init *in, const char *dir, struct err *e)
 
     if (file_exists(config))
         st = err_set(e, ERR_EXISTS, "'%s' holds a model already", dir);
+    else if (!in->head_dim && in->dim % in->heads != 0)
+        st = err_set(e, ERR_INVALID,
+                     "--heads %" PRId64 " does not divide --dim %" PRId64 ": say --head-dim",
+                     in->heads, in->dim);
+    else if (!is_char && *in->alphabet)
+        st = err_set(e, ERR_INVALID, "--alphabet is for --tokenizer char");
     if (!st)
         st = tokenizer_new(&t, is_char ? TOKENIZER_CHAR : TOKENIZER_BYTE,
                            bytes_str(in->alphabet), e);

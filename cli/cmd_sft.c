@@ -91,12 +91,14 @@ out:
 }
 
 /* Options that only one of the two ways knows: said in the other, they are an error. */
-static int refuse_others(const struct opt *table, size_t n, size_t first_data_only,
-                         bool is_data)
+static int refuse_others(const struct opt *table, size_t n, bool is_data)
 {
+    bool is_data_only = false; /* from --eval on */
+
     for (size_t i = 0; i < n; i++) {
+        is_data_only = is_data_only || strcmp(table[i].name, "eval") == 0;
         bool is_other =
-            is_data ? !strcmp(table[i].name, "allow-unsandboxed") : i >= first_data_only;
+            is_data ? strcmp(table[i].name, "allow-unsandboxed") == 0 : is_data_only;
 
         if (table[i].was_set && is_other)
             return usage_complain(SFT_LINE, "--%s is for %s --data", table[i].name,
@@ -105,13 +107,47 @@ static int refuse_others(const struct opt *table, size_t n, size_t first_data_on
     return USAGE_RUN;
 }
 
+static int warm_up(const struct sft *o, const char *path)
+{
+    struct err e;
+
+    if (run(o, path, &e))
+        return usage_fail(e.text);
+    printf("%s\n", o->out);
+    return 0;
+}
+
+static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *m,
+                const char *path)
+{
+    struct err e;
+
+    if ((float)s->beta1 >= 1.0f || (float)s->beta2 >= 1.0f)
+        return usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
+                              s->beta1, s->beta2);
+    s->steps = o->steps;
+    s->batch = o->batch ? o->batch : 8;
+    s->lr = o->lr > 0 ? o->lr : 1e-5;
+    m->threads = o->threads;
+    m->kernels = o->kernels;
+    return sft_run(s, m, path, o->out, &e) ? usage_fail(e.text) : 0;
+}
+
+static const char about[] =
+    "Trains on the demonstrations of a task (its directory or task.yaml): the warm-up that\n"
+    "comes before reinforcement learning. With --data, fine-tunes the model in a directory on\n"
+    "JSONL:\n\n"
+    "  {\"text\": \"...\"}                                loss on all of it\n"
+    "  {\"prompt\": \"...\", \"completion\": \"...\"}         loss on the completion\n"
+    "  {\"messages\": [{\"role\": ..., \"content\": ...}]}  loss on what the assistant says\n"
+    "\nOptions from --eval on are for --data.";
+
 int cmd_sft(int argc, char **argv)
 {
     const char *path = NULL;
     struct sft o = {0};
     struct sft_settings s = {0};
     struct sft_manner m = {0};
-    struct err e;
     struct opt table[] = {
         {"out", OPT_STRING, &o.out, NULL, NULL, "directory for the model", false},
         {"data", OPT_STRING, &m.data, "", NULL, "JSONL to fine-tune a model on", false},
@@ -163,24 +199,13 @@ int cmd_sft(int argc, char **argv)
     };
     struct usage u = {
         .line = SFT_LINE,
-        .about =
-            "Trains on the demonstrations of a task (its directory or task.yaml): the warm-up "
-            "that "
-            "comes\nbefore reinforcement learning. With --data, fine-tunes the model in a "
-            "directory "
-            "on JSONL:\n\n"
-            "  {\"text\": \"...\"}                               loss on all of it\n"
-            "  {\"prompt\": \"...\", \"completion\": \"...\"}      loss on the completion\n"
-            "  {\"messages\": [{\"role\": ..., \"content\": ...}]}  loss on what the assistant "
-            "says"
-            "\n\nOptions from --eval on are for --data.",
+        .about = about,
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
         .max_operands = 1,
     };
     int status = usage_parse(&u, argc, argv);
-    size_t first_data_only = 0;
 
     if (status != USAGE_RUN)
         goto out;
@@ -188,28 +213,9 @@ int cmd_sft(int argc, char **argv)
         status = usage_complain(u.line, "which %s?", m.data[0] ? "model" : "task");
         goto out;
     }
-    while (strcmp(table[first_data_only].name, "eval"))
-        first_data_only++;
-    status = refuse_others(table, u.n, first_data_only, m.data[0]);
-    if (status != USAGE_RUN)
-        goto out;
-    if ((float)s.beta1 >= 1.0f || (float)s.beta2 >= 1.0f) {
-        status = usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
-                                s.beta1, s.beta2);
-        goto out;
-    }
-    if (m.data[0]) {
-        s.steps = o.steps;
-        s.batch = o.batch ? o.batch : 8;
-        s.lr = o.lr > 0 ? o.lr : 1e-5;
-        m.threads = o.threads;
-        m.kernels = o.kernels;
-        status = sft_run(&s, &m, path, o.out, &e) ? usage_fail(e.text) : 0;
-    } else {
-        status = run(&o, path, &e) ? usage_fail(e.text) : 0;
-        if (!status)
-            printf("%s\n", o.out);
-    }
+    status = refuse_others(table, u.n, m.data[0]);
+    if (status == USAGE_RUN)
+        status = m.data[0] ? tune(&o, &s, &m, path) : warm_up(&o, path);
 out:
     opt_clear(table, u.n);
     return status;

@@ -20,6 +20,7 @@
 
 struct tokenize {
     char *text, *file, *decode; /* owned by the table of options */
+    bool has_text;              /* though it be empty */
     bool special, bos, lines, strings, count, bench, as_json;
 };
 
@@ -39,7 +40,7 @@ static enum status read_stdin(struct buf *out, struct err *e)
 
 static enum status read_input(struct buf *out, const struct tokenize *c, struct err *e)
 {
-    if (*c->text) {
+    if (c->has_text) {
         buf_append(out, bytes_str(c->text));
         return buf_status(out, e);
     }
@@ -270,6 +271,8 @@ static enum status tokenize(const char *dir, const struct tokenize *c, struct er
     buf_init(&input, TEXT_MAX);
     if (!st && from_input)
         st = read_input(&input, c, e);
+    if (!st && decodes && input.len && memchr(input.data, 0, input.len))
+        st = err_set(e, ERR_INVALID, "a zero byte among the ids to decode");
     if (!st && decodes)
         st = decode(t, from_input ? buf_cstr(&input) : c->decode, c, e);
     else if (!st && c->bench)
@@ -317,10 +320,11 @@ int cmd_tokenize(int argc, char **argv)
     };
     int status = usage_parse(&u, argc, argv);
 
+    c.has_text = table[0].was_set;
     if (status == USAGE_RUN) {
         if (u.n_operands != 1)
             status = usage_complain(u.line, "which directory?");
-        else if (*c.text && *c.file)
+        else if (c.has_text && *c.file)
             status = usage_complain(u.line, "--text and --file do not go together");
         else
             status = tokenize(dir, &c, &e) ? usage_fail(e.text) : 0;

@@ -1,7 +1,8 @@
 #include "cli/memory.h"
 
-#include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LOG_MODULE "memory"
@@ -12,14 +13,18 @@ static uint64_t find_kb(const char *path, const char *key, uint64_t otherwise)
 {
     FILE *f = fopen(path, "r");
     char line[256];
-    uint64_t kb;
 
-    while (f && fgets(line, sizeof(line), f))
-        if (strncmp(line, key, strlen(key)) == 0 &&
-            sscanf(line + strlen(key), "%" SCNu64, &kb) == 1) {
+    while (f && fgets(line, sizeof(line), f)) {
+        const char *number = line + strlen(key);
+        char *end;
+
+        if (strncmp(line, key, strlen(key)) != 0)
+            continue;
+        const uint64_t kb = strtoull(number, &end, 10);
+        if (end != number)
             otherwise = kb * 1024;
-            break;
-        }
+        break;
+    }
     if (f)
         fclose(f);
     return otherwise;
@@ -38,11 +43,12 @@ uint64_t memory_peak(void)
 enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what, struct err *e)
 {
     uint64_t limit = max_mib ? (uint64_t)max_mib << 20 : memory_available();
-    double mib = (double)bytes / 1048576.0, limit_mib = (double)limit / 1048576.0;
+    /* Rounded so that what does not fit shows. */
+    double mib = ceil((double)bytes / 1048576.0), limit_mib = floor((double)limit / 1048576.0);
 
     if (bytes > limit)
-        return err_set(e, ERR_LIMIT, "%s takes %.0f MiB, more than the %.0f %s", what, mib,
-                       limit_mib, max_mib ? "allowed" : "MiB of memory available");
+        return err_set(e, ERR_LIMIT, "%s takes %.0f MiB, more than the %.0f MiB %s", what, mib,
+                       limit_mib, max_mib ? "allowed" : "of memory available");
     LOG_INFO("plan what=\"%s\" mib=%.0f", what, mib);
     return OK;
 }

@@ -223,7 +223,8 @@ static enum status read_line(struct line *l, struct bytes line, struct err *e)
 
     if (line.len > SFT_LINE_MAX)
         return err_set(e, ERR_LIMIT, "%zu bytes, at most %u are read", line.len, SFT_LINE_MAX);
-    o = json_loadb((const char *)line.data, line.len, JSON_REJECT_DUPLICATES, &why);
+    o = json_loadb((const char *)line.data, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+                   &why);
     if (!o)
         return err_set(e, ERR_MALFORMED, "no JSON: %s", why.text);
     st = put_line(l, o, e);
@@ -234,7 +235,7 @@ static enum status read_line(struct line *l, struct bytes line, struct err *e)
 static bool is_blank(struct bytes line)
 {
     for (size_t i = 0; i < line.len; i++)
-        if (!memchr(" \t\r", line.data[i], 3))
+        if (line.data[i] != ' ' && line.data[i] != '\t' && line.data[i] != '\r')
             return false;
     return true;
 }

@@ -94,6 +94,10 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
     f->n_held = (size_t)(f->s->eval_fraction * (double)f->train.n);
     f->n_train = f->train.n - f->n_held;
     memcpy(f->order, f->held + f->n_held, f->n_train * sizeof(*f->order));
+    if (f->s->eval_fraction > 0 && f->n_held == 0)
+        return err_set(e, ERR_INVALID,
+                       "--eval-fraction %g of %zu sequences holds out not one of them",
+                       f->s->eval_fraction, f->train.n);
     if (f->n_train == 0)
         return err_set(e, ERR_INVALID, "'%s' has no sequence to train on", f->m->data);
     LOG_INFO("data sequences=%zu tokens=%zu longest=%zu held=%zu cut=%zu dropped=%zu",

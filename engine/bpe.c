@@ -210,6 +210,30 @@ static enum status emit(struct bpe_out *out, int32_t id, struct err *e)
     return OK;
 }
 
+/* The id of the symbol at *at, which moves on behind it; -1 where it has none. */
+static int32_t next_symbol(const struct bpe *b, struct bytes word, size_t *at)
+{
+    const size_t from = *at;
+    uint32_t c;
+
+    if (b->spec.by_bytes)
+        return b->spec.byte_id[word.data[(*at)++]];
+    c = utf8_get(word.data, at);
+    return c < 128       ? b->ascii[c]
+           : c == 0x2581 ? b->mark
+                         : bpe_find(b, (struct bytes){word.data + from, *at - from});
+}
+
+/* Whether every byte has an id of its own. */
+static bool falls_back(const struct bpe_spec *s, struct bytes symbol)
+{
+    bool fits = s->byte_fallback;
+
+    for (size_t i = 0; i < symbol.len; i++)
+        fits = fits && s->byte_id[symbol.data[i]] >= 0;
+    return fits;
+}
+
 /* The ids of the symbols of `word` before any merge; there is room for one a byte. */
 static size_t symbols(const struct bpe *b, struct bytes word, int32_t *ids)
 {
@@ -218,19 +242,9 @@ static size_t symbols(const struct bpe *b, struct bytes word, int32_t *ids)
     size_t n = 0, at = 0;
 
     while (at < word.len) {
-        size_t from = at;
-        int32_t id;
-        bool fall_back = s->byte_fallback;
+        const size_t from = at;
+        const int32_t id = next_symbol(b, word, &at);
 
-        if (s->by_bytes) {
-            id = s->byte_id[word.data[at++]];
-        } else {
-            uint32_t c = utf8_get(word.data, &at);
-
-            id = c < 128       ? b->ascii[c]
-                 : c == 0x2581 ? b->mark
-                               : bpe_find(b, (struct bytes){word.data + from, at - from});
-        }
         if (id >= 0) {
             if (unk_waits)
                 ids[n++] = s->unk;
@@ -238,9 +252,7 @@ static size_t symbols(const struct bpe *b, struct bytes word, int32_t *ids)
             ids[n++] = id;
             continue;
         }
-        for (size_t i = from; i < at; i++)
-            fall_back = fall_back && s->byte_id[word.data[i]] >= 0;
-        if (fall_back) {
+        if (falls_back(s, (struct bytes){word.data + from, at - from})) {
             for (size_t i = from; i < at; i++)
                 ids[n++] = s->byte_id[word.data[i]];
         } else if (s->unk >= 0) {

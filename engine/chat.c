@@ -539,10 +539,12 @@ static void put_messages(struct render *r, const struct chat_message *m, size_t 
     }
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter,readability-function-size): written to through r */
 enum status chat_render(const struct chat *c, const struct chat_message *messages,
                         size_t n_messages, bool add_generation_prompt, int32_t *ids,
                         uint8_t *is_answer, size_t cap, size_t *n, struct err *e)
 {
+    /* NOLINTEND(readability-non-const-parameter,readability-function-size) */
     struct render r = {.c = c, .ids = ids, .is_answer = is_answer, .cap = cap, .e = e};
     const bool has_system =
         n_messages > 0 && messages[0].role == CHAT_SYSTEM && c->family->place != NOWHERE;

@@ -66,6 +66,32 @@ static enum status added_id(struct hf_parser *p, const json_t *vocab, const stru
     return OK;
 }
 
+/* One added token as the file has it. */
+static enum status read_added(struct hf_parser *p, struct hf_added *a, const json_t *j)
+{
+    enum status st;
+
+    a->content = hf_json_text(json_object_get(j, "content"));
+    if (!json_is_string(json_object_get(j, "content")) || a->content.len == 0)
+        return hf_malformed(p, "an added token without content");
+    if (a->content.len > HF_CONTENT_MAX)
+        return err_set(p->e, ERR_LIMIT, HF_FILE "an added token of more than %u bytes",
+                       HF_CONTENT_MAX);
+    st = hf_only_keys(p, "an added token", j,
+                      "id content single_word lstrip rstrip normalized special");
+    if (!st)
+        st = check_id(p, json_object_get(j, "id"), (const char *)a->content.data, &a->id);
+    if (!st)
+        st = hf_get_bool(p, &a->is_special, j, "special", false);
+    if (!st)
+        st = hf_get_bool(p, &a->normalized, j, "normalized", !a->is_special);
+    if (!st)
+        st = hf_get_bool(p, &a->single_word, j, "single_word", false);
+    if (!st)
+        st = hf_get_bool(p, &a->lstrip, j, "lstrip", false);
+    return st ? st : hf_get_bool(p, &a->rstrip, j, "rstrip", false);
+}
+
 /* Added tokens. The reference gives them ids by a rule of its own and not by the file; a file that
  * says otherwise would be read differently here and there. */
 enum status hf_parse_added(struct hf_parser *p, const json_t *list)
@@ -82,30 +108,10 @@ enum status hf_parse_added(struct hf_parser *p, const json_t *list)
     st = alloc_array(&h->added, json_array_size(list) + 1, sizeof(*h->added), "added tokens",
                      p->e);
     for (size_t i = 0; i < json_array_size(list) && !st; i++) {
-        const json_t *j = json_array_get(list, i);
         struct hf_added *a = &h->added[h->n_added];
         int32_t want = 0;
 
-        a->content = hf_json_text(json_object_get(j, "content"));
-        if (!json_is_string(json_object_get(j, "content")) || a->content.len == 0)
-            return hf_malformed(p, "an added token without content");
-        if (a->content.len > HF_CONTENT_MAX)
-            return err_set(p->e, ERR_LIMIT, HF_FILE "an added token of more than %u bytes",
-                           HF_CONTENT_MAX);
-        st = hf_only_keys(p, "an added token", j,
-                          "id content single_word lstrip rstrip normalized special");
-        if (!st)
-            st = check_id(p, json_object_get(j, "id"), (const char *)a->content.data, &a->id);
-        if (!st)
-            st = hf_get_bool(p, &a->is_special, j, "special", false);
-        if (!st)
-            st = hf_get_bool(p, &a->normalized, j, "normalized", !a->is_special);
-        if (!st)
-            st = hf_get_bool(p, &a->single_word, j, "single_word", false);
-        if (!st)
-            st = hf_get_bool(p, &a->lstrip, j, "lstrip", false);
-        if (!st)
-            st = hf_get_bool(p, &a->rstrip, j, "rstrip", false);
+        st = read_added(p, a, json_array_get(list, i));
         if (!st)
             st = added_id(p, vocab, a, top, &want);
         if (!st && want != a->id)
@@ -138,7 +144,7 @@ enum status hf_place_words(struct hf_parser *p, struct bytes **word, struct err 
     }
     for (size_t i = 0; i < h->n_added; i++)
         top = h->added[i].id > top ? h->added[i].id : top;
-    h->n_ids = (size_t)(top + 1);
+    h->n_ids = (size_t)top + 1;
     st = alloc_array(word, h->n_ids + 1, sizeof(**word), "a vocabulary", e);
     if (!st)
         st = alloc_array(&h->flags, h->n_ids + 1, 1, "a vocabulary", e);

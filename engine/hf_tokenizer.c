@@ -186,15 +186,16 @@ static int by_pattern(const void *a, const void *b)
 static enum status sort_patterns(struct hf_patterns *p, struct hf_tokenizer *h, bool normalized,
                                  struct err *e)
 {
-    enum status st =
-        alloc_array(&p->sorted, h->n_added + 1, sizeof(*p->sorted), "added tokens", e);
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): they are pointers
+    const size_t size = sizeof(p->sorted[0]);
+    enum status st = alloc_array(&p->sorted, h->n_added + 1, size, "added tokens", e);
 
     if (st)
         return st;
     for (size_t i = 0; i < h->n_added; i++)
         if (h->added[i].normalized == normalized && h->added[i].pattern.len > 0)
             p->sorted[p->n++] = &h->added[i];
-    qsort(p->sorted, p->n, sizeof(*p->sorted), by_pattern);
+    qsort(p->sorted, p->n, size, by_pattern);
     for (size_t i = 1; i < p->n; i++)
         if (bytes_equal(p->sorted[i]->pattern, p->sorted[i - 1]->pattern))
             return err_set(e, ERR_UNSUPPORTED,

@@ -71,9 +71,9 @@ static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n
     j->rows = even(n_rows, j->rows, DW_ROWS);
     j->cols = even(n_cols, j->cols, PACK_LANES);
     while (pieces(n_rows, j->rows) * pieces(n_cols, j->cols) < wanted) {
-        if (j->cols > 4 * PACK_LANES && 2 * j->cols > j->rows)
+        if (j->cols > (size_t)4 * PACK_LANES && 2 * j->cols > j->rows)
             j->cols = even(n_cols, j->cols / 2, PACK_LANES);
-        else if (j->rows > 4 * DW_ROWS)
+        else if (j->rows > (size_t)4 * DW_ROWS)
             j->rows = even(n_rows, j->rows / 2, DW_ROWS);
         else
             break;
@@ -149,6 +149,7 @@ static void dx_tasks(void *arg, size_t lo, size_t hi)
         dx_task(arg, task);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size): as products.h has it
 void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                      const float *W, size_t M, size_t N, size_t K, bool is_added)
 {

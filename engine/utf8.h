@@ -39,7 +39,7 @@ bool utf8_next(uint32_t *point, struct bytes text, size_t *at);
 uint32_t utf8_get(const uint8_t *text, size_t *at);
 /* The length of the part of `text` that is UTF-8: text.len if all of it is. */
 size_t utf8_valid(struct bytes text);
-void utf8_put(struct buf *out, uint32_t point);
+void utf8_put(struct buf *out, uint32_t c);
 
 /* Length of the longest part of `text` that does not end inside a character. */
 size_t utf8_whole(struct bytes text);

@@ -355,7 +355,8 @@ void weights_map_rest(const struct weights_map *m, const struct weights_map_tens
         if (map.len == 0 || lo < from || hi > from + map.len)
             continue;
         /* A hint, of whole pages; those on the edges may hold other tensors as well. */
-        (void)madvise((void *)(lo / page * page), hi - lo / page * page, MADV_DONTNEED);
+        (void)madvise((void *)(map.data + (lo - from) / page * page), hi - lo / page * page,
+                      MADV_DONTNEED);
     }
 }
 

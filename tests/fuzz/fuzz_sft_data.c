@@ -11,6 +11,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void check_sequence(const struct learn_demo *demo, const struct tokenizer *t)
+{
+    CHECK(demo->n >= 2 && demo->n <= 24 && demo->is_answer[0] == 0);
+    CHECK(memchr(demo->is_answer, 1, demo->n));
+    for (size_t i = 0; i < demo->n; i++)
+        CHECK(demo->tokens[i] >= 0 && (uint32_t)demo->tokens[i] < tokenizer_vocab(t));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct tokenizer *t = NULL;
@@ -25,12 +33,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (sft_data_parse(&d, (struct bytes){data, size}, "fuzz", &how, &e))
         CHECK(!strncmp(e.text, "fuzz:", 5));
     for (size_t i = 0; i < d.n; i++) {
-        struct learn_demo demo = sft_data_get(&d, i);
+        const struct learn_demo demo = sft_data_get(&d, i);
 
-        CHECK(demo.n >= 2 && demo.n <= 24 && demo.is_answer[0] == 0);
-        CHECK(memchr(demo.is_answer, 1, demo.n));
-        for (size_t j = 0; j < demo.n; j++)
-            CHECK(demo.tokens[j] >= 0 && (uint32_t)demo.tokens[j] < tokenizer_vocab(t));
+        check_sequence(&demo, t);
     }
     sft_data_clear(&d);
     tokenizer_free(&t);

@@ -31,7 +31,7 @@ expect 2 "'bench frob'" bench frob
 expect 2 "'shardcast frob'" shardcast frob
 expect 2 "'kernels' is 'frob'" model logits "$model" --tokens 1 --out "$work/never" --kernels frob
 expect 2 "want less than 1" sft "$model" --data "$work/data.jsonl" --out "$work/never" --beta1 1
-expect 2 "leave out --dir" bench engine --dir "$model" --what machine
+expect 2 "leave out DIR" bench engine "$model" --what machine
 
 # ---- lengths and ranges ------------------------------------------------------------------------
 expect 1 "prompt of 201 tokens.*64 positions" model generate "$model" --prompt "$long"
@@ -40,8 +40,24 @@ expect 1 "names 65, the model has 64" model logits "$model" --out "$work/never" 
     --tokens "$(printf '1 %.0s' {1..65})"
 expect 1 "token 999 is outside the vocabulary" model logits "$model" --out "$work/never" \
     --tokens "1 999"
-expect 1 "64 positions, --prompt and --new want 160" bench engine --dir "$model" --what decode
+expect 1 "64 positions, --prompt-tokens and --new-tokens want 160" bench engine "$model" --what decode
+expect 1 "heads 5 does not divide --dim 64" model init "$work/never" --heads 5
+expect 1 "holds out not one" sft "$model" --data "$work/data.jsonl" --out "$work/no-0" \
+    --eval-fraction 0.5
 expect 1 "not in 2..128" model init "$work/never" --dim 4096 --heads 2
+
+# an empty text is a text: stdin is not waited for
+"$muster" tokenize "$model" --text "" --count </dev/zero >"$work/out"
+[ "$(cat "$work/out")" = 0 ]
+
+# threads of a terabyte of stack: no machine has a thousand of them
+(
+    ulimit -s 1000000000
+    expect 1 "1024 threads were asked for, and the system gives" model logits "$model" --tokens 1 \
+        --out "$work/never" --threads 1024
+)
+printf '1\0002' >"$work/zero"
+expect 1 "a zero byte" tokenize "$model" --decode - --file "$work/zero"
 
 # ---- files ---------------------------------------------------------------------------------------
 ln -s "$model/config.json" "$work/link"
@@ -53,6 +69,11 @@ expect 1 "config.json: empty" model info "$work/empty"
 cp "$model/config.json" "$work/empty/config.json"
 : >"$work/empty/tokenizer.json"
 expect 1 "tokenizer.json: empty" tokenize "$work/empty" --text a
+cp -r "$model" "$work/nan"
+printf '\0\0\300\177' | dd of="$work/nan/model.safetensors" bs=1 conv=notrunc status=none \
+    seek=$(($(stat -c %s "$model/model.safetensors") - 4))
+expect 1 "not finite" model generate "$work/nan" --prompt a
+expect 1 "not finite" sft "$work/nan" --data "$work/data.jsonl" --out "$work/no-3" --steps 2
 echo '{"messages": [{"role": "user", "content": "a"}]}' >"$work/chat.jsonl"
 expect 1 "chat.jsonl:1: .*no chat template" sft "$model" --data "$work/chat.jsonl" --out "$work/no-1"
 expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.jsonl" \

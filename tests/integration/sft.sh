@@ -109,7 +109,7 @@ refuse() { # pattern, options
 refuse 'resume goes on' --steps 100000
 refuse 'other settings' --steps 100000 --resume --lr 0.001
 refuse 'other settings' --steps 99999 --resume
-refuse 'more than the 1 allowed' --steps 100000 --resume --max-memory 1
+refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1
 # and what no command takes for another
 ! sft whole >/dev/null
 tail -n 1 "$work/whole.err" | grep -q 'holds a model already'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training steps in PyTorch, of the shapes of `muster bench train`, to measure both in one run.
 
-usage: bench_torch.py [--muster PROGRAM] [--model 15m|110m] [--rounds 3] [options]
+usage: bench_torch.py [--muster PROGRAM] [--shape 15m|110m] [--rounds 3] [options]
 
 With --muster the two take turns, each round in a process of its own, and the figures of both are
 printed side by side; without it, PyTorch's alone. Float32, AdamW (fused), norm clip 1, attention by
@@ -26,7 +26,7 @@ def train(o):
 
     torch.set_num_threads(o.threads)
     torch.manual_seed(1)
-    dim, layers, heads, ffn = SHAPES[o.model]
+    dim, layers, heads, ffn = SHAPES[o.shape]
 
     angle = torch.outer(torch.arange(o.length).float(),
                         10000.0 ** (-torch.arange(0, dim // heads, 2).float() / (dim // heads)))
@@ -86,7 +86,7 @@ def train(o):
 
 
 def options(o):
-    return [f"--{name}={getattr(o, name)}" for name in ("model", "batch", "length", "steps", "threads")]
+    return [f"--{name}={getattr(o, name)}" for name in ("shape", "batch", "length", "steps", "threads")]
 
 
 def peer(o):
@@ -107,7 +107,7 @@ def main():
     p.add_argument("--muster", help="the program to measure beside")
     p.add_argument("--with", dest="with_", action="append", default=[],
                    help="another option for muster bench train, as --with=--rows=512")
-    p.add_argument("--model", choices=SHAPES, default="15m")
+    p.add_argument("--shape", choices=SHAPES, default="15m")
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--length", type=int, default=256)
     p.add_argument("--steps", type=int, default=3)
@@ -124,7 +124,7 @@ def main():
               f"torch {theirs['torch']} {theirs['rate']:8.1f} tokens/s {theirs['mib']:7.0f} MiB")
     rate = [statistics.median(r[i]["rate"] for r in rounds) for i in (0, 1)]
     mib = [max(r[i]["mib"] for r in rounds) for i in (0, 1)]
-    print(f"{o.model}: {rate[0] / rate[1]:.2f} times the speed, {mib[0] / mib[1]:.2f} of the memory")
+    print(f"{o.shape}: {rate[0] / rate[1]:.2f} times the speed, {mib[0] / mib[1]:.2f} of the memory")
 
 
 main()

@@ -128,7 +128,7 @@ static void a_sound_file_is_read(void **state)
     struct fixture *f = *state;
     struct err e;
 
-    assert_true(f->file.len > 20 * PAGE_BYTES);
+    assert_true(f->file.len > (size_t)20 * PAGE_BYTES);
     assert_ok(read_instead(f, buf_bytes(&f->file), &e), &e);
 }
 

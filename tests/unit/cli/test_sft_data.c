@@ -68,6 +68,16 @@ static void all_of_a_text_bears_loss(void **state)
     assert_string_equal(spelt(f, 0), "<ABC!");
 }
 
+static void a_zero_is_a_character(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_ok(parse(f, "{\"text\": \"a\\u0000b\"}\n"), &f->e);
+
+    assert_int_equal(f->d.n_tokens, 5); /* between begin and end */
+    assert_int_equal(f->d.tokens[2], f->d.tokens[1] - 'a');
+}
+
 static void of_a_pair_the_completion_bears_loss(void **state)
 {
     struct fixture *f = *state;
@@ -203,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH(all_of_a_text_bears_loss),
+        WITH(a_zero_is_a_character),
         WITH(of_a_pair_the_completion_bears_loss),
         WITH(blank_lines_are_passed_over_but_counted),
         WITH(bad_lines_are_named),

@@ -21,7 +21,7 @@
 #include "support/random.h"
 #include "support/test.h"
 
-#define BACKEND_TEST(f) cmocka_unit_test_prestate(f, (void *)(uintptr_t)k)
+#define BACKEND_TEST(f) cmocka_unit_test_prestate(f, (void *)k)
 
 static inline const struct kernels *backend_in(enum numerics numerics, int argc, char **argv)
 {

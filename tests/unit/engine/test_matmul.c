@@ -272,7 +272,7 @@ static void packed_bytes_refuses_what_no_memory_can_hold(void **state)
 {
     const struct kernels *k = *state;
 
-    assert_int_equal(packed_bytes(k, 17, 3), 32 * 3 * sizeof(float));
+    assert_int_equal(packed_bytes(k, 17, 3), sizeof(float[32][3]));
     assert_true(packed_bytes(k, SIZE_MAX / 4, 64) == SIZE_MAX);
     assert_true(packed_bytes(k, 64, SIZE_MAX / 4) == SIZE_MAX);
     assert_true(packed_bytes(k, SIZE_MAX - 3, 1) == SIZE_MAX);
@@ -286,7 +286,7 @@ static void forward_keeps_signed_zeros_and_subnormals(void **state)
     const float x[3] = {0.0f, -1.0f, 0x1p-140f};
     const float W[4 * 3] = {0, 0, 0x1p-5f, 0, 0, -0x1p-12f, 0, 1, 0, -1, 0, -0.0f};
     const float want[4] = {0x1p-145f, -0.0f, -1.0f, 0.0f};
-    struct fixture f = {1, 4, 3, NULL, (float *)(uintptr_t)W, NULL, NULL};
+    struct fixture f = {1, 4, 3, NULL, (float *)W, NULL, NULL};
 
     float *y = product(k, NULL, &f, NULL, 1, x);
 

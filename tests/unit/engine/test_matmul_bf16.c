@@ -199,7 +199,7 @@ static void forward_of_wild_numbers_is_the_definition(void **state)
     /* Biased exponents; 127 is that of 1. Products lie around 2^-126 and 2^-151, twice, 2^127. */
     static const uint32_t centres[][2] = {{64, 64}, {51, 52}, {30, 98}, {190, 191}};
 
-    for (size_t i = 0; i < 4 * 6; i++) {
+    for (size_t i = 0; i < 24; i++) {
         struct fixture f = fixture_of(&r, (size_t[3]){19, 35, 40 + 32 * (i / 8)});
         const uint32_t *centre = centres[i % 4];
         for (size_t j = 0; j < f.M * f.K; j++)
@@ -225,7 +225,7 @@ static void forward_of_wild_numbers_is_the_definition(void **state)
 /* One output from the pairs of one block: x holds steps 0, 1, ..., w likewise. */
 static float of_steps(const struct kernels *k, const float *x, const float *w, size_t n)
 {
-    struct fixture f = {1, 1, n, NULL, (float *)(uintptr_t)w, NULL, NULL};
+    struct fixture f = {1, 1, n, NULL, (float *)w, NULL, NULL};
     float *y = product(k, NULL, &f, NULL, 1, x), value = y[0];
 
     free(y);
@@ -442,7 +442,7 @@ static void packing_bf16_is_packing_what_it_widens_to(void **state)
     packed_set(k, NULL, &narrow, w16, DTYPE_BF16);
     packed_set(k, NULL, &wide, w, DTYPE_F32);
 
-    assert_int_equal(bytes, 48 * 320 * sizeof(uint16_t));
+    assert_int_equal(bytes, sizeof(uint16_t[48][320]));
     assert_memory_equal(narrow.data, wide.data, bytes);
     packed_clear(&narrow);
     packed_clear(&wide);

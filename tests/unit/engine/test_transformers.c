@@ -305,7 +305,7 @@ int main(int argc, char **argv)
     directory = argv[1];
     for (size_t i = 0; i < N_CASES * N_KINDS; i++) {
         tests[i] = kinds[i % N_KINDS];
-        tests[i].initial_state = (void *)(uintptr_t)cases[i / N_KINDS];
+        tests[i].initial_state = (void *)cases[i / N_KINDS];
     }
     return cmocka_run_group_tests_name("engine/transformers", tests, NULL, NULL);
 }
