@@ -338,6 +338,6 @@ function(add_integration_test name file)
     endif()
     add_test(NAME integration.${name} COMMAND "${source}" ${A_ARGS})
     set_tests_properties(integration.${name} PROPERTIES LABELS "integration;${A_LABELS}"
-        TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77
+        TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77 COST ${A_TIMEOUT} # the long ones begin first
         ENVIRONMENT "${MUSTER_TEST_ENV};MUSTER=${program};${A_ENV}")
 endfunction()
