@@ -16,7 +16,8 @@
  *   hidden = rmsnorm(x) * norm;  logits = hidden head'
  *
  * Memory: all scratch is taken by model_new, for max_rows rows at a time; longer calls are cut.
- *         Nothing is allocated afterwards.
+ *         Afterwards only the tables of positions grow, by doubling, when a sequence is the longest
+ *         so far.
  * Threads: a model belongs to one thread; inside, loops are split over the pool, which never
  *          changes a result.
  */
@@ -55,7 +56,8 @@ MUST_USE enum status model_open(struct model **out, const struct weights_map *ma
                                 const struct model_options *opt, struct err *e);
 void model_free(struct model **p);
 
-/* What model_new would take (packed weights, tables and scratch), without the weights themselves. */
+/* What model_new would take (packed weights, scratch, and the tables of positions when a sequence is
+ * as long as the config allows), without the weights themselves. */
 uint64_t model_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows);
 /* What model_open would take. */
 uint64_t model_map_bytes(const struct weights_map *map, const struct kernels *k,
@@ -87,7 +89,7 @@ struct model_run {
  *
  * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
  * unknown or repeated slot, an empty run, or one that would leave a gap. ERR_LIMIT: the cache has
- * too few free pages. Nothing was changed.
+ * too few free pages. ERR_NO_MEMORY: for the tables of positions. Nothing was changed.
  */
 MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                                    const struct model_run *runs, size_t n_runs,

@@ -25,7 +25,7 @@
  * one add, what comes through the block's norm. A tied head's gradient is kept apart from the
  * embedding's and added to it once, by train_finish.
  *
- * Memory: sized at creation for max_rows rows. What backward can have back by a norm or an
+ * Memory: sized at creation for max_rows rows, but for the tables of positions (engine/model.h). What backward can have back by a norm or an
  * activation is computed again; with `recompute` a whole layer is, from its input, which is all
  * that is kept of it: the same bits, less than a third more work.
  *
@@ -80,7 +80,8 @@ struct train_batch {
  *   logp  (rows)  out  log p(targets[r] | rows of its sequence up to r), 0 where there is none
  *
  * ERR_INVALID: more than max_rows, a token or target outside the vocabulary, a sequence longer than
- * the model's max_len. ERR_NUMERIC: a log-probability is not finite.
+ * the model's max_len. ERR_NUMERIC: a log-probability is not finite. ERR_NO_MEMORY: for the tables of
+ * positions.
  */
 MUST_USE enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
                                    struct err *e);
