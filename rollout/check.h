@@ -32,10 +32,14 @@ struct rollout_finding {
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };
 
-/* Judges `s`. OK means a verdict was reached, for or against; an error means that none was
+/* Judges `s`, or n of them in one prefill, each into its finding. OK means a verdict was reached, for or against; an error means that none was
  * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `key` (the
  * validator's public key) goes into `states`, so that two validators' digests differ. The
  * world's model may be NULL for CHECK_LIGHT. */
+MUST_USE enum status rollout_check_all(const struct rollout_world *w,
+                                       const struct msg_submit *const *s, size_t n,
+                                       enum check_depth depth, const struct public_key *key,
+                                       struct rollout_finding *f, struct err *e);
 MUST_USE enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
                                    enum check_depth depth, const struct public_key *key,
                                    struct rollout_finding *f, struct err *e);
