@@ -211,7 +211,7 @@ static enum status restate_unit(const struct rollout_world *w, struct rollout_un
         buf_init(&proofs[i], MSG_MAX_BYTES);
     }
     if (!st)
-        st = restate_samples(w, x.m, logprobs, proofs, e);
+        st = restate_samples(w, x.m, logprobs, proofs, NULL, e);
     for (uint32_t i = 0; !st && i < n; i++) {
         x.m->sample[i].logprobs = buf_bytes(&logprobs[i]);
         x.m->sample[i].proofs = buf_bytes(&proofs[i]);

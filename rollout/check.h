@@ -21,6 +21,15 @@
 #include "proto/types.h"
 #include "rollout/rollout.h"
 
+/* What an open class saw of a unit, refused or not: the largest of each difference. */
+struct rollout_noise {
+    uint64_t tokens, chunks;    /* judged */
+    uint64_t n_drawn_otherwise; /* tokens that the verifier's numbers do not draw */
+    double margin, logprob;     /* Gumbel units; nats */
+    uint32_t exponents;         /* of a proof: mismatches among its values */
+    double mantissa, mantissa_median;
+};
+
 struct rollout_finding {
     bool is_accepted;
     enum reason code;     /* why not */
@@ -29,6 +38,8 @@ struct rollout_finding {
     uint64_t claimed;     /* bits the worker gave */
     uint64_t found;       /* bits that recomputation gives */
     struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed proofs */
+    struct rollout_noise noise;
+    bool is_second; /* the first kernels would have refused it; this is what the second say */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };
 

@@ -50,6 +50,27 @@ static bool climb(double *height, const struct step *steps, double x)
     return *height >= HEIGHT;
 }
 
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static void note_token(struct rollout_noise *n, double margin, double off)
+{
+    n->tokens++;
+    n->n_drawn_otherwise += margin > 0.0;
+    n->margin = larger(n->margin, margin);
+    n->logprob = larger(n->logprob, off);
+}
+
+static void note_proof(struct rollout_noise *n, const struct toploc_result *r)
+{
+    n->chunks++;
+    n->exponents = r->exp_mismatches > n->exponents ? r->exp_mismatches : n->exponents;
+    n->mantissa = larger(n->mantissa, r->mant_err_mean);
+    n->mantissa_median = larger(n->mantissa_median, r->mant_err_median);
+}
+
 enum status check_open_sample(struct check *c, size_t sample, const struct check_evidence *v)
 {
     for (size_t i = 0; i < v->n_sampled; i++) {
@@ -57,6 +78,7 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
         double off = fabs((double)d->logp - (double)d->logp_claimed);
         size_t proof = i / ROLLOUT_PROOF_EVERY;
 
+        note_token(&c->f->noise, (double)d->margin, off);
         if (climb(&c->margin, margin_steps, (double)d->margin)) {
             check_refuse(c, REASON_MARGIN, sample, v->position[i], 0, check_bits(d->margin));
             return OK;
@@ -70,6 +92,7 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
             continue;
         if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
             return v->proof_status[proof];
+        note_proof(&c->f->noise, &v->proof[proof]);
         if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &thresholds)) {
             check_refuse(c, REASON_STATES, sample, v->position[i], 0,
                          v->proof[proof].exp_mismatches);

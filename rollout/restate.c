@@ -31,6 +31,7 @@ struct restating {
     const struct rollout_world *w;
     const struct msg_submit *m;
     struct buf *logprobs, *proofs;
+    uint64_t n_drawn;
     float *logits;   /* owned, (V) */
     uint16_t *chunk; /* owned, (ROLLOUT_PROOF_EVERY, C) */
 };
@@ -52,6 +53,10 @@ static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows
         if (s->mask.data[r]) {
             model_logits(x->w->model, x->logits, prefill_row(rows, r), 1);
             logprob_forward(k, NULL, &logp, x->logits, &token, temperature, 1, V);
+            x->n_drawn +=
+                token == sample_token(k, NULL, x->logits, V, temperature,
+                                      plan_sample_seed(&x->w->plan, x->m->unit, (uint32_t)i),
+                                      (uint32_t)(x->m->prompt.len / sizeof(int32_t) + r));
             bf16_from_f32_row(k, x->chunk + n++ * rows->dim, prefill_row(rows, r), rows->dim);
         }
         buf_append(&x->logprobs[i], (struct bytes){(const uint8_t *)&logp, sizeof(logp)});
@@ -64,7 +69,8 @@ static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows
 }
 
 enum status restate_samples(const struct rollout_world *w, const struct msg_submit *m,
-                            struct buf *logprobs, struct buf *proofs, struct err *e)
+                            struct buf *logprobs, struct buf *proofs, uint64_t *n_drawn,
+                            struct err *e)
 {
     const struct model_config *c = model_config(w->model);
     struct restating x = {.w = w, .m = m, .logprobs = logprobs, .proofs = proofs};
@@ -84,6 +90,8 @@ enum status restate_samples(const struct rollout_world *w, const struct msg_subm
     if (!st)
         st = prefill_run(w->model, (size_t)w->task->model.max_len, sample, m->n_samples,
                          restate_sample, &x, e);
+    if (n_drawn)
+        *n_drawn = x.n_drawn;
     free(prompt);
     free(x.logits);
     free(x.chunk);

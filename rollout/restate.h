@@ -21,8 +21,11 @@ MUST_USE enum status restate_prompt(const struct rollout_world *w, uint64_t unit
 
 /* For the tokens of every sample of m, given its prompt, appends to the sample's buffer of
  * `logprobs` a float32 for each, 0 where the mask is 0, and to that of `proofs` its proofs. Both
- * (m->n_samples), their ceilings set. Ids must be in range. Errors as rollout_generate. */
+ * (m->n_samples), their ceilings set. *n_drawn (may be NULL) becomes the number of sampled tokens
+ * that these weights draw under the unit's seeds. Ids must be in range. Errors as
+ * rollout_generate. */
 MUST_USE enum status restate_samples(const struct rollout_world *w, const struct msg_submit *m,
-                                     struct buf *logprobs, struct buf *proofs, struct err *e);
+                                     struct buf *logprobs, struct buf *proofs,
+                                     uint64_t *n_drawn, struct err *e);
 
 #endif

@@ -41,6 +41,9 @@ struct rollout_world {
     int64_t version;
     struct digest weights;  /* their root */
     enum numerics numerics; /* the class of the run: what submissions name */
+    /* In open classes: other kernels with the same weights, without whose word nothing is refused
+     * for what a tolerance says; NULL: `model` is believed. */
+    struct model *second;
     /* Draws tokens otherwise than the plan's seeds do (engine/sampler.h); NULL in an honest
      * program. */
     int32_t (*choose)(void *choose_ctx, const struct sampler_place *at, float *logp);
