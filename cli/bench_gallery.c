@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "cli/bench_line.h"
+#include "proto/digest.h"
 #include "proto/submission.h"
 #include "rollout/restate.h"
 
@@ -29,7 +30,7 @@ struct gallery {
     const struct bench_world *w;
     const struct bench_gallery_options *o;
     const struct side *side;
-    struct digest *honest; /* owned: roots of the units in f32-1 */
+    struct digest *honest; /* owned: of the submissions of the units in f32-1 */
     bool *is_cheated;      /* owned, of the cheat at hand: said by f32-1 */
 };
 
@@ -117,6 +118,14 @@ static uint64_t tokens_seen(const struct msg_submit *m, const struct rollout_fin
 
 /* ---- one cheat --------------------------------------------------------------------------- */
 
+static bool is_honest(const struct gallery *g, const struct rollout_unit *u)
+{
+    struct digest d;
+
+    digest_of(&d, buf_bytes(&u->body));
+    return digest_equal(&d, &g->honest[u->unit]);
+}
+
 static void count(const struct gallery *g, enum infer_cheat kind, const struct lot *l,
                   struct bench_caught *c)
 {
@@ -128,7 +137,7 @@ static void count(const struct gallery *g, enum infer_cheat kind, const struct l
         uint64_t unit = l->unit[i].unit, seen;
 
         if (!is_open)
-            g->is_cheated[unit] = !digest_equal(&l->m[i]->root, &g->honest[unit]);
+            g->is_cheated[unit] = !is_honest(g, &l->unit[i]);
         c->units++;
         c->cheated += g->is_cheated[unit];
         if (f->is_accepted)
@@ -339,7 +348,7 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
 
 /* ---- the gallery ------------------------------------------------------------------------- */
 
-static enum status honest_roots(struct gallery *g, struct err *e)
+static enum status honest_units(struct gallery *g, struct err *e)
 {
     const struct rollout_world w = bench_world_view(g->w, g->side->numerics, g->side->prover);
     struct lot *l = xcalloc(1, sizeof(*l));
@@ -350,10 +359,8 @@ static enum status honest_roots(struct gallery *g, struct err *e)
 
         lot_init(l, at, left < TOGETHER ? left : TOGETHER);
         st = rollout_generate(&w, l->unit, l->n, NULL, NULL, e);
-        if (!st)
-            st = lot_decode(l, e);
         for (size_t i = 0; !st && i < l->n; i++)
-            g->honest[at + i] = l->m[i]->root;
+            digest_of(&g->honest[at + i], buf_bytes(&l->unit[i].body));
         lot_clear(l);
     }
     free(l);
@@ -414,7 +421,7 @@ enum status bench_gallery(const struct bench_world *w, const struct bench_galler
     g.is_cheated = xcalloc(o->units, sizeof(*g.is_cheated));
     g.side = &sides[0];
     if (!st)
-        st = honest_roots(&g, e);
+        st = honest_units(&g, e);
     if (!o->is_json)
         printf("%-16s %-14s %6s %8s %11s %9s %6s  %-10s %5s %5s\n", "cheat", "class", "units",
                "detected", "share", "tokens", "most", "by", "other", "wrong");

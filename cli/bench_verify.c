@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bench_checks.h"
 #include "cli/bench_gallery.h"
 #include "cli/usage.h"
 
@@ -22,6 +23,21 @@ static bool wants(const struct verify_bench *b, const char *what)
     return !strcmp(b->what, "all") || !strcmp(b->what, what);
 }
 
+/* Of a model and units so large that their size does not matter any more. */
+static enum status cost(const struct verify_bench *b, struct err *e)
+{
+    const struct bench_world_options wo = {
+        .dim = 256, .layers = 6, .group = 8, .tokens = 64, .warmup = 0, .pool = b->pool};
+    struct bench_world w;
+    enum status st = bench_world_open(&w, &wo, e);
+
+    if (st)
+        return st;
+    st = bench_checks(&w, b->pool, b->is_json, e);
+    bench_world_close(&w);
+    return st;
+}
+
 static enum status run(const struct verify_bench *b, struct err *e)
 {
     const struct bench_world_options wo = {.dim = (size_t)b->dim,
@@ -33,8 +49,13 @@ static enum status run(const struct verify_bench *b, struct err *e)
     const struct bench_gallery_options go = {
         .units = (size_t)b->units, .only = b->cheat, .pool = b->pool, .is_json = b->is_json};
     struct bench_world w;
-    enum status st = bench_world_open(&w, &wo, e);
+    enum status st = wants(b, "toploc") ? bench_toploc(b->is_json, e) : OK;
 
+    if (!st && wants(b, "cost"))
+        st = cost(b, e);
+    if (st || (!wants(b, "gallery") && !wants(b, "honest")))
+        return st;
+    st = bench_world_open(&w, &wo, e);
     if (st)
         return st;
     if (wants(b, "gallery"))
@@ -52,7 +73,8 @@ int bench_verify(int argc, char **argv)
     struct verify_bench b = {0};
     struct err e = {0};
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest", "which part", false},
+        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest|cost|toploc", "which part",
+         false},
         {"units", OPT_INT, &b.units, "40", "1..1000000", "units of each cheat", false},
         {"cheat", OPT_CHOICE, &b.cheat, "", CHEAT_CHOICES, "one cheat only", false},
         {"honest", OPT_INT, &b.honest, "1000", "1..100000000",

@@ -2,27 +2,22 @@
 
 #include <math.h>
 
-/* Page's test refuses at this height. Under what honest tokens do at most, one start of it gets
- * there with a chance of e^-HEIGHT (Wald), so one of the 32 tokens of a chunk begins such a climb
- * with at most 32 e^-18.5 = 3e-7. */
+/*
+ * Page's test. A token is far off or it is not. In honest work at most HONEST of them are, in the
+ * weakest cheat that is looked for at least CHEAT; the logarithms of the two ratios are added up,
+ * never below zero. Such a sum has E[e^step] <= 1 in honest work, so a climb that begins at some
+ * token reaches HEIGHT with a chance of at most e^-HEIGHT (Wald), and of the 32 of a chunk one
+ * does so with at most 32 e^-HEIGHT = 3e-7. It takes two far tokens no more than 64 apart.
+ *
+ *   HONEST 1e-6, CHEAT 0.02:  DOWN = log((1 - 0.02) / 1), UP = log(0.02 / 1e-6)
+ */
+#define DOWN   (-0.0202027)
+#define UP     9.9034876
 #define HEIGHT 18.5
 
-/* One step of a test: what is above `limit` counts so much. The last row with a lower limit holds.
- * Each is log (at least this often in the weakest cheat / at most this often in honest work). */
-struct step {
-    double limit, ratio;
-};
-
-static const struct step margin_steps[] = {
-    {-1.0, -0.0202},   /* drawn: 0.98 / 1 */
-    {0.0, 0.0},        /* nearly drawn: says nothing */
-    {1e-3, 9.9034876}, /* not nearly: 0.02 / 1e-6 */
-};
-static const struct step logp_steps[] = {
-    {-1.0, -0.0202},
-    {1e-4, 0.0},
-    {1e-3, 9.9034876},
-};
+/* From where on a token is far off; docs/verification.md says what was measured. */
+#define MARGIN_FAR 1e-3 /* in units of the Gumbel noise */
+#define LOGP_FAR   3e-4 /* nats */
 
 static const struct toploc_thresholds thresholds = {4, 0.5, 0};
 
@@ -31,20 +26,10 @@ bool check_open_applies(enum numerics n)
     return n == NUMERICS_OPEN_OPENBLAS;
 }
 
-static double ratio_of(const struct step *steps, double x)
-{
-    double ratio = steps[0].ratio;
-
-    for (int i = 1; i < 3; i++)
-        if (x > steps[i].limit)
-            ratio = steps[i].ratio;
-    return ratio;
-}
-
 /* Whether the test is over the top. */
-static bool climb(double *height, const struct step *steps, double x)
+static bool climb(double *height, bool is_far)
 {
-    *height += ratio_of(steps, x);
+    *height += is_far ? UP : DOWN;
     if (*height < 0.0)
         *height = 0.0;
     return *height >= HEIGHT;
@@ -79,17 +64,17 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
         size_t proof = i / ROLLOUT_PROOF_EVERY;
 
         note_token(&c->f->noise, (double)d->margin, off);
-        if (climb(&c->margin, margin_steps, (double)d->margin)) {
+        if (climb(&c->margin, (double)d->margin > MARGIN_FAR)) {
             check_refuse(c, REASON_MARGIN, sample, v->position[i], 0, check_bits(d->margin));
             return OK;
         }
-        if (climb(&c->logp, logp_steps, off)) {
+        if (climb(&c->logp, off > LOGP_FAR)) {
             check_refuse(c, REASON_LIKELIHOOD, sample, v->position[i],
                          check_bits(d->logp_claimed), check_bits(d->logp));
             return OK;
         }
-        if (i % ROLLOUT_PROOF_EVERY != 0)
-            continue;
+        if ((i + 1) % ROLLOUT_PROOF_EVERY != 0 && i + 1 != v->n_sampled)
+            continue; /* a proof is judged with its last token */
         if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
             return v->proof_status[proof];
         note_proof(&c->f->noise, &v->proof[proof]);

@@ -6,8 +6,7 @@
  * others cannot see, and each with a third of the chance of refusing an honest one:
  *
  *   MARGIN      tokens: how far each is from being what the assigned seed draws (Token-DiFR,
- *               arXiv:2511.20621, one step of three: drawn, nearly, not nearly), summed as
- *               log-likelihood ratios and never below zero (Page's test, Biometrika 41, 1954)
+ *               arXiv:2511.20621), by a sequential test (Page, Biometrika 41, 1954)
  *   LIKELIHOOD  log-probabilities: the same test over |claimed - found|
  *   STATES      TOPLOC proofs: malformed, or outside the thresholds of the class
  *
