@@ -174,10 +174,10 @@ static enum status edit_end(struct cheat_edit *x, enum status st, struct rollout
         st = msg_submit_encode(&sealed, x->m, e);
     }
     if (!st) {
+        u->tokens = submission_tokens(x->m); /* which may lend from the body still */
         buf_reset(&u->body);
         buf_append(&u->body, buf_bytes(&sealed));
         st = buf_status(&u->body, e);
-        u->tokens = submission_tokens(x->m);
     }
     buf_clear(&sealed);
     cheat_edit_clear(x);
