@@ -355,7 +355,7 @@ struct msg_shard {
     X(join, msg_join) X(joined, msg_joined) X(refused, msg_refused) X(hello, msg_hello)        \
     X(welcome, msg_welcome) X(bundle_ask, msg_bundle_ask) X(bundle, msg_bundle)                \
     X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask)            \
-    X(lease, msg_lease) X(canary_order, msg_canary_order) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
+    X(lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
     X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
     X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
     X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
@@ -364,7 +364,7 @@ struct msg_shard {
     X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
     X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
     X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
-    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+    X(shard_ask, msg_shard_ask) X(shard, msg_shard) X(canary_order, msg_canary_order)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \
