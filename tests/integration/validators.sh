@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Networks whose last validator is dishonest, with many canaries: it loses stake by them, nobody
-# honest does, the ledger is clean, and the weights are those of an honest network.
+# Networks whose last validator is dishonest, with many canaries: a lazy one loses stake by them,
+# nobody honest does, the ledger is clean, and canaries change no weight. A colluding one lets
+# units of its worker through until another is drawn, and cannot save it.
 set -euo pipefail
 
 muster=${MUSTER:?the program to test}
@@ -33,7 +34,6 @@ run lazy --cheats 0 --cheat-verifier lazy
 run colluding --cheats 1 --cheat tokens --cheat-verifier colluding
 [ "$(field colluding cheats_slashed)" = 1 ]
 [ "$(field honest weights)" = "$(field lazy weights)" ]
-[ "$(field honest weights)" = "$(field colluding weights)" ]
 ls "$work"/lazy/inference-*/orders/*.order >/dev/null
 "$muster" ledger show "$work/lazy" --type CANARY_JUDGE | grep -q 'outcome=1 .*stake:'
 echo "$(field lazy canaries) canaries contradicted $(field lazy verdicts_contradicted) verdicts"
