@@ -16,9 +16,9 @@ field() { # name, field: of the line the run printed, a JSON object
     sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$work/$1.out" | tail -n 1
 }
 
-run() { # name, options
-    "$muster" up "$work/task" --dir "$work/$1" --json --inference 2 --validators 2 --relays 0 \
-        "${@:2}" >"$work/$1.out" 2>"$work/$1.err" || { tail "$work/$1.err"; exit 1; }
+run() { # name, validators, options
+    "$muster" up "$work/task" --dir "$work/$1" --json --inference 2 --validators "$2" --relays 0 \
+        "${@:3}" >"$work/$1.out" 2>"$work/$1.err" || { tail "$work/$1.err"; exit 1; }
     [ "$(field "$1" ledger_ok)" = true ]
     [ "$(field "$1" honest_refused)" = 0 ]
     [ "$(field "$1" honest_contradicted)" = 0 ]
@@ -27,11 +27,11 @@ run() { # name, options
 
 # Which units are canaries differs from run to run: of 96 about 24, three quarters of them bad, half
 # of those for the lazy one: 9. That none is, has a chance of 1 in 10,000.
-run honest --cheats 0
+run honest 2 --cheats 0
 [ "$(field honest verdicts_contradicted)" = 0 ]
-run lazy --cheats 0 --cheat-verifier lazy
+run lazy 2 --cheats 0 --cheat-verifier lazy
 [ "$(field lazy verdicts_contradicted)" -ge 1 ]
-run colluding --cheats 1 --cheat tokens --cheat-verifier colluding
+run colluding 3 --cheats 1 --cheat tokens --cheat-verifier colluding
 [ "$(field colluding cheats_slashed)" = 1 ]
 [ "$(field honest weights)" = "$(field lazy weights)" ]
 ls "$work"/lazy/inference-*/orders/*.order >/dev/null
