@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,10 +11,12 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
 #include "inference/cheat.h"
 #include "inference/infer_state.h"
+#include "proto/canary.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
@@ -114,11 +117,41 @@ static enum status generate(struct worker *w, int64_t version, struct rollout_un
                                w, e);
 }
 
-static enum status put_result(struct rollout_unit *units, uint32_t n, struct buf *result,
+/* Obeys the order: kept on disk as DIR/orders/unit-U-lease-L.order before anything is altered. */
+static enum status obey(const struct worker *w, struct rollout_unit *unit, struct bytes order,
+                        struct err *e)
+{
+    char *dir = file_join(w->opt->node.dir, "orders"), name[80], *path;
+    struct msg_canary_order o;
+    struct msg_envelope env;
+    enum status st = file_mkdirs(dir, 0700, e);
+
+    snprintf(name, sizeof(name), "unit-%" PRIu64 "-lease-%" PRIu64 ".order", unit->unit,
+             unit->lease);
+    path = file_join(dir, name);
+    if (!st)
+        st = msg_envelope_decode(&env, order, e);
+    if (!st)
+        st = msg_canary_order_decode(&o, env.body, e);
+    if (!st)
+        st = file_write_atomic(path, order, 0600, e);
+    if (!st)
+        st = canary_alter(&unit->body, &o.salt, e);
+    free(path);
+    free(dir);
+    return st;
+}
+
+static enum status put_result(const struct worker *w, struct rollout_unit *units,
+                              const struct bytes *order, uint32_t n, struct buf *result,
                               struct err *e)
 {
     buf_put_u32(result, n);
     for (uint32_t i = 0; i < n; i++) {
+        enum status st = order[i].len ? obey(w, &units[i], order[i], e) : OK;
+
+        if (st)
+            return st;
         buf_put_u64(result, units[i].unit);
         buf_put_u64(result, units[i].lease);
         buf_put_u64(result, units[i].tokens);
@@ -135,6 +168,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     int64_t version = (int64_t)reader_u64(&r);
     uint32_t n = reader_u32(&r);
     struct rollout_unit units[MSG_MAX_LEASES];
+    struct bytes order[MSG_MAX_LEASES];
     enum status st;
 
     (void)job;
@@ -145,12 +179,13 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     for (uint32_t i = 0; i < n; i++) {
         uint64_t unit = reader_u64(&r);
         rollout_unit_init(&units[i], unit, reader_u64(&r));
+        order[i] = reader_blob(&r);
         w->progress[i] = (struct progress){unit, 0};
     }
     pthread_mutex_unlock(&w->lock);
     st = generate(w, version, units, n, e);
     if (!st)
-        st = put_result(units, n, result, e);
+        st = put_result(w, units, order, n, result, e);
     for (uint32_t i = 0; i < n; i++)
         rollout_unit_clear(&units[i]);
     return st;

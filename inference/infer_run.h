@@ -2,8 +2,10 @@
  * inference/infer_run.h - the inference worker as a process
  *
  * Returns when the run is over, when the orchestrator has drained this node, on SIGTERM, or with
- * the failure that ended it. Started again with the same directory it goes on. On disk it has
- * only what its station keeps (shardcast/station.h).
+ * the failure that ended it. Started again with the same directory it goes on.
+ *
+ * On disk:  DIR/orders/unit-U-lease-L.order for each submission it altered by order
+ *           (proto/canary.h); what the station keeps (shardcast/station.h).
  *
  * Threads: the caller's is the main one, until it returns.
  */

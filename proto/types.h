@@ -105,6 +105,7 @@ enum status_view {
     X(NOT_FINITE, false, "a number is not finite")                                             \
     X(BATCH_PENDING, false, "the batch is not complete yet")                                   \
     X(EQUIVOCATION, true, "two contents for one version")                                      \
+    X(FALSE_VERDICT, false, "verdicts that others' work contradicts")                          \
     X(OUT_OF_ORDER, false, "not the next version")                                             \
     X(DRAINING, false, "node is draining")                                                     \
     X(DONE, false, "the run is over")                                                          \
