@@ -37,6 +37,19 @@ bool key_equal(const struct public_key *a, const struct public_key *b);
 bool key_is_zero(const struct public_key *a);
 bool idem_equal(const struct idem *a, const struct idem *b);
 
+/* What is announced, asked for, stored and served: one file, cut into shards by index. */
+enum content_kind {
+    CONTENT_FULL = 1,  /* the weights of `version`; base -1 */
+    CONTENT_DELTA = 2, /* what makes the weights of `version` out of those of `base` */
+    CONTENT_STATE = 3, /* the optimizer's state after `version`; base -1 */
+};
+struct content {
+    int64_t version;
+    uint32_t kind; /* enum content_kind */
+    int64_t base;
+};
+bool content_equal(const struct content *a, const struct content *b);
+
 enum role {
     ROLE_NONE,
     ROLE_ORCHESTRATOR,
