@@ -126,6 +126,8 @@ static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
     cast_state_shard(c->state, &c->message, &a->digest, &a->idem, v.data);
     cast_state_served(c->state, v.data.len);
     shard_view_close(&v);
+    if (c->opt.serves_garbage)
+        c->message.data[c->message.len / 2] ^= 1;
     effects_send(out, a->link, buf_bytes(&c->message));
 }
 
@@ -183,6 +185,8 @@ static void do_keep(struct cast *c, const struct cast_act *a)
 
     if (shard_store_keep(c->store, a->version, a->value, &e))
         LOG_WARN("keep version=%" PRId64 " why=\"%s\"", a->version, e.text);
+    if (c->opt.on_known)
+        c->opt.on_known(c->opt.ctx, a->version);
 }
 
 static void do_banned(const struct cast_act *a)
@@ -542,6 +546,11 @@ enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes fil
 }
 
 /* ---- people ------------------------------------------------------------------------------ */
+
+struct cast_counters cast_counters(const struct cast *c)
+{
+    return cast_state_counters(c->state);
+}
 
 void cast_status_json(const struct cast *c, struct buf *out)
 {

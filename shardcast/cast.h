@@ -31,6 +31,7 @@
 #include "node/shell.h"
 #include "proto/msg.h"
 #include "proto/types.h"
+#include "shardcast/cast_state.h"
 
 struct cast;
 
@@ -43,6 +44,10 @@ struct cast_options {
     /* A version is here, whole. At start it is called, from the first round of shell_run, for
      * each version found on disk, oldest first. May be NULL. */
     void (*on_version)(void *ctx, int64_t version);
+    /* A version that was not heard of before. May be NULL. */
+    void (*on_known)(void *ctx, int64_t version);
+    /* For measurements of what others do about it: each shard served is spoilt. */
+    bool serves_garbage;
     /* The trainer signed two contents for one version: both envelopes are on disk. May be NULL. */
     void (*on_equivocation)(void *ctx, int64_t version);
 };
@@ -108,6 +113,7 @@ MUST_USE enum status cast_publish(struct cast *c, struct bytes envelope, struct 
 
 /* ---- people ------------------------------------------------------------------------------ */
 
+struct cast_counters cast_counters(const struct cast *c);
 /* Appends one JSON object: versions with shards here and in all, peers, bytes, bans. */
 void cast_status_json(const struct cast *c, struct buf *out);
 
