@@ -20,34 +20,12 @@ enum status signed_open(struct bytes envelope, enum msg_kind kind, const struct 
     return OK;
 }
 
-static enum status check_content(const struct content *c, const char *what, struct err *e)
-{
-    if (!content_is_valid(c))
-        return err_set(e, ERR_MALFORMED, "%s: there is no content of kind %u on base %" PRId64,
-                       what, c->kind, c->base);
-    return OK;
-}
-
-enum status manifest_numbers(const struct msg_manifest *m, struct err *e)
-{
-    bool is_delta = m->kind == CONTENT_DELTA;
-    enum status st = check_content(&m->content, "manifest", e);
-
-    if (st)
-        return st;
-    if (m->file_bytes == 0 || content_n_shards(m->file_bytes, m->shard_bytes) != m->n_shards)
-        return err_set(e, ERR_MALFORMED,
-                       "manifest: %u shards of %u bytes do not make %" PRIu64 " bytes",
-                       m->n_shards, m->shard_bytes, m->file_bytes);
-    if (digest_is_zero(&m->base_root) == is_delta || digest_is_zero(&m->apply_root) == is_delta)
-        return err_set(e, ERR_MALFORMED, "manifest: base and apply root belong to a delta");
-    return OK;
-}
-
 enum status segment_numbers(const struct msg_segment *m, struct err *e)
 {
-    enum status st = check_content(&m->content, "segment", e);
+    enum status st = OK;
 
+    if (!content_is_valid(&m->content))
+        st = err_set(e, ERR_MALFORMED, "segment: there is no such content");
     if (!st && digest_is_zero(&m->previous) != (m->number == 0))
         st = err_set(e, ERR_MALFORMED, "segment %u: the one before it has no name", m->number);
     return st;
@@ -63,7 +41,7 @@ enum status cast_manifest_check(struct bytes envelope, const struct digest *run,
         st = msg_envelope_verify(env, e);
     if (!st)
         st = msg_manifest_decode(m, env->body, e);
-    return st ? st : manifest_numbers(m, e);
+    return st ? st : content_manifest_check(m, e);
 }
 
 enum status segment_check(struct bytes envelope, const struct digest *run,

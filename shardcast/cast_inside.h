@@ -290,7 +290,6 @@ MUST_USE enum status segment_check(struct bytes envelope, const struct digest *r
 MUST_USE enum status signed_open(struct bytes envelope, enum msg_kind kind,
                                  const struct digest *run, const struct public_key *trainer,
                                  struct msg_envelope *env, struct err *e);
-MUST_USE enum status manifest_numbers(const struct msg_manifest *m, struct err *e);
 MUST_USE enum status segment_numbers(const struct msg_segment *m, struct err *e);
 
 /* ---- cast_holding.c ---------------------------------------------------------------------- */

@@ -268,7 +268,7 @@ enum status talk_take_manifest(struct cast_state *s, const struct peer *from,
     h = holding_find(s, &m.content);
     if (h && holds(h->envelope, h->envelope_len, envelope))
         return OK;
-    st = manifest_numbers(&m, e);
+    st = content_manifest_check(&m, e);
     if (!st)
         st = check_signature(s, &env, e);
     if (!st)

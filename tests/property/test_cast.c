@@ -95,8 +95,7 @@ static struct part *disk_find(const struct disk *d, const struct content *c, uin
 {
     for (size_t i = 0; i < d->n; i++) {
         struct part *p = &d->part[i];
-        if (p->index == index && p->is_envelope == is_envelope &&
-            content_equal(&p->content, c))
+        if (p->index == index && p->is_envelope == is_envelope && content_equal(&p->content, c))
             return p;
     }
     return NULL;
@@ -247,8 +246,7 @@ static void serve(struct world *w, uint32_t i, const struct cast_act *a)
 
     buf_init(&envelope, MSG_MAX_BYTES);
     if (w->node[i].is_bad && !p) {
-        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index,
-                         (struct bytes){0});
+        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, (struct bytes){0});
     } else {
         assert_non_null(p); /* what it offers it has */
         assert_int_equal(a->bytes, p->bytes.len);
@@ -376,9 +374,9 @@ static void publish(struct world *w)
     for (uint32_t i = 0; i < version_n_shards(v); i++)
         disk_put(&n->disk, &v->content, i, false, version_shard(v, i));
     for (uint32_t i = 0; i < v->n_segments; i++)
-        assert_ok(cast_state_append(n->state, buf_bytes(&v->segment[i]), w->now_ms, &n->out,
-                                    NULL),
-                  NULL);
+        assert_ok(
+            cast_state_append(n->state, buf_bytes(&v->segment[i]), w->now_ms, &n->out, NULL),
+            NULL);
     assert_ok(cast_state_publish(n->state, buf_bytes(&v->envelope), w->now_ms, &n->out, NULL),
               NULL);
     w->n_published++;
@@ -460,8 +458,7 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
             snprintf(e->endpoint, sizeof(e->endpoint), "tcp://10.0.0.%u:1", i);
     }
     for (uint32_t v = 0; v < VERSIONS; v++) {
-        size_t n_bytes =
-            (size_t)rng_below(&w->rng, 12) * SHARD + 1 + rng_u32(&w->rng) % 50000;
+        size_t n_bytes = (size_t)rng_below(&w->rng, 12) * SHARD + 1 + rng_u32(&w->rng) % 50000;
         version_make(&w->version[v], w->node[0].key, &w->run, v, n_bytes, (uint32_t)seed);
     }
     for (uint32_t i = 0; i < n; i++)

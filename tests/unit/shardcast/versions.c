@@ -142,5 +142,6 @@ void version_sign_head(struct buf *envelope, const struct node_key *trainer,
 
     digest_of(&d, body);
     memcpy(idem.b, d.b, sizeof(idem.b));
-    CHECK(!msg_envelope_encode(envelope, MSG_HEAD, run, &idem, body, trainer->node_secret, NULL));
+    CHECK(
+        !msg_envelope_encode(envelope, MSG_HEAD, run, &idem, body, trainer->node_secret, NULL));
 }
