@@ -34,7 +34,7 @@
 struct bench {
     int64_t nodes, mib, runs, seed, port;
     double rate, garbage, kill_origin_at;
-    bool is_netns, is_kept, shall_kill_half;
+    bool is_netns, is_kept, shall_kill_half, is_writing;
     char *dir;
     double bytes, bound_s; /* of this measurement */
     size_t n_bad;
@@ -65,13 +65,14 @@ static bool is_bad(const struct bench *b, size_t i)
 
 static enum status start_node(struct bench *b, size_t i, struct err *e)
 {
-    char index[24], nodes[24], seed[24], port[24], *dir;
+    char index[24], nodes[24], seed[24], port[24], rate[24], *dir;
     enum status st;
 
     snprintf(index, sizeof(index), "%zu", i);
     snprintf(nodes, sizeof(nodes), "%d", (int)b->nodes);
     snprintf(seed, sizeof(seed), "%d", (int)b->seed);
     snprintf(port, sizeof(port), "%d", (int)b->port);
+    snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
     dir = file_join(b->at.dir, index);
     const char *args[] = {"--dir",
                           dir,
@@ -85,6 +86,8 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
                           port,
                           "--network",
                           b->is_netns ? "netns" : "loopback",
+                          "--write-rate",
+                          rate,
                           is_bad(b, i) ? "--garbage" : NULL,
                           NULL};
     st = bench_nodes_start(&b->at, i, args, e);
@@ -183,7 +186,7 @@ static double quantile(double *v, size_t n, double q)
 static void fill_times(const struct bench *b, struct result *r)
 {
     double took[BENCH_NODES_MAX], known = 0.0;
-    int64_t from_us = b->at.v[0].published_us;
+    int64_t from_us = b->at.v[0].begun_us;
     size_t n = 0;
 
     for (size_t i = 1; i < b->at.n; i++) {
@@ -412,7 +415,7 @@ static void print_figures(const struct bench *b, const struct result *r, size_t 
 
 static enum status run_all(struct bench *b, struct err *e)
 {
-    struct result r[RUNS_MAX];
+    static struct result r[RUNS_MAX];
     enum status st = OK;
 
     b->bytes = (double)(b->mib << 20);
@@ -444,6 +447,8 @@ int bench_shardcast(int argc, char **argv)
          "each node in a network namespace behind a link of that rate; needs root", false},
         {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
          "share of the receivers that spoil what they serve", false},
+        {"writing", OPT_FLAG, &b.is_writing, "false", NULL,
+         "the origin makes the version at the rate of its link", false},
         {"kill-half", OPT_FLAG, &b.shall_kill_half, "false", NULL,
          "kill -9 a receiver when it has half, and start it again", false},
         {"kill-origin-at", OPT_REAL, &b.kill_origin_at, "0", "0..100",

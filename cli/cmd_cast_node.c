@@ -26,6 +26,7 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "node/shell.h"
+#include "proto/content.h"
 #include "proto/digest.h"
 #include "shardcast/cast.h"
 
@@ -33,6 +34,7 @@
 #define LINES_MAX   16
 #define WORD_BYTES  64
 #define PIECE_BYTES ((size_t)1 << 20)
+#define WRITE_MS    1 /* between two pieces */
 
 struct cast_node {
     int64_t index, nodes, seed, port;
@@ -44,7 +46,12 @@ struct cast_node {
     struct cast *cast;
     struct digest run;
     uint64_t said;
-    double found;
+    struct cast_writer *writer; /* of the version that is being made; NULL: none */
+    int64_t version, begun_us;
+    uint64_t left, total, random;
+    double making_s;
+    double write_rate; /* Mb/s; 0: as fast as it goes */
+    uint8_t piece[PIECE_BYTES];
     pthread_t listener;
     pthread_mutex_t lock;
     char line[LINES_MAX][WORD_BYTES]; /* heard, not done yet */
@@ -152,7 +159,7 @@ static void say_stats(const struct cast_node *n)
            " repeats=%" PRIu64 " garbage=%" PRIu64 " timeouts=%" PRIu64
            " written=%.0f tx_bytes=%.0f found=%.0f\n",
            cpu_s(), c.bytes_in, c.bytes_out, c.shards_in, c.repeats, c.garbage, c.timeouts,
-           written_bytes(), link_bytes(n), n->found);
+           written_bytes(), link_bytes(n), (double)cast_found_bytes(n->cast));
 }
 
 static void say_moved(struct cast_node *n)
@@ -189,39 +196,69 @@ static void generate(uint8_t *to, size_t len, uint64_t *state)
     }
 }
 
-static enum status publish(struct cast_node *n, int64_t version, size_t bytes, struct err *e)
+/* Begins to make a version: it is written in the rounds of the loop, a piece in each. */
+static enum status begin(struct cast_node *n, int64_t version, uint64_t bytes, struct err *e)
 {
-    struct buf file, digests, body, envelope;
-    struct msg_manifest m = {
-        .version = version, .shard_bytes = SHARD_BYTES, .numerics = "f32-1"};
-    struct idem idem = {{1}};
-    uint64_t state = (uint64_t)n->seed * 2654435761u + (uint64_t)version + 1;
-    int64_t from_us = clock_mono_us();
-    double from_s = cpu_s();
-    enum status st;
+    const struct content c = content_full(version);
 
-    buf_init(&file, bytes);
-    buf_init(&digests, (size_t)MSG_MAX_SHARDS * DIGEST_BYTES);
+    n->version = version;
+    n->left = n->total = bytes;
+    n->begun_us = clock_mono_us();
+    n->random = (uint64_t)n->seed * 2654435761u + (uint64_t)version + 1;
+    n->making_s = 0.0;
+    return cast_write_open(&n->writer, n->cast, &c, content_shard_bytes(bytes), e);
+}
+
+static enum status announce(struct cast_node *n, struct err *e)
+{
+    struct msg_manifest m = {.numerics = "f32-1"};
+    struct idem idem = {{1}};
+    struct buf body, envelope;
+    enum status st = cast_write_end(n->writer, &m, e);
+
     buf_init(&body, MSG_MAX_BYTES);
     buf_init(&envelope, MSG_MAX_BYTES);
-    CHECK(buf_extend(&file, bytes));
-    generate(file.data, file.len, &state);
-    cast_cut(&digests, buf_bytes(&file));
-    cast_root(&m.weights, buf_bytes(&digests));
-    m.shards = buf_bytes(&digests);
-    m.file_bytes = file.len;
-    st = msg_manifest_encode(&body, &m, e);
+    if (!st)
+        st = msg_manifest_encode(&body, &m, e);
     if (!st)
         st = msg_envelope_encode(&envelope, MSG_PUBLISH, &n->run, &idem, buf_bytes(&body),
                                  n->key->node_secret, e);
     if (!st)
-        st = cast_publish(n->cast, buf_bytes(&envelope), buf_bytes(&file), e);
-    printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", version, from_us,
-           clock_mono_us(), cpu_s() - from_s);
-    buf_clear(&file);
-    buf_clear(&digests);
+        st = cast_announce(n->cast, buf_bytes(&envelope), e);
+    cast_write_free(&n->writer);
     buf_clear(&body);
     buf_clear(&envelope);
+    return st;
+}
+
+/* How many bytes may have been written by now. */
+static uint64_t allowed(const struct cast_node *n)
+{
+    double since_s = 1e-6 * (double)(clock_mono_us() - n->begun_us);
+    double most = n->write_rate > 0.0 ? since_s * n->write_rate * 1e6 / 8 : (double)n->total;
+
+    return most < (double)n->total ? (uint64_t)most : n->total;
+}
+
+static enum status write_some(struct cast_node *n, struct err *e)
+{
+    uint64_t done = n->total - n->left, most = allowed(n);
+    size_t len =
+        most > done ? most - done < PIECE_BYTES ? (size_t)(most - done) : PIECE_BYTES : 0;
+    double from_s = cpu_s();
+    enum status st;
+
+    if (most < n->total)
+        len -= len % 8;
+    generate(n->piece, len, &n->random);
+    st = cast_write_add(n->writer, (struct bytes){n->piece, len}, e);
+    n->left -= len;
+    if (!st && n->left == 0)
+        st = announce(n, e);
+    n->making_s += cpu_s() - from_s;
+    if (st || n->left == 0)
+        printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", n->version, n->begun_us,
+               clock_mono_us(), n->making_s);
     return st;
 }
 
@@ -265,18 +302,22 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     struct cast_node *n = ctx;
     char line[WORD_BYTES];
     int64_t version;
-    size_t bytes;
+    uint64_t bytes;
     struct err e;
 
     while (take_line(n, line)) {
         if (!strncmp(line, "stats", 5))
             say_stats(n);
-        else if (sscanf(line, "publish %" SCNd64 " %zu", &version, &bytes) == 2 &&
-                 publish(n, version, bytes, &e))
+        else if (sscanf(line, "publish %" SCNd64 " %" SCNu64, &version, &bytes) == 2 &&
+                 begin(n, version, bytes, &e))
             printf("failed %s\n", e.text);
     }
+    if (n->writer && write_some(n, &e)) {
+        printf("failed %s\n", e.text);
+        cast_write_free(&n->writer);
+    }
     say_moved(n);
-    effects_timer(out, now_ms + MOVED_MS);
+    effects_timer(out, now_ms + (n->writer ? WRITE_MS : MOVED_MS));
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
@@ -331,6 +372,7 @@ static enum status run(struct cast_node *n, struct err *e)
     }
     if (st)
         printf("failed %s\n", e->text);
+    cast_write_free(&n->writer);
     cast_free(&n->cast);
     shell_free(&n->shell);
     key_free(&n->key);
@@ -339,7 +381,7 @@ static enum status run(struct cast_node *n, struct err *e)
 
 int cmd_cast_node(int argc, char **argv)
 {
-    struct cast_node n = {0};
+    static struct cast_node n;
     struct opt table[] = {
         {"dir", OPT_STRING, &n.dir, NULL, NULL, "directory of this node", false},
         {"index", OPT_INT, &n.index, NULL, "0..63", "its number; 0 is the trainer", false},
@@ -352,6 +394,8 @@ int cmd_cast_node(int argc, char **argv)
          false},
         {"network", OPT_CHOICE, &n.network, "loopback", "loopback|netns", "where they are",
          false},
+        {"write-rate", OPT_REAL, &n.write_rate, "0", "0..100000",
+         "how fast a version is made, in Mb/s; 0: as fast as it goes", false},
         {"garbage", OPT_FLAG, &n.serves_garbage, "false", NULL, "spoil each shard served",
          false},
     };

@@ -12,7 +12,8 @@
 #define DIGEST_BYTES    32u
 #define KEY_BYTES       32u
 #define SIGNATURE_BYTES 64u
-#define SHARD_BYTES     1048560u /* 1 MiB - 16: an LMDB value of whole pages (docs/decisions.md) */
+#define SHARD_BYTES                                                                            \
+    1048560u /* the largest shard: 1 MiB - 16, so that a frame is below 1 MiB + 4 KiB */
 
 struct digest {
     uint8_t b[DIGEST_BYTES]; /* BLAKE2b-256 */
