@@ -475,6 +475,6 @@ void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)
         return;
     memset(map, 0, (h->cap + 7) / 8);
     for (uint32_t i = 0; i < l->cap; i++)
-        if (l->state[i] == LEND_SERVED || (l->state[i] == LEND_LENT && l->to[i] == slot))
+        if (l->state[i] != LEND_NONE && l->to[i] == slot)
             bit_set(map, i);
 }
