@@ -31,7 +31,7 @@ static void print_line(bool is_json, const char *name, double value, const char 
 {
     if (is_json)
         bench_line_print(&(struct bench_line){
-            .name = name, .value = value, .unit = unit, .target = target, .is_ceiling = true});
+            .name = name, .value = value, .unit = unit, .target = target, .at_most = true});
     else if (target > 0.0)
         printf("%-28s %10.3f %s (at most %g)\n", name, value, unit, target);
     else

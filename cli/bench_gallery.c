@@ -340,7 +340,7 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
                                           .value = tokens,
                                           .unit = "tokens, mean",
                                           .target = tokens_target,
-                                          .is_ceiling = true});
+                                          .at_most = true});
     snprintf(id, sizeof(id), "verify_%s_%s_unexpected", name, class);
     bench_line_print(&(struct bench_line){
         .name = id, .value = (double)(c->otherwise + c->honest_off), .unit = "units"});
@@ -536,7 +536,7 @@ static void tell_honest(const struct honest *h, enum numerics n, bool is_json)
                                  .value = (3.0 + (double)h->refused) / (double)h->chunks,
                                  .unit = "refusals a chunk, at most",
                                  .target = 1e-6,
-                                 .is_ceiling = true});
+                                 .at_most = true});
         return;
     }
     printf("honest           %-14s %" PRIu64 " chunks of %" PRIu64 " units: %" PRIu64

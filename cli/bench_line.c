@@ -31,7 +31,7 @@ void bench_line_print(const struct bench_line *l)
     print_if_any("peer_value", l->peer_value);
     print_if_any("target", l->target);
     printf(", \"ok\": %s}\n", !(l->target > 0.0) ? "null"
-                              : (l->is_ceiling ? l->value <= l->target : l->value >= l->target)
+                              : (l->at_most ? l->value <= l->target : l->value >= l->target)
                                   ? "true"
                                   : "false");
     fflush(stdout);

@@ -17,8 +17,8 @@ struct bench_line {
     const char *unit;
     const char *peer;  /* NULL: none */
     double peer_value; /* 0: none */
-    double target;     /* 0: none; `ok` tells whether value reaches it */
-    bool is_ceiling;   /* the target is what value must not exceed */
+    double target;     /* 0: none; `ok` tells whether value reaches it, */
+    bool at_most;      /* or does not exceed it */
 };
 
 /* To stdout, at once. */

@@ -75,22 +75,21 @@ static enum status root_of(struct worker *w, int64_t version, struct digest *roo
     return st;
 }
 
-/* The model of a version, read from the shards when it is not loaded. */
+/* The model of a version, read from its file when it is not loaded. */
 static enum status model_of(struct worker *w, struct model_set *set, int64_t version,
                             struct model **model, struct err *e)
 {
-    struct buf file;
-    enum status st = OK;
+    struct file_map file = {0};
+    enum status st;
 
     *model = model_set_find(set, version);
     if (*model)
         return OK;
-    buf_init(&file, weights_encode_bytes(&w->setup->config));
-    st = cast_read(w->at.cast, version, &file, e);
+    st = cast_map(w->at.cast, version, &file, e);
     if (!st)
-        st = model_set_add(set, version, buf_bytes(&file), e);
+        st = model_set_add(set, version, file.bytes, e);
     *model = model_set_find(set, version);
-    buf_clear(&file);
+    file_map_close(&file);
     return st;
 }
 
