@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/bench_delta.h"
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
@@ -11,7 +12,7 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 
-#define BENCH_LINE "muster bench exact|engine|products|train [options]"
+#define BENCH_LINE "muster bench exact|engine|products|train|delta [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
@@ -20,7 +21,8 @@ static void print_help(void)
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
            "  products  matrix products in each numerics class\n"
-           "  train     training steps, likewise\n\n"
+           "  train     training steps, likewise\n"
+           "  delta     patches between weight versions\n\n"
            "'muster bench WORD --help' tells more.\n");
 }
 
@@ -32,7 +34,8 @@ int cmd_bench(int argc, char **argv)
     } words[] = {{"exact", bench_exact},
                  {"engine", bench_engine},
                  {"products", bench_products},
-                 {"train", bench_train}};
+                 {"train", bench_train},
+                 {"delta", bench_delta}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();
