@@ -58,4 +58,27 @@ ALWAYS_INLINE size_t select_bit(uint64_t m, unsigned k)
     return (size_t)CTZ64(_pdep_u64(UINT64_C(1) << k, m));
 }
 
+ALWAYS_INLINE void copy_word(uint8_t *to, const uint8_t *from)
+{
+    for (unsigned i = 0; i < WORD_BYTES; i += 32)
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), load256(from + i));
+}
+
+/* Past the caches: a line that is written whole need not be read first. */
+static void copy_out(uint8_t *to, const uint8_t *from, size_t n)
+{
+    size_t head = (size_t)(-(uintptr_t)to & 31), i;
+
+    head = head < n ? head : n;
+    memcpy(to, from, head);
+    for (i = head; n - i >= 32; i += 32)
+        _mm256_stream_si256((__m256i *)(void *)(to + i), load256(from + i));
+    memcpy(to + i, from + i, n - i);
+}
+
+ALWAYS_INLINE void copy_done(void)
+{
+    _mm_sfence(); /* streamed stores are ordered by nothing else */
+}
+
 #include "shardcast/delta_body.h"

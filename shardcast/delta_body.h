@@ -4,6 +4,9 @@
  * A file that includes this has before it
  *   LOOPS_TABLE, LOOPS_NAME   the table and its name
  *   masks_of()                with the result of masks_plain() (shardcast/delta_words.h)
+ *   copy_word(to, from)       memcpy of WORD_BYTES
+ *   copy_out(to, from, n)     memcpy, to where it will not be read again soon; before what it wrote
+ *   copy_done()               is shown to another thread, this
  *   select_bit(m, k)          the place of set bit number k of m, counted from 0, which it has
  */
 #ifndef SHARDCAST_DELTA_BODY_H
@@ -15,6 +18,10 @@
 #include "shardcast/delta_loops.h"
 #include "shardcast/delta_words.h"
 
+#define CHUNK_WORDS  64u
+#define CHUNK_BYTES  (CHUNK_WORDS * WORD_BYTES)
+#define AHEAD_BYTES  2048u
+#define EACH_FEW     4u
 #define TILE_NUMBERS 256u
 #define NO_MORE      SIZE_MAX
 
@@ -152,22 +159,83 @@ static bool classes_encode(struct delta_stream s[DELTA_STREAMS], const uint8_t *
     return true;
 }
 
-ALWAYS_INLINE bool take_changes(uint8_t *out, const uint8_t *base, uint64_t class, unsigned c,
+/* Some thousand numbers between base and output: first what class each is of, without a branch, then
+ * only those that change. */
+struct chunk {
+    _Alignas(64) uint8_t out[CHUNK_BYTES]; /* stays in the first cache until it is whole */
+    uint64_t class[DELTA_CLASSES_GAPS][CHUNK_WORDS];
+    uint16_t before[DELTA_CLASSES_GAPS]
+                   [CHUNK_WORDS + 1];          /* of the class, in the words before */
+    uint16_t each[CHUNK_BYTES / 2 + EACH_FEW]; /* places of class 0 */
+    size_t n_each;
+};
+
+/* Lists the set bits of a word. Four or fewer is the usual case, and costs the same whatever the word:
+ * they are stored together, 16 bits each. */
+ALWAYS_INLINE void list_each(struct chunk *k, uint64_t class, size_t word)
+{
+    const uint64_t top = UINT64_C(1) << 63;
+    size_t n = (size_t)POPCOUNT64(class);
+    uint16_t *to = k->each + k->n_each;
+    uint64_t at = word * WORD_NUMBERS * UINT64_C(0x0001000100010001);
+
+    for (unsigned i = 0; i < EACH_FEW; i++, class &= class - 1)
+        at += (uint64_t)CTZ64(class | top) << 16 * i;
+    memcpy(to, &at, sizeof(at));
+    for (size_t i = EACH_FEW; UNLIKELY(i < n); i++, class &= class - 1)
+        to[i] = (uint16_t)(word * WORD_NUMBERS + (size_t)CTZ64(class));
+    k->n_each += n;
+}
+
+ALWAYS_INLINE void sort_chunk(struct chunk *k, const uint8_t *in, size_t bytes,
+                              const struct bounds *b)
+{
+    struct masks m;
+
+    k->n_each = 0;
+    for (unsigned c = 0; c < DELTA_CLASSES_GAPS; c++)
+        k->before[c][0] = 0;
+    for (size_t i = 0, w = 0; i < bytes; i += WORD_BYTES, w++) {
+        size_t left = bytes - i < WORD_BYTES ? bytes - i : WORD_BYTES;
+
+        PREFETCH(in + i + AHEAD_BYTES);
+        PREFETCH(in + i + AHEAD_BYTES + 64);
+        masks_of(&m, in + i, in + i, left / 2, b);
+        if (left == WORD_BYTES)
+            copy_word(k->out + i, in + i);
+        else
+            memcpy(k->out + i, in + i, left);
+        list_each(k, m.class[0], w);
+        for (unsigned c = 0; c < DELTA_CLASSES_GAPS; c++) {
+            k->class[c][w] = m.class[c + 1];
+            k->before[c][w + 1] =
+                (uint16_t)(k->before[c][w] + (unsigned)POPCOUNT64(m.class[c + 1]));
+        }
+    }
+}
+
+ALWAYS_INLINE bool take_changes(struct chunk *k, const uint8_t *in, size_t words, unsigned c,
                                 struct place *p, struct delta_stream s[DELTA_STREAMS])
 {
     const struct delta_stream *steps = &s[DELTA_STEPS + c - 1];
-    size_t n = (size_t)POPCOUNT64(class);
+    const uint16_t *before = k->before[c - 1];
+    size_t n = before[words], w = 0;
 
     while (p->next - p->seen < n) {
-        size_t i = select_bit(class, (unsigned)(p->next - p->seen));
+        size_t rank = p->next - p->seen, i;
         uint16_t v;
 
+        if (w < rank / WORD_NUMBERS) /* a word has no more than so many */
+            w = rank / WORD_NUMBERS;
+        while (before[w + 1] <= rank)
+            w++;
+        i = w * WORD_NUMBERS + select_bit(k->class[c - 1][w], (unsigned)(rank - before[w]));
         if (p->n / 2 >= steps->cap)
             return false;
         v = 1 + (steps->data[p->n / 2] >> 4 * (p->n % 2) & 15);
         if (v == 16 && !get_wide(&s[DELTA_WIDE + c], &v))
             return false;
-        store16(out + 2 * i, moved16(load16(base + 2 * i), v));
+        store16(k->out + 2 * i, moved16(load16(in + 2 * i), v));
         p->n++;
         p->next++;
         if (!get_gap(&s[DELTA_GAPS + c - 1], &p->next))
@@ -177,20 +245,20 @@ ALWAYS_INLINE bool take_changes(uint8_t *out, const uint8_t *base, uint64_t clas
     return true;
 }
 
-ALWAYS_INLINE bool take_each(uint8_t *out, const uint8_t *base, uint64_t class,
+ALWAYS_INLINE bool take_each(struct chunk *k, const uint8_t *in,
                              struct delta_stream s[DELTA_STREAMS])
 {
     struct delta_stream *each = &s[DELTA_EACH];
 
-    if (each->cap - each->len < (size_t)POPCOUNT64(class))
+    if (each->cap - each->len < k->n_each)
         return false;
-    for (; class; class &= class - 1) {
-        size_t i = (size_t)CTZ64(class);
+    for (size_t j = 0; j < k->n_each; j++) {
+        size_t i = k->each[j];
         uint16_t v = each->data[each->len++];
 
-        if (v == 255 && !get_wide(&s[DELTA_WIDE], &v))
+        if (UNLIKELY(v == 255) && !get_wide(&s[DELTA_WIDE], &v))
             return false;
-        store16(out + 2 * i, moved16(load16(base + 2 * i), v));
+        store16(k->out + 2 * i, moved16(load16(in + 2 * i), v));
     }
     return true;
 }
@@ -214,25 +282,24 @@ static bool classes_decode(uint8_t *out, const uint8_t *base, size_t n,
 {
     const struct bounds b = bounds_of(shape);
     struct place place[DELTA_CLASSES_GAPS + 1u] = {{0}};
-    struct masks m;
+    struct chunk k;
 
     for (unsigned c = 1; c <= DELTA_CLASSES_GAPS; c++)
         if (!get_gap(&s[DELTA_GAPS + c - 1], &place[c].next))
             return false;
-    for (size_t i = 0; i < n; i += WORD_NUMBERS, base += 128, out += 128) {
-        size_t left = n - i < WORD_NUMBERS ? n - i : WORD_NUMBERS;
+    for (size_t from = 0; from < 2 * n; from += CHUNK_BYTES) {
+        size_t bytes = 2 * n - from < CHUNK_BYTES ? 2 * n - from : CHUNK_BYTES;
+        size_t words = (bytes + WORD_BYTES - 1) / WORD_BYTES;
 
-        masks_of(&m, base, base, left, &b);
-        if (left == WORD_NUMBERS)
-            memcpy(out, base, 2 * (size_t)WORD_NUMBERS);
-        else
-            memcpy(out, base, 2 * left);
-        if (m.class[0] && !take_each(out, base, m.class[0], s))
+        sort_chunk(&k, base + from, bytes, &b);
+        if (!take_each(&k, base + from, s))
             return false;
         for (unsigned c = 1; c <= DELTA_CLASSES_GAPS; c++)
-            if (!take_changes(out, base, m.class[c], c, &place[c], s))
+            if (!take_changes(&k, base + from, words, c, &place[c], s))
                 return false;
+        copy_out(out + from, k.out, bytes);
     }
+    copy_done();
     return is_read(s, place);
 }
 

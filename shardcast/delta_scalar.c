@@ -12,11 +12,25 @@ ALWAYS_INLINE void masks_of(struct masks *m, const uint8_t *base, const uint8_t 
     masks_plain(m, base, now, n, b);
 }
 
+ALWAYS_INLINE void copy_done(void)
+{
+}
+
 ALWAYS_INLINE size_t select_bit(uint64_t m, unsigned k)
 {
     for (; k > 0; k--)
         m &= m - 1;
     return (size_t)CTZ64(m);
+}
+
+ALWAYS_INLINE void copy_word(uint8_t *to, const uint8_t *from)
+{
+    memcpy(to, from, WORD_BYTES);
+}
+
+ALWAYS_INLINE void copy_out(uint8_t *to, const uint8_t *from, size_t n)
+{
+    memcpy(to, from, n);
 }
 
 #include "shardcast/delta_body.h"

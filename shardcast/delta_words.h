@@ -13,6 +13,7 @@
 #include "shardcast/delta_loops.h"
 
 #define WORD_NUMBERS 64u
+#define WORD_BYTES   128u
 
 struct masks {
     uint64_t differ;                         /* from the other */
