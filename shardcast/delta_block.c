@@ -18,10 +18,12 @@
 #define TRY_CLASSES 0.8 /* up to this part */
 #define HIGH_BITS   6   /* what is left of a typical difference without its noise */
 #define SEARCH      3   /* more or fewer are tried */
-#define LEVEL_LISTS 1   /* entropy coding is all that helps them */
-#define LEVEL_BYTES 3
-#define LIST_MIN    64u
-#define LIST_SLACK  1024u /* the loops look for room by words and tiles */
+#define LEVEL_LISTS                                                                            \
+    (-1000)              /* look for nothing that repeats: entropy coding is all that helps */
+#define LITERALS_CODED 1 /* ZSTD_ps_enable for ZSTD_c_literalCompressionMode */
+#define LEVEL_BYTES    3
+#define LIST_MIN       64u
+#define LIST_SLACK     1024u /* the loops look for room by words and tiles */
 
 size_t delta_kind_bytes(enum delta_kind k)
 {
@@ -215,7 +217,10 @@ static enum status put_list(struct buf *out, size_t header, const uint8_t *data,
 
     if (!to)
         return buf_status(out, e);
-    got = n ? ZSTD_compressCCtx(z, to, bound, data, n, level) : 0;
+    ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, level);
+    if (level == LEVEL_LISTS) /* of libzstd 1.5; one that refuses only compresses less */
+        ZSTD_CCtx_setParameter(z, ZSTD_c_experimentalParam5, LITERALS_CODED);
+    got = n ? ZSTD_compress2(z, to, bound, data, n) : 0;
     if (ZSTD_isError(got) || got >= n) {
         got = n;
         if (n)
