@@ -145,6 +145,11 @@ MUST_USE enum status cast_publish_delta(struct cast *c, const struct msg_manifes
                                         int64_t base, struct bytes file, bool *pays,
                                         struct err *e);
 
+/* Publishes the file of another content of the version whose manifest `full` is: CONTENT_STATE.
+ * Nothing is done when it is there already. Errors as cast_write_open. */
+MUST_USE enum status cast_publish_other(struct cast *c, const struct msg_manifest *full,
+                                        uint32_t kind, struct bytes file, struct err *e);
+
 /* ---- people ------------------------------------------------------------------------------ */
 
 struct cast_counters cast_counters(const struct cast *c);

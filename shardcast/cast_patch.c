@@ -1,5 +1,5 @@
 /*
- * shardcast/cast_patch.c - the origin publishes patches
+ * shardcast/cast_patch.c - the origin publishes patches, and what else belongs to a version
  */
 #include <string.h>
 
@@ -33,20 +33,23 @@ static enum status announce(struct cast *c, const struct msg_manifest *m, struct
     return st;
 }
 
+/* `base_root` NULL: it is no patch. */
 static enum status publish(struct cast *c, const struct content *content,
                            const struct msg_manifest *full, const struct digest *base_root,
-                           struct bytes patch, struct err *e)
+                           struct bytes file, struct err *e)
 {
     struct msg_manifest m = *full;
     struct cast_writer *w;
-    enum status st = cast_write_open(&w, c, content, content_shard_bytes(patch.len), e);
+    enum status st = cast_write_open(&w, c, content, content_shard_bytes(file.len), e);
 
     if (!st)
-        st = cast_write_add(w, patch, e);
+        st = cast_write_add(w, file, e);
     if (!st)
         st = cast_write_end(w, &m, e);
-    m.base_root = *base_root;
-    m.apply_root = full->weights;
+    if (base_root) {
+        m.base_root = *base_root;
+        m.apply_root = full->weights;
+    }
     if (!st)
         st = announce(c, &m, e);
     cast_write_free(&w);
@@ -85,4 +88,15 @@ enum status cast_publish_delta(struct cast *c, const struct msg_manifest *full, 
     buf_clear(&envelope);
     buf_clear(&patch);
     return st;
+}
+
+enum status cast_publish_other(struct cast *c, const struct msg_manifest *full, uint32_t kind,
+                               struct bytes file, struct err *e)
+{
+    const struct content content = {full->version, kind, -1};
+
+    if (cast_state_is_past(c->state, full->version) ||
+        cast_state_is_complete(c->state, &content))
+        return OK;
+    return publish(c, &content, full, NULL, file, e);
 }

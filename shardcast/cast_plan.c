@@ -63,7 +63,9 @@ static bool is_usable(const struct cast *c, const struct plan *p,
 
 static uint64_t missing_bytes(const struct cast_content_info *x)
 {
-    return x->is_complete ? 0 : (uint64_t)(x->n_shards - x->n_have) * x->shard_bytes;
+    uint64_t here = (uint64_t)x->n_have * x->shard_bytes;
+
+    return here < x->file_bytes ? x->file_bytes - here : 0;
 }
 
 static void add_offer(struct cast *c, struct plan *p, size_t i)
