@@ -14,8 +14,11 @@
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
 #define PREFETCH(p)   __builtin_prefetch(p)
+#define CTZ64(x)      __builtin_ctzll(x) /* x is not 0 */
+#define POPCOUNT64(x) __builtin_popcountll(x)
 #if defined(__x86_64__)
 #define CPU_RELAX() __builtin_ia32_pause()
+#define CPU_HAS(s)  __builtin_cpu_supports(s)
 #else
 #define CPU_RELAX() ((void)0)
 #endif

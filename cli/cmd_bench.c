@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/bench_delta.h"
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
@@ -13,7 +14,7 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 
-#define BENCH_LINE "muster bench exact|engine|products|shardcast|train|verify [options]"
+#define BENCH_LINE "muster bench delta|exact|engine|products|shardcast|train|verify [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
@@ -24,6 +25,7 @@ static void print_help(void)
            "  products  matrix products in each numerics class\n"
            "  shardcast weights to many nodes, beside the bound of their links\n"
            "  train     training steps, likewise\n"
+           "  delta     patches between weight versions\n"
            "  verify    cheats against checks, and honest work likewise\n\n"
            "'muster bench WORD --help' tells more.\n");
 }
@@ -33,9 +35,10 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"exact", bench_exact},       {"engine", bench_engine},
-                 {"products", bench_products}, {"shardcast", bench_shardcast},
-                 {"train", bench_train},       {"verify", bench_verify}};
+    } words[] = {{"delta", bench_delta},       {"exact", bench_exact},
+                 {"engine", bench_engine},     {"products", bench_products},
+                 {"shardcast", bench_shardcast}, {"train", bench_train},
+                 {"verify", bench_verify}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

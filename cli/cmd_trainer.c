@@ -10,11 +10,15 @@ int cmd_trainer(int argc, char **argv)
 {
     struct role_options o = {0};
     struct train_run_options run = {0};
-    struct opt table[ROLE_OPTIONS_COUNT + 1] = {
+    struct opt table[ROLE_OPTIONS_COUNT + 2] = {
         [ROLE_OPTIONS_COUNT] = {"checkpoint-every", OPT_INT, &run.checkpoint_every, "4",
                                 "1..1000",
                                 "versions between checkpoints; a restart redoes the others",
                                 false},
+        [ROLE_OPTIONS_COUNT + 1] = {"state-every", OPT_INT, &run.state_every, "16", "0..1000",
+                                    "versions between publications of the optimizer's state; "
+                                    "0: none",
+                                    false},
     };
     struct usage u = {
         .line = "muster trainer --dir DIR [--join LINK] [options]",

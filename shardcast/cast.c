@@ -186,8 +186,14 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
     case CAST_SERVE: do_serve(c, a, now_ms, out); break;
     case CAST_STORE: cast_disk_store(c, a, now_ms); break;
     case CAST_KEEP: cast_disk_keep(c, a); break;
-    case CAST_FORGET: cast_disk_forget(c, &a->content); break;
-    case CAST_COMPLETE: do_complete(c, a); break;
+    case CAST_FORGET:
+        cast_disk_forget(c, &a->content);
+        c->is_plan_due = true;
+        break;
+    case CAST_COMPLETE:
+        do_complete(c, a);
+        c->is_plan_due = true;
+        break;
     case CAST_SIGN: do_sign(c, a, now_ms); break;
     case CAST_FRESH: do_fresh(c, a); break;
     case CAST_EQUIVOCATED: do_equivocated(c, a); break;
@@ -199,7 +205,11 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
 /* Acts may lead to further acts, which go to the end of the list. */
 static void carry_out(struct cast *c, int64_t now_ms, struct effects *out)
 {
-    for (size_t i = 0; i < c->acts.n; i++) {
+    for (size_t i = 0; i < c->acts.n || c->is_plan_due; i++) {
+        if (i == c->acts.n)
+            cast_plan(c, now_ms);
+        if (i == c->acts.n)
+            break;
         struct cast_act a = c->acts.v[i];
         do_act(c, &a, now_ms, out);
     }
@@ -264,6 +274,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     struct cast *c = ctx;
 
     push_pending(c, now_ms, out);
+    cast_apply_settle(c, now_ms);
     cast_state_tick(c->state, now_ms, &c->acts);
     carry_out(c, now_ms, out);
     say_hello(c, now_ms, out);
@@ -338,6 +349,7 @@ void cast_free(struct cast **out)
 
     if (!c)
         return;
+    cast_apply_end(c);
     cast_out_clear(&c->acts);
     cast_state_free(&c->state);
     content_store_close(&c->store);
@@ -362,12 +374,12 @@ void cast_set_run(struct cast *c, const struct digest *run, const struct public_
 {
     cast_state_set_run(c->state, run, trainer, clock_mono_ms(), &c->acts);
     c->run = *run;
-    c->has_run = true;
+    c->has_run = c->is_plan_due = true;
+    c->is_origin = key_equal(trainer, &c->key->node);
     for (size_t i = 0; i < c->n_found; i++)
         cast_out_add(&c->acts, CAST_COMPLETE, (struct bytes){0})->content = c->found[i];
     c->n_found = 0;
-    if (c->acts.n)
-        shell_wake(c->part);
+    shell_wake(c->part);
 }
 
 void cast_set_roster(struct cast *c, const struct msg_roster *roster)

@@ -51,6 +51,7 @@ struct cast_options {
     void (*on_known)(void *ctx, int64_t version);
     /* No HEAD of the trainer was heard for CAST_FRESH_MS, or one is again. May be NULL. */
     void (*on_fresh)(void *ctx, bool is_fresh);
+    bool wants_state; /* CONTENT_STATE is fetched as well, to pass it on */
     /* For measurements of what others do about it: each shard served is spoilt. */
     bool serves_garbage;
     /* The trainer signed two contents for one version: both envelopes are on disk. May be NULL. */
@@ -135,6 +136,19 @@ MUST_USE enum status cast_announce(struct cast *c, struct bytes envelope, struct
  * from an old checkpoint comes by). ERR_EXISTS: another content was published under this name. */
 MUST_USE enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
                                   struct err *e);
+
+/* Publishes the patch from version `base` to `file`, if it pays, as *pays tells: before cast_publish
+ * of `file` itself, whose manifest `full` is, so that who hears of the version has heard of the
+ * patch. A base that is not here does not pay, nor does a patch that cannot be signed because
+ * another was. */
+MUST_USE enum status cast_publish_delta(struct cast *c, const struct msg_manifest *full,
+                                        int64_t base, struct bytes file, bool *pays,
+                                        struct err *e);
+
+/* Publishes the file of another content of the version whose manifest `full` is: CONTENT_STATE.
+ * Nothing is done when it is there already. Errors as cast_write_open. */
+MUST_USE enum status cast_publish_other(struct cast *c, const struct msg_manifest *full,
+                                        uint32_t kind, struct bytes file, struct err *e);
 
 /* ---- people ------------------------------------------------------------------------------ */
 

@@ -177,6 +177,10 @@ void cast_disk_keep(struct cast *c, const struct cast_act *a)
         st = content_store_publish(c->store, &a->content, a->value, false, &e);
     if (st)
         LOG_WARN("keep why=\"%s\"", e.text);
+    /* A version that was made from a patch waits for the rest of its leaves. */
+    else if (!is_new && info.is_complete)
+        cast_disk_found(c, &a->content, clock_mono_ms());
+    c->is_plan_due |= is_new || a->index == CAST_MANIFEST;
     if (is_new && a->content.kind == CONTENT_FULL && c->opt.on_known)
         c->opt.on_known(c->opt.ctx, a->content.version);
 }
@@ -193,6 +197,16 @@ void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
     if (st == ERR_FULL)
         (void)cast_state_make_room(c->state, &c->acts);
     cast_state_lost(c->state, &a->content, a->index, now_ms + FULL_PAUSE_MS);
+}
+
+void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms)
+{
+    struct buf have;
+
+    buf_init(&have, MSG_MAX_BYTES);
+    if (!content_store_have(c->store, content, &have, NULL))
+        cast_state_found(c->state, content, buf_bytes(&have), now_ms, &c->acts);
+    buf_clear(&have);
 }
 
 void cast_disk_forget(struct cast *c, const struct content *content)

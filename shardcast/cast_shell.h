@@ -9,6 +9,8 @@
 #include "shardcast/cast_state.h"
 #include "shardcast/content_store.h"
 
+#define REFUSED_MAX 16u
+
 /* A shard on its way out that finds no room yet. */
 struct cast_pending {
     uint64_t link;
@@ -36,7 +38,12 @@ struct cast {
     size_t n_found;
     uint64_t found_bytes;
     struct digest run;
-    bool has_run, is_frozen;
+    bool has_run, is_frozen, is_origin;
+    bool is_plan_due;          /* contents came, were completed, or went */
+    struct applying *applying; /* owned; NULL: no patch is being applied */
+    struct content
+        refused[REFUSED_MAX]; /* patches that do not give what they promise, a ring */
+    size_t n_refused;
     char *status_path;     /* owned: DIR/shardcast.json */
     int64_t status_ms;     /* when it is written next */
     uint64_t status_moved; /* bytes moved when it was written last */
@@ -49,6 +56,30 @@ struct cast {
 MUST_USE enum status cast_disk_open(struct cast *c, const char *dir, struct err *e);
 void cast_disk_keep(struct cast *c, const struct cast_act *a);
 void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms);
+/* Tells the machine what the store has of it. */
+void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms);
 void cast_disk_forget(struct cast *c, const struct content *content);
+
+/* ---- cast_plan.c ------------------------------------------------------------------------- */
+
+/* Says which contents are fetched, and begins to apply a patch that is here. */
+void cast_plan(struct cast *c, int64_t now_ms);
+
+/* ---- cast_apply.c ------------------------------------------------------------------------ */
+
+struct applying; /* a patch on its way to being a version, on a thread of its own */
+
+/* What a patch must give. */
+struct apply_order {
+    struct content patch;
+    struct digest run, root;
+    uint64_t file_bytes;
+    uint32_t shard_bytes;
+};
+/* The thread calls shell_wake when it is done. */
+void cast_apply_begin(struct cast *c, const struct apply_order *order);
+/* Takes the result of one that is done. */
+void cast_apply_settle(struct cast *c, int64_t now_ms);
+void cast_apply_end(struct cast *c); /* waits for it and throws it away */
 
 #endif

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "shardcast/content_meta.h"
+
+#define SCRATCH ".made"
 
 /* ---- entries ----------------------------------------------------------------------------- */
 
@@ -180,6 +183,46 @@ void entry_name(struct content_store *s, struct entry *x)
         x->is_named = true;
     free(final);
     free(part);
+}
+
+char *entry_scratch(const struct content_store *s, const struct content *c)
+{
+    char name[NAME_BYTES];
+
+    snprintf(name, sizeof(name), "%" PRId64 "-%" PRIu32 "-%" PRId64 SCRATCH, c->version,
+             c->kind, c->base);
+    return file_join(s->dir, name);
+}
+
+bool entry_is_scratch(const char *name)
+{
+    size_t n = strlen(name), end = strlen(SCRATCH);
+
+    return n > end && !strcmp(name + n - end, SCRATCH);
+}
+
+enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e)
+{
+    char *scratch = entry_scratch(s, &x->c), *final = path_of(s, &x->c, false);
+    char *part = path_of(s, &x->c, true);
+    struct stat sb;
+    enum status st = OK;
+
+    if (stat(scratch, &sb) || (uint64_t)sb.st_size != x->total_bytes)
+        st = err_set(e, ERR_IO, "'%s' is not the content", scratch);
+    else if (rename(scratch, final))
+        st = entry_failed(e, "rename", x);
+    if (!st) {
+        (void)unlink(part);
+        if (x->fd >= 0)
+            close(x->fd);
+        x->fd = -1;
+        x->is_named = true;
+    }
+    free(scratch);
+    free(final);
+    free(part);
+    return st;
 }
 
 enum status entry_write(struct entry *x, uint64_t at, struct bytes data, struct err *e)

@@ -75,6 +75,10 @@ void entry_put_have(const struct entry *x, struct buf *out);
 MUST_USE enum status entry_open(struct content_store *s, struct entry *x, struct err *e);
 /* Takes ".part" off the name. For people who look into the directory: a failure changes nothing. */
 void entry_name(struct content_store *s, struct entry *x);
+/* The file beside its own, and that file in its place. */
+char *entry_scratch(const struct content_store *s, const struct content *c);
+bool entry_is_scratch(const char *name);
+MUST_USE enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e);
 void entry_unlink(struct content_store *s, const struct content *c);
 MUST_USE enum status entry_write(struct entry *x, uint64_t at, struct bytes data,
                                  struct err *e);

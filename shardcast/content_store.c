@@ -69,7 +69,9 @@ static void unlink_unknown(struct content_store *s)
     struct content c;
 
     while (d && (f = readdir(d)))
-        if (parse_name(&c, f->d_name) && !entry_find(s, &c))
+        if (entry_is_scratch(f->d_name))
+            (void)unlinkat(dirfd(d), f->d_name, 0);
+        else if (parse_name(&c, f->d_name) && !entry_find(s, &c))
             entry_unlink(s, &c);
     if (d)
         closedir(d);
@@ -396,6 +398,45 @@ enum status content_store_put(struct content_store *s, const struct content *c, 
     st = x ? put_locked(s, x, index, data, e) : err_set(e, ERR_INVALID, "not begun");
     if (is_last)
         *is_last = !st && entry_is_complete(x);
+    pthread_mutex_unlock(&s->lock);
+    return st;
+}
+
+char *content_store_scratch(const struct content_store *s, const struct content *c)
+{
+    return entry_scratch(s, c);
+}
+
+static enum status adopt_locked(struct content_store *s, struct entry *x, struct err *e)
+{
+    uint64_t had = s->bytes, missing = 0;
+    enum status st;
+
+    if (!x->total_bytes)
+        return err_set(e, ERR_INVALID, "its length is not known");
+    for (uint32_t i = 0; i < entry_n_shards(x); i++)
+        missing += entry_bit(x->have, x, i) ? 0 : entry_length(x, i);
+    if (missing > s->opt.max_bytes || had > s->opt.max_bytes - missing)
+        return err_set(e, ERR_FULL, "the quota of %" PRIu64 " bytes is used up",
+                       s->opt.max_bytes);
+    st = entry_adopt(s, x, e);
+    if (st)
+        return st;
+    for (uint32_t i = 0; i < entry_n_shards(x); i++)
+        if (!entry_bit(x->have, x, i))
+            entry_gain(s, x, i, entry_length(x, i));
+    entry_sync_soon(s, x);
+    return OK;
+}
+
+enum status content_store_adopt(struct content_store *s, const struct content *c, struct err *e)
+{
+    struct entry *x;
+    enum status st;
+
+    pthread_mutex_lock(&s->lock);
+    x = entry_find(s, c);
+    st = x ? adopt_locked(s, x, e) : not_here(e, c);
     pthread_mutex_unlock(&s->lock);
     return st;
 }

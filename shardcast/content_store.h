@@ -108,6 +108,14 @@ uint64_t content_store_bytes(struct content_store *s); /* on disk, against the q
 MUST_USE enum status content_store_put(struct content_store *s, const struct content *c,
                                        uint32_t index, struct bytes data, bool *is_last,
                                        struct err *e);
+/* For a content that is made here from others: the path of a file beside its own, the caller's to
+ * free, and then that file, whole and found right by the caller, in the place of whatever was here
+ * of it. The content must have been begun and its length be known. What stays there is unlinked
+ * when the store is opened. ERR_FULL as content_store_put; ERR_IO: there is no such file, or it is of
+ * another length. content_store_scratch from any thread. */
+char *content_store_scratch(const struct content_store *s, const struct content *c);
+MUST_USE enum status content_store_adopt(struct content_store *s, const struct content *c,
+                                         struct err *e);
 bool content_store_has(struct content_store *s, const struct content *c, uint32_t index);
 /* The bitmap of what is here, bit i % 8 of byte i / 8, appended to `out`; (n_shards + 7) / 8 bytes,
  * or as many as are needed while n_shards is not known. ERR_NOT_FOUND. */

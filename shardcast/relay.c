@@ -57,6 +57,7 @@ enum status relay_run(const struct relay_options *opt, struct err *e)
         .node = &opt->node,
         .ops = {.ctx = &r, .on_message = on_message, .on_timer = on_timer},
         .cast = {.keep = opt->keep,
+                 .wants_state = true,
                  .max_bytes = opt->max_bytes,
                  .ctx = &r,
                  .on_version = on_version},

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/checkpoint.h"
+#include "engine/safetensors.h"
 #include "shardcast/cast_cut.h"
 
 #define MICRO_ROWS 1024u       /* rows of a micro-batch: cut so, activations stay in cache */
@@ -116,6 +117,63 @@ enum status course_file(const struct course *c, struct buf *out, struct err *e)
 {
     return weights_encode(out, learner_published(c->learner), c->setup->config.dtype, e);
 }
+
+/* ---- the optimizer's state --------------------------------------------------------------- */
+
+#define STATE_NAME_BYTES (WEIGHTS_NAME_BYTES + 8)
+
+/* One of the groups of tensors in the state's file. */
+static size_t add_group(struct safetensors_entry *entries, char (*names)[STATE_NAME_BYTES],
+                        size_t n, const char *group, const struct weights *w)
+{
+    for (size_t i = 0; i < w->n_tensors; i++, n++) {
+        const struct weights_tensor *t = &w->tensors[i];
+
+        snprintf(names[n], STATE_NAME_BYTES, "%s.%s", group, t->name);
+        entries[n].name = names[n];
+        entries[n].n_dims = t->is_matrix ? 2 : 1;
+        entries[n].dims[0] = t->is_matrix ? t->rows : t->cols;
+        entries[n].dims[1] = t->is_matrix ? t->cols : 0;
+        entries[n].data = t->data;
+    }
+    return n;
+}
+
+size_t course_state_bytes(const struct course *c)
+{
+    return 3 * (weights_encode_bytes(&c->setup->config) +
+                (size_t)c->learner->opt->m->n_tensors * 64);
+}
+
+enum status course_state_file(const struct course *c, struct buf *out, struct err *e)
+{
+    const struct learner *l = c->learner;
+    struct safetensors_entry *entries = NULL;
+    char(*names)[STATE_NAME_BYTES] = NULL;
+    float step[2];
+    size_t n = 0;
+    enum status st = alloc_array(&entries, 3 * l->opt->m->n_tensors + 1, sizeof(*entries),
+                                 "tensor table", e);
+
+    if (!st)
+        st = alloc_array(&names, 3 * l->opt->m->n_tensors, sizeof(*names), "tensor names", e);
+    if (st)
+        goto out;
+    memcpy(step, &l->opt->step, sizeof(step));
+    n = add_group(entries, names, n, "m", l->opt->m); /* groups in byte order */
+    if (l->published)
+        n = add_group(entries, names, n, "master", l->masters);
+    entries[n++] =
+        (struct safetensors_entry){.name = "step", .n_dims = 1, .dims = {2}, .data = step};
+    n = add_group(entries, names, n, "v", l->opt->v);
+    st = safetensors_encode(out, entries, n, DTYPE_F32, e);
+out:
+    free(names);
+    free(entries);
+    return st;
+}
+
+/* ---- versions ---------------------------------------------------------------------------- */
 
 /* How the file of version c->version + 1 is cut, and the root over that. */
 static enum status describe_file(const struct course *c, struct msg_manifest *m, struct err *e)

@@ -69,6 +69,13 @@ MUST_USE enum status course_file(const struct course *c, struct buf *out, struct
 /* An upper bound of that file's bytes, for the ceiling of `out`. */
 size_t course_file_bytes(const struct course *c);
 
+/* What the next version is made of besides the batch, as one safetensors file, appended to `out`: the
+ * moments of each tensor ("m.NAME", "v.NAME"), and the masters ("master.NAME") where the published
+ * weights are rounded. The number of steps taken is "step", 64 bits as two F32 patterns. */
+MUST_USE enum status course_state_file(const struct course *c, struct buf *out, struct err *e);
+/* An upper bound of its bytes. */
+size_t course_state_bytes(const struct course *c);
+
 /* The state after the newest version: masters, moments, and in the checkpoint's metadata version
  * and manifest. `path` is replaced as a whole, or not at all. Loading checks that they belong
  * together: ERR_CORRUPT otherwise; ERR_NOT_FOUND: no such file. After a failed load the course has

@@ -22,6 +22,7 @@
 #include "base/log.h"
 
 #define N_CHECKPOINTS 2
+#define SKIP          4 /* versions that the longer patches pass over */
 
 struct trainer {
     const struct train_run_options *opt;
@@ -177,12 +178,50 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
 
+/* Patches from the version before, and from four before where that is a multiple of four: who lags
+ * takes fewer of those. What cannot be made is done without. */
+static void announce_patches(struct trainer *t, const struct msg_manifest *m, struct bytes file)
+{
+    const int64_t bases[] = {m->version - 1, m->version % SKIP ? -1 : m->version - SKIP};
+
+    for (size_t i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+        bool pays = false;
+        struct err e;
+
+        if (bases[i] < 0)
+            continue;
+        if (cast_publish_delta(t->at.cast, m, bases[i], file, &pays, &e))
+            LOG_WARN("patch version=%" PRId64 " base=%" PRId64 " why=\"%s\"", m->version,
+                     bases[i], e.text);
+        LOG_DEBUG("patch version=%" PRId64 " base=%" PRId64 " pays=%d", m->version, bases[i],
+                  pays);
+    }
+}
+
+static void announce_state(struct trainer *t, const struct msg_manifest *m)
+{
+    struct buf file;
+    struct err e;
+    enum status st;
+
+    if (!t->opt->state_every || m->version % t->opt->state_every)
+        return;
+    buf_init(&file, course_state_bytes(&t->course));
+    st = course_state_file(&t->course, &file, &e);
+    if (!st)
+        st = cast_publish_other(t->at.cast, m, CONTENT_STATE, buf_bytes(&file), &e);
+    if (st)
+        LOG_WARN("state version=%" PRId64 " why=\"%s\"", m->version, e.text);
+    buf_clear(&file);
+}
+
 /* Hands the version to shardcast: shards stored, manifest durable, then announced. No job runs
  * now, so the course is ours to read. */
 static void announce(struct trainer *t)
 {
     struct bytes manifest;
     int64_t version = train_state_take_announcement(t->state, &manifest);
+    struct msg_manifest m;
     struct buf envelope, file;
     struct digest d;
     struct idem idem;
@@ -200,7 +239,13 @@ static void announce(struct trainer *t)
     if (!st)
         st = course_file(&t->course, &file, &e);
     if (!st)
+        st = msg_manifest_decode(&m, manifest, &e);
+    if (!st) /* first, so that who hears of the version has heard of them */
+        announce_patches(t, &m, buf_bytes(&file));
+    if (!st)
         st = cast_publish(t->at.cast, buf_bytes(&envelope), buf_bytes(&file), &e);
+    if (!st)
+        announce_state(t, &m);
     if (st)
         station_fail(&t->at, st, &e);
     buf_clear(&file);
