@@ -1,0 +1,162 @@
+/*
+ * cli/cmd_sim.c - muster sim: whole networks of the node's state machines, in virtual time
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/bench_line.h"
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "sim/swarm.h"
+
+#define SIM_LINE "muster sim broadcast [options]"
+#define GIGA     1e9
+#define N(table) (sizeof(table) / sizeof((table)[0]))
+
+struct broadcast {
+    struct swarm_options o;
+    int64_t nodes, shards, links, seed;
+    double up, down, origin_up, write;
+    double target;
+    bool is_quiet, json;
+};
+
+static void progress(void *ctx, double now_s, double share)
+{
+    const struct broadcast *b = ctx;
+
+    if (!b->is_quiet)
+        fprintf(stderr, "sim at_s=%.1f done=%.4f\n", now_s, share);
+}
+
+static void print_text(const struct swarm_result *r)
+{
+    printf("bound        %10.2f s\n", r->bound_s);
+    printf("p50          %10.2f s    %.3f of the bound\n", r->p50_s, r->bound_s / r->p50_s);
+    printf("p99          %10.2f s    %.3f\n", r->p99_s, r->bound_s / r->p99_s);
+    printf("max          %10.2f s    %.3f\n", r->max_s, r->bound_s / r->max_s);
+    printf("finished     %10" PRIu32 " of %" PRIu32 "\n", r->n_finished, r->n_receivers);
+    printf("announced    %10.3f s    p99\n", r->announce_p99_s);
+    printf("origin sent  %10.3f of the file\n", r->origin_copies);
+    printf("wasted       %10.5f of the shards\n", r->wasted);
+    printf("overhead     %10.5f of the bytes are no shards\n", r->small_share);
+    printf("timeouts     %10" PRIu64 "\nrefetched    %10" PRIu64
+           " shards\nbanned       %10" PRIu32 "\nevents       %10" PRIu64
+           "\nmessages     %10" PRIu64 "\n",
+           r->timeouts, r->refetched, r->n_named, r->events, r->messages);
+}
+
+static void print_json(const struct broadcast *b, const struct swarm_result *r)
+{
+    const struct bench_line lines[] = {
+        {.name = "broadcast_p99",
+         .value = r->bound_s / r->p99_s,
+         .unit = "bound/time",
+         .target = b->target},
+        {.name = "broadcast_p50", .value = r->bound_s / r->p50_s, .unit = "bound/time"},
+        {.name = "broadcast_max", .value = r->bound_s / r->max_s, .unit = "bound/time"},
+        {.name = "broadcast_time_p99", .value = r->p99_s, .unit = "s"},
+        {.name = "broadcast_bound", .value = r->bound_s, .unit = "s"},
+        {.name = "broadcast_finished",
+         .value = r->n_finished,
+         .unit = "nodes",
+         .target = r->n_receivers},
+        {.name = "broadcast_announce_p99", .value = r->announce_p99_s, .unit = "s"},
+        {.name = "broadcast_origin", .value = r->origin_copies, .unit = "files"},
+        {.name = "broadcast_wasted", .value = r->wasted, .unit = "of the shards"},
+        {.name = "broadcast_overhead", .value = r->small_share, .unit = "of the bytes"},
+    };
+
+    for (size_t i = 0; i < N(lines); i++)
+        bench_line_print(&lines[i]);
+}
+
+static int broadcast_run(struct broadcast *b)
+{
+    struct swarm_result r;
+
+    b->o.seed = (uint64_t)b->seed;
+    b->o.nodes = (uint32_t)b->nodes;
+    b->o.shards = (uint32_t)b->shards;
+    b->o.links = (uint32_t)b->links;
+    b->o.up = b->up * GIGA;
+    b->o.down = b->down * GIGA;
+    b->o.origin_up = (b->origin_up > 0 ? b->origin_up : b->up) * GIGA;
+    b->o.write = b->write * GIGA;
+    b->o.progress = progress;
+    b->o.ctx = b;
+    swarm_run(&r, &b->o);
+    if (b->json)
+        print_json(b, &r);
+    else
+        print_text(&r);
+    return r.n_finished == r.n_receivers ? 0 : 1;
+}
+
+static int cmd_broadcast(int argc, char **argv)
+{
+    struct broadcast b = {0};
+    struct opt table[] = {
+        {"nodes", OPT_INT, &b.nodes, "1000", "2..100000", "nodes, the origin being one", false},
+        {"shards", OPT_INT, &b.shards, "1000", "1..262144", "pieces that the file is cut into",
+         false},
+        {"bytes", OPT_REAL, &b.o.bytes, "62e9", "1..1e15", "length of the file", false},
+        {"up", OPT_REAL, &b.up, "1", "1e-6..1e6", "Gb/s that a node can send", false},
+        {"down", OPT_REAL, &b.down, "1", "1e-6..1e6", "Gb/s that it can receive", false},
+        {"origin-up", OPT_REAL, &b.origin_up, "0", "0..1e6",
+         "Gb/s that the origin can send; 0: as a node", false},
+        {"write", OPT_REAL, &b.write, "0", "0..1e6",
+         "Gb/s at which the origin writes the file; 0: it is written", false},
+        {"latency-ms", OPT_REAL, &b.o.latency_ms, "40", "0..10000",
+         "one way, mean of all pairs, which have half to one and a half of it", false},
+        {"k", OPT_INT, &b.links, "8", "1..63", "neighbours of a node", false},
+        {"churn", OPT_REAL, &b.o.churn, "0", "0..1", "share of nodes that crash once", false},
+        {"down-s", OPT_REAL, &b.o.down_s, "10", "0..1e6", "seconds until one is back", false},
+        {"churn-empty", OPT_FLAG, &b.o.is_churn_empty, "false", NULL,
+         "they come back with an empty disk", false},
+        {"origin-quits", OPT_REAL, &b.o.origin_quits, "0", "0..1e6",
+         "the origin dies when it has sent the file so many times; 0: it does not", false},
+        {"garbage", OPT_REAL, &b.o.garbage, "0", "0..1",
+         "share of nodes that claim everything and serve garbage", false},
+        {"silent", OPT_REAL, &b.o.silent, "0", "0..1",
+         "share that claims so and serves nothing", false},
+        {"liars", OPT_REAL, &b.o.liars, "0", "0..1",
+         "share that claims so and serves only what it has", false},
+        {"headers", OPT_FLAG, &b.o.has_headers, "false", NULL,
+         "rates are of the wire: count Ethernet, IP, TCP and acknowledgements", false},
+        {"seed", OPT_INT, &b.seed, "1", NULL, "another number, another network", false},
+        {"target", OPT_REAL, &b.target, "0", "0..1", "bound/time to reach; for --json", false},
+        {"quiet", OPT_FLAG, &b.is_quiet, "false", NULL, "no progress on stderr", false},
+        {"json", OPT_FLAG, &b.json, "false", NULL, "one JSON object a figure", false},
+    };
+    struct usage u = {
+        .line = SIM_LINE,
+        .about = "Simulates how one file reaches all nodes, by the state machines that nodes "
+                 "run, and\n"
+                 "compares with the lower bound. The result is a function of the options.",
+        .table = table,
+        .n = N(table),
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        return status;
+    if (b.o.garbage + b.o.silent + b.o.liars + b.o.churn > 1)
+        return usage_complain(SIM_LINE, "the shares of nodes add up to more than 1");
+    return broadcast_run(&b);
+}
+
+int cmd_sim(int argc, char **argv)
+{
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+        printf("usage: " SIM_LINE "\n\n"
+               "  broadcast  one file to all nodes\n\n"
+               "'muster sim broadcast --help' tells more.\n");
+        return 0;
+    }
+    if (argc > 1 && !strcmp(argv[1], "broadcast"))
+        return cmd_broadcast(argc - 1, argv + 1);
+    return argc > 1 ? usage_complain(SIM_LINE, "'sim %s' is not a command", argv[1])
+                    : usage_complain(SIM_LINE, "sim what?");
+}

@@ -1,0 +1,97 @@
+/*
+ * sim/net.h - machines, their links and timers in virtual time
+ *
+ * What is modelled
+ *   - Each node has one uplink and one downlink of given rates; nothing else in the network is
+ *     ever full. A connection has a latency each way, a function of (seed, pair): uniform between
+ *     half and one and a half times the mean.
+ *   - Bulk messages (shards) leave in chunks. Those of one direction of a connection are a stream:
+ *     in order, one after the other. The streams of a node share its uplink a chunk at a time in
+ *     turn, and chunks pass the receiver's downlink in the order in which they come. A message is
+ *     delivered when its last byte has passed both (store and forward per message, cut through
+ *     per chunk).
+ *   - A stream has at most two chunks under way when its receiver's downlink has more than
+ *     `queue_ms` of work before it, and its sender's uplink goes to the others meanwhile, as with
+ *     TCP's windows. So a full downlink is shared evenly between streams, and so is a full uplink:
+ *     near the max-min fair rates that equal TCP flows tend to.
+ *   - Small messages (everything but shards) take their time on both links as well, and wait
+ *     behind what is queued in their stream and at the receiver, as bytes of one TCP connection
+ *     do. When shards are simulated `coarse` times larger than real ones, that wait is that of the
+ *     real ones: divided by `coarse`.
+ *   - Each message costs MESSAGE_BYTES more than its own bytes (framing of ZMTP, box of CURVE).
+ *     With `has_headers` each byte also pays its share of Ethernet, IP and TCP headers (66 bytes
+ *     for 1,448), and of acknowledgements the other way (one for two segments). Without, a link's
+ *     rate is that of the payload of TCP.
+ *
+ * What is not: loss and retransmission, slow start, limits of socket buffers, routes shared
+ * between nodes, and the time that a node computes (real nodes need 3 core-seconds a GB or less).
+ *
+ * A node that is down hears nothing, and what was on its way to or from it is lost. Connections
+ * heal as ZeroMQ's do: the dialler's end keeps its link number, and the other end gets a new one.
+ */
+#ifndef SIM_NET_H
+#define SIM_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+
+#define NET_MESSAGE_BYTES 42u /* 9 of ZMTP, 33 of CURVE */
+
+struct net;
+
+struct net_options {
+    uint64_t seed;
+    uint32_t n_nodes;
+    double latency_ms; /* mean, one way */
+    double queue_ms;   /* 0: the mean round trip, and at least 50 */
+    double coarse;     /* at least 1 */
+    uint64_t chunk_bytes;
+    bool has_headers;
+    void *ctx;
+    /* A message for `node`; the bytes are lent. `peer` is who sent it. */
+    void (*message)(void *ctx, uint32_t node, uint64_t link, uint32_t peer, struct bytes data);
+    void (*timer)(void *ctx, uint32_t node, uint32_t tag);
+    /* A bulk message has left the uplink of `node`. May be NULL. */
+    void (*sent)(void *ctx, uint32_t node, uint64_t link, uint32_t tag, uint64_t wire_bytes);
+};
+
+void net_new(struct net **out, const struct net_options *opt);
+void net_free(struct net **n);
+/* Bits a second. Before anything is sent. */
+void net_set_rates(struct net *n, uint32_t node, double up, double down);
+
+/* Opens a connection, and returns the dialler's link. */
+uint64_t net_dial(struct net *n, uint32_t from, uint32_t to);
+void net_hang_up(struct net *n, uint32_t from, uint64_t link);
+/* `data` is the network's from now on: malloc'ed, *data NULL afterwards. A message on a link that is
+ * no longer there is dropped. */
+void net_send(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len);
+/* A bulk message, which weighs `wire_bytes`. False: it was dropped, and there will be no `sent`. */
+bool net_send_bulk(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len,
+                   uint64_t wire_bytes, uint32_t tag);
+/* Calls back at `at_ms`, or at once if that has passed. Timers of a node that is down are lost. */
+void net_wake(struct net *n, uint32_t node, int64_t at_ms, uint32_t tag);
+/* A timer of the caller's own, for no node: it comes whatever is up. */
+void net_schedule(struct net *n, int64_t at_ns, uint32_t node, uint32_t tag);
+
+/* A node that goes down loses what is queued at it, and all that it dialled. */
+void net_set_up(struct net *n, uint32_t node, bool is_up);
+bool net_is_up(const struct net *n, uint32_t node);
+
+/* Deals with the next event. False: there is none. */
+bool net_step(struct net *n);
+int64_t net_now_ns(const struct net *n);
+int64_t net_now_ms(const struct net *n);
+
+struct net_counters {
+    uint64_t events, messages;
+    uint64_t bulk_bytes, small_bytes; /* put on uplinks, in bytes on the wire */
+};
+struct net_counters net_counters(const struct net *n);
+uint64_t net_bytes_out(const struct net *n, uint32_t node); /* that left its uplink */
+uint64_t net_bytes_in(const struct net *n, uint32_t node);
+
+#endif
