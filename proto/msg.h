@@ -30,7 +30,11 @@
 #define MSG_MAX_TOKENS  65536u      /* in one sample */
 #define MSG_MAX_LEASES  32u
 #define MSG_MAX_ROSTER  256u
-#define MSG_MAX_SHARDS  65536u
+#define MSG_MAX_SHARDS  262144u /* of a content */
+#define MSG_MAX_LEAVES  256u    /* in a segment */
+#define MSG_MAX_INDICES 64u     /* of shards in a HAVE_NEWS or CANCEL; a SHARD_ASK: */
+#define MSG_MAX_ASKED   16u
+#define MSG_MAX_OFFERS  64u   /* contents in a HEAD */
 #define MSG_MAX_UNITS   4096u /* in a batch */
 #define MSG_TEXT_BYTES  256u  /* a reason or an endpoint, NUL included */
 
@@ -47,8 +51,10 @@
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
     X(ABANDON, 32, true)                                                                       \
-    X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
-    X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
+    X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
+    X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
+    X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
+    X(CHOKE, 51, false) X(PROOF, 52, false)
 // clang-format on
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
@@ -251,22 +257,38 @@ struct msg_batch {
     uint32_t n;
     struct bytes envelope[MSG_MAX_UNITS]; /* SUBMIT envelopes as received, ordered */
 };
-/* The manifest of a weight version: the body of PUBLISH, signed by the trainer. Content is a
- * function of the step alone (no time, no address), so that redoing a step gives the same bytes. */
+/* Which content a message is about: m.content, or its three fields. */
+#define MSG_CONTENT                                                                            \
+    union {                                                                                    \
+        struct content content;                                                                \
+        struct {                                                                               \
+            int64_t version;                                                                   \
+            uint32_t kind;                                                                     \
+            int64_t base;                                                                      \
+        };                                                                                     \
+    }
+
+/* The manifest of a content: the body of PUBLISH, signed by the trainer. What it holds is a
+ * function of the step alone (no time, no address), so that redoing a step gives the same bytes.
+ * CONTENT_FULL is a weight version, and goes to the ledger; of the others, parent to
+ * optimizer_after and the figures of the step are left zero. */
 struct msg_manifest {
-    int64_t version;
-    struct digest parent; /* weights root of version - 1; zero for version 0 */
+    MSG_CONTENT;
+    struct digest parent; /* root of CONTENT_FULL of version - 1; zero for version 0 */
     struct digest task;
     struct digest batch;    /* root of the batch; zero for version 0 (warm-up) */
     struct digest settings; /* digest of the algorithm and optimizer settings */
     struct digest masters_before, masters_after;
     struct digest optimizer_before, optimizer_after;
-    struct digest weights; /* Merkle root over `shards` */
+    struct digest weights; /* Merkle root over the leaves, in order */
     char numerics[32];
     uint64_t file_bytes;
     uint32_t shard_bytes;
-    struct bytes shards;     /* 32-byte digests, in file order */
-    uint64_t tokens_trained; /* in this step */
+    uint32_t n_shards;
+    struct digest last_segment; /* digest of the body of the last segment */
+    struct digest base_root;    /* CONTENT_DELTA: root of CONTENT_FULL of `base`; else zero */
+    struct digest apply_root; /* CONTENT_DELTA: root of CONTENT_FULL of `version`; else zero */
+    uint64_t tokens_trained;  /* in this step */
     float loss, grad_norm, kl, reward_mean;
 };
 struct msg_abandon {
@@ -311,29 +333,72 @@ struct msg_invite {
 
 /* ---- shardcast --------------------------------------------------------------------------- */
 
+/* HEAD, SEGMENT and PUBLISH are signed by the trainer and passed on byte for byte; the rest is
+ * between two neighbours. Shard indices are u32 little-endian each. */
+
+struct msg_offer {
+    int64_t version;
+    uint32_t kind;
+    int64_t base;
+};
 struct msg_head {
-    struct bytes manifest; /* the trainer's PUBLISH envelope, whole */
+    uint64_t made_ms;  /* of the trainer's wall clock, and above that of any HEAD before */
+    uint64_t until_ms; /* it says nothing after that */
+    int64_t version;   /* the newest CONTENT_FULL published; -1: none yet */
+    uint32_t n;
+    struct msg_offer offer[MSG_MAX_OFFERS]; /* what the trainer has, unfinished ones included */
+};
+/* Leaves number * MSG_MAX_LEAVES and on: all but the last segment hold MSG_MAX_LEAVES. */
+struct msg_segment {
+    MSG_CONTENT;
+    uint32_t shard_bytes;
+    uint32_t number;
+    struct digest previous; /* digest of the body of segment number - 1; zero for the first */
+    struct bytes leaves;    /* 32 bytes each (content_leaf, proto/content.h) */
+};
+struct msg_head_ask {
+    uint64_t made_ms; /* of the newest HEAD known; 0: none */
 };
 struct msg_manifest_ask {
-    int64_t version; /* -1: the newest you have */
+    MSG_CONTENT;
 };
-struct msg_manifest_reply { /* kind MANIFEST */
-    int64_t version;        /* as asked */
-    struct bytes manifest;  /* empty: not here */
+struct msg_segment_ask {
+    MSG_CONTENT;
+    uint32_t first, n;
 };
 struct msg_have_ask {
-    struct digest weights;
+    MSG_CONTENT;
 };
 struct msg_have {
-    struct digest weights;
-    struct bytes bitmap; /* bit i = shard i, least significant first; empty: nothing */
+    MSG_CONTENT;
+    bool is_all; /* the manifest and all of it; `bitmap` is empty then */
+    struct bytes
+        bitmap; /* bit i = shard i, least significant first; may be cut off at the end */
+};
+struct msg_have_news {
+    MSG_CONTENT;
+    struct bytes indices; /* gained since */
 };
 struct msg_shard_ask {
-    struct digest shard;
+    MSG_CONTENT;
+    struct bytes indices; /* 1..MSG_MAX_ASKED, wanted in this order */
 };
 struct msg_shard {
-    struct digest shard;
+    MSG_CONTENT;
+    uint32_t index;
     struct bytes data; /* empty: not here */
+};
+struct msg_cancel {
+    MSG_CONTENT;
+    struct bytes indices; /* no longer wanted; empty: nothing of this content is */
+};
+struct msg_choke {
+    bool
+        is_choked; /* what was asked and not sent is dropped, and asking is of no use for now */
+};
+/* Two envelopes of the trainer that contradict each other (cast_proof_check). */
+struct msg_proof {
+    struct bytes first, second;
 };
 
 /* ---- codecs ------------------------------------------------------------------------------ */
@@ -353,9 +418,11 @@ struct msg_shard {
     X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \
     X(task_publish, msg_task_publish) X(task_close, msg_task_close)                            \
     X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
-    X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
-    X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
-    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+    X(invite, msg_invite) X(head, msg_head) X(segment, msg_segment)                            \
+    X(head_ask, msg_head_ask) X(manifest_ask, msg_manifest_ask)                                \
+    X(segment_ask, msg_segment_ask) X(have_ask, msg_have_ask) X(have, msg_have)                \
+    X(have_news, msg_have_news) X(shard_ask, msg_shard_ask) X(shard, msg_shard)                \
+    X(cancel, msg_cancel) X(choke, msg_choke) X(proof, msg_proof)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

@@ -15,10 +15,12 @@
 #define N_msg_beat_dropped     n_dropped
 #define N_msg_submit_sample    n_samples
 #define N_msg_batch_envelope   n
+#define N_msg_head_offer       n
 #define SUB_msg_roster_entry   &table_roster_entry
 #define SUB_msg_lease_item     &table_lease_item
 #define SUB_msg_heartbeat_item &table_progress_item
 #define SUB_msg_submit_sample  &table_sample
+#define SUB_msg_head_offer     &table_offer
 
 /* nanopb's names of types to ours. */
 #define TYPE_UINT32             MSG_TYPE_UINT32
@@ -109,6 +111,10 @@
 #define REASON(owner)       RANGE(owner, code, 0, REASON_COUNT - 1)
 #define SOME(owner, member) LENGTH(owner, member, 1, MSG_MAX_BYTES, 1)
 #define PROOF_UNIT          258u /* TOPLOC_PROOF_BYTES */
+#define CONTENT(owner)                                                                         \
+    MIN(owner, version, 0), RANGE(owner, kind, CONTENT_FULL, CONTENT_STATE),                   \
+        MIN(owner, base, -1)
+#define INDICES(owner, low, high) LENGTH(owner, indices, 4L * (low), 4L * (high), 4)
 
 #define TABLE(linkage, id, text, ctype, Proto, ...)                                            \
     muster_##Proto##_FIELDLIST(ASSERT, ctype) static const struct msg_field fields_##id[] = {  \
@@ -142,10 +148,7 @@
 #define PB_msg_manifest   PB(Manifest)
 #define PB_msg_abandon    PB(Abandon)
 #define PB_msg_task_close PB(TaskClose)
-#define PB_msg_have_ask   PB(HaveAsk)
-#define PB_msg_have       PB(Have)
-#define PB_msg_shard_ask  PB(ShardAsk)
-#define PB_msg_shard      PB(Shard)
+#define PB_msg_segment    PB(Segment)
 
 /* clang-format off */
 MESSAGE(wire, Envelope, LENGTH(msg_wire, body, 0, MSG_MAX_BYTES, 1))
@@ -194,9 +197,9 @@ MESSAGE(verdict, Verdict, REQUIRED(msg_verdict, submission),
 
 MESSAGE(batch_ask, BatchAsk, NO_RULE(msg_batch_ask))
 MESSAGE(batch, Batch, NO_RULE(msg_batch))
-MESSAGE(manifest, Manifest, MIN(msg_manifest, version, 0),
-        REQUIRED(msg_manifest, weights), RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
-        LENGTH(msg_manifest, shards, 32, 32L * MSG_MAX_SHARDS, 32))
+MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weights),
+        RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
+        RANGE(msg_manifest, n_shards, 1, MSG_MAX_SHARDS))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
 
 MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_SHARDS))
@@ -210,12 +213,23 @@ MESSAGE(ledger, Ledger, LENGTH(msg_ledger, entries, 0, MSG_MAX_BYTES, 1))
 MESSAGE(invite_ask, InviteAsk, ROLE(msg_invite_ask))
 MESSAGE(invite, Invite, NO_RULE(msg_invite))
 
-MESSAGE(head, Head, SOME(msg_head, manifest))
-MESSAGE(manifest_ask, ManifestAsk, MIN(msg_manifest_ask, version, -1))
-MESSAGE(manifest_reply, ManifestReply, MIN(msg_manifest_reply, version, -1))
-MESSAGE(have_ask, HaveAsk, REQUIRED(msg_have_ask, weights))
-MESSAGE(have, Have, REQUIRED(msg_have, weights),
-        LENGTH(msg_have, bitmap, 0, MSG_MAX_SHARDS / 8, 1))
-MESSAGE(shard_ask, ShardAsk, REQUIRED(msg_shard_ask, shard))
-MESSAGE(shard, Shard, REQUIRED(msg_shard, shard), LENGTH(msg_shard, data, 0, SHARD_BYTES, 1))
+ELEMENT(table_offer, "offer", msg_offer, Offer, CONTENT(msg_offer))
+MESSAGE(head, Head, MIN(msg_head, version, -1))
+MESSAGE(segment, Segment, CONTENT(msg_segment), RANGE(msg_segment, shard_bytes, 1, SHARD_BYTES),
+        RANGE(msg_segment, number, 0, MSG_MAX_SHARDS / MSG_MAX_LEAVES - 1),
+        LENGTH(msg_segment, leaves, 32, 32L * MSG_MAX_LEAVES, 32))
+MESSAGE(head_ask, HeadAsk, NO_RULE(msg_head_ask))
+MESSAGE(manifest_ask, ManifestAsk, CONTENT(msg_manifest_ask))
+MESSAGE(segment_ask, SegmentAsk, CONTENT(msg_segment_ask),
+        RANGE(msg_segment_ask, n, 1, MSG_MAX_SHARDS / MSG_MAX_LEAVES))
+MESSAGE(have_ask, HaveAsk, CONTENT(msg_have_ask))
+MESSAGE(have, Have, CONTENT(msg_have), LENGTH(msg_have, bitmap, 0, MSG_MAX_SHARDS / 8, 1))
+MESSAGE(have_news, HaveNews, CONTENT(msg_have_news),
+        INDICES(msg_have_news, 1, MSG_MAX_INDICES))
+MESSAGE(shard_ask, ShardAsk, CONTENT(msg_shard_ask), INDICES(msg_shard_ask, 1, MSG_MAX_ASKED))
+MESSAGE(shard, Shard, CONTENT(msg_shard), RANGE(msg_shard, index, 0, MSG_MAX_SHARDS - 1),
+        LENGTH(msg_shard, data, 0, SHARD_BYTES, 1))
+MESSAGE(cancel, Cancel, CONTENT(msg_cancel), INDICES(msg_cancel, 0, MSG_MAX_INDICES))
+MESSAGE(choke, Choke, NO_RULE(msg_choke))
+MESSAGE(proof, Proof, SOME(msg_proof, first), SOME(msg_proof, second))
 /* clang-format on */

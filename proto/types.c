@@ -36,6 +36,11 @@ bool idem_equal(const struct idem *a, const struct idem *b)
     return memcmp(a->b, b->b, sizeof(a->b)) == 0;
 }
 
+bool content_equal(const struct content *a, const struct content *b)
+{
+    return a->version == b->version && a->kind == b->kind && a->base == b->base;
+}
+
 static const char *const role_names[ROLE_COUNT] = {
     [ROLE_NONE] = "none",           [ROLE_ORCHESTRATOR] = "orchestrator",
     [ROLE_TRAINER] = "trainer",     [ROLE_INFERENCE] = "inference",

@@ -12,7 +12,8 @@
 #define DIGEST_BYTES    32u
 #define KEY_BYTES       32u
 #define SIGNATURE_BYTES 64u
-#define SHARD_BYTES     1048560u /* 1 MiB - 16: an LMDB value of whole pages (docs/decisions.md) */
+#define SHARD_BYTES                                                                            \
+    1048560u /* the largest shard: 1 MiB - 16, so that a frame is below 1 MiB + 4 KiB */
 
 struct digest {
     uint8_t b[DIGEST_BYTES]; /* BLAKE2b-256 */
@@ -36,6 +37,19 @@ bool digest_is_zero(const struct digest *a);
 bool key_equal(const struct public_key *a, const struct public_key *b);
 bool key_is_zero(const struct public_key *a);
 bool idem_equal(const struct idem *a, const struct idem *b);
+
+/* What is announced, asked for, stored and served: one file, cut into shards by index. */
+enum content_kind {
+    CONTENT_FULL = 1,  /* the weights of `version`; base -1 */
+    CONTENT_DELTA = 2, /* what makes the weights of `version` out of those of `base` */
+    CONTENT_STATE = 3, /* the optimizer's state after `version`; base -1 */
+};
+struct content {
+    int64_t version;
+    uint32_t kind; /* enum content_kind */
+    int64_t base;
+};
+bool content_equal(const struct content *a, const struct content *b);
 
 enum role {
     ROLE_NONE,

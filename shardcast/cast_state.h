@@ -1,27 +1,35 @@
 /*
- * shardcast/cast_state.h - how weight versions spread, as a pure state machine
+ * shardcast/cast_state.h - how contents spread, as a pure state machine
  *
- * A trainer announces a version by flooding its signed manifest (HEAD). Whoever hears of it
- * passes it on, asks the neighbours which shards they have (HAVE_ASK), and pulls what is missing
- * (SHARD_ASK), the rarest first, a few at a time from each. Each shard is hashed before it is
- * stored, and stored before it is offered. Nothing depends on any single message: a lost HEAD is
- * made up for by asking for the newest manifest now and then, a lost shard is asked of another.
+ * What spreads is a content (proto/content.h): a weight version, a delta between two, the state of
+ * an optimizer; one file, cut into shards that are asked for by index. Three things signed by the
+ * trainer flood over the links, byte for byte: HEAD (which contents there are; made anew every 5 s,
+ * so that its absence is noticed), SEGMENT (the hashes of 256 shards, as soon as those are written,
+ * so that they can be checked and passed on while the rest is not made yet), and PUBLISH (the
+ * manifest: how long the content is, and the root over all its leaves). Shards are pulled, from
+ * neighbours who said that they have them. docs/shardcast.md has the protocol.
  *
- *   - a version's manifest counts if the trainer signed it, for this run, and its own numbers
- *     agree (count, sizes, Merkle root); nothing is stored or passed on before;
- *   - a shard that does not hash to what was asked bans its sender: over an authenticated and
- *     encrypted link that is no accident. A banned peer is served, but asked for nothing;
- *   - two manifests of one version that differ in their body prove that the trainer equivocates:
- *     the first stays, and the two together are kept as the proof;
- *   - what a restart finds on disk is not fetched again.
+ *   - nothing counts that the trainer did not sign for this run, and no shard is stored or passed
+ *     on before it was hashed: one that differs bans its sender. A banned peer is served, but
+ *     nothing of it is believed;
+ *   - two signed statements that contradict each other are a proof against the trainer: it is
+ *     passed on, and the machine stops for good (cast_state_is_stopped);
+ *   - no message is needed: what is lost is asked for again, of this neighbour or another;
+ *   - what was on disk is not fetched again.
  *
- * Links: a node dials CAST_DIAL_MAX peers of the roster, chosen by its place on a ring of hashed
- * keys (the next, the 2nd, 4th, 8th ... after it), so that the graph is connected and has a
- * diameter of log n, and the trainer besides while the network is small. A link carries messages
- * both ways, so a node that nobody can dial takes part as well.
+ * Choosing: the rarest shard among the neighbours first, ties by lot; of several contents
+ * that with the newer version, a delta before a full one. A neighbour is asked for as many shards
+ * at a time as its link carries in its round trip (2..32). The last few are asked of two. Uploads go
+ * to those who gave most in the last 20 s, and to one by lot; the origin gives every shard to
+ * somebody before it gives any twice.
  *
- * The shell (cast.c) carries out what is appended to `struct cast_out`, in order. Time comes in
- * as a parameter; ties are drawn from Philox keyed by the node's own key.
+ * Links: with a roster, a node dials CAST_DIAL_MAX peers by their place on a ring of hashed keys,
+ * and the trainer besides while the network is small. Without one, whoever manages the overlay
+ * says cast_state_meet() and cast_state_linked(). A link carries messages both ways.
+ *
+ * The shell carries out what is appended to `struct cast_out`, in order. Time comes in as a
+ * parameter; lots are drawn from Philox keyed by the node's own key. The machine holds no bytes of
+ * shards. Functions ending in _out take part in one thread only, as all of them.
  */
 #ifndef SHARDCAST_CAST_STATE_H
 #define SHARDCAST_CAST_STATE_H
@@ -32,41 +40,55 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "proto/content.h"
 #include "proto/msg.h"
 #include "proto/types.h"
 
 #define CAST_DIAL_MAX     8u
-#define CAST_PEERS_MAX    512u /* the roster twice: those that left it are remembered a while */
-#define CAST_WINDOW       4u   /* shards asked of one peer at a time */
-#define CAST_VERSIONS_MAX 128u /* known at one time, pinned ones included */
+#define CAST_LINKS_MAX    64u /* neighbours at one time; further ones are not heard */
+#define CAST_CONTENTS_MAX 256u
 #define CAST_KEEP_DEFAULT 6u
+#define CAST_FRESH_MS     30000      /* after this time without a new HEAD the node is frozen */
+#define CAST_MANIFEST     UINT32_MAX /* CAST_KEEP: `index` of what is no segment */
 
 struct cast_state;
 
 enum cast_act_kind {
-    CAST_DIAL,        /* peer key, text: endpoint. Answer with cast_state_linked() */
-    CAST_HANG_UP,     /* link: close one that CAST_DIAL opened */
-    CAST_SEND,        /* link, value: an envelope */
-    CAST_SERVE,       /* link, digest, idem: read the shard, send it with cast_state_shard() */
-    CAST_STORE,       /* digest, value: a shard that was checked. Failed: cast_state_lost() */
-    CAST_KEEP,        /* version, value: a checked manifest */
-    CAST_FORGET,      /* version, digests: its manifest, and the shards that no other needs */
-    CAST_COMPLETE,    /* version */
-    CAST_EQUIVOCATED, /* version, value: two blobs, the envelopes */
-    CAST_BANNED,      /* peer key, version, digest: it sent other bytes than those */
+    CAST_DIAL,    /* peer key, text: endpoint. Answer with cast_state_linked() */
+    CAST_HANG_UP, /* link: close one that CAST_DIAL opened */
+    CAST_SEND,    /* link, value: an envelope */
+    CAST_SERVE, /* link, content, index, bytes: read that shard, send it (cast_state_shard), and
+                     once it is out of the way say cast_state_served(). Gone: cast_state_lost(),
+                     and send it empty */
+    CAST_STORE, /* content, index, shard_bytes, value: a shard that was checked; it belongs at
+                     index * shard_bytes. Failed: cast_state_lost() */
+    CAST_KEEP,  /* content, shard_bytes, index, value: an envelope that was checked; segment
+                     `index`, or CAST_MANIFEST with bytes: the length of the file. Before the
+                     content's first CAST_STORE comes the segment of its shard */
+    CAST_FORGET,      /* content: all of it */
+    CAST_COMPLETE,    /* content, bytes: the length of the file */
+    CAST_SIGN,        /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
+    CAST_FRESH,       /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS */
+    CAST_EQUIVOCATED, /* content, value: two blobs, the envelopes. Comes once; nothing after it */
+    CAST_BANNED,      /* peer key, content, index, why */
     CAST_WAKE,        /* at_ms: call cast_state_tick no later than this */
 };
 
 struct cast_act {
     enum cast_act_kind kind;
+    uint32_t index;
     uint64_t link;
-    int64_t version;
+    struct content content;
+    uint32_t shard_bytes;
+    bool is_fresh;
+    uint64_t bytes;
     int64_t at_ms;
+    const char *why;
     struct public_key key;
-    struct digest digest;
-    struct idem idem;
-    struct bytes value; /* lent from `owned` */
-    uint8_t *owned;     /* owned by the list */
+    struct bytes
+        value;      /* lent from `owned`, or (CAST_STORE) from the frame: until the input that
+                           brought it returns the list is carried out */
+    uint8_t *owned; /* owned by the list; may be NULL */
 };
 struct cast_out {
     struct cast_act *v; /* owned */
@@ -75,75 +97,120 @@ struct cast_out {
 };
 void cast_out_init(struct cast_out *l);
 void cast_out_clear(struct cast_out *l);
+/* Empties the list and keeps its memory. */
+void cast_out_reset(struct cast_out *l);
 /* Appends an act with a copy of `value`; the caller fills in the rest. */
 struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind,
                               struct bytes value);
 
-/* Whether the disk has a shard: the one question the machine asks of the world. */
-typedef bool cast_has_fn(void *arg, const struct digest *shard);
+/* Stand-ins for what a simulation cannot afford: NULL takes the real ones. */
+typedef bool cast_verify_fn(void *arg, const struct msg_envelope *env);
+typedef bool cast_check_fn(void *arg, const struct content *c, uint32_t index,
+                           const struct digest *leaf, struct bytes data);
 
 struct cast_state_options {
     struct public_key self; /* transport key */
+    struct public_key node; /* the key it signs with: the origin is who is the run's trainer */
     uint32_t keep;          /* newest versions kept and fetched; 0: CAST_KEEP_DEFAULT */
-    cast_has_fn *has;       /* asked for each shard of a manifest that is new; NULL: never */
+    int64_t wall_ms;        /* what the wall clock says when now_ms is 0 */
+    uint64_t up_bytes_s;    /* ceilings; 0: none */
+    uint64_t down_bytes_s;
+    cast_verify_fn *verify; /* is it signed by env->signer? */
+    cast_check_fn *check;   /* is it the shard of this leaf? */
     void *arg;
 };
 void cast_state_new(struct cast_state **out, const struct cast_state_options *opt);
 void cast_state_free(struct cast_state **s);
 
-/* ---- what was on disk, before anything else ---------------------------------------------- */
+/* ---- what was on disk -------------------------------------------------------------------- */
 
-/* A manifest found on disk. One that does not decode is ERR_MALFORMED or ERR_DIGEST. Complete
- * ones give CAST_COMPLETE. */
+/* A PUBLISH or SEGMENT envelope found on disk, before anything else: cast_state_set_run forgets
+ * those of other runs. ERR_MALFORMED, ERR_DIGEST: it is not one. */
 MUST_USE enum status cast_state_restore(struct cast_state *s, struct bytes envelope,
                                         struct cast_out *out, struct err *e);
+/* These shards are on disk and were found right: at start, or because something else than this
+ * machine made them (a delta that was applied). Bits without a leaf are ignored. */
+void cast_state_found(struct cast_state *s, const struct content *c, struct bytes bitmap,
+                      int64_t now_ms, struct cast_out *out);
 
-/* ---- inputs ------------------------------------------------------------------------------ */
+/* ---- who there is ------------------------------------------------------------------------ */
 
-/* Versions of another run are forgotten. */
+/* Contents of another run are forgotten. */
 void cast_state_set_run(struct cast_state *s, const struct digest *run,
                         const struct public_key *trainer, int64_t now_ms, struct cast_out *out);
 void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
                            struct cast_out *out);
-/* The link that CAST_DIAL asked for is open (messages may still be lost). */
+/* A peer that an overlay chose, instead of a roster: its messages are heard from now on. */
+void cast_state_meet(struct cast_state *s, const struct public_key *key, bool is_trainer);
+/* It is gone: what was asked of it is asked of others at once. */
+void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
+                     struct cast_out *out);
+/* The link that CAST_DIAL, or the overlay, asked for is open (messages may still be lost). */
 void cast_state_linked(struct cast_state *s, const struct public_key *key, uint64_t link,
                        int64_t now_ms, struct cast_out *out);
+
+/* ---- inputs ------------------------------------------------------------------------------ */
+
 /* One frame from the peer authenticated as `from`. */
 void cast_state_message(struct cast_state *s, uint64_t link, const struct public_key *from,
                         struct bytes frame, int64_t now_ms, struct cast_out *out);
 void cast_state_tick(struct cast_state *s, int64_t now_ms, struct cast_out *out);
+/* A CAST_SERVE was carried out: its bytes left, and the next may go. */
+void cast_state_served(struct cast_state *s, uint64_t link, const struct content *c,
+                       uint32_t index, uint64_t bytes, int64_t now_ms, struct cast_out *out);
+/* A shard could not be stored, or the disk gave it back spoilt: it is missing again. When the
+ * store is full, nothing is asked for until `resume_ms`. */
+void cast_state_lost(struct cast_state *s, const struct content *c, uint32_t index,
+                     int64_t resume_ms);
 /* The orchestrator says that this version exists. */
 void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct cast_out *out);
-/* How many of the newest versions are kept and fetched, 1..CAST_VERSIONS_MAX / 2. */
+
+/* ---- what is kept ------------------------------------------------------------------------ */
+
+/* How many of the newest versions are kept and fetched, 1..64. */
 void cast_state_set_keep(struct cast_state *s, uint32_t keep, int64_t now_ms,
                          struct cast_out *out);
+/* CONTENT_FULL of this version, whatever its age. */
 void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms,
                     struct cast_out *out);
 void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
                       struct cast_out *out);
-/* Another content is known under the version of this manifest. */
-bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
-                            const struct msg_manifest *m);
+/* Whether shards of a content are fetched. At first those of CONTENT_FULL are, others are not. */
+void cast_state_want(struct cast_state *s, const struct content *c, bool is_wanted,
+                     int64_t now_ms, struct cast_out *out);
+/* Makes it forgotten, wanted or not; the disk is told. */
+void cast_state_drop(struct cast_state *s, const struct content *c, int64_t now_ms,
+                     struct cast_out *out);
 /* So old that it is not kept, nor known: nobody here wants it. */
 bool cast_state_is_past(const struct cast_state *s, int64_t version);
-/* A manifest of our own, whose shards are all stored. ERR_EXISTS: another content has this
- * version. */
-MUST_USE enum status cast_state_publish(struct cast_state *s, struct bytes envelope,
-                                        int64_t now_ms, struct cast_out *out, struct err *e);
-/* A CAST_SERVE was carried out, for the counters. */
-void cast_state_served(struct cast_state *s, size_t bytes);
-/* A shard could not be stored, or the disk gave it back spoilt: it is missing again. When the
- * store is full, nothing is asked for until `resume_ms`. */
-void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t resume_ms);
 /* The disk is full: forgets the oldest version that is neither pinned nor the newest. False: there
  * is none. */
 bool cast_state_make_room(struct cast_state *s, struct cast_out *out);
 
-/* The envelope of SHARD that answers a CAST_SERVE. Empty data: not here. */
-void cast_state_shard(const struct cast_state *s, struct buf *envelope,
-                      const struct digest *shard, const struct idem *idem, struct bytes data);
+/* ---- the origin -------------------------------------------------------------------------- */
 
-/* ---- what is known ----------------------------------------------------------------------- */
+/* A segment of our own (shardcast/cast_cut.h), all of whose shards are stored: it and they are
+ * announced. Segments of a content in order. ERR_EXISTS: another was signed before. */
+MUST_USE enum status cast_state_append(struct cast_state *s, struct bytes envelope,
+                                       int64_t now_ms, struct cast_out *out, struct err *e);
+/* Its manifest, when all segments are there. ERR_EXISTS: another content has this name. */
+MUST_USE enum status cast_state_publish(struct cast_state *s, struct bytes envelope,
+                                        int64_t now_ms, struct cast_out *out, struct err *e);
+/* The HEAD that CAST_SIGN asked for, signed. */
+MUST_USE enum status cast_state_head(struct cast_state *s, struct bytes envelope,
+                                     int64_t now_ms, struct cast_out *out, struct err *e);
+/* Another manifest is known under the name of this one. */
+bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
+                            const struct msg_manifest *m);
+
+/* ---- frames and checks ------------------------------------------------------------------- */
+
+/* The envelope of SHARD that answers a CAST_SERVE, appended: one copy of `data`. Empty: not here. */
+void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct content *c,
+                      uint32_t index, struct bytes data);
+/* Are these bytes that shard? False also when its segment is not here. */
+bool cast_state_check(const struct cast_state *s, const struct content *c, uint32_t index,
+                      struct bytes data);
 
 /* Checks a PUBLISH envelope: signature, run, that its numbers agree. *m lends from it. `trainer`
  * may be NULL: any signer. */
@@ -151,17 +218,46 @@ MUST_USE enum status cast_manifest_check(struct bytes envelope, const struct dig
                                          const struct public_key *trainer,
                                          struct msg_envelope *env, struct msg_manifest *m,
                                          struct err *e);
+/* ERR_DIGEST unless these two envelopes prove that `trainer` equivocates: both are its, of this
+ * run, about one content, and (two manifests, two segments of one number) differ, or name another
+ * segment before them than the one given (a segment and the next; the last one and the manifest). */
+MUST_USE enum status cast_proof_check(struct bytes first, struct bytes second,
+                                      const struct digest *run,
+                                      const struct public_key *trainer, struct content *about,
+                                      struct err *e);
 
-bool cast_state_is_complete(const struct cast_state *s, int64_t version);
-int64_t cast_state_newest(const struct cast_state *s); /* complete; -1: none */
+/* ---- what is known ----------------------------------------------------------------------- */
+
+bool cast_state_is_complete(const struct cast_state *s, const struct content *c);
+int64_t cast_state_newest(const struct cast_state *s); /* CONTENT_FULL, complete; -1: none */
 int64_t
 cast_state_oldest(const struct cast_state *s); /* of the unbroken row up to the newest */
+/* A HEAD was heard within CAST_FRESH_MS. The origin's own counts. */
+bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms);
+/* An equivocation was proved: nothing is fetched, served or published any more. */
+bool cast_state_is_stopped(const struct cast_state *s);
+
+struct cast_content_info {
+    struct content content;
+    uint32_t shard_bytes;
+    uint32_t n_shards; /* 0: its manifest is not here */
+    uint32_t n_leaves; /* known so far */
+    uint32_t n_have, n_asked;
+    uint64_t file_bytes;
+    struct digest weights, base_root, apply_root; /* zero until the manifest is here */
+    bool is_complete, is_wanted, is_pinned;
+};
+size_t cast_state_n_contents(const struct cast_state *s);
+/* By version, kind and base, ascending; i < cast_state_n_contents. */
+struct cast_content_info cast_state_content(const struct cast_state *s, size_t i);
+bool cast_state_find(const struct cast_state *s, const struct content *c,
+                     struct cast_content_info *info);
 
 struct cast_counters {
     uint64_t shards_in, bytes_in;   /* checked and stored */
     uint64_t shards_out, bytes_out; /* served */
     uint64_t repeats;               /* shards that came again */
-    uint64_t timeouts, garbage, refused_manifests, malformed;
+    uint64_t timeouts, garbage, lies, refused, malformed, cancelled;
 };
 struct cast_counters cast_state_counters(const struct cast_state *s);
 /* Appends one JSON object. */

@@ -1,0 +1,92 @@
+#include "proto/content.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/check.h"
+#include "proto/digest.h"
+#include "proto/merkle.h"
+
+#define SHARDS_AIM 2048u
+#define SHARD_MIN  ((uint64_t)64 << 10)
+#define SHARD_MAX  ((uint64_t)1 << 20)
+#define SHARD_LESS 16u
+
+void content_text(char out[CONTENT_TEXT_BYTES], const struct content *c)
+{
+    if (c->kind == CONTENT_DELTA)
+        snprintf(out, CONTENT_TEXT_BYTES, "%" PRId64 " delta of %" PRId64, c->version, c->base);
+    else
+        snprintf(out, CONTENT_TEXT_BYTES, "%" PRId64 " %s", c->version,
+                 c->kind == CONTENT_FULL ? "full" : "state");
+}
+
+int content_compare(const struct content *a, const struct content *b)
+{
+    if (a->version != b->version)
+        return a->version < b->version ? -1 : 1;
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    return (a->base > b->base) - (a->base < b->base);
+}
+
+bool content_is_valid(const struct content *c)
+{
+    if (c->version < 0)
+        return false;
+    if (c->kind == CONTENT_DELTA)
+        return c->base >= 0 && c->base < c->version;
+    return (c->kind == CONTENT_FULL || c->kind == CONTENT_STATE) && c->base == -1;
+}
+
+struct content content_full(int64_t version)
+{
+    return (struct content){.version = version, .kind = CONTENT_FULL, .base = -1};
+}
+
+uint32_t content_shard_bytes(uint64_t file_bytes)
+{
+    uint64_t size = SHARD_MIN;
+
+    while (size < SHARD_MAX && size < file_bytes / SHARDS_AIM)
+        size *= 2;
+    return (uint32_t)(size - SHARD_LESS);
+}
+
+uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes)
+{
+    return file_bytes / shard_bytes + (file_bytes % shard_bytes != 0);
+}
+
+void content_leaf(struct digest *leaf, const struct digest *run, const struct content *c,
+                  uint32_t index, struct bytes shard)
+{
+    struct digest_state s;
+
+    digest_begin(&s, "muster/leaf");
+    digest_add(&s, BYTES_OF(run->b));
+    digest_add_u64(&s, (uint64_t)c->version);
+    digest_add_u32(&s, c->kind);
+    digest_add_u64(&s, (uint64_t)c->base);
+    digest_add_u32(&s, index);
+    digest_add_blob(&s, shard);
+    digest_end(&s, leaf);
+}
+
+void content_root(struct digest *root, const struct digest *run, const struct content *c,
+                  uint32_t shard_bytes, struct bytes file)
+{
+    struct merkle tree;
+    uint32_t index = 0;
+
+    CHECK(shard_bytes > 0);
+    merkle_init(&tree);
+    for (size_t at = 0; at < file.len; at += shard_bytes) {
+        size_t left = file.len - at;
+        struct digest leaf;
+        content_leaf(&leaf, run, c, index++,
+                     bytes_slice(file, at, left < shard_bytes ? left : shard_bytes));
+        merkle_add(&tree, BYTES_OF(leaf.b));
+    }
+    merkle_root(&tree, root);
+}

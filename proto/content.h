@@ -1,0 +1,46 @@
+/*
+ * proto/content.h - how a content (proto/types.h) is cut and named
+ *
+ * A content is one file, cut into shards of `shard_bytes`, the last perhaps shorter, which are
+ * numbered from 0. What a shard must be is said by its leaf:
+ *
+ *   leaf = BLAKE2b-256("muster/leaf" NUL run || version i64 || kind u32 || base i64 || index u32
+ *                      || blob shard)
+ *
+ * so that bytes of another place, content or run are never taken for it. The leaves come in signed
+ * segments of MSG_MAX_LEAVES, and the root over them (merkle_root_of_digests) is the content's
+ * name in manifests, submissions and the ledger.
+ */
+#ifndef PROTO_CONTENT_H
+#define PROTO_CONTENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "proto/types.h"
+
+#define CONTENT_TEXT_BYTES 64u
+
+/* "12 full", "12 delta of 11", "12 state" */
+void content_text(char out[CONTENT_TEXT_BYTES], const struct content *c);
+/* By version, then kind, then base. */
+int content_compare(const struct content *a, const struct content *b);
+/* A known kind, version at least 0, and a base below it for CONTENT_DELTA, -1 for the others. */
+bool content_is_valid(const struct content *c);
+struct content content_full(int64_t version);
+
+/* The length of its shards: a power of two near 1/2048 of the file, 64 KiB to 1 MiB, less 16
+ * bytes. So a small content has shards enough to spread, and a large one few enough to count. */
+uint32_t content_shard_bytes(uint64_t file_bytes);
+/* How many shards a file makes; 0 for an empty one. */
+uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes);
+
+void content_leaf(struct digest *leaf, const struct digest *run, const struct content *c,
+                  uint32_t index, struct bytes shard);
+/* Root of a whole file in memory. */
+void content_root(struct digest *root, const struct digest *run, const struct content *c,
+                  uint32_t shard_bytes, struct bytes file);
+
+#endif
