@@ -187,7 +187,7 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
         if (!st)
             st = fill_batch(m, t, &r->batch[c->version], (uint64_t)c->version, e);
         if (!st)
-            st = course_step(c, m, &r->run, e);
+            st = course_step(c, m, e);
         if (!st)
             st = compare(c, r, as_json, e);
     }
@@ -198,7 +198,7 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
 static enum status recompute(const struct replay *r, struct db_txn *t, int64_t threads,
                              bool as_json, struct err *e)
 {
-    struct course_options co = {.kernels = kernels_best()};
+    struct course_options co = {.run = r->run, .kernels = kernels_best()};
     struct pool *pool = NULL;
     struct setup *setup = NULL;
     struct course c;

@@ -5,8 +5,8 @@
 #include "base/check.h"
 #include "ledger/tables.h"
 #include "orchestrator/orch_internal.h"
+#include "proto/content.h"
 #include "proto/digest.h"
-#include "proto/merkle.h"
 
 /* ---- batches --------------------------------------------------------------------------- */
 
@@ -183,22 +183,11 @@ static const struct orch_version *find_number(const struct orch *s, int64_t numb
 
 static enum reason check_shards(const struct msg_manifest *m, struct err *e)
 {
-    uint64_t n = m->shards.len / DIGEST_BYTES;
-    struct digest root;
-
-    if (m->shard_bytes != SHARD_BYTES || m->shards.len % DIGEST_BYTES || n == 0 ||
-        n > MSG_MAX_SHARDS || m->file_bytes > n * SHARD_BYTES ||
-        m->file_bytes <= (n - 1) * SHARD_BYTES) {
-        err_set(e, ERR_INVALID, "%" PRIu64 " shards do not make %" PRIu64 " bytes", n,
-                m->file_bytes);
+    if (m->kind != CONTENT_FULL) {
+        err_set(e, ERR_INVALID, "only whole versions are published to the ledger");
         return REASON_BOUNDS;
     }
-    merkle_root_of_digests(&root, m->shards);
-    if (!digest_equal(&root, &m->weights)) {
-        err_set(e, ERR_DIGEST, "the weights root is not that of the shards");
-        return REASON_ROOT;
-    }
-    return REASON_NONE;
+    return content_manifest_check(m, e) ? REASON_BOUNDS : REASON_NONE;
 }
 
 /* What the manifest names must be what the ledger has; NULL, or what is another. */

@@ -90,3 +90,20 @@ void content_root(struct digest *root, const struct digest *run, const struct co
     }
     merkle_root(&tree, root);
 }
+
+enum status content_manifest_check(const struct msg_manifest *m, struct err *e)
+{
+    bool is_delta = m->kind == CONTENT_DELTA;
+
+    if (!content_is_valid(&m->content))
+        return err_set(e, ERR_MALFORMED,
+                       "manifest: there is no content of kind %u on base %" PRId64, m->kind,
+                       m->base);
+    if (m->file_bytes == 0 || content_n_shards(m->file_bytes, m->shard_bytes) != m->n_shards)
+        return err_set(e, ERR_MALFORMED,
+                       "manifest: %u shards of %u bytes do not make %" PRIu64 " bytes",
+                       m->n_shards, m->shard_bytes, m->file_bytes);
+    if (digest_is_zero(&m->base_root) == is_delta || digest_is_zero(&m->apply_root) == is_delta)
+        return err_set(e, ERR_MALFORMED, "manifest: base and apply root belong to a delta");
+    return OK;
+}

@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/status.h"
+#include "proto/msg.h"
 #include "proto/types.h"
 
 #define CONTENT_TEXT_BYTES 64u
@@ -42,5 +44,9 @@ void content_leaf(struct digest *leaf, const struct digest *run, const struct co
 /* Root of a whole file in memory. */
 void content_root(struct digest *root, const struct digest *run, const struct content *c,
                   uint32_t shard_bytes, struct bytes file);
+
+/* ERR_MALFORMED unless a manifest's numbers agree: its content is valid, so many shards of that
+ * size make so many bytes, and a delta, no other, names a base and an apply root. */
+MUST_USE enum status content_manifest_check(const struct msg_manifest *m, struct err *e);
 
 #endif

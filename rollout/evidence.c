@@ -5,8 +5,8 @@
 
 #include "base/alloc.h"
 #include "engine/kernels.h"
+#include "proto/content.h"
 #include "proto/digest.h"
-#include "proto/merkle.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 
@@ -60,21 +60,18 @@ enum status evidence_decode(struct evidence *v, struct bytes in, struct err *e)
 }
 
 /* The weights must be those that the trainer's manifest names. */
-static enum status check_weights(const struct msg_manifest *m, struct bytes file, struct err *e)
+static enum status check_weights(const struct msg_manifest *m, const struct digest *run,
+                                 struct bytes file, struct err *e)
 {
-    struct merkle tree;
     struct digest root;
+    enum status st = content_manifest_check(m, e);
 
-    merkle_init(&tree);
-    for (size_t at = 0; at < file.len; at += SHARD_BYTES) {
-        size_t n = file.len - at < SHARD_BYTES ? file.len - at : SHARD_BYTES;
-        struct digest d;
-
-        digest_of(&d, bytes_slice(file, at, n));
-        merkle_add(&tree, BYTES_OF(d.b));
-    }
-    merkle_root(&tree, &root);
-    if (!digest_equal(&root, &m->weights))
+    if (!st && m->kind != CONTENT_FULL)
+        st = err_set(e, ERR_MALFORMED, "the manifest is not one of weights");
+    if (st)
+        return st;
+    content_root(&root, run, &m->content, m->shard_bytes, file);
+    if (file.len != m->file_bytes || !digest_equal(&root, &m->weights))
         return err_set(e, ERR_DIGEST, "the weights are not those of the manifest");
     return OK;
 }
@@ -135,7 +132,7 @@ enum status evidence_replay(const struct evidence *v, const struct env_options *
                      "the manifest is of version %lld, the submission of version %lld",
                      (long long)m.version, (long long)s->version);
     if (!st)
-        st = check_weights(&m, v->weights, e);
+        st = check_weights(&m, &manifest.run, v->weights, e);
     if (!st) {
         out->worker = submission.signer;
         out->trainer = manifest.signer;

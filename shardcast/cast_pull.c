@@ -8,221 +8,451 @@
 
 /* ---- who has what ------------------------------------------------------------------------ */
 
-void pull_learn_have(struct cast_state *s, uint32_t peer, const struct msg_have *m)
+void pull_stir(struct cast_state *s)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        if (!digest_equal(&v->weights, &m->weights))
-            continue;
-        v->knows[peer] = true;
-        if (v->is_complete)
-            continue;
-        if (!v->theirs[peer] &&
-            alloc_array(&v->theirs[peer], v->n_shards / 8 + 1, 1, "shard map", NULL))
-            continue; /* out of memory: as if it had nothing */
-        for (uint32_t k = 0; k < v->n_shards; k++) {
-            bool has = k / 8 < m->bitmap.len && bit_get(m->bitmap.data, k);
-            if (has && !bit_get(v->theirs[peer], k)) {
-                bit_set(v->theirs[peer], k);
-                v->copies[k]++;
-            }
-        }
+    s->stirred |= s->linked_mask;
+}
+
+void pull_begin(struct cast_state *s, struct holding *h)
+{
+    h->pick = pick_new();
+    pick_grow(h->pick, h->cap);
+    for (uint32_t i = 0; i < holding_limit(h); i++) {
+        h->pick->who[i] = h->all_mask;
+        if (holding_leaf(h, i) && !bit_get(h->have, i))
+            pick_open(h->pick, &s->rng, i);
     }
 }
 
-void pull_not_there(struct cast_state *s, uint32_t peer, const struct digest *shard)
+static void learn_all(struct cast_state *s, struct peer *p, struct holding *h)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        size_t first, n = version_places(v, shard, &first);
-        for (size_t k = first; v->theirs[peer] && k < first + n; k++)
-            if (bit_get(v->theirs[peer], v->order[k])) {
-                bit_clear(v->theirs[peer], v->order[k]);
-                v->copies[v->order[k]]--;
-            }
+    h->all_mask |= slot_bit(p);
+    for (uint32_t i = 0; h->pick && i < h->cap; i++)
+        pick_learn(h->pick, &s->rng, p->slot, i);
+}
+
+/* What was asked and is not there after all. */
+static void withdraw_asks(struct cast_state *s, struct peer *p, struct holding *h,
+                          int64_t now_ms, struct cast_out *out)
+{
+    uint32_t n = 0, n_before = p->n_asks;
+
+    for (uint32_t i = 0; i < p->n_asks; i++) {
+        struct ask a = p->ask[i];
+        if (a.h != h || (h->pick->who[a.index] & slot_bit(p))) {
+            p->ask[n++] = a;
+            continue;
+        }
+        if (h->pick->asked[a.index] == p->slot + 1) {
+            h->pick->asked[a.index] = 0;
+            h->n_asked--;
+            if (!bit_get(h->have, a.index))
+                pick_open(h->pick, &s->rng, a.index);
+        }
     }
+    p->n_asks = n;
+    if (n == n_before)
+        return;
+    pull_stir(s);
+    /* Once may be retention; who says again and again what is not so lies. */
+    if (h->withdrew_mask & slot_bit(p)) {
+        s->counters.lies++;
+        if (++p->lies >= LIES_MAX)
+            peer_ban(s, p, h, 0, "lies", now_ms, out);
+    }
+    h->withdrew_mask |= slot_bit(p);
+}
+
+static void learn_rtt(struct peer *p, int64_t now_ms)
+{
+    int64_t took = now_ms - p->pinged_ms;
+
+    if (!p->pinged_ms)
+        return;
+    p->pinged_ms = 0;
+    if (took < 1)
+        took = 1;
+    if (!p->rtt_ms || took < p->rtt_ms)
+        p->rtt_ms = took < DEADLINE_MAX_MS ? (int32_t)took : DEADLINE_MAX_MS;
+}
+
+void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
+                     const struct msg_have *m, int64_t now_ms, struct cast_out *out)
+{
+    learn_rtt(p, now_ms);
+    if (m->is_all) {
+        learn_all(s, p, h);
+        s->stirred |= slot_bit(p);
+        return;
+    }
+    h->all_mask &= ~slot_bit(p);
+    if (!h->pick)
+        return;
+    for (uint32_t i = 0; i < h->cap; i++) {
+        bool has = i / 8 < m->bitmap.len && bit_get(m->bitmap.data, i);
+        if (has)
+            pick_learn(h->pick, &s->rng, p->slot, i);
+        else
+            pick_unlearn(h->pick, &s->rng, p->slot, i);
+    }
+    withdraw_asks(s, p, h, now_ms, out);
+    s->stirred |= slot_bit(p);
+}
+
+void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
+                     struct bytes indices)
+{
+    struct reader r = reader_of(indices);
+
+    for (size_t i = 0; h->pick && i < indices.len / 4; i++) {
+        uint32_t index = reader_u32(&r);
+        if (index < h->cap)
+            pick_learn(h->pick, &s->rng, p->slot, index);
+    }
+    s->stirred |= slot_bit(p);
 }
 
 /* ---- asks -------------------------------------------------------------------------------- */
 
-/* Two versions may share a shard: it is busy in both. */
-static void set_busy(struct cast_state *s, const struct digest *shard, bool busy)
+/* The shard that p was asked for is nobody's task now, or still another's. */
+static void release(struct cast_state *s, struct peer *p, const struct ask *a)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        size_t first, n = version_places(v, shard, &first);
-        for (size_t k = first; k < first + n; k++) {
-            uint32_t at = v->order[k];
-            if (busy && !bit_get(v->busy, at)) {
-                bit_set(v->busy, at);
-                v->n_busy++;
-            } else if (!busy && bit_get(v->busy, at)) {
-                bit_clear(v->busy, at);
-                v->n_busy--;
-            }
-        }
+    struct picker *pick = a->h->pick;
+
+    if (!pick || pick->asked[a->index] != p->slot + 1)
+        return;
+    pick->asked[a->index] = 0;
+    a->h->n_asked--;
+    if (!bit_get(a->h->have, a->index))
+        pick_open(pick, &s->rng, a->index);
+}
+
+static void take_ask(struct peer *p, uint32_t i)
+{
+    p->n_asks--;
+    memmove(&p->ask[i], &p->ask[i + 1], (p->n_asks - i) * sizeof(*p->ask));
+}
+
+void pull_drop_peer(struct cast_state *s, struct peer *p)
+{
+    for (uint32_t i = 0; i < p->n_asks; i++)
+        release(s, p, &p->ask[i]);
+    if (p->n_asks)
+        pull_stir(s);
+    p->n_asks = 0;
+}
+
+void pull_forget_peer(struct cast_state *s, struct peer *p)
+{
+    pull_drop_peer(s, p);
+    for (size_t i = 0; i < s->n_holdings; i++) {
+        struct holding *h = s->holding[i];
+        h->all_mask &= ~slot_bit(p);
+        h->withdrew_mask &= ~slot_bit(p);
+        if (h->pick)
+            pick_unlearn_all(h->pick, &s->rng, p->slot);
     }
 }
 
-static void close_ask(struct cast_state *s, struct ask *a)
+void pull_drop_holding(struct cast_state *s, struct holding *h, struct cast_out *out)
 {
-    a->is_used = false;
-    s->peer[a->peer].n_asked--;
-    set_busy(s, &a->shard, false);
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < p->n_asks; i++)
+            if (p->ask[i].h != h)
+                p->ask[n++] = p->ask[i];
+        if (n < p->n_asks) {
+            s->counters.cancelled += p->n_asks - n;
+            talk_cancel(s, p, h, NULL, 0, out);
+        }
+        p->n_asks = n;
+    }
+    h->n_asked = 0;
+    pull_stir(s);
 }
 
-bool pull_answered(struct cast_state *s, uint32_t peer, const struct digest *shard,
-                   int64_t *sent_ms)
+/* The time that shards take, while some are on their way, adds up to what the link gives. */
+static void learn_rate(struct cast_state *s, struct peer *p, int64_t since_ms, uint32_t bytes,
+                       int64_t now_ms)
 {
-    for (size_t i = 0; i < CAST_ASKS_MAX; i++) {
-        struct ask *a = &s->ask[i];
-        if (!a->is_used || a->peer != peer || !digest_equal(&a->shard, shard))
+    int64_t from = p->last_ms > since_ms ? p->last_ms : since_ms;
+    uint64_t took = (uint64_t)(now_ms > from ? now_ms - from : 0);
+
+    p->last_ms = now_ms;
+    p->busy_bytes += bytes;
+    p->busy_ms += took;
+    s->rate_bytes += bytes;
+    s->rate_ms += took;
+    if (p->busy_ms > 4000) {
+        p->busy_bytes /= 2;
+        p->busy_ms /= 2;
+    }
+    if (s->rate_ms > 20000) {
+        s->rate_bytes /= 2;
+        s->rate_ms /= 2;
+    }
+}
+
+uint64_t pull_rate(const struct cast_state *s, const struct peer *p)
+{
+    (void)s;
+    return p->busy_ms ? p->busy_bytes * 1000 / p->busy_ms : 0;
+}
+
+/* Bytes per ms, of the link or what is known of others. */
+static uint64_t expected_rate(const struct cast_state *s, const struct peer *p)
+{
+    uint64_t rate = RATE_GUESS;
+
+    if (p->busy_ms > 20)
+        rate = p->busy_bytes / p->busy_ms;
+    else if (s->rate_ms > 20)
+        rate = s->rate_bytes / s->rate_ms;
+    return rate ? rate : 1;
+}
+
+static int64_t deadline_of(const struct cast_state *s, const struct peer *p,
+                           const struct ask *a, uint32_t place)
+{
+    uint64_t bytes = (uint64_t)a->h->shard_bytes * (place + 1);
+    int64_t wait = p->rtt_ms + (int64_t)(bytes / expected_rate(s, p));
+
+    wait = 4 * wait + DEADLINE_MIN_MS;
+    for (uint32_t i = 0; i < p->strikes && wait < DEADLINE_MAX_MS; i++)
+        wait *= 2;
+    return a->sent_ms + (wait < DEADLINE_MAX_MS ? wait : DEADLINE_MAX_MS);
+}
+
+bool pull_answered(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
+                   int64_t now_ms)
+{
+    for (uint32_t i = 0; i < p->n_asks; i++) {
+        struct ask a = p->ask[i];
+        if (a.h != h || a.index != index)
             continue;
-        *sent_ms = a->sent_ms;
-        close_ask(s, a);
+        learn_rate(s, p, a.sent_ms, holding_length(h, index), now_ms);
+        p->strikes = 0;
+        if (++p->answered >= p->ceiling && p->ceiling < WINDOW_MAX) {
+            p->ceiling++;
+            p->answered = 0;
+        }
+        take_ask(p, i);
+        release(s, p, &a);
+        s->stirred |= slot_bit(p);
         return true;
     }
     return false;
 }
 
-void pull_cancel_peer(struct cast_state *s, uint32_t peer)
+void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
+                        const struct peer *from, struct cast_out *out)
 {
-    for (size_t i = 0; i < CAST_ASKS_MAX; i++)
-        if (s->ask[i].is_used && s->ask[i].peer == peer)
-            close_ask(s, &s->ask[i]);
+    bool is_last = h->n_shards && h->n_shards - h->n_have <= ENDGAME;
+    uint64_t mask = is_last ? s->linked_mask : 0;
+
+    if (!h->pick)
+        return;
+    if (h->pick->asked[index])
+        mask |= (uint64_t)1 << (h->pick->asked[index] - 1);
+    mask &= ~slot_bit(from);
+    while (mask) {
+        struct peer *p = s->slot[mask_take(&mask)];
+        for (uint32_t i = 0; p && i < p->n_asks; i++)
+            if (p->ask[i].h == h && p->ask[i].index == index) {
+                struct ask a = p->ask[i];
+                take_ask(p, i--);
+                release(s, p, &a);
+                talk_cancel(s, p, h, &index, 1, out);
+                s->counters.cancelled++;
+                s->stirred |= slot_bit(p);
+            }
+    }
 }
 
-/* A peer that lets a question time out gets longer for the next ones and is asked last; if there
- * are two links to it, the other one is tried. */
-static void strike(struct peer *p)
+/* A peer that lets questions time out is asked for half as much at a time, then after a pause;
+ * if there are two links to it, the other is tried. */
+static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
 {
     p->strikes++;
-    p->timeout_ms = p->timeout_ms < TIMEOUT_MAX_MS / 2 ? 2 * p->timeout_ms : TIMEOUT_MAX_MS;
+    p->ceiling = p->ceiling > 1 ? p->ceiling / 2 : 1;
+    p->answered = 0;
+    if (p->strikes > 1) {
+        int64_t pause = (int64_t)250 << (p->strikes < 8 ? p->strikes : 8);
+        p->mute_ms = now_ms + pause;
+        due(s, p->mute_ms);
+    }
     if (p->via == p->inbound && p->dialled)
         p->via = p->dialled;
     else if (p->via == p->dialled && p->inbound)
         p->via = p->inbound;
 }
 
-void pull_timeouts(struct cast_state *s, int64_t now_ms)
+void pull_timeouts(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    bool is_struck[CAST_PEERS_MAX] = {false};
-
-    for (size_t i = 0; i < CAST_ASKS_MAX; i++) {
-        struct ask *a = &s->ask[i];
-        if (!a->is_used || a->sent_ms + s->peer[a->peer].timeout_ms > now_ms)
-            continue;
-        s->counters.timeouts++;
-        is_struck[a->peer] = true;
-        close_ask(s, a);
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        bool is_struck = false;
+        for (uint32_t i = 0; i < p->n_asks; i++) {
+            struct ask a = p->ask[i];
+            int64_t until = deadline_of(s, p, &a, i);
+            if (until > now_ms) {
+                due(s, until);
+                continue;
+            }
+            take_ask(p, i--);
+            release(s, p, &a);
+            talk_cancel(s, p, a.h, &a.index, 1, out);
+            s->counters.timeouts++;
+            is_struck = true;
+        }
+        if (is_struck) {
+            strike(s, p, now_ms);
+            pull_stir(s);
+        }
+        if (p->mute_ms > now_ms)
+            due(s, p->mute_ms);
+        else if (p->mute_ms)
+            p->mute_ms = 0, s->stirred |= slot_bit(p);
+        if (p->is_choking && p->choking_ms > now_ms)
+            due(s, p->choking_ms);
+        else if (p->is_choking)
+            p->is_choking = false, s->stirred |= slot_bit(p);
     }
-    for (uint32_t i = 0; i < s->n_peers; i++)
-        if (is_struck[i])
-            strike(&s->peer[i]);
-}
-
-int64_t pull_deadline(const struct cast_state *s)
-{
-    int64_t first = NEVER_MS;
-
-    for (size_t i = 0; i < CAST_ASKS_MAX; i++) {
-        const struct ask *a = &s->ask[i];
-        if (a->is_used && a->sent_ms + s->peer[a->peer].timeout_ms < first)
-            first = a->sent_ms + s->peer[a->peer].timeout_ms;
-    }
-    return first;
 }
 
 /* ---- choosing ---------------------------------------------------------------------------- */
 
-static uint8_t candidates(const struct version *v, uint32_t peer, size_t byte)
+/* As many as the link carries in its round trip and a little, and one. */
+static uint32_t window_of(const struct cast_state *s, const struct peer *p,
+                          const struct holding *h)
 {
-    return (uint8_t)(v->theirs[peer][byte] & ~v->have[byte] & ~v->busy[byte]);
+    uint64_t bytes = expected_rate(s, p) * (uint64_t)(p->rtt_ms + WINDOW_SLACK_MS);
+    uint64_t w = bytes / h->shard_bytes + 2;
+
+    if (w < WINDOW_MIN)
+        w = WINDOW_MIN;
+    if (w > p->ceiling)
+        w = p->ceiling;
+    return (uint32_t)(w < WINDOW_MAX ? w : WINDOW_MAX);
 }
 
-/* The rarest missing shard that `peer` has, among the first SCAN_CANDIDATES after a random
- * place; n_shards if there is none. */
-static uint32_t choose_shard(struct cast_state *s, const struct version *v, uint32_t peer)
+static uint32_t choose(struct cast_state *s, const struct peer *p, const struct holding *h)
 {
-    size_t n_bytes = v->n_shards / 8 + 1;
-    size_t start = (size_t)rng_below(&s->rng, n_bytes);
-    uint32_t best = v->n_shards, n_seen = 0;
+    if (h->n_have < RANDOM_FIRST)
+        return pick_random(h->pick, &s->rng, p->slot);
+    return pick_rarest(h->pick, p->slot);
+}
 
-    for (size_t i = 0; i < n_bytes && n_seen < SCAN_CANDIDATES; i++) {
-        size_t byte = (start + i) % n_bytes;
-        uint8_t c = candidates(v, peer, byte);
-        uint32_t turn = c ? rng_u32(&s->rng) % 8 : 0;
-        for (uint32_t b = 0; c && b < 8; b++) {
-            uint32_t k = (uint32_t)byte * 8 + (b + turn) % 8;
-            if (!((c >> (k % 8)) & 1))
-                continue;
-            n_seen++;
-            if (best == v->n_shards || v->copies[k] < v->copies[best])
-                best = k;
+static bool is_asked_of(const struct peer *p, const struct holding *h, uint32_t index)
+{
+    for (uint32_t i = 0; i < p->n_asks; i++)
+        if (p->ask[i].h == h && p->ask[i].index == index)
+            return true;
+    return false;
+}
+
+/* The last few: that which another was asked for longest, and could have sent by now. */
+static uint32_t choose_again(const struct cast_state *s, const struct peer *p,
+                             const struct holding *h, int64_t now_ms)
+{
+    uint32_t best = NOWHERE;
+    int64_t best_ms = now_ms;
+
+    if (!h->n_shards || h->n_leaves < h->n_shards || h->n_shards - h->n_have > ENDGAME ||
+        h->pick->n_open > 0)
+        return NOWHERE;
+    for (uint64_t all = s->linked_mask & ~slot_bit(p); all;) {
+        const struct peer *q = s->slot[mask_take(&all)];
+        for (uint32_t i = 0; i < q->n_asks; i++) {
+            const struct ask *a = &q->ask[i];
+            int64_t fair =
+                q->rtt_ms + (int64_t)((uint64_t)h->shard_bytes * (i + 1) / expected_rate(s, q));
+            if (a->h == h && a->sent_ms + fair / 2 < best_ms &&
+                (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
+                best = a->index;
+                best_ms = a->sent_ms + fair / 2;
+            }
         }
     }
     return best;
 }
 
-static uint32_t load_of(const struct peer *p)
+static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
 {
-    return p->n_asked + 4 * p->strikes;
-}
+    double rate = (double)s->opt.down_bytes_s / 1000.0;
 
-static bool can_ask(const struct peer *p)
-{
-    return peer_is_linked(p) && !p->is_banned && p->n_asked < (p->strikes ? 1 : CAST_WINDOW);
-}
-
-/* The least loaded peer with a shard that is missing here; equal ones by lot. */
-static struct peer *choose_peer(struct cast_state *s, const struct version *v, uint32_t *shard)
-{
-    uint32_t offset = s->n_peers ? rng_u32(&s->rng) % s->n_peers : 0;
-    struct peer *best = NULL;
-
-    for (uint32_t i = 0; i < s->n_peers; i++) {
-        uint32_t at = (i + offset) % s->n_peers;
-        struct peer *p = &s->peer[at];
-        if (!v->theirs[at] || !can_ask(p) || (best && load_of(p) >= load_of(best)))
-            continue;
-        uint32_t k = choose_shard(s, v, at);
-        if (k == v->n_shards)
-            continue;
-        best = p;
-        *shard = k;
+    if (!s->opt.down_bytes_s)
+        return true;
+    s->down_credit += rate * (double)(now_ms - s->down_ms);
+    s->down_ms = now_ms;
+    if (s->down_credit > rate * 200.0)
+        s->down_credit = rate * 200.0;
+    if (s->down_credit < 0.0) {
+        due(s, now_ms + 1 + (int64_t)(-s->down_credit / rate));
+        return false;
     }
-    return best;
+    s->down_credit -= bytes;
+    return true;
 }
 
-static struct ask *free_ask(struct cast_state *s)
+static void note_ask(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
+                     int64_t now_ms)
 {
-    for (size_t i = 0; i < CAST_ASKS_MAX; i++)
-        if (!s->ask[i].is_used)
-            return &s->ask[i];
-    return NULL;
+    p->ask = grow(p->ask, &p->cap_asks, p->n_asks + 1, sizeof(*p->ask));
+    p->ask[p->n_asks] = (struct ask){h, index, now_ms};
+    due(s, deadline_of(s, p, &p->ask[p->n_asks], p->n_asks));
+    p->n_asks++;
+    if (h->pick->asked[index])
+        return; /* it stays the task of the first */
+    h->pick->asked[index] = (uint8_t)(p->slot + 1);
+    h->n_asked++;
+    pick_close(h->pick, index);
 }
 
-static void pull_version(struct cast_state *s, struct version *v, int64_t now_ms,
-                         struct cast_out *out)
+static void pull_holding(struct cast_state *s, struct peer *p, struct holding *h,
+                         int64_t now_ms, struct cast_out *out)
 {
-    while (v->n_have + v->n_busy < v->n_shards) {
-        uint32_t k = 0;
-        struct ask *a = free_ask(s);
-        struct peer *p = a ? choose_peer(s, v, &k) : NULL;
-        if (!p)
-            return;
-        *a = (struct ask){true, (uint32_t)(p - s->peer), v->shard[k], now_ms};
-        p->n_asked++;
-        set_busy(s, &a->shard, true);
-        talk_ask_shard(s, p, &a->shard, out);
+    uint32_t list[MSG_MAX_ASKED], n = 0;
+    uint32_t window = window_of(s, p, h);
+
+    while (p->n_asks < window && n < MSG_MAX_ASKED) {
+        uint32_t index = choose(s, p, h);
+        if (index == NOWHERE)
+            index = choose_again(s, p, h, now_ms);
+        if (index == NOWHERE || !is_affordable(s, holding_length(h, index), now_ms))
+            break;
+        note_ask(s, p, h, index, now_ms);
+        list[n++] = index;
     }
+    if (n)
+        talk_ask_shards(s, p, h, list, n, out);
 }
 
 void pull(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    if (now_ms < s->resume_ms)
+    if (s->is_stopped || s->n_pulling == 0) {
+        s->stirred = 0;
         return;
-    for (size_t i = s->n_versions; i-- > 0;)
-        if (!s->version[i]->is_complete)
-            pull_version(s, s->version[i], now_ms, out);
+    }
+    if (now_ms < s->resume_ms) {
+        due(s, s->resume_ms);
+        return;
+    }
+    uint64_t mask = s->stirred & s->linked_mask;
+    s->stirred = 0;
+    /* From a random one on, so that nobody is always asked first. */
+    uint32_t turn = mask & (mask - 1) ? rng_u32(&s->rng) % CAST_LINKS_MAX : 0;
+    uint64_t later = mask & (((uint64_t)1 << turn) - 1);
+    for (uint64_t now = mask & ~later; now || later;) {
+        if (!now) {
+            now = later;
+            later = 0;
+        }
+        struct peer *p = s->slot[mask_take(&now)];
+        if (p->is_banned || p->is_choking || p->mute_ms > now_ms)
+            continue;
+        for (size_t i = 0; i < s->n_pulling; i++)
+            pull_holding(s, p, s->pulling[i], now_ms, out);
+    }
 }

@@ -6,7 +6,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "shardcast/cast_graph.h"
 #include "shardcast/cast_inside.h"
 
 /* ---- the list of acts -------------------------------------------------------------------- */
@@ -16,10 +15,16 @@ void cast_out_init(struct cast_out *l)
     *l = (struct cast_out){0};
 }
 
-void cast_out_clear(struct cast_out *l)
+void cast_out_reset(struct cast_out *l)
 {
     for (size_t i = 0; i < l->n; i++)
         free(l->v[i].owned);
+    l->n = 0;
+}
+
+void cast_out_clear(struct cast_out *l)
+{
+    cast_out_reset(l);
     free(l->v);
     *l = (struct cast_out){0};
 }
@@ -40,161 +45,33 @@ struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind, str
     return a;
 }
 
-/* ---- peers ------------------------------------------------------------------------------- */
-
-bool peer_is_linked(const struct peer *p)
+void *grow(void *p, uint32_t *cap, uint32_t n, size_t size)
 {
-    return p->is_active && p->via != 0;
-}
-
-struct peer *peer_find(struct cast_state *s, const struct public_key *key)
-{
-    for (uint32_t i = 0; i < s->n_peers; i++)
-        if (s->peer[i].is_used && key_equal(&s->peer[i].key, key))
-            return &s->peer[i];
-    return NULL;
-}
-
-struct peer *peer_in_turn(struct cast_state *s, bool trainer_first)
-{
-    for (uint32_t i = 0; i < s->n_peers && trainer_first; i++)
-        if (s->peer[i].is_trainer && peer_is_linked(&s->peer[i]))
-            return &s->peer[i];
-    for (uint32_t i = 0; i < s->n_peers; i++) {
-        struct peer *p = &s->peer[s->turn++ % s->n_peers];
-        if (peer_is_linked(p))
-            return p;
-    }
-    return NULL;
-}
-
-/* A slot for a key that is new: a free one, or one of those that left the roster. */
-static struct peer *peer_new(struct cast_state *s, const struct public_key *key)
-{
-    struct peer *p = NULL;
-
-    if (s->n_peers < CAST_PEERS_MAX) {
-        p = &s->peer[s->n_peers++];
-    } else {
-        for (uint32_t i = 0; i < s->n_peers && !p; i++)
-            if (!s->peer[i].is_active && !s->peer[i].is_banned)
-                p = &s->peer[i];
-    }
-    if (!p)
-        return NULL;
-    version_forget_peer(s, (uint32_t)(p - s->peer));
-    *p = (struct peer){.is_used = true, .key = *key, .timeout_ms = TIMEOUT_ONE_MS};
-    return p;
-}
-
-static void hang_up(struct cast_state *s, struct peer *p, struct cast_out *out)
-{
-    if (!p->dialled)
-        return;
-    pull_cancel_peer(s, (uint32_t)(p - s->peer));
-    cast_out_add(out, CAST_HANG_UP, (struct bytes){0})->link = p->dialled;
-    if (p->via == p->dialled)
-        p->via = p->inbound;
-    p->dialled = 0;
-}
-
-static void dial(struct peer *p, struct cast_out *out)
-{
-    struct cast_act *a = cast_out_add(out, CAST_DIAL, bytes_str(p->endpoint));
-
-    a->key = p->key;
-}
-
-static void deactivate(struct cast_state *s, struct peer *p, struct cast_out *out)
-{
-    hang_up(s, p, out);
-    pull_cancel_peer(s, (uint32_t)(p - s->peer));
-    version_forget_peer(s, (uint32_t)(p - s->peer));
-    p->is_active = p->is_chosen = p->is_heard = false;
-    p->via = p->inbound = 0;
-}
-
-static void apply_entry(struct cast_state *s, const struct roster_entry *n, bool is_chosen,
-                        struct cast_out *out)
-{
-    struct peer *p = peer_find(s, &n->transport);
-
-    if (!p && !n->is_revoked)
-        p = peer_new(s, &n->transport);
-    if (!p)
-        return;
-    if (n->is_revoked) {
-        deactivate(s, p, out);
-        return;
-    }
-    bool has_moved = strcmp(p->endpoint, n->endpoint) != 0;
-    p->is_active = true;
-    p->is_trainer = n->role == ROLE_TRAINER;
-    memcpy(p->endpoint, n->endpoint, sizeof(p->endpoint));
-    if (p->dialled && (has_moved || !is_chosen))
-        hang_up(s, p, out);
-    p->is_chosen = is_chosen;
-    if (is_chosen && !p->dialled)
-        dial(p, out);
-}
-
-static bool is_listed(const struct msg_roster *r, const struct public_key *key)
-{
-    for (uint32_t i = 0; i < r->n; i++)
-        if (key_equal(&r->entry[i].transport, key))
-            return true;
-    return false;
+    if (n <= *cap)
+        return p;
+    *cap = *cap ? 2 * *cap : 4;
+    if (*cap < n)
+        *cap = n;
+    return xrealloc(p, *cap * size);
 }
 
 /* ---- timers ------------------------------------------------------------------------------ */
 
-static void earliest(int64_t *first, int64_t at)
-{
-    if (at < *first)
-        *first = at;
-}
-
-static int64_t next_wake(const struct cast_state *s)
-{
-    int64_t first = pull_deadline(s);
-
-    for (uint32_t i = 0; i < s->n_peers; i++)
-        if (peer_is_linked(&s->peer[i]))
-            earliest(&first, s->peer[i].greet_ms);
-    for (size_t i = 0; i < s->n_versions; i++) {
-        const struct version *v = s->version[i];
-        earliest(&first, v->push_ms);
-        if (!v->is_complete)
-            earliest(&first, v->have_ask_ms);
-    }
-    earliest(&first, s->poll_ms);
-    earliest(&first, s->hint_ms);
-    earliest(&first, s->gap_ms);
-    return first;
-}
-
-static void arm(struct cast_state *s, struct cast_out *out)
-{
-    int64_t at = next_wake(s);
-
-    if (at >= s->armed_ms)
-        return;
-    s->armed_ms = at;
-    cast_out_add(out, CAST_WAKE, (struct bytes){0})->at_ms = at;
-}
-
 /* Silent links: more and more seldom while nobody answers, now and then once somebody did. */
 static void greet(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    for (uint32_t i = 0; i < s->n_peers; i++) {
-        struct peer *p = &s->peer[i];
-        if (!peer_is_linked(p) || p->greet_ms > now_ms)
-            continue;
-        if (p->is_heard && p->heard_ms + GREET_IDLE_MS > now_ms) {
-            p->greet_ms = p->heard_ms + GREET_IDLE_MS;
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        if (p->greet_ms > now_ms) {
+            due(s, p->greet_ms);
             continue;
         }
-        talk_ask_manifest(s, p, -1, out);
+        if (p->is_heard && p->heard_ms + GREET_IDLE_MS > now_ms) {
+            p->greet_ms = p->heard_ms + GREET_IDLE_MS;
+            due(s, p->greet_ms);
+            continue;
+        }
+        talk_ask_head(s, p, out);
         if (p->is_heard) {
             p->is_heard = false;
             p->greet_wait_ms = GREET_MIN_MS;
@@ -203,31 +80,48 @@ static void greet(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         if (p->greet_wait_ms < GREET_MIN_MS)
             p->greet_wait_ms = GREET_MIN_MS;
         p->greet_ms = now_ms + p->greet_wait_ms;
+        due(s, p->greet_ms);
         p->greet_wait_ms =
             p->greet_wait_ms < GREET_MAX_MS / 2 ? 2 * p->greet_wait_ms : GREET_MAX_MS;
     }
 }
 
+/* The newest version that anybody spoke of. */
+static int64_t newest_named(const struct cast_state *s)
+{
+    int64_t newest = holding_newest_known(s);
+
+    if (s->head && s->head_version > newest)
+        newest = s->head_version;
+    return newest;
+}
+
 static void ask_newest(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    bool is_behind = s->hint > version_newest_known(s);
+    struct peer *p;
 
-    if (!is_behind)
+    if (s->hint <= newest_named(s))
         s->hint_ms = NEVER_MS;
-    if (is_behind && s->hint_ms <= now_ms) {
+    if (s->hint_ms <= now_ms) {
         /* First the trainer, who must know; if that does not help, everybody in turn. */
-        struct peer *p = peer_in_turn(s, s->hint_wait_ms == HINT_MIN_MS);
-        if (p)
-            talk_ask_manifest(s, p, -1, out);
+        struct content c = content_full(s->hint);
+        p = peer_in_turn(s, s->hint_wait_ms == HINT_MIN_MS);
+        if (p) {
+            talk_ask_head(s, p, out);
+            talk_ask_manifest(s, p, &c, out);
+        }
         s->hint_ms = now_ms + s->hint_wait_ms;
         s->hint_wait_ms = s->hint_wait_ms < POLL_MS / 2 ? 2 * s->hint_wait_ms : POLL_MS;
     }
+    due(s, s->hint_ms);
     if (s->poll_ms <= now_ms) {
-        struct peer *p = peer_in_turn(s, false);
+        bool is_lately = s->head && s->head_ms + HEAD_EVERY_MS + POLL_MS > now_ms;
+        p = is_lately || s->is_origin ? NULL : peer_in_turn(s, false);
         if (p)
-            talk_ask_manifest(s, p, -1, out);
+            talk_ask_head(s, p, out);
         s->poll_ms = now_ms + POLL_MS;
     }
+    due(s, s->poll_ms);
 }
 
 void gaps_restart(struct cast_state *s, int64_t now_ms)
@@ -235,76 +129,216 @@ void gaps_restart(struct cast_state *s, int64_t now_ms)
     s->gap_wait_ms = GAP_MIN_MS;
     if (s->gap_ms > now_ms + GAP_MIN_MS)
         s->gap_ms = now_ms + GAP_MIN_MS;
+    due(s, s->gap_ms);
 }
 
-static bool ask_gap(struct cast_state *s, int64_t number, struct cast_out *out)
+/* The first run of segments that are missing, of those that there must be, or may. */
+static bool ask_missing_segments(struct cast_state *s, const struct holding *h,
+                                 struct cast_out *out)
 {
+    uint32_t n = h->n_shards ? (h->n_shards - 1) / MSG_MAX_LEAVES + 1 : h->n_segments + 1;
+    uint32_t first = 0;
     struct peer *p;
 
-    if (number < 0 || version_find(s, number))
+    while (first < h->n_segments && h->segment[first].envelope)
+        first++;
+    if (first == n)
         return false;
     p = peer_in_turn(s, false);
     if (p)
-        talk_ask_manifest(s, p, number, out);
+        talk_ask_segments(s, p, &h->content, first,
+                          n - first < SEGMENTS_ASKED ? n - first : SEGMENTS_ASKED, out);
     return true;
 }
 
-/* Manifests that should be here and are not: the row of the newest, and what is pinned. */
-static void ask_gaps(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+static bool ask_gap(struct cast_state *s, const struct content *c, struct cast_out *out)
 {
-    int64_t newest = version_newest_known(s);
-    bool any = false;
+    const struct holding *h = holding_find(s, c);
+    struct peer *p = h && h->envelope ? NULL : peer_in_turn(s, false);
+    bool is_missing = !h || !h->envelope;
 
-    if (s->gap_ms > now_ms)
-        return;
-    for (int64_t i = 1; i < (int64_t)s->opt.keep && newest >= i; i++)
-        any |= ask_gap(s, newest - i, out);
-    for (size_t i = 0; i < s->n_pins; i++)
-        any |= ask_gap(s, s->pin[i], out);
-    s->gap_ms = any ? now_ms + s->gap_wait_ms : NEVER_MS;
-    s->gap_wait_ms = s->gap_wait_ms < GAP_MAX_MS / 2 ? 2 * s->gap_wait_ms : GAP_MAX_MS;
+    if (p)
+        talk_ask_manifest(s, p, c, out);
+    if (h ? holding_is_pulled(h) : c->kind == CONTENT_FULL && p) {
+        if (h)
+            is_missing |= ask_missing_segments(s, h, out);
+        else
+            talk_ask_segments(s, p, c, 0, SEGMENTS_ASKED, out);
+    }
+    return is_missing;
 }
 
+/* What was signed and should be here and is not: of the row of the newest, of what the trainer
+ * offers, and of what is pinned. */
+static void ask_gaps(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    int64_t newest = newest_named(s);
+    bool any = false;
+
+    if (s->gap_ms > now_ms) {
+        due(s, s->gap_ms);
+        return;
+    }
+    for (int64_t i = 0; i < (int64_t)s->opt.keep && newest >= i; i++) {
+        struct content c = content_full(newest - i);
+        any |= ask_gap(s, &c, out);
+    }
+    for (uint32_t i = 0; i < s->n_offers; i++) {
+        struct content c = {s->offer[i].version, s->offer[i].kind, s->offer[i].base};
+        bool is_done = c.kind == CONTENT_FULL && c.version <= newest;
+        if (!is_done && content_is_valid(&c) && !cast_state_is_past(s, c.version))
+            any |= ask_gap(s, &c, out);
+    }
+    for (size_t i = 0; i < s->n_pins; i++) {
+        struct content c = content_full(s->pin[i]);
+        if (c.version <= newest - (int64_t)s->opt.keep)
+            any |= ask_gap(s, &c, out);
+    }
+    s->gap_ms = any ? now_ms + s->gap_wait_ms : NEVER_MS;
+    s->gap_wait_ms = s->gap_wait_ms < GAP_MAX_MS / 2 ? 2 * s->gap_wait_ms : GAP_MAX_MS;
+    due(s, s->gap_ms);
+}
+
+/* Contents that do not get on: everybody is asked what they have. In the end, those that could be
+ * asked of another are looked for. */
 static void ask_haves(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        if (v->is_complete || v->have_ask_ms > now_ms)
+    for (size_t i = 0; i < s->n_pulling; i++) {
+        struct holding *h = s->pulling[i];
+        bool is_end = h->n_shards && h->n_shards - h->n_have <= ENDGAME && h->n_asked > 0;
+        if (is_end) {
+            pull_stir(s);
+            due(s, now_ms + 100);
+        }
+        if (h->stall_ms > now_ms || h->n_segments == 0) {
+            due(s, h->n_segments ? h->stall_ms : NEVER_MS);
             continue;
-        v->have_ask_ms = now_ms + HAVE_ASK_MS;
-        for (uint32_t k = 0; k < s->n_peers; k++)
-            if (peer_is_linked(&s->peer[k]) && !s->peer[k].is_banned)
-                talk_ask_have(s, &s->peer[k], v, out);
+        }
+        h->stall_ms = now_ms + h->stall_wait_ms;
+        h->stall_wait_ms =
+            h->stall_wait_ms < STALL_MAX_MS / 2 ? 2 * h->stall_wait_ms : STALL_MAX_MS;
+        due(s, h->stall_ms);
+        for (uint64_t all = s->linked_mask; all;) {
+            struct peer *p = s->slot[mask_take(&all)];
+            if (!p->is_banned)
+                talk_ask_have(s, p, h, now_ms, out);
+        }
     }
+}
+
+static void push_to(struct cast_state *s, struct peer *p, struct holding *h,
+                    struct cast_out *out)
+{
+    uint32_t list[PUSH_COUNT], n = 0;
+
+    if (h->has_whole_news) {
+        talk_have(s, p, h, out);
+        return;
+    }
+    for (uint32_t i = 0; i < h->n_news; i++) {
+        bool knows = h->pick && (h->pick->who[h->news[i]] & slot_bit(p));
+        if (!knows)
+            list[n++] = h->news[i];
+    }
+    if (n)
+        talk_news(s, p, h, list, n, out);
 }
 
 static void push_haves(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        if (v->push_ms > now_ms && v->n_news < HAVE_PUSH_COUNT)
+    for (size_t i = 0; i < s->n_holdings; i++) {
+        struct holding *h = s->holding[i];
+        if (h->push_ms > now_ms) {
+            due(s, h->push_ms);
             continue;
-        for (uint32_t k = 0; k < s->n_peers && v->n_news > 0; k++)
-            if (v->wants[k] && peer_is_linked(&s->peer[k]))
-                talk_have(s, &s->peer[k], v, out);
-        if (v->is_complete)
-            memset(v->wants, 0, sizeof(v->wants));
-        v->n_news = 0;
-        v->push_ms = NEVER_MS;
+        }
+        for (uint64_t all = s->linked_mask & ~h->all_mask; all;)
+            push_to(s, s->slot[mask_take(&all)], h, out);
+        h->n_news = 0;
+        h->has_whole_news = false;
+        h->pushed_ms = now_ms;
+        h->push_ms = NEVER_MS;
     }
+}
+
+/* The origin's word on what there is, made anew before the last one ends. */
+static void make_head(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    struct msg_head m = {.version = -1};
+    uint64_t wall_ms = (uint64_t)(s->opt.wall_ms + now_ms);
+
+    if (!s->is_origin)
+        return;
+    if (s->sign_ms > now_ms) {
+        due(s, s->sign_ms);
+        return;
+    }
+    m.made_ms = wall_ms > s->head_made_ms ? wall_ms : s->head_made_ms + 1;
+    m.until_ms = m.made_ms + CAST_FRESH_MS;
+    for (size_t i = s->n_holdings; i-- > 0 && m.n < MSG_MAX_OFFERS;) {
+        const struct holding *h = s->holding[i];
+        if (!h->is_own && !h->is_complete)
+            continue;
+        m.offer[m.n++] =
+            (struct msg_offer){h->content.version, h->content.kind, h->content.base};
+        if (h->content.kind == CONTENT_FULL && h->envelope && m.version < h->content.version)
+            m.version = h->content.version;
+    }
+    buf_reset(&s->body);
+    CHECK(!msg_head_encode(&s->body, &m, NULL));
+    cast_out_add(out, CAST_SIGN, buf_bytes(&s->body));
+    s->sign_ms = now_ms + HEAD_EVERY_MS;
+    due(s, s->sign_ms);
+}
+
+static void look_whether_fresh(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    if (!s->is_fresh)
+        return;
+    if (s->head_ms + CAST_FRESH_MS > now_ms) {
+        due(s, s->head_ms + CAST_FRESH_MS);
+        return;
+    }
+    s->is_fresh = false;
+    cast_out_add(out, CAST_FRESH, (struct bytes){0})->is_fresh = false;
+}
+
+static void run_timers(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    s->due_ms = NEVER_MS;
+    make_head(s, now_ms, out);
+    look_whether_fresh(s, now_ms, out);
+    pull_timeouts(s, now_ms, out);
+    greet(s, now_ms, out);
+    if (s->is_stopped)
+        return;
+    ask_newest(s, now_ms, out);
+    ask_gaps(s, now_ms, out);
+    ask_haves(s, now_ms, out);
+    push_haves(s, now_ms, out);
+    serve_choose(s, now_ms, out);
+}
+
+static void arm(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    int64_t at = s->due_ms > now_ms ? s->due_ms : now_ms + 1;
+
+    if (s->due_ms == NEVER_MS || at >= s->armed_ms)
+        return;
+    s->armed_ms = at;
+    cast_out_add(out, CAST_WAKE, (struct bytes){0})->at_ms = at;
 }
 
 /* What follows from any input. */
 static void settle(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    pull_timeouts(s, now_ms);
-    greet(s, now_ms, out);
-    ask_newest(s, now_ms, out);
-    ask_gaps(s, now_ms, out);
-    ask_haves(s, now_ms, out);
-    push_haves(s, now_ms, out);
+    if (s->is_replanned)
+        holding_replan(s, now_ms);
+    if (s->due_ms <= now_ms)
+        run_timers(s, now_ms, out);
     pull(s, now_ms, out);
-    arm(s, out);
+    serve(s, now_ms, out);
+    arm(s, now_ms, out);
 }
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -319,9 +353,12 @@ void cast_state_new(struct cast_state **out, const struct cast_state_options *op
         s->opt.keep = CAST_KEEP_DEFAULT;
     memcpy(&seed, opt->self.b, sizeof(seed));
     s->rng = rng_of(seed, 0);
-    s->hint = -1;
-    s->hint_ms = s->gap_ms = NEVER_MS;
-    s->armed_ms = NEVER_MS;
+    s->hint = s->head_version = -1;
+    s->hint_ms = s->gap_ms = s->due_ms = s->armed_ms = NEVER_MS;
+    s->slots = SLOTS_MIN;
+    s->lot = CAST_LINKS_MAX;
+    buf_init(&s->body, MSG_MAX_BYTES);
+    buf_init(&s->frame, MSG_MAX_BYTES);
     *out = s;
 }
 
@@ -329,8 +366,19 @@ void cast_state_free(struct cast_state **s)
 {
     if (!*s)
         return;
-    for (size_t i = 0; i < (*s)->n_versions; i++)
-        version_free((*s)->version[i]);
+    for (size_t i = 0; i < (*s)->n_holdings; i++)
+        holding_free((*s)->holding[i]);
+    for (uint32_t i = 0; i < (*s)->n_peers; i++)
+        peer_free((*s)->peer[i]);
+    free((*s)->holding);
+    free((*s)->pulling);
+    free((*s)->peer);
+    free((*s)->tag);
+    free((*s)->head);
+    free((*s)->offer);
+    free((*s)->proof);
+    buf_clear(&(*s)->body);
+    buf_clear(&(*s)->frame);
     free(*s);
     *s = NULL;
 }
@@ -339,17 +387,33 @@ enum status cast_state_restore(struct cast_state *s, struct bytes envelope,
                                struct cast_out *out, struct err *e)
 {
     struct msg_envelope env;
-    struct msg_manifest m;
-    struct version *v;
-    bool is_new;
-    enum status st = cast_manifest_check(envelope, NULL, NULL, &env, &m, e);
+    enum status st = msg_envelope_decode(&env, envelope, e);
 
-    if (!st)
-        st = version_learn(s, envelope, &env, &m, &v, &is_new, out, e);
-    return st;
+    CHECK(!s->has_run);
+    if (!st && env.kind == MSG_SEGMENT)
+        return talk_take_segment(s, NULL, envelope, false, 0, out, e);
+    return st ? st : talk_take_manifest(s, NULL, envelope, false, 0, out, e);
 }
 
-/* ---- inputs ------------------------------------------------------------------------------ */
+void cast_state_found(struct cast_state *s, const struct content *c, struct bytes bitmap,
+                      int64_t now_ms, struct cast_out *out)
+{
+    struct holding *h = holding_find(s, c);
+
+    if (!h)
+        return;
+    for (uint32_t i = 0; i < h->cap && i / 8 < bitmap.len; i++)
+        if (bit_get(bitmap.data, i) && holding_leaf(h, i) && !bit_get(h->have, i)) {
+            pull_cancel_others(s, h, i, NULL, out);
+            holding_gained(s, h, i, now_ms, out);
+        }
+    h->has_whole_news = true;
+    holding_settle(s, h, now_ms, out);
+    if (s->has_run)
+        settle(s, now_ms, out);
+}
+
+/* ---- who there is ------------------------------------------------------------------------ */
 
 void cast_state_set_run(struct cast_state *s, const struct digest *run,
                         const struct public_key *trainer, int64_t now_ms, struct cast_out *out)
@@ -362,30 +426,49 @@ void cast_state_set_run(struct cast_state *s, const struct digest *run,
     s->has_run = true;
     s->trainer = *trainer;
     s->has_trainer = !key_is_zero(trainer);
-    for (size_t i = s->n_versions; i-- > 0;)
-        if (!digest_equal(&s->version[i]->run, run))
-            version_forget(s, s->version[i], out);
-    s->poll_ms = now_ms;
+    s->is_origin = s->has_trainer && key_equal(trainer, &s->opt.node);
+    for (size_t i = s->n_holdings; i-- > 0;) {
+        const struct holding *h = s->holding[i];
+        bool is_ours =
+            digest_equal(&h->run, run) && (!s->has_trainer || key_equal(&h->signer, trainer));
+        if (!is_ours)
+            holding_forget(s, s->holding[i], now_ms, out);
+    }
+    s->poll_ms = s->sign_ms = now_ms;
+    due(s, now_ms);
+    gaps_restart(s, now_ms);
+    holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
 }
 
 void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
                            struct cast_out *out)
 {
-    size_t pick[CAST_DIAL_MAX + MSG_MAX_ROSTER];
-    size_t n =
-        cast_graph_choose(pick, CAST_DIAL_MAX + MSG_MAX_ROSTER, r, &s->opt.self, CAST_DIAL_MAX);
+    peer_roster(s, r, now_ms, out);
+    settle(s, now_ms, out);
+}
 
-    for (uint32_t i = 0; i < s->n_peers; i++)
-        if (s->peer[i].is_active && !is_listed(r, &s->peer[i].key))
-            deactivate(s, &s->peer[i], out);
-    for (uint32_t i = 0; i < r->n; i++) {
-        bool is_chosen = false;
-        for (size_t k = 0; k < n; k++)
-            is_chosen |= pick[k] == i;
-        if (!key_equal(&r->entry[i].transport, &s->opt.self))
-            apply_entry(s, &r->entry[i], is_chosen, out);
-    }
+void cast_state_meet(struct cast_state *s, const struct public_key *key, bool is_trainer)
+{
+    struct peer *p = peer_find(s, key);
+
+    if (!p)
+        p = peer_new(s, key);
+    if (!p)
+        return;
+    p->is_active = true;
+    p->is_trainer = is_trainer;
+}
+
+void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
+                     struct cast_out *out)
+{
+    struct peer *p = peer_find(s, key);
+
+    if (!p || !p->is_active)
+        return;
+    p->dialled = 0; /* it is closed already */
+    peer_deactivate(s, p, now_ms, out);
     settle(s, now_ms, out);
 }
 
@@ -394,15 +477,25 @@ void cast_state_linked(struct cast_state *s, const struct public_key *key, uint6
 {
     struct peer *p = peer_find(s, key);
 
-    if (!p || !p->is_active)
+    if (!p || !p->is_active || !peer_link(s, p, link, true, now_ms, out))
         return;
-    p->dialled = link;
-    if (!p->via)
-        p->via = link;
-    p->is_heard = false;
-    p->greet_ms = now_ms;
-    p->greet_wait_ms = GREET_MIN_MS;
     settle(s, now_ms, out);
+}
+
+/* ---- inputs ------------------------------------------------------------------------------ */
+
+/* The first word on a link: what we have to ask it. */
+static void begin_talk(struct cast_state *s, struct peer *p, int64_t now_ms,
+                       struct cast_out *out)
+{
+    p->is_heard = true;
+    talk_ask_head(s, p, out);
+    for (size_t i = 0; i < s->n_pulling && !p->is_banned; i++)
+        talk_ask_have(s, p, s->pulling[i], now_ms, out);
+    for (size_t i = 0; i < s->n_holdings; i++)
+        if (s->holding[i]->lend)
+            lend(s, s->holding[i], out);
+    s->stirred |= slot_bit(p);
 }
 
 void cast_state_message(struct cast_state *s, uint64_t link, const struct public_key *from,
@@ -410,18 +503,11 @@ void cast_state_message(struct cast_state *s, uint64_t link, const struct public
 {
     struct peer *p = peer_find(s, from);
 
-    if (!p || !p->is_active)
+    if (!p || !p->is_active || !peer_link(s, p, link, link == p->dialled, now_ms, out))
         return;
-    if (link != p->dialled)
-        p->inbound = link;
-    p->via = link;
     p->heard_ms = now_ms;
-    if (!p->is_heard) {
-        p->is_heard = true;
-        for (size_t i = 0; i < s->n_versions && !p->is_banned; i++)
-            if (!s->version[i]->is_complete)
-                talk_ask_have(s, p, s->version[i], out);
-    }
+    if (!p->is_heard)
+        begin_talk(s, p, now_ms, out);
     talk_message(s, p, frame, now_ms, out);
     settle(s, now_ms, out);
 }
@@ -432,58 +518,201 @@ void cast_state_tick(struct cast_state *s, int64_t now_ms, struct cast_out *out)
     settle(s, now_ms, out);
 }
 
+static struct peer *peer_on(const struct cast_state *s, uint64_t link)
+{
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        if (p->dialled == link || p->inbound == link)
+            return p;
+    }
+    return NULL;
+}
+
+void cast_state_served(struct cast_state *s, uint64_t link, const struct content *c,
+                       uint32_t index, uint64_t bytes, int64_t now_ms, struct cast_out *out)
+{
+    struct peer *p = peer_on(s, link);
+
+    if (!p)
+        return;
+    serve_served(s, p, holding_find(s, c), index, bytes, out);
+    settle(s, now_ms, out);
+}
+
+void cast_state_lost(struct cast_state *s, const struct content *c, uint32_t index,
+                     int64_t resume_ms)
+{
+    struct holding *h = holding_find(s, c);
+
+    if (resume_ms > s->resume_ms)
+        s->resume_ms = resume_ms;
+    due(s, s->resume_ms);
+    if (!h || index >= h->cap || !bit_get(h->have, index))
+        return;
+    bit_clear(h->have, index);
+    h->n_have--;
+    h->is_complete = h->is_own = false;
+    h->has_whole_news = true; /* neighbours must not count on it */
+    h->push_ms = 0;
+    due(s, 0);
+    if (h->pick && holding_leaf(h, index))
+        pick_open(h->pick, &s->rng, index);
+    s->is_replanned = true;
+}
+
 void cast_state_hint(struct cast_state *s, int64_t head, int64_t now_ms, struct cast_out *out)
 {
-    if (head <= s->hint || head <= version_newest_known(s))
+    if (head <= s->hint || head <= newest_named(s))
         return;
     s->hint = head;
     s->hint_ms = now_ms;
     s->hint_wait_ms = HINT_MIN_MS;
+    due(s, now_ms);
     settle(s, now_ms, out);
 }
+
+/* ---- what is kept ------------------------------------------------------------------------ */
 
 void cast_state_set_keep(struct cast_state *s, uint32_t keep, int64_t now_ms,
                          struct cast_out *out)
 {
-    const uint32_t most = CAST_VERSIONS_MAX / 2;
+    const uint32_t most = 64;
 
     s->opt.keep = keep < 1 ? 1 : keep > most ? most : keep;
     gaps_restart(s, now_ms);
-    version_trim(s, out);
+    holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
+}
+
+static void mark_pins(struct cast_state *s, int64_t version)
+{
+    struct content c = content_full(version);
+    struct holding *h = holding_find(s, &c);
+
+    if (h)
+        h->is_pinned = holding_is_pinned(s, &c);
 }
 
 void cast_state_pin(struct cast_state *s, int64_t version, int64_t now_ms, struct cast_out *out)
 {
-    struct version *v = version_find(s, version);
-
     for (size_t i = 0; i < s->n_pins; i++)
         if (s->pin[i] == version)
             return;
     if (s->n_pins == CAST_PINS_MAX)
         memmove(&s->pin[0], &s->pin[1], --s->n_pins * sizeof(s->pin[0]));
     s->pin[s->n_pins++] = version;
-    if (v)
-        v->is_pinned = true;
+    mark_pins(s, version);
     gaps_restart(s, now_ms);
     s->gap_ms = now_ms;
+    due(s, now_ms);
     settle(s, now_ms, out);
 }
 
 void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
                       struct cast_out *out)
 {
-    struct version *v = version_find(s, version);
-
     for (size_t i = 0; i < s->n_pins; i++)
         if (s->pin[i] == version) {
             memmove(&s->pin[i], &s->pin[i + 1], (--s->n_pins - i) * sizeof(s->pin[0]));
             break;
         }
-    if (v)
-        v->is_pinned = false;
-    version_trim(s, out);
+    mark_pins(s, version);
+    holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
+}
+
+void cast_state_want(struct cast_state *s, const struct content *c, bool is_wanted,
+                     int64_t now_ms, struct cast_out *out)
+{
+    struct holding *h = holding_get(s, c);
+
+    if (!h || h->is_wanted == is_wanted)
+        return;
+    h->is_wanted = is_wanted;
+    if (!is_wanted)
+        pull_drop_holding(s, h, out);
+    else
+        gaps_restart(s, now_ms);
+    s->is_replanned = true;
+    settle(s, now_ms, out);
+}
+
+void cast_state_drop(struct cast_state *s, const struct content *c, int64_t now_ms,
+                     struct cast_out *out)
+{
+    struct holding *h = holding_find(s, c);
+
+    if (!h)
+        return;
+    holding_forget(s, h, now_ms, out);
+    settle(s, now_ms, out);
+}
+
+bool cast_state_is_past(const struct cast_state *s, int64_t version)
+{
+    struct content c = content_full(version);
+
+    return !holding_peek(s, &c) && !holding_is_pinned(s, &c) &&
+           version <= holding_newest_known(s) - (int64_t)s->opt.keep;
+}
+
+bool cast_state_make_room(struct cast_state *s, struct cast_out *out)
+{
+    int64_t newest = holding_newest_known(s);
+
+    for (size_t i = 0; i < s->n_holdings; i++)
+        if (!s->holding[i]->is_pinned && s->holding[i]->content.version < newest) {
+            holding_forget(s, s->holding[i], 0, out);
+            return true;
+        }
+    return false;
+}
+
+/* ---- the origin -------------------------------------------------------------------------- */
+
+static enum status refuse_stopped(const struct cast_state *s, struct err *e)
+{
+    if (!s->is_stopped)
+        return OK;
+    return err_set(e, ERR_DENIED, "the trainer was proved to equivocate");
+}
+
+enum status cast_state_append(struct cast_state *s, struct bytes envelope, int64_t now_ms,
+                              struct cast_out *out, struct err *e)
+{
+    struct msg_envelope env;
+    struct msg_segment m;
+    struct holding *h;
+    uint32_t from, to;
+    enum status st = refuse_stopped(s, e);
+
+    if (!st)
+        st = segment_check(envelope, s->has_run ? &s->run : NULL, NULL, &env, &m, e);
+    if (!st)
+        st = talk_take_segment(s, NULL, envelope, true, now_ms, out, e);
+    if (st)
+        return st;
+    h = holding_find(s, &m.content);
+    CHECK(h);
+    from = m.number * MSG_MAX_LEAVES;
+    to = from + h->segment[m.number].n;
+    if (!h->is_own && !h->is_complete && h->n_have == 0) {
+        h->is_own = true;
+        s->is_replanned = true;
+        lend_begin(s, h);
+        s->sign_ms = now_ms;
+        due(s, now_ms);
+    }
+    uint32_t n_before = h->n_have;
+    for (uint32_t i = from; i < to; i++)
+        holding_gained(s, h, i, now_ms, out);
+    if (h->lend && h->n_have - n_before == to - from) {
+        lend_more(s, h, from, to);
+        lend(s, h, out);
+    }
+    holding_settle(s, h, now_ms, out);
+    settle(s, now_ms, out);
+    return OK;
 }
 
 enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int64_t now_ms,
@@ -491,88 +720,125 @@ enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int6
 {
     struct msg_envelope env;
     struct msg_manifest m;
-    struct version *v;
-    bool is_new;
-    enum status st =
-        cast_manifest_check(envelope, s->has_run ? &s->run : NULL, NULL, &env, &m, e);
+    struct holding *h;
+    enum status st = refuse_stopped(s, e);
 
+    if (!st)
+        st = cast_manifest_check(envelope, s->has_run ? &s->run : NULL, NULL, &env, &m, e);
+    if (!st)
+        st = talk_take_manifest(s, NULL, envelope, true, now_ms, out, e);
     if (st)
         return st;
-    /* Contradicting ourselves is refused before it could become a proof. */
-    if (cast_state_contradicts(s, &env, &m))
-        return err_set(e, ERR_EXISTS, "version %" PRId64 " was published with another content",
-                       m.version);
-    st = version_learn(s, envelope, &env, &m, &v, &is_new, out, e);
-    if (st)
-        return st;
-    /* The caller stored the shards: here they are, whatever the disk says of them yet. */
-    for (uint32_t k = 0; k < v->n_shards && !v->is_complete; k++)
-        version_gained(s, &v->shard[k], now_ms, out);
-    memset(v->knows, 0, sizeof(v->knows));
-    talk_flood(s, v, NULL, out);
-    version_trim(s, out);
+    h = holding_find(s, &m.content);
+    CHECK(h);
+    if (h->is_void)
+        return err_set(e, ERR_DIGEST, "the manifest's root is not that of its segments");
+    /* Again, for those that had not heard. */
+    talk_flood(s, envelope, NULL, out);
+    if (h->lend)
+        lend(s, h, out);
+    s->sign_ms = now_ms;
+    due(s, now_ms);
+    holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
     return OK;
 }
 
-void cast_state_served(struct cast_state *s, size_t bytes)
+enum status cast_state_head(struct cast_state *s, struct bytes envelope, int64_t now_ms,
+                            struct cast_out *out, struct err *e)
 {
-    s->counters.shards_out++;
-    s->counters.bytes_out += bytes;
+    enum status st = talk_take_head(s, NULL, envelope, now_ms, out, e);
+
+    settle(s, now_ms, out);
+    return st;
 }
 
-void cast_state_lost(struct cast_state *s, const struct digest *shard, int64_t resume_ms)
+bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelope *env,
+                            const struct msg_manifest *m)
 {
-    for (size_t i = 0; i < s->n_versions; i++) {
-        struct version *v = s->version[i];
-        size_t first, n = version_places(v, shard, &first);
-        for (size_t k = first; k < first + n; k++) {
-            if (!bit_get(v->have, v->order[k]))
-                continue;
-            bit_clear(v->have, v->order[k]);
-            v->n_have--;
-            v->is_complete = false;
-            v->have_ask_ms = 0;
-        }
-    }
-    if (resume_ms > s->resume_ms)
-        s->resume_ms = resume_ms;
-}
+    const struct holding *h = holding_peek(s, &m->content);
+    struct digest body;
 
-bool cast_state_make_room(struct cast_state *s, struct cast_out *out)
-{
-    for (size_t i = 0; i + 1 < s->n_versions; i++)
-        if (!s->version[i]->is_pinned) {
-            version_forget(s, s->version[i], out);
-            return true;
-        }
-    return false;
+    if (!h || !h->envelope)
+        return false;
+    digest_of(&body, env->body);
+    return !digest_equal(&body, &h->body);
 }
 
 /* ---- what is known ----------------------------------------------------------------------- */
 
-bool cast_state_is_complete(const struct cast_state *s, int64_t version)
+bool cast_state_is_complete(const struct cast_state *s, const struct content *c)
 {
-    const struct version *v = version_find(s, version);
+    const struct holding *h = holding_peek(s, c);
 
-    return v && v->is_complete;
+    return h && h->is_complete;
 }
 
 int64_t cast_state_newest(const struct cast_state *s)
 {
-    for (size_t i = s->n_versions; i-- > 0;)
-        if (s->version[i]->is_complete)
-            return s->version[i]->number;
+    for (size_t i = s->n_holdings; i-- > 0;)
+        if (s->holding[i]->content.kind == CONTENT_FULL && s->holding[i]->is_complete)
+            return s->holding[i]->content.version;
     return -1;
 }
 
 int64_t cast_state_oldest(const struct cast_state *s)
 {
-    int64_t at = cast_state_newest(s);
+    struct content at = content_full(cast_state_newest(s)),
+                   before = content_full(at.version - 1);
 
-    while (at > 0 && cast_state_is_complete(s, at - 1))
-        at--;
-    return at;
+    while (at.version > 0 && cast_state_is_complete(s, &before)) {
+        at.version--;
+        before.version--;
+    }
+    return at.version;
+}
+
+bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms)
+{
+    return s->head && !s->is_stopped && s->head_ms + CAST_FRESH_MS > now_ms;
+}
+
+bool cast_state_is_stopped(const struct cast_state *s)
+{
+    return s->is_stopped;
+}
+
+size_t cast_state_n_contents(const struct cast_state *s)
+{
+    return s->n_holdings;
+}
+
+struct cast_content_info cast_state_content(const struct cast_state *s, size_t i)
+{
+    CHECK(i < s->n_holdings);
+    const struct holding *h = s->holding[i];
+    return (struct cast_content_info){
+        .content = h->content,
+        .shard_bytes = h->shard_bytes,
+        .n_shards = h->n_shards,
+        .n_leaves = h->n_leaves,
+        .n_have = h->n_have,
+        .n_asked = h->n_asked,
+        .file_bytes = h->file_bytes,
+        .weights = h->weights,
+        .base_root = h->base_root,
+        .apply_root = h->apply_root,
+        .is_complete = h->is_complete,
+        .is_wanted = h->is_wanted,
+        .is_pinned = h->is_pinned,
+    };
+}
+
+bool cast_state_find(const struct cast_state *s, const struct content *c,
+                     struct cast_content_info *info)
+{
+    for (size_t i = 0; i < s->n_holdings; i++)
+        if (content_equal(&s->holding[i]->content, c)) {
+            *info = cast_state_content(s, i);
+            return true;
+        }
+    return false;
 }
 
 struct cast_counters cast_state_counters(const struct cast_state *s)

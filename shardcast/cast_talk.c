@@ -5,150 +5,415 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "proto/digest.h"
 
 /* ---- out --------------------------------------------------------------------------------- */
 
-/* Links are encrypted and authenticated; none of these kinds is signed. */
-static void encode(const struct cast_state *s, struct buf *envelope, enum msg_kind kind,
-                   const struct idem *idem, const struct buf *body)
+void talk_raw(struct cast_state *s, struct peer *p, struct bytes frame, struct cast_out *out)
 {
-    CHECK(!buf_status(body, NULL));
-    CHECK(!msg_envelope_encode(envelope, kind, &s->run, idem, buf_bytes(body), NULL, NULL));
+    if (p->via && s->has_run)
+        cast_out_add(out, CAST_SEND, frame)->link = p->via;
 }
 
-static void send(struct cast_state *s, const struct peer *p, enum msg_kind kind,
-                 const struct idem *idem, const struct buf *body, struct cast_out *out)
+/* Links are encrypted and authenticated; what goes through here is not signed. */
+static void send(struct cast_state *s, struct peer *p, enum msg_kind kind, struct cast_out *out)
 {
-    struct idem fresh;
-    struct buf envelope;
-
-    if (!p->via || !s->has_run)
-        return;
-    if (!idem) {
-        /* Nobody matches these: an answer says itself what it answers. A function of the content,
-         * so that what waits for a peer that is away is queued once, however often it is said. */
-        struct digest d;
-        struct digest_state hash;
-        digest_begin(&hash, "muster/cast-idem");
-        digest_add_u32(&hash, kind);
-        digest_add(&hash, buf_bytes(body));
-        digest_end(&hash, &d);
-        memcpy(fresh.b, d.b, sizeof(fresh.b));
-        idem = &fresh;
-    }
-    buf_init(&envelope, MSG_MAX_BYTES);
-    encode(s, &envelope, kind, idem, body);
-    cast_out_add(out, CAST_SEND, buf_bytes(&envelope))->link = p->via;
-    buf_clear(&envelope);
+    CHECK(!buf_status(&s->body, NULL));
+    buf_reset(&s->frame);
+    CHECK(
+        !msg_envelope_encode(&s->frame, kind, &s->run, NULL, buf_bytes(&s->body), NULL, NULL));
+    talk_raw(s, p, buf_bytes(&s->frame), out);
 }
 
-#define SEND(s, p, KIND, idem, name, message, out)                                             \
+#define SEND(s, p, KIND, name, message, out)                                                   \
     do {                                                                                       \
-        struct buf body_;                                                                      \
-        buf_init(&body_, MSG_MAX_BYTES);                                                       \
-        CHECK(!msg_##name##_encode(&body_, &(message), NULL));                                 \
-        send(s, p, MSG_##KIND, idem, &body_, out);                                             \
-        buf_clear(&body_);                                                                     \
+        buf_reset(&(s)->body);                                                                 \
+        CHECK(!msg_##name##_encode(&(s)->body, &(message), NULL));                             \
+        send(s, p, MSG_##KIND, out);                                                           \
     } while (0)
 
-void talk_ask_manifest(struct cast_state *s, struct peer *p, int64_t version,
+void talk_ask_head(struct cast_state *s, struct peer *p, struct cast_out *out)
+{
+    struct msg_head_ask m = {.made_ms = s->head_made_ms};
+
+    SEND(s, p, HEAD_ASK, head_ask, m, out);
+}
+
+void talk_head(struct cast_state *s, struct peer *p, struct cast_out *out)
+{
+    talk_raw(s, p, (struct bytes){s->head, s->head_len}, out);
+}
+
+void talk_ask_manifest(struct cast_state *s, struct peer *p, const struct content *c,
                        struct cast_out *out)
 {
-    struct msg_manifest_ask m = {.version = version};
+    struct msg_manifest_ask m = {.content = *c};
 
-    SEND(s, p, MANIFEST_ASK, NULL, manifest_ask, m, out);
+    SEND(s, p, MANIFEST_ASK, manifest_ask, m, out);
 }
 
-static struct bytes envelope_of(const struct version *v)
+void talk_ask_segments(struct cast_state *s, struct peer *p, const struct content *c,
+                       uint32_t first, uint32_t n, struct cast_out *out)
 {
-    return (struct bytes){v->envelope, v->envelope_len};
+    struct msg_segment_ask m = {.content = *c, .first = first, .n = n};
+
+    SEND(s, p, SEGMENT_ASK, segment_ask, m, out);
 }
 
-void talk_head(struct cast_state *s, struct peer *p, struct version *v, struct cast_out *out)
+void talk_ask_have(struct cast_state *s, struct peer *p, const struct holding *h,
+                   int64_t now_ms, struct cast_out *out)
 {
-    struct msg_head m = {.manifest = envelope_of(v)};
+    struct msg_have_ask m = {.content = h->content};
 
-    SEND(s, p, HEAD, NULL, head, m, out);
+    if (!p->pinged_ms)
+        p->pinged_ms = now_ms;
+    SEND(s, p, HAVE_ASK, have_ask, m, out);
 }
 
-void talk_ask_have(struct cast_state *s, struct peer *p, struct version *v,
-                   struct cast_out *out)
+void talk_have_nothing(struct cast_state *s, struct peer *p, const struct content *c,
+                       struct cast_out *out)
 {
-    struct msg_have_ask m = {.weights = v->weights};
+    struct msg_have m = {.content = *c};
 
-    SEND(s, p, HAVE_ASK, NULL, have_ask, m, out);
+    SEND(s, p, HAVE, have, m, out);
 }
 
-static struct bytes bitmap_of(const struct version *v)
+void talk_have(struct cast_state *s, struct peer *p, struct holding *h, struct cast_out *out)
 {
-    if (!v || v->n_have == 0)
-        return (struct bytes){NULL, 0};
-    return (struct bytes){v->have, (v->n_shards + 7) / 8};
+    struct msg_have m = {.content = h->content};
+    struct buf shown;
+
+    buf_init(&shown, MSG_MAX_SHARDS / 8);
+    if (h->lend)
+        lend_shown(h, p->slot, &shown);
+    m.is_all = h->is_complete && !h->lend;
+    if (h->lend)
+        m.bitmap = buf_bytes(&shown);
+    else if (!m.is_all && h->n_have > 0)
+        m.bitmap = (struct bytes){h->have, (holding_limit(h) + 7) / 8};
+    SEND(s, p, HAVE, have, m, out);
+    buf_clear(&shown);
 }
 
-void talk_have(struct cast_state *s, struct peer *p, const struct version *v,
-               struct cast_out *out)
+static struct bytes put_indices(uint8_t *at, const uint32_t *index, uint32_t n)
 {
-    struct msg_have m = {.weights = v->weights, .bitmap = bitmap_of(v)};
-
-    SEND(s, p, HAVE, NULL, have, m, out);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t b = 0; b < 4; b++)
+            at[4 * i + b] = (uint8_t)(index[i] >> (8 * b));
+    return (struct bytes){at, (size_t)4 * n};
 }
 
-void talk_ask_shard(struct cast_state *s, struct peer *p, const struct digest *shard,
-                    struct cast_out *out)
+void talk_news(struct cast_state *s, struct peer *p, const struct holding *h,
+               const uint32_t *index, uint32_t n, struct cast_out *out)
 {
-    struct msg_shard_ask m = {.shard = *shard};
+    uint8_t list[4 * MSG_MAX_INDICES];
+    struct msg_have_news m = {.content = h->content, .indices = put_indices(list, index, n)};
 
-    SEND(s, p, SHARD_ASK, NULL, shard_ask, m, out);
+    SEND(s, p, HAVE_NEWS, have_news, m, out);
 }
 
-void talk_flood(struct cast_state *s, struct version *v, const struct peer *from,
+void talk_ask_shards(struct cast_state *s, struct peer *p, const struct holding *h,
+                     const uint32_t *index, uint32_t n, struct cast_out *out)
+{
+    uint8_t list[4 * MSG_MAX_ASKED];
+    struct msg_shard_ask m = {.content = h->content, .indices = put_indices(list, index, n)};
+
+    SEND(s, p, SHARD_ASK, shard_ask, m, out);
+}
+
+void talk_cancel(struct cast_state *s, struct peer *p, const struct holding *h,
+                 const uint32_t *index, uint32_t n, struct cast_out *out)
+{
+    uint8_t list[4 * MSG_MAX_INDICES];
+    struct msg_cancel m = {.content = h->content, .indices = put_indices(list, index, n)};
+
+    SEND(s, p, CANCEL, cancel, m, out);
+}
+
+void talk_choke(struct cast_state *s, struct peer *p, bool is_choked, struct cast_out *out)
+{
+    struct msg_choke m = {.is_choked = is_choked};
+
+    SEND(s, p, CHOKE, choke, m, out);
+}
+
+void talk_no_shard(struct cast_state *s, struct peer *p, const struct content *c,
+                   uint32_t index, struct cast_out *out)
+{
+    struct msg_shard m = {.content = *c, .index = index};
+
+    SEND(s, p, SHARD, shard, m, out);
+}
+
+void talk_flood(struct cast_state *s, struct bytes frame, const struct peer *from,
                 struct cast_out *out)
 {
-    for (uint32_t i = 0; i < s->n_peers; i++) {
-        struct peer *p = &s->peer[i];
-        if (p == from || !peer_is_linked(p) || v->knows[i])
-            continue;
-        talk_head(s, p, v, out);
-        if (v->n_have > 0)
-            talk_have(s, p, v, out);
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        if (p != from)
+            talk_raw(s, p, frame, out);
     }
 }
 
-void cast_state_shard(const struct cast_state *s, struct buf *envelope,
-                      const struct digest *shard, const struct idem *idem, struct bytes data)
+void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct content *c,
+                      uint32_t index, struct bytes data)
 {
-    struct msg_shard m = {.shard = *shard, .data = data};
+    struct msg_shard m = {.content = *c, .index = index, .data = data};
     struct buf body;
 
     buf_init(&body, MSG_MAX_BYTES);
     CHECK(!msg_shard_encode(&body, &m, NULL));
-    encode(s, envelope, MSG_SHARD, idem, &body);
+    CHECK(
+        !msg_envelope_encode(envelope, MSG_SHARD, &s->run, NULL, buf_bytes(&body), NULL, NULL));
     buf_clear(&body);
 }
 
+void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
+               const struct content *about, struct cast_out *out)
+{
+    struct msg_proof m = {.first = first, .second = second};
+    struct buf both;
+
+    if (s->is_stopped)
+        return;
+    buf_reset(&s->body);
+    buf_reset(&s->frame);
+    CHECK(!msg_proof_encode(&s->body, &m, NULL));
+    CHECK(!msg_envelope_encode(&s->frame, MSG_PROOF, &s->run, NULL, buf_bytes(&s->body), NULL,
+                               NULL));
+    s->proof = xmalloc(s->frame.len);
+    s->proof_len = s->frame.len;
+    memcpy(s->proof, s->frame.data, s->frame.len);
+    talk_flood(s, buf_bytes(&s->frame), NULL, out);
+    s->is_stopped = true;
+    buf_init(&both, (size_t)2 * MSG_MAX_BYTES);
+    buf_put_blob(&both, first);
+    buf_put_blob(&both, second);
+    cast_out_add(out, CAST_EQUIVOCATED, buf_bytes(&both))->content = *about;
+    buf_clear(&both);
+}
+
+/* ---- in: what the trainer signed --------------------------------------------------------- */
+
+static enum status check_signature(const struct cast_state *s, const struct msg_envelope *env,
+                                   struct err *e)
+{
+    if (!s->opt.verify)
+        return msg_envelope_verify(env, e);
+    return s->opt.verify(s->opt.arg, env) ? OK : err_set(e, ERR_DIGEST, "a forged signature");
+}
+
+/* Whose signature counts; NULL on what was on disk before a run was known. */
+static const struct public_key *signer_of(const struct cast_state *s)
+{
+    return s->has_trainer ? &s->trainer : NULL;
+}
+
+static bool holds(const uint8_t *mine, size_t len, struct bytes other)
+{
+    return mine && len == other.len && memcmp(mine, other.data, len) == 0;
+}
+
+enum status talk_take_head(struct cast_state *s, const struct peer *from, struct bytes envelope,
+                           int64_t now_ms, struct cast_out *out, struct err *e)
+{
+    struct msg_envelope env;
+    struct msg_head m;
+    enum status st = signed_open(envelope, MSG_HEAD, &s->run, signer_of(s), &env, e);
+
+    if (!st)
+        st = msg_head_decode(&m, env.body, e);
+    if (st || m.made_ms <= s->head_made_ms)
+        return st;
+    if ((int64_t)m.until_ms + SKEW_MS < s->opt.wall_ms + now_ms)
+        return err_set(e, ERR_DENIED, "the HEAD has expired");
+    st = check_signature(s, &env, e);
+    if (st)
+        return st;
+    free(s->head);
+    s->head = xmalloc(envelope.len);
+    s->head_len = envelope.len;
+    memcpy(s->head, envelope.data, envelope.len);
+    s->head_made_ms = m.made_ms;
+    s->head_version = m.version;
+    s->head_ms = now_ms;
+    s->offer = xrealloc(s->offer, (m.n + 1) * sizeof(*s->offer));
+    memcpy(s->offer, m.offer, m.n * sizeof(*s->offer));
+    s->n_offers = m.n;
+    talk_flood(s, envelope, from, out);
+    gaps_restart(s, now_ms);
+    if (!s->is_fresh) {
+        s->is_fresh = true;
+        cast_out_add(out, CAST_FRESH, (struct bytes){0})->is_fresh = true;
+    }
+    due(s, now_ms + CAST_FRESH_MS);
+    return OK;
+}
+
+enum status talk_take_manifest(struct cast_state *s, const struct peer *from,
+                               struct bytes envelope, bool is_own, int64_t now_ms,
+                               struct cast_out *out, struct err *e)
+{
+    const struct digest *run = s->has_run ? &s->run : NULL;
+    struct msg_envelope env;
+    struct msg_manifest m;
+    struct holding *h;
+    struct bytes other;
+    bool is_new;
+    enum status st = signed_open(envelope, MSG_PUBLISH, run, signer_of(s), &env, e);
+
+    if (!st)
+        st = msg_manifest_decode(&m, env.body, e);
+    if (st)
+        return st;
+    h = holding_find(s, &m.content);
+    if (h && holds(h->envelope, h->envelope_len, envelope))
+        return OK;
+    st = content_manifest_check(&m, e);
+    if (!st)
+        st = check_signature(s, &env, e);
+    if (!st)
+        st = holding_manifest(s, &env, &m, &h, &is_new, &other, out, e);
+    if (st == ERR_EXISTS && !is_own && s->has_trainer)
+        talk_stop(s, other, envelope, &m.content, out);
+    if (st || !is_new)
+        return st;
+    if (s->has_run)
+        talk_flood(s, envelope, from, out);
+    gaps_restart(s, now_ms);
+    holding_settle(s, h, now_ms, out);
+    holding_trim(s, now_ms, out);
+    return OK;
+}
+
+enum status talk_take_segment(struct cast_state *s, const struct peer *from,
+                              struct bytes envelope, bool is_own, int64_t now_ms,
+                              struct cast_out *out, struct err *e)
+{
+    const struct digest *run = s->has_run ? &s->run : NULL;
+    struct msg_envelope env;
+    struct msg_segment m;
+    struct holding *h;
+    struct bytes other;
+    bool is_new;
+    enum status st = signed_open(envelope, MSG_SEGMENT, run, signer_of(s), &env, e);
+
+    if (!st)
+        st = msg_segment_decode(&m, env.body, e);
+    if (st)
+        return st;
+    h = holding_find(s, &m.content);
+    if (h && m.number < h->n_segments &&
+        holds(h->segment[m.number].envelope, h->segment[m.number].len, envelope))
+        return OK;
+    st = segment_numbers(&m, e);
+    if (!st)
+        st = check_signature(s, &env, e);
+    if (!st)
+        st = holding_segment(s, &env, &m, &h, &is_new, &other, out, e);
+    if (st == ERR_EXISTS && !is_own && s->has_trainer)
+        talk_stop(s, other, envelope, &m.content, out);
+    if (st || !is_new)
+        return st;
+    if (s->has_run)
+        talk_flood(s, envelope, from, out);
+    if (h->n_shards && h->n_leaves < h->n_shards)
+        gaps_restart(s, now_ms);
+    holding_settle(s, h, now_ms, out);
+    return OK;
+}
+
+static enum status on_signed(struct cast_state *s, struct peer *p,
+                             const struct msg_envelope *env, int64_t now_ms,
+                             struct cast_out *out, struct err *e)
+{
+    enum status st;
+
+    if (!s->has_trainer)
+        return OK; /* whose signature counts is not known yet: it is asked for again */
+    if (env->kind == MSG_HEAD)
+        st = talk_take_head(s, p, env->raw, now_ms, out, e);
+    else if (env->kind == MSG_PUBLISH)
+        st = talk_take_manifest(s, p, env->raw, false, now_ms, out, e);
+    else
+        st = talk_take_segment(s, p, env->raw, false, now_ms, out, e);
+    if (st == ERR_FULL)
+        return OK;
+    if (st)
+        s->counters.refused++;
+    return OK;
+}
+
+static enum status on_proof(struct cast_state *s, const struct msg_envelope *env,
+                            struct cast_out *out, struct err *e)
+{
+    struct msg_proof m;
+    struct content about;
+    enum status st = msg_proof_decode(&m, env->body, e);
+
+    if (st || !s->has_trainer)
+        return st;
+    st = cast_proof_check(m.first, m.second, &s->run, &s->trainer, &about, e);
+    if (st)
+        s->counters.refused++;
+    else
+        talk_stop(s, m.first, m.second, &about, out);
+    return st;
+}
+
 /* ---- in: questions ----------------------------------------------------------------------- */
+
+static enum status on_head_ask(struct cast_state *s, struct peer *p,
+                               const struct msg_envelope *env, struct cast_out *out,
+                               struct err *e)
+{
+    struct msg_head_ask m;
+    enum status st = msg_head_ask_decode(&m, env->body, e);
+
+    if (st)
+        return st;
+    if (s->is_stopped)
+        talk_raw(s, p, (struct bytes){s->proof, s->proof_len}, out);
+    else if (s->head && s->head_made_ms > m.made_ms)
+        talk_head(s, p, out);
+    else if (s->head_made_ms < m.made_ms)
+        talk_ask_head(s, p, out);
+    else
+        talk_choke(s, p, p->is_choked, out); /* so that it hears something */
+    return OK;
+}
 
 static enum status on_manifest_ask(struct cast_state *s, struct peer *p,
                                    const struct msg_envelope *env, struct cast_out *out,
                                    struct err *e)
 {
     struct msg_manifest_ask m;
-    struct msg_manifest_reply answer = {0};
-    struct version *v = NULL;
     enum status st = msg_manifest_ask_decode(&m, env->body, e);
 
     if (st)
         return st;
-    if (m.version >= 0)
-        v = version_find(s, m.version);
-    else if (s->n_versions)
-        v = s->version[s->n_versions - 1];
-    answer.version = m.version;
-    if (v)
-        answer.manifest = envelope_of(v);
-    SEND(s, p, MANIFEST, &env->idem, manifest_reply, answer, out);
+    const struct holding *h = holding_find(s, &m.content);
+    if (h && h->envelope)
+        talk_raw(s, p, (struct bytes){h->envelope, h->envelope_len}, out);
+    return OK;
+}
+
+static enum status on_segment_ask(struct cast_state *s, struct peer *p,
+                                  const struct msg_envelope *env, struct cast_out *out,
+                                  struct err *e)
+{
+    struct msg_segment_ask m;
+    enum status st = msg_segment_ask_decode(&m, env->body, e);
+
+    if (st)
+        return st;
+    const struct holding *h = holding_find(s, &m.content);
+    for (uint32_t i = 0; h && i < m.n && i < SEGMENTS_ASKED; i++) {
+        if (m.first >= h->n_segments || i >= h->n_segments - m.first)
+            break;
+        const struct segment *g = &h->segment[m.first + i];
+        if (g->envelope)
+            talk_raw(s, p, (struct bytes){g->envelope, g->len}, out);
+    }
     return OK;
 }
 
@@ -161,170 +426,201 @@ static enum status on_have_ask(struct cast_state *s, struct peer *p,
 
     if (st)
         return st;
-    struct version *v = version_by_weights(s, &m.weights);
-    struct msg_have answer = {.weights = m.weights, .bitmap = bitmap_of(v)};
-    if (v) {
-        v->knows[p - s->peer] = true;
-        v->wants[p - s->peer] = !v->is_complete;
-    }
-    SEND(s, p, HAVE, &env->idem, have, answer, out);
+    struct holding *h = holding_find(s, &m.content);
+    if (h)
+        talk_have(s, p, h, out);
+    else
+        talk_have_nothing(s, p, &m.content, out);
     return OK;
 }
 
 static enum status on_shard_ask(struct cast_state *s, struct peer *p,
-                                const struct msg_envelope *env, struct cast_out *out,
-                                struct err *e)
+                                const struct msg_envelope *env, int64_t now_ms,
+                                struct cast_out *out, struct err *e)
 {
     struct msg_shard_ask m;
     enum status st = msg_shard_ask_decode(&m, env->body, e);
 
     if (st)
         return st;
-    if (version_is_here(s, &m.shard)) {
-        struct cast_act *a = cast_out_add(out, CAST_SERVE, (struct bytes){0});
-        a->link = p->via;
-        a->digest = m.shard;
-        a->idem = env->idem;
-        return OK;
-    }
-    struct msg_shard answer = {.shard = m.shard};
-    SEND(s, p, SHARD, &env->idem, shard, answer, out);
+    struct holding *h = holding_find(s, &m.content);
+    if (h)
+        serve_wanted(s, p, h, m.indices, now_ms, out);
+    else
+        talk_have_nothing(s, p, &m.content, out);
     return OK;
 }
 
-/* ---- in: answers and announcements ------------------------------------------------------- */
-
-static enum status on_manifest_bytes(struct cast_state *s, struct peer *p,
-                                     struct bytes envelope, int64_t now_ms,
-                                     struct cast_out *out, struct err *e)
+static enum status on_cancel(struct cast_state *s, struct peer *p,
+                             const struct msg_envelope *env, struct err *e)
 {
-    struct msg_envelope env;
-    struct msg_manifest m;
-    struct version *v;
-    bool is_new;
-    enum status st;
+    struct msg_cancel m;
+    enum status st = msg_cancel_decode(&m, env->body, e);
+    const struct holding *h = st ? NULL : holding_find(s, &m.content);
 
-    if (!s->has_trainer)
-        return OK; /* whose signature counts is not known yet: it is asked for again */
-    st = cast_manifest_check(envelope, &s->run, &s->trainer, &env, &m, e);
-    if (!st)
-        st = version_learn(s, envelope, &env, &m, &v, &is_new, out, e);
-    if (st == ERR_FULL)
-        return OK;
-    if (st) {
-        s->counters.refused_manifests++;
-        return st;
-    }
-    v->knows[p - s->peer] = true;
-    if (is_new) {
-        gaps_restart(s, now_ms);
-        talk_flood(s, v, p, out);
-        version_trim(s, out);
-        /* Trimming keeps the newest; an old one asked for may be gone again. */
-        v = version_find(s, m.version);
-    }
-    if (v && !v->is_complete && is_new) {
-        v->have_ask_ms = now_ms; /* everybody, at the end of this step */
-    } else if (v && !v->is_complete && !v->theirs[p - s->peer]) {
-        talk_ask_have(s, p, v, out);
-    }
-    return OK;
+    if (h)
+        serve_cancelled(p, h, m.indices);
+    return st;
 }
 
-static enum status on_head(struct cast_state *s, struct peer *p, const struct msg_envelope *env,
-                           int64_t now_ms, struct cast_out *out, struct err *e)
-{
-    struct msg_head m;
-    enum status st = msg_head_decode(&m, env->body, e);
-
-    return st ? st : on_manifest_bytes(s, p, m.manifest, now_ms, out, e);
-}
-
-static enum status on_manifest(struct cast_state *s, struct peer *p,
-                               const struct msg_envelope *env, int64_t now_ms,
-                               struct cast_out *out, struct err *e)
-{
-    struct msg_manifest_reply m;
-    enum status st = msg_manifest_reply_decode(&m, env->body, e);
-
-    if (!st && m.manifest.len > 0)
-        st = on_manifest_bytes(s, p, m.manifest, now_ms, out, e);
-    if (st || m.version >= 0 || !s->n_versions)
-        return st;
-    /* It told us its newest; if ours is newer, it wants to know. */
-    struct version *v = s->version[s->n_versions - 1];
-    if (!v->knows[p - s->peer]) {
-        talk_head(s, p, v, out);
-        v->knows[p - s->peer] = true;
-        if (v->n_have > 0)
-            talk_have(s, p, v, out);
-    }
-    return OK;
-}
+/* ---- in: what neighbours say ------------------------------------------------------------- */
 
 static enum status on_have(struct cast_state *s, struct peer *p, const struct msg_envelope *env,
-                           struct err *e)
+                           int64_t now_ms, struct cast_out *out, struct err *e)
 {
     struct msg_have m;
     enum status st = msg_have_decode(&m, env->body, e);
+    struct holding *h = st ? NULL : holding_find(s, &m.content);
+
+    if (h)
+        pull_learn_have(s, p, h, &m, now_ms, out);
+    return st;
+}
+
+static enum status on_have_news(struct cast_state *s, struct peer *p,
+                                const struct msg_envelope *env, struct err *e)
+{
+    struct msg_have_news m;
+    enum status st = msg_have_news_decode(&m, env->body, e);
+    struct holding *h = st ? NULL : holding_find(s, &m.content);
+
+    if (h)
+        pull_learn_news(s, p, h, m.indices);
+    return st;
+}
+
+static enum status on_choke(struct cast_state *s, struct peer *p,
+                            const struct msg_envelope *env, int64_t now_ms, struct err *e)
+{
+    struct msg_choke m;
+    enum status st = msg_choke_decode(&m, env->body, e);
 
     if (st)
         return st;
-    pull_learn_have(s, (uint32_t)(p - s->peer), &m);
+    if (!m.is_choked && p->is_choking)
+        s->stirred |= slot_bit(p);
+    p->is_choking = m.is_choked;
+    if (m.is_choked) {
+        p->choking_ms = now_ms + CHOKED_MS;
+        due(s, p->choking_ms);
+        pull_drop_peer(s, p);
+    }
     return OK;
 }
 
-static void learn_speed(struct peer *p, int64_t took_ms)
+static bool is_good(const struct cast_state *s, const struct holding *h, uint32_t index,
+                    struct bytes data)
 {
-    int64_t sample = took_ms < 1 ? 1 : took_ms;
+    const struct digest *leaf = holding_leaf(h, index);
+    struct digest found;
 
-    p->answer_ms = p->answer_ms ? (int32_t)((3 * (int64_t)p->answer_ms + sample) / 4)
-                                : (int32_t)(sample < TIMEOUT_MAX_MS ? sample : TIMEOUT_MAX_MS);
-    int64_t timeout = TIMEOUT_MIN_MS + 4 * (int64_t)p->answer_ms;
-    p->timeout_ms = (int32_t)(timeout < TIMEOUT_MAX_MS ? timeout : TIMEOUT_MAX_MS);
-    p->strikes = 0;
+    if (!leaf)
+        return false;
+    if (s->opt.check)
+        return s->opt.check(s->opt.arg, &h->content, index, leaf, data);
+    content_leaf(&found, &h->run, &h->content, index, data);
+    return digest_equal(&found, leaf);
+}
+
+bool cast_state_check(const struct cast_state *s, const struct content *c, uint32_t index,
+                      struct bytes data)
+{
+    const struct holding *h = holding_peek(s, c);
+
+    return h && is_good(s, h, index, data);
+}
+
+static void on_no_shard(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
+                        bool was_asked, int64_t now_ms, struct cast_out *out)
+{
+    if (!h->pick || index >= h->cap)
+        return;
+    pick_unlearn(h->pick, &s->rng, p->slot, index);
+    pull_stir(s);
+    if (!was_asked)
+        return;
+    s->counters.lies++;
+    if (++p->lies >= LIES_MAX)
+        peer_ban(s, p, h, index, "lies", now_ms, out);
+}
+
+/* A shard that fits its leaf. */
+static void take_shard(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
+                       struct bytes data, int64_t now_ms, struct cast_out *out)
+{
+    uint32_t bytes = holding_length(h, index);
+    struct cast_act *a = cast_out_add(out, CAST_STORE, (struct bytes){0});
+
+    a->value = data;
+    a->content = h->content;
+    a->index = index;
+    a->shard_bytes = h->shard_bytes;
+    a->bytes = bytes;
+    s->counters.shards_in++;
+    s->counters.bytes_in += bytes;
+    serve_given(p, bytes);
+    pull_cancel_others(s, h, index, p, out);
+    holding_gained(s, h, index, now_ms, out);
+    holding_settle(s, h, now_ms, out);
+    if (h->is_complete)
+        holding_trim(s, now_ms, out);
 }
 
 static enum status on_shard(struct cast_state *s, struct peer *p,
                             const struct msg_envelope *env, int64_t now_ms,
                             struct cast_out *out, struct err *e)
 {
-    uint32_t peer = (uint32_t)(p - s->peer);
     struct msg_shard m;
-    struct digest d;
-    int64_t sent_ms = 0;
     enum status st = msg_shard_decode(&m, env->body, e);
+    struct holding *h = st ? NULL : holding_find(s, &m.content);
 
-    if (st)
+    if (st || !h)
         return st;
-    if (pull_answered(s, peer, &m.shard, &sent_ms) && m.data.len > 0)
-        learn_speed(p, now_ms - sent_ms);
+    bool was_asked = pull_answered(s, p, h, m.index, now_ms);
     if (m.data.len == 0) {
-        pull_not_there(s, peer, &m.shard);
+        on_no_shard(s, p, h, m.index, was_asked, now_ms, out);
         return OK;
     }
-    if (!version_is_missing(s, &m.shard)) {
+    if (!holding_leaf(h, m.index))
+        return OK;
+    if (bit_get(h->have, m.index) || h->is_own) {
         s->counters.repeats++;
         return OK; /* late, or never asked for: not worth a hash */
     }
-    digest_of(&d, m.data);
-    if (!digest_equal(&d, &m.shard)) {
+    if (!is_good(s, h, m.index, m.data)) {
         s->counters.garbage++;
-        p->is_banned = true;
-        pull_cancel_peer(s, peer);
-        version_forget_peer(s, peer);
-        struct cast_act *a = cast_out_add(out, CAST_BANNED, (struct bytes){0});
-        a->key = p->key;
-        a->digest = m.shard;
+        peer_ban(s, p, h, m.index, "digest", now_ms, out);
         return OK;
     }
-    struct cast_act *a = cast_out_add(out, CAST_STORE, m.data);
-    a->digest = m.shard;
-    s->counters.shards_in++;
-    s->counters.bytes_in += m.data.len;
-    version_gained(s, &m.shard, now_ms, out);
-    version_trim(s, out);
+    take_shard(s, p, h, m.index, m.data, now_ms, out);
     return OK;
+}
+
+static bool is_believed(enum msg_kind kind)
+{
+    return kind != MSG_SHARD && kind != MSG_HAVE && kind != MSG_HAVE_NEWS;
+}
+
+static enum status hear(struct cast_state *s, struct peer *p, const struct msg_envelope *env,
+                        int64_t now_ms, struct cast_out *out, struct err *e)
+{
+    switch (env->kind) {
+    case MSG_HEAD_ASK: return on_head_ask(s, p, env, out, e);
+    case MSG_MANIFEST_ASK: return on_manifest_ask(s, p, env, out, e);
+    case MSG_SEGMENT_ASK: return on_segment_ask(s, p, env, out, e);
+    case MSG_HAVE_ASK: return on_have_ask(s, p, env, out, e);
+    case MSG_SHARD_ASK: return on_shard_ask(s, p, env, now_ms, out, e);
+    case MSG_CANCEL: return on_cancel(s, p, env, e);
+    case MSG_CHOKE: return on_choke(s, p, env, now_ms, e);
+    case MSG_HAVE: return on_have(s, p, env, now_ms, out, e);
+    case MSG_HAVE_NEWS: return on_have_news(s, p, env, e);
+    case MSG_SHARD: return on_shard(s, p, env, now_ms, out, e);
+    case MSG_PROOF: return on_proof(s, env, out, e);
+    case MSG_HEAD:
+    case MSG_PUBLISH:
+    case MSG_SEGMENT: return on_signed(s, p, env, now_ms, out, e);
+    default: return ERR_MALFORMED;
+    }
 }
 
 void talk_message(struct cast_state *s, struct peer *p, struct bytes frame, int64_t now_ms,
@@ -336,23 +632,12 @@ void talk_message(struct cast_state *s, struct peer *p, struct bytes frame, int6
 
     if (!st && s->has_run && !digest_equal(&env.run, &s->run))
         st = ERR_DENIED;
-    if (st) {
-        s->counters.malformed++;
+    if (!st && s->is_stopped && env.kind != MSG_HEAD_ASK)
         return;
-    }
-    bool is_deaf = p->is_banned && (env.kind == MSG_SHARD || env.kind == MSG_HAVE);
-    if (is_deaf)
+    if (!st && p->is_banned && !is_believed(env.kind))
         return;
-    switch (env.kind) {
-    case MSG_MANIFEST_ASK: st = on_manifest_ask(s, p, &env, out, &e); break;
-    case MSG_HAVE_ASK: st = on_have_ask(s, p, &env, out, &e); break;
-    case MSG_SHARD_ASK: st = on_shard_ask(s, p, &env, out, &e); break;
-    case MSG_HEAD: st = on_head(s, p, &env, now_ms, out, &e); break;
-    case MSG_MANIFEST: st = on_manifest(s, p, &env, now_ms, out, &e); break;
-    case MSG_HAVE: st = on_have(s, p, &env, &e); break;
-    case MSG_SHARD: st = on_shard(s, p, &env, now_ms, out, &e); break;
-    default: st = ERR_MALFORMED; break;
-    }
+    if (!st)
+        st = hear(s, p, &env, now_ms, out, &e);
     if (st)
         s->counters.malformed++;
 }

@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/checkpoint.h"
-#include "shardcast/cast.h"
+#include "shardcast/cast_cut.h"
 
 #define MICRO_ROWS 1024u       /* rows of a micro-batch: cut so, activations stay in cache */
 #define META_MAGIC 0x3152434du /* "MCR1" */
@@ -117,25 +117,39 @@ enum status course_file(const struct course *c, struct buf *out, struct err *e)
     return weights_encode(out, learner_published(c->learner), c->setup->config.dtype, e);
 }
 
+/* How the file of version c->version + 1 is cut, and the root over that. */
+static enum status describe_file(const struct course *c, struct msg_manifest *m, struct err *e)
+{
+    struct cast_cut_options o = {.run = c->options.run,
+                                 .content = content_full(c->version + 1)};
+    struct cast_cut cut;
+    struct buf file;
+    enum status st;
+
+    buf_init(&file, course_file_bytes(c));
+    st = course_file(c, &file, e);
+    if (st)
+        goto out;
+    o.shard_bytes = content_shard_bytes(file.len);
+    cast_cut_init(&cut, &o);
+    st = cast_cut_add(&cut, buf_bytes(&file), e);
+    if (!st)
+        st = cast_cut_end(&cut, m, e);
+    cast_cut_clear(&cut);
+out:
+    buf_clear(&file);
+    return st;
+}
+
 /* Files the manifest of version c->version + 1, made from the state whose roots c still holds,
  * and makes it the newest. */
 static enum status conclude(struct course *c, const struct digest *batch, struct err *e)
 {
     struct msg_manifest m = {0};
-    struct buf file, shards;
-    enum status st;
+    enum status st = describe_file(c, &m, e);
 
-    buf_init(&file, course_file_bytes(c));
-    buf_init(&shards, (size_t)MSG_MAX_SHARDS * DIGEST_BYTES);
-    st = course_file(c, &file, e);
     if (st)
-        goto out;
-    cast_cut(&shards, buf_bytes(&file));
-    st = buf_status(&shards, e);
-    if (st)
-        goto out;
-    cast_root(&m.weights, buf_bytes(&shards));
-    m.version = c->version + 1;
+        return st;
     m.parent = c->version >= 0 ? c->weights : (struct digest){{0}};
     m.task = c->setup->task_id;
     m.batch = *batch;
@@ -144,9 +158,6 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     m.optimizer_before = c->optimizer;
     learner_roots(c->learner, &m.masters_after, &m.optimizer_after);
     snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
-    m.file_bytes = file.len;
-    m.shard_bytes = SHARD_BYTES;
-    m.shards = buf_bytes(&shards);
     m.tokens_trained = c->report.n_tokens;
     m.loss = c->report.loss;
     m.grad_norm = c->report.grad_norm;
@@ -155,15 +166,12 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     buf_reset(&c->manifest);
     st = msg_manifest_encode(&c->manifest, &m, e);
     if (st)
-        goto out;
+        return st;
     c->version = m.version;
     c->weights = m.weights;
     c->masters = m.masters_after;
     c->optimizer = m.optimizer_after;
-out:
-    buf_clear(&file);
-    buf_clear(&shards);
-    return st;
+    return OK;
 }
 
 /* The demonstrations of one supervised step, end to end in `ids`. */
@@ -240,12 +248,11 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
     return st ? st : conclude(c, &no_batch, e);
 }
 
-enum status course_step(struct course *c, const struct msg_batch *m, const struct digest *run,
-                        struct err *e)
+enum status course_step(struct course *c, const struct msg_batch *m, struct err *e)
 {
     const struct task *t = &c->setup->task;
     const struct learn_rules rules = {
-        .run = *run,
+        .run = c->options.run,
         .task = c->setup->task_id,
         .numerics = task_numerics(t),
         .head = c->version,

@@ -21,6 +21,7 @@
 #include "rollout/setup.h"
 
 struct course_options {
+    struct digest run;             /* whose weights they are: their roots depend on it */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
@@ -58,11 +59,10 @@ typedef bool course_progress(void *arg, uint64_t step, uint64_t steps, float los
 MUST_USE enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
                                     struct err *e);
 
-/* Makes version c->version + 1 from batch c->version. `run` as in learn_rules. On failure the
+/* Makes version c->version + 1 from batch c->version. On failure the
  * course must be cleared and loaded again, unless the batch was refused (ERR_DIGEST,
  * ERR_MALFORMED, ERR_DENIED): then nothing changed. */
-MUST_USE enum status course_step(struct course *c, const struct msg_batch *m,
-                                 const struct digest *run, struct err *e);
+MUST_USE enum status course_step(struct course *c, const struct msg_batch *m, struct err *e);
 
 /* The newest version as one safetensors file, appended to `out`. */
 MUST_USE enum status course_file(const struct course *c, struct buf *out, struct err *e);

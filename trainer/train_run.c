@@ -145,7 +145,7 @@ static enum status take_step(struct trainer *t, struct bytes args, struct err *e
     const struct learn_report *r = &t->course.report;
 
     if (!st)
-        st = course_step(&t->course, m, &t->run, e);
+        st = course_step(&t->course, m, e);
     if (!st)
         st = save(t, e);
     if (!st)
@@ -279,7 +279,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 {
     struct trainer *t = ctx;
     const struct env_options eo = {.allow_unsandboxed = t->opt->allow_unsandboxed};
-    const struct course_options co = {.kernels = t->kernels, .pool = t->pool};
+    const struct course_options co = {.run = t->run, .kernels = t->kernels, .pool = t->pool};
     struct err e;
     enum status st;
 

@@ -23,16 +23,21 @@
 #define KEEP             4u
 #define LINKS_MAX        4096u
 #define FLIGHT_MAX       65536u
-#define DISK_MAX         64u
+#define SHARD            65520u /* what files of this size are cut into */
 #define STEP_MS          1
-#define END_MS           120000
+#define END_MS           240000
 #define PUBLISH_EVERY_MS 1500
 
+struct part { /* of a content on a disk */
+    struct content content;
+    uint32_t index; /* of a shard; of envelopes, a segment's, or CAST_MANIFEST */
+    bool is_envelope;
+    struct buf bytes;
+};
+
 struct disk {
-    struct digest shard[DISK_MAX];
-    struct buf bytes[DISK_MAX];
-    size_t n_shards;
-    struct buf manifest[VERSIONS]; /* by version; empty: none */
+    struct part *part; /* owned */
+    size_t n, cap;
 };
 
 struct node {
@@ -43,6 +48,10 @@ struct node {
     int64_t due_ms;
     uint32_t life; /* grows at each restart */
     bool is_bad, is_hidden;
+    bool is_empty; /* a bad one that answers with nothing instead of garbage */
+    bool is_dead;
+    bool is_stopped;
+    uint32_t n_frozen;
 };
 
 struct link {
@@ -81,46 +90,54 @@ struct world {
 
 /* ---- disk -------------------------------------------------------------------------------- */
 
-static size_t disk_find(const struct disk *d, const struct digest *shard)
+static struct part *disk_find(const struct disk *d, const struct content *c, uint32_t index,
+                              bool is_envelope)
 {
-    size_t i = 0;
-
-    while (i < d->n_shards && !digest_equal(&d->shard[i], shard))
-        i++;
-    return i;
+    for (size_t i = 0; i < d->n; i++) {
+        struct part *p = &d->part[i];
+        if (p->index == index && p->is_envelope == is_envelope && content_equal(&p->content, c))
+            return p;
+    }
+    return NULL;
 }
 
-static bool disk_has(void *arg, const struct digest *shard)
+static void disk_put(struct disk *d, const struct content *c, uint32_t index, bool is_envelope,
+                     struct bytes data)
 {
-    const struct node *n = arg;
-
-    return disk_find(&n->disk, shard) < n->disk.n_shards;
+    if (d->n == d->cap) {
+        d->cap = d->cap ? 2 * d->cap : 16;
+        d->part = xrealloc(d->part, d->cap * sizeof(*d->part));
+    }
+    struct part *p = &d->part[d->n++];
+    *p = (struct part){.content = *c, .index = index, .is_envelope = is_envelope};
+    buf_init(&p->bytes, data.len + 1);
+    buf_append(&p->bytes, data);
 }
 
-static void disk_put(struct disk *d, const struct digest *shard, struct bytes data)
+static void disk_forget(struct disk *d, const struct content *c)
 {
-    struct digest found;
+    size_t n = 0;
 
-    digest_of(&found, data);
-    assert_true(digest_equal(&found, shard));           /* no garbage is stored */
-    assert_int_equal(disk_find(d, shard), d->n_shards); /* nothing is fetched twice */
-    assert_true(d->n_shards < DISK_MAX);
-    d->shard[d->n_shards] = *shard;
-    buf_init(&d->bytes[d->n_shards], data.len);
-    buf_append(&d->bytes[d->n_shards], data);
-    d->n_shards++;
+    for (size_t i = 0; i < d->n; i++) {
+        struct part p = d->part[i];
+        if (content_equal(&p.content, c))
+            buf_clear(&d->part[i].bytes);
+        else
+            d->part[n++] = p;
+    }
+    d->n = n;
 }
 
-static void disk_drop(struct disk *d, const struct digest *shard)
+/* A shard that the machine says is right. */
+static void store(struct world *w, struct node *n, const struct cast_act *a)
 {
-    size_t i = disk_find(d, shard);
+    const struct version_made *v = &w->version[a->content.version];
 
-    if (i == d->n_shards)
-        return;
-    buf_clear(&d->bytes[i]);
-    d->n_shards--;
-    d->shard[i] = d->shard[d->n_shards];
-    d->bytes[i] = d->bytes[d->n_shards];
+    assert_true(bytes_equal(a->value, version_shard(v, a->index))); /* no garbage is stored */
+    assert_null(disk_find(&n->disk, &a->content, a->index, false)); /* nor anything twice */
+    assert_non_null(disk_find(&n->disk, &a->content, a->index / MSG_MAX_LEAVES, true));
+    assert_int_equal(a->shard_bytes, v->shard_bytes);
+    disk_put(&n->disk, &a->content, a->index, false, a->value);
 }
 
 /* ---- network ----------------------------------------------------------------------------- */
@@ -154,16 +171,15 @@ static void deliver_later(struct world *w, uint32_t from, uint64_t id, struct by
     }
 }
 
-/* What a liar makes of its own answers: it has everything, and everything is garbage. */
+/* What a liar makes of its own words: it has everything, and everything is garbage. */
 static void send_lie(struct world *w, uint32_t from, uint64_t id, struct bytes data)
 {
     struct msg_envelope env;
     struct msg_shard shard;
     struct msg_have have;
     struct buf body, envelope;
-    uint8_t all[8], junk[100] = {0xbd};
+    uint8_t junk[100] = {0xbd};
 
-    memset(all, 0xff, sizeof(all));
     assert_ok(msg_envelope_decode(&env, data, NULL), NULL);
     if (env.kind != MSG_SHARD && env.kind != MSG_HAVE) {
         deliver_later(w, from, id, data);
@@ -174,15 +190,18 @@ static void send_lie(struct world *w, uint32_t from, uint64_t id, struct bytes d
     if (env.kind == MSG_SHARD) {
         assert_ok(msg_shard_decode(&shard, env.body, NULL), NULL);
         shard.data = BYTES_OF(junk);
+        if (w->node[from].is_empty)
+            shard.data = (struct bytes){0};
         assert_ok(msg_shard_encode(&body, &shard, NULL), NULL);
     } else {
         assert_ok(msg_have_decode(&have, env.body, NULL), NULL);
-        have.bitmap = BYTES_OF(all);
+        have.is_all = true;
+        have.bitmap = (struct bytes){0};
         assert_ok(msg_have_encode(&body, &have, NULL), NULL);
     }
-    assert_ok(msg_envelope_encode(&envelope, env.kind, &env.run, &env.idem, buf_bytes(&body),
-                                  NULL, NULL),
-              NULL);
+    assert_ok(
+        msg_envelope_encode(&envelope, env.kind, &env.run, NULL, buf_bytes(&body), NULL, NULL),
+        NULL);
     deliver_later(w, from, id, buf_bytes(&envelope));
     buf_clear(&body);
     buf_clear(&envelope);
@@ -222,30 +241,39 @@ static void hang_up(struct world *w, uint32_t from, uint64_t id)
 
 static void serve(struct world *w, uint32_t i, const struct cast_act *a)
 {
-    struct disk *d = &w->node[i].disk;
-    size_t at = disk_find(d, &a->digest);
+    const struct part *p = disk_find(&w->node[i].disk, &a->content, a->index, false);
     struct buf envelope;
 
-    assert_true(at < d->n_shards); /* what it offers it has */
     buf_init(&envelope, MSG_MAX_BYTES);
-    cast_state_shard(w->node[i].state, &envelope, &a->digest, &a->idem,
-                     buf_bytes(&d->bytes[at]));
+    if (w->node[i].is_bad && !p) {
+        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, (struct bytes){0});
+    } else {
+        assert_non_null(p); /* what it offers it has */
+        assert_int_equal(a->bytes, p->bytes.len);
+        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index,
+                         buf_bytes(&p->bytes));
+    }
     send_from(w, i, a->link, buf_bytes(&envelope));
     buf_clear(&envelope);
-}
-
-static void forget(struct disk *d, const struct cast_act *a)
-{
-    buf_clear(&d->manifest[a->version]);
-    for (size_t k = 0; k < a->value.len / DIGEST_BYTES; k++)
-        disk_drop(d, (const struct digest *)(a->value.data + k * DIGEST_BYTES));
+    cast_state_served(w->node[i].state, a->link, &a->content, a->index, a->bytes, w->now_ms,
+                      &w->node[i].out);
 }
 
 static void keep(struct disk *d, const struct cast_act *a)
 {
-    buf_clear(&d->manifest[a->version]);
-    buf_init(&d->manifest[a->version], a->value.len);
-    buf_append(&d->manifest[a->version], a->value);
+    assert_null(disk_find(d, &a->content, a->index, true));
+    disk_put(d, &a->content, a->index, true, a->value);
+}
+
+static void sign(struct world *w, uint32_t i, const struct cast_act *a)
+{
+    struct node *n = &w->node[i];
+    struct buf envelope;
+
+    buf_init(&envelope, MSG_MAX_BYTES);
+    version_sign_head(&envelope, n->key, &w->run, a->value);
+    assert_ok(cast_state_head(n->state, buf_bytes(&envelope), w->now_ms, &n->out, NULL), NULL);
+    buf_clear(&envelope);
 }
 
 /* Honest peers are never banned. */
@@ -267,12 +295,14 @@ static void carry_out(struct world *w, uint32_t i)
         case CAST_HANG_UP: hang_up(w, i, a.link); break;
         case CAST_SEND: send_from(w, i, a.link, a.value); break;
         case CAST_SERVE: serve(w, i, &a); break;
-        case CAST_STORE: disk_put(&n->disk, &a.digest, a.value); break;
+        case CAST_STORE: store(w, n, &a); break;
         case CAST_KEEP: keep(&n->disk, &a); break;
-        case CAST_FORGET: forget(&n->disk, &a); break;
+        case CAST_FORGET: disk_forget(&n->disk, &a.content); break;
         case CAST_BANNED: check_ban(w, &a); break;
-        case CAST_EQUIVOCATED: assert_true(!"an honest trainer was accused"); break;
-        case CAST_COMPLETE: assert_true(cast_state_is_complete(n->state, a.version)); break;
+        case CAST_SIGN: sign(w, i, &a); break;
+        case CAST_FRESH: n->n_frozen += !a.is_fresh; break;
+        case CAST_EQUIVOCATED: n->is_stopped = true; break;
+        case CAST_COMPLETE: assert_true(cast_state_is_complete(n->state, &a.content)); break;
         case CAST_WAKE:
             if (a.at_ms < n->due_ms)
                 n->due_ms = a.at_ms;
@@ -282,18 +312,38 @@ static void carry_out(struct world *w, uint32_t i)
     cast_out_clear(&n->out);
 }
 
+static void restore(struct node *n, int64_t now_ms)
+{
+    uint8_t map[128];
+
+    for (size_t i = 0; i < n->disk.n; i++)
+        if (n->disk.part[i].is_envelope)
+            assert_ok(
+                cast_state_restore(n->state, buf_bytes(&n->disk.part[i].bytes), &n->out, NULL),
+                NULL);
+    for (size_t i = 0; i < n->disk.n; i++) {
+        const struct part *p = &n->disk.part[i];
+        if (p->is_envelope)
+            continue;
+        memset(map, 0, sizeof(map));
+        map[p->index / 8] = (uint8_t)(1u << p->index % 8);
+        cast_state_found(n->state, &p->content, BYTES_OF(map), now_ms, &n->out);
+    }
+    /* Keeping what was kept is no news. */
+    for (size_t i = 0; i < n->out.n; i++)
+        assert_true(n->out.v[i].kind == CAST_KEEP || n->out.v[i].kind == CAST_COMPLETE ||
+                    n->out.v[i].kind == CAST_FORGET);
+    cast_out_clear(&n->out);
+}
+
 static void start(struct world *w, uint32_t i)
 {
     struct node *n = &w->node[i];
     struct cast_state_options o = {
-        .self = n->key->transport, .keep = KEEP, .has = disk_has, .arg = n};
+        .self = n->key->transport, .node = n->key->node, .keep = KEEP};
 
     cast_state_new(&n->state, &o);
-    for (size_t v = 0; v < VERSIONS; v++)
-        if (n->disk.manifest[v].len)
-            assert_ok(
-                cast_state_restore(n->state, buf_bytes(&n->disk.manifest[v]), &n->out, NULL),
-                NULL);
+    restore(n, w->now_ms);
     n->due_ms = w->now_ms;
     cast_state_set_run(n->state, &w->run, &w->node[0].key->node, w->now_ms, &n->out);
     cast_state_set_roster(n->state, w->roster, w->now_ms, &n->out);
@@ -321,11 +371,12 @@ static void publish(struct world *w)
     struct node *n = &w->node[0];
     struct version_made *v = &w->version[w->n_published];
 
-    for (size_t i = 0; i < version_n_shards(v); i++) {
-        struct digest d = version_digest(v, i);
-        if (!disk_has(n, &d))
-            disk_put(&n->disk, &d, version_shard(v, i));
-    }
+    for (uint32_t i = 0; i < version_n_shards(v); i++)
+        disk_put(&n->disk, &v->content, i, false, version_shard(v, i));
+    for (uint32_t i = 0; i < v->n_segments; i++)
+        assert_ok(
+            cast_state_append(n->state, buf_bytes(&v->segment[i]), w->now_ms, &n->out, NULL),
+            NULL);
     assert_ok(cast_state_publish(n->state, buf_bytes(&v->envelope), w->now_ms, &n->out, NULL),
               NULL);
     w->n_published++;
@@ -340,7 +391,7 @@ static void deliver(struct world *w, struct flight *f)
     struct node *n = &w->node[f->to];
     uint32_t from = f->to_server ? l->dialler : l->server;
 
-    if (l->is_open && f->life == n->life) {
+    if (l->is_open && f->life == n->life && !n->is_dead) {
         cast_state_message(n->state, f->to_server ? l->server_id : l->dialler_id,
                            &w->node[from].key->transport, (struct bytes){f->data, f->len},
                            w->now_ms, &n->out);
@@ -362,7 +413,7 @@ static void step(struct world *w)
     }
     for (uint32_t i = 0; i < w->n; i++) {
         struct node *n = &w->node[i];
-        if (n->due_ms > w->now_ms)
+        if (n->due_ms > w->now_ms || n->is_dead)
             continue;
         n->due_ms = INT64_MAX;
         cast_state_tick(n->state, w->now_ms, &n->out);
@@ -372,13 +423,18 @@ static void step(struct world *w)
         restart(w, (uint32_t)rng_below(&w->rng, w->n));
 }
 
+static bool is_counted(const struct node *n)
+{
+    return !n->is_bad && !n->is_dead;
+}
+
 static bool is_finished(const struct world *w)
 {
     if (w->n_published < VERSIONS)
         return false;
     for (uint32_t i = 0; i < w->n; i++)
-        for (int64_t v = VERSIONS - KEEP; v < (int64_t)VERSIONS && !w->node[i].is_bad; v++)
-            if (!cast_state_is_complete(w->node[i].state, v))
+        for (size_t v = VERSIONS - KEEP; v < VERSIONS && is_counted(&w->node[i]); v++)
+            if (!cast_state_is_complete(w->node[i].state, &w->version[v].content))
                 return false;
     return true;
 }
@@ -402,8 +458,7 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
             snprintf(e->endpoint, sizeof(e->endpoint), "tcp://10.0.0.%u:1", i);
     }
     for (uint32_t v = 0; v < VERSIONS; v++) {
-        size_t n_bytes =
-            (size_t)rng_below(&w->rng, 4) * SHARD_BYTES + 1 + rng_u32(&w->rng) % 50000;
+        size_t n_bytes = (size_t)rng_below(&w->rng, 12) * SHARD + 1 + rng_u32(&w->rng) % 50000;
         version_make(&w->version[v], w->node[0].key, &w->run, v, n_bytes, (uint32_t)seed);
     }
     for (uint32_t i = 0; i < n; i++)
@@ -413,13 +468,8 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
 static void check_files(const struct world *w, const struct node *n)
 {
     for (size_t v = VERSIONS - KEEP; v < VERSIONS; v++)
-        for (size_t i = 0; i < version_n_shards(&w->version[v]); i++) {
-            struct digest d = version_digest(&w->version[v], i);
-            size_t at = disk_find(&n->disk, &d);
-            assert_true(at < n->disk.n_shards);
-            assert_true(
-                bytes_equal(buf_bytes(&n->disk.bytes[at]), version_shard(&w->version[v], i)));
-        }
+        for (uint32_t i = 0; i < version_n_shards(&w->version[v]); i++)
+            assert_non_null(disk_find(&n->disk, &w->version[v].content, i, false));
 }
 
 static void clear_world(struct world *w)
@@ -429,10 +479,9 @@ static void clear_world(struct world *w)
     for (uint32_t i = 0; i < w->n; i++) {
         struct node *n = &w->node[i];
         cast_state_free(&n->state);
-        while (n->disk.n_shards)
-            disk_drop(&n->disk, &n->disk.shard[0]);
-        for (size_t v = 0; v < VERSIONS; v++)
-            buf_clear(&n->disk.manifest[v]);
+        for (size_t k = 0; k < n->disk.n; k++)
+            buf_clear(&n->disk.part[k].bytes);
+        free(n->disk.part);
         key_free(&n->key);
     }
     for (size_t v = 0; v < VERSIONS; v++)
@@ -458,7 +507,7 @@ static int64_t run(struct world *w)
         step(w);
     }
     for (uint32_t i = 0; i < w->n; i++)
-        if (!w->node[i].is_bad)
+        if (is_counted(&w->node[i]))
             check_files(w, &w->node[i]);
     return w->now_ms - last_ms;
 }

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "ledger/tables.h"
+#include "proto/content.h"
 #include "proto/digest.h"
 #include "proto/msg.h"
 #include "proto/sign.h"
@@ -469,25 +470,22 @@ enum status world_try_step(struct world *w)
     const struct digest *batch = ledger_books_batch_to_train(world_books(w));
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
-    struct msg_manifest m = {.shard_bytes = SHARD_BYTES, .file_bytes = 1};
+    struct msg_manifest m = {.shard_bytes = 1, .n_shards = 1, .file_bytes = 1};
     struct ledger_step x = {.version = ledger_books_next_version(world_books(w)),
                             .parent = *ledger_books_weights(world_books(w)),
                             .trainer = n->node};
-    struct digest shard;
     struct buf body;
     enum status st;
 
     if (batch)
         x.batch = *batch;
     fill(x.weights.b, sizeof(x.weights.b), "weights", (uint64_t)x.version);
-    fill(shard.b, sizeof(shard.b), "shard", (uint64_t)x.version);
-    m.version = x.version;
+    m.content = content_full(x.version);
     m.parent = x.parent;
     m.task = w->task;
     m.batch = x.batch;
     m.weights = x.weights;
     m.weights.b[5] ^= w->bend == BEND_WEIGHTS;
-    m.shards = BYTES_OF(shard);
     memcpy(m.numerics, "f32-1", 6);
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_manifest_encode(&body, &m, &w->e), &w->e);

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "envs/task.h"
+#include "proto/content.h"
 #include "proto/digest.h"
 #include "proto/merkle.h"
 #include "proto/submission.h"
@@ -94,9 +95,11 @@ void world_expected_root(const struct world *w, uint64_t unit, int64_t version,
 void world_manifest(const struct world *w, struct buf *out, int64_t version,
                     const struct digest *batch, uint32_t variant)
 {
-    struct msg_manifest m = {.version = version,
+    struct msg_manifest m = {.content = content_full(version),
                              .task = w->task,
                              .file_bytes = 1000,
+                             .shard_bytes = 1000,
+                             .n_shards = 1,
                              .tokens_trained = 100 * (uint64_t)version};
     struct digest shard, before;
     char text[64];
@@ -112,8 +115,6 @@ void world_manifest(const struct world *w, struct buf *out, int64_t version,
     merkle_root_of_digests(&m.weights, BYTES_OF(shard.b));
     digest_of(&m.settings, BYTES_LIT("settings"));
     snprintf(m.numerics, sizeof(m.numerics), "f32-1");
-    m.shard_bytes = SHARD_BYTES;
-    m.shards = BYTES_OF(shard.b);
     m.reward_mean = 0.5f;
     buf_reset(out);
     CHECK(!msg_manifest_encode(out, &m, NULL));

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "proto/content.h"
 #include "proto/digest.h"
 #include "proto/sign.h"
 #include "support/test.h"
@@ -23,24 +24,22 @@ static void sign_as(struct buf *out, enum msg_kind kind, struct public_key *pub,
 void evidence_made_init(struct evidence_made *m, const struct small_world *s,
                         const struct claim *c)
 {
-    struct digest shard;
-    struct msg_manifest x = {.version = s->world.version,
+    struct msg_manifest x = {.content = content_full(s->world.version),
                              .task = s->setup->task_id,
                              .weights = s->root,
-                             .numerics = "f32-1",
-                             .shard_bytes = SHARD_BYTES};
+                             .numerics = "f32-1"};
     struct buf body;
     struct err e = {0};
 
     memset(m, 0, sizeof(*m));
-    m->run.b[5] = 77;
+    m->run = small_run;
     buf_init(&body, MSG_MAX_BYTES);
     assert_ok(msg_submit_encode(&body, c->s, &e), &e);
     sign_as(&m->submission, MSG_SUBMIT, &m->worker, 1, &m->run, buf_bytes(&body));
     small_file(&m->weights, s->weights);
-    digest_of(&shard, buf_bytes(&m->weights));
     x.file_bytes = m->weights.len;
-    x.shards = BYTES_OF(shard.b);
+    x.shard_bytes = content_shard_bytes(x.file_bytes);
+    x.n_shards = (uint32_t)content_n_shards(x.file_bytes, x.shard_bytes);
     buf_reset(&body);
     assert_ok(msg_manifest_encode(&body, &x, &e), &e);
     sign_as(&m->manifest, MSG_PUBLISH, &m->trainer, 2, &m->run, buf_bytes(&body));

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "engine/checkpoint.h"
 #include "engine/kernels.h"
+#include "proto/content.h"
 #include "proto/digest.h"
 #include "rollout/model_set.h"
 #include "shardcast/cast.h"
@@ -61,7 +62,7 @@ static void open_task(struct fixture *f, int warmup_steps, const char *stop_loss
 
 static void new_course(struct fixture *f, struct course *c, const char *kernels)
 {
-    struct course_options opt = {0};
+    struct course_options opt = {.run = run};
 
     assert_ok(kernels_choose(&opt.kernels, NUMERICS_F32_1, kernels, &f->e), &f->e);
     course_init(c, f->setup, &opt);
@@ -143,7 +144,7 @@ static void take_step(struct fixture *f, struct course *c)
 {
     struct batch_made *b = next_batch(f, c);
 
-    assert_ok(course_step(c, &b->m, &run, &f->e), &f->e);
+    assert_ok(course_step(c, &b->m, &f->e), &f->e);
     batch_free(&b);
 }
 
@@ -180,7 +181,7 @@ static void version_0_commits_to_the_warm_up(void **state)
 static void manifests_name_the_file_that_travels(void **state)
 {
     struct fixture *f = *state;
-    struct digest shard, root;
+    struct digest root;
     struct msg_manifest m;
     struct buf file;
 
@@ -189,10 +190,10 @@ static void manifests_name_the_file_that_travels(void **state)
     buf_init(&file, course_file_bytes(&f->c));
     assert_ok(course_file(&f->c, &file, &f->e), &f->e);
     assert_int_equal(m.file_bytes, file.len);
-    assert_int_equal(m.shard_bytes, SHARD_BYTES);
-    digest_of(&shard, buf_bytes(&file)); /* less than one shard long */
-    assert_true(bytes_equal(m.shards, BYTES_OF(shard.b)));
-    cast_root(&root, m.shards);
+    assert_int_equal(m.shard_bytes, content_shard_bytes(file.len));
+    assert_true(content_equal(&m.content, &(struct content){0, CONTENT_FULL, -1}));
+    assert_ok(content_manifest_check(&m, &f->e), &f->e);
+    content_root(&root, &run, &m.content, m.shard_bytes, buf_bytes(&file));
     assert_true(digest_equal(&m.weights, &root));
     buf_clear(&file);
 }
@@ -207,7 +208,7 @@ static void a_step_commits_to_what_was_before_and_to_its_batch(void **state)
     warm_up(f, &f->c);
     b = next_batch(f, &f->c);
     before = f->c;
-    assert_ok(course_step(&f->c, &b->m, &run, &f->e), &f->e);
+    assert_ok(course_step(&f->c, &b->m, &f->e), &f->e);
     m = manifest_of(f, &f->c);
 
     assert_int_equal(m.version, 1);
@@ -237,7 +238,7 @@ static void an_empty_batch_makes_a_version_with_the_same_weights(void **state)
     warm_up(f, &f->c);
     weights = f->c.weights;
     optimizer = f->c.optimizer;
-    assert_ok(course_step(&f->c, &b->m, &run, &f->e), &f->e);
+    assert_ok(course_step(&f->c, &b->m, &f->e), &f->e);
     m = manifest_of(f, &f->c);
     assert_int_equal(m.version, 1);
     assert_true(digest_equal(&m.weights, &weights));
@@ -306,10 +307,10 @@ static void a_refused_batch_changes_nothing(void **state)
     buf_append(&manifest, buf_bytes(&f->c.manifest));
     learner_roots(f->c.learner, &before.masters, &before.optimizer);
     b->m.root.b[0] ^= 1;
-    assert_status(course_step(&f->c, &b->m, &run, &f->e), ERR_DIGEST, NULL);
+    assert_status(course_step(&f->c, &b->m, &f->e), ERR_DIGEST, NULL);
     b->m.root.b[0] ^= 1;
     b->m.batch = 1;
-    assert_status(course_step(&f->c, &b->m, &run, &f->e), ERR_DENIED, NULL);
+    assert_status(course_step(&f->c, &b->m, &f->e), ERR_DENIED, NULL);
     assert_contains(f->e.text, "batch 1 came where batch 0 was due");
     b->m.batch = 0;
     assert_status(course_step(&f->c, &b->m, &(struct digest){{6}}, &f->e), ERR_DENIED, NULL);
@@ -317,7 +318,7 @@ static void a_refused_batch_changes_nothing(void **state)
     assert_memory_equal(&after, &before, sizeof(before));
     assert_int_equal(f->c.version, 0);
     assert_true(bytes_equal(buf_bytes(&manifest), buf_bytes(&f->c.manifest)));
-    assert_ok(course_step(&f->c, &b->m, &run, &f->e), &f->e); /* and now the right one */
+    assert_ok(course_step(&f->c, &b->m, &f->e), &f->e); /* and now the right one */
     buf_clear(&manifest);
     batch_free(&b);
 }

@@ -1,0 +1,480 @@
+#include "shardcast/cast_inside.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+
+/* ---- what others want -------------------------------------------------------------------- */
+
+static struct want *want_at(const struct peer *p, uint32_t i)
+{
+    return &p->want[(p->want_first + i) % p->cap_wants];
+}
+
+static bool is_wanted(const struct peer *p, const struct holding *h, uint32_t index)
+{
+    for (uint32_t i = 0; i < p->n_wants; i++)
+        if (want_at(p, i)->h == h && want_at(p, i)->index == index)
+            return true;
+    return false;
+}
+
+static void push_want(struct peer *p, struct holding *h, uint32_t index)
+{
+    const uint32_t most = 2 * WINDOW_MAX;
+
+    if (!p->want) {
+        p->want = xcalloc(most, sizeof(*p->want));
+        p->cap_wants = most;
+    }
+    if (p->n_wants == most || is_wanted(p, h, index))
+        return; /* it asks for more than is allowed: as if it were lost */
+    *want_at(p, p->n_wants++) = (struct want){h, index};
+}
+
+/* Keeps those that `keeps` says; order stays. */
+static void drop_wants(struct peer *p, const struct holding *h, const uint32_t *index)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_wants; i++) {
+        struct want w = *want_at(p, i);
+        if (w.h != h || (index && w.index != *index))
+            *want_at(p, n++) = w;
+    }
+    p->n_wants = n;
+}
+
+void serve_cancelled(struct peer *p, const struct holding *h, struct bytes indices)
+{
+    struct reader r = reader_of(indices);
+
+    if (indices.len == 0)
+        drop_wants(p, h, NULL);
+    for (size_t i = 0; i < indices.len / 4; i++) {
+        uint32_t index = reader_u32(&r);
+        drop_wants(p, h, &index);
+    }
+}
+
+void serve_drop_holding(struct cast_state *s, const struct holding *h)
+{
+    for (uint64_t all = s->linked_mask; all;)
+        drop_wants(s->slot[mask_take(&all)], h, NULL);
+}
+
+void serve_given(struct peer *p, uint64_t bytes)
+{
+    p->given += bytes;
+}
+
+/* ---- who is served ----------------------------------------------------------------------- */
+
+static uint32_t count_served(const struct cast_state *s)
+{
+    uint32_t n = 0;
+
+    for (uint64_t all = s->linked_mask; all;)
+        n += s->slot[mask_take(&all)]->is_served;
+    return n;
+}
+
+static void admit(struct cast_state *s, struct peer *p)
+{
+    p->is_served = true;
+    if (p->turn < s->serve_turn)
+        p->turn = s->serve_turn;
+}
+
+static void choke(struct cast_state *s, struct peer *p, struct cast_out *out)
+{
+    p->is_served = false;
+    p->is_choked = true;
+    p->n_wants = 0;
+    if (p->n_serving)
+        p->is_telling = true;
+    else
+        talk_choke(s, p, true, out);
+}
+
+void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h, struct bytes indices,
+                  int64_t now_ms, struct cast_out *out)
+{
+    struct reader r = reader_of(indices);
+
+    p->wanted_ms = now_ms;
+    if (!p->is_served) {
+        if (count_served(s) < s->slots) {
+            admit(s, p);
+            p->is_choked = false;
+        } else {
+            if (!p->is_telling)
+                choke(s, p, out);
+            due(s, s->choke_ms);
+            return;
+        }
+    }
+    for (size_t i = 0; i < indices.len / 4; i++) {
+        uint32_t index = reader_u32(&r);
+        if (index < h->cap && bit_get(h->have, index))
+            push_want(p, h, index);
+        else
+            talk_no_shard(s, p, &h->content, index, out);
+    }
+    due(s, s->choke_ms);
+    s->is_serving_stirred = true;
+}
+
+void serve_forget_peer(struct cast_state *s, struct peer *p)
+{
+    s->n_serving -= p->n_serving;
+    p->n_serving = p->n_wants = 0;
+    p->is_served = p->is_choked = p->is_telling = false;
+    if (s->lot == p->slot)
+        s->lot = CAST_LINKS_MAX;
+    for (size_t i = 0; i < s->n_holdings; i++)
+        if (s->holding[i]->lend)
+            lend_forget_peer(s, s->holding[i], p->slot);
+    s->is_serving_stirred = true;
+}
+
+static bool is_busy(const struct peer *p, int64_t now_ms)
+{
+    return p->n_wants || p->n_serving || (p->wanted_ms && p->wanted_ms + 2 * CHOKE_MS > now_ms);
+}
+
+/* Would take a slot: it has one and uses it, or asked since it was choked. */
+static bool is_candidate(const struct peer *p, int64_t now_ms)
+{
+    if (p->is_served)
+        return is_busy(p, now_ms);
+    return p->is_choked && p->wanted_ms && p->wanted_ms + CHOKED_MS + 2 * CHOKE_MS > now_ms;
+}
+
+/* Who gave most; of those that gave the same, who had least. */
+static bool is_better(const struct peer *a, const struct peer *b)
+{
+    uint64_t x = a->given + a->given_before, y = b->given + b->given_before;
+
+    return x != y ? x > y : a->turn < b->turn;
+}
+
+static void turn_span(struct cast_state *s, int64_t now_ms)
+{
+    if (s->span_ms > now_ms)
+        return;
+    s->span_ms = now_ms + GIVEN_SPAN_MS;
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        p->given_before = p->given;
+        p->given = 0;
+    }
+}
+
+/* More links at a time while those served do not fill the uplink; fewer again once they do. */
+static void turn_slots(struct cast_state *s)
+{
+    if (s->was_idle) {
+        s->slots += s->slots / 2;
+        s->busy_rounds = 0;
+    } else if (++s->busy_rounds >= LOT_ROUNDS && s->slots > SLOTS_MIN) {
+        s->slots--;
+        s->busy_rounds = 0;
+    }
+    if (s->slots > CAST_LINKS_MAX)
+        s->slots = CAST_LINKS_MAX;
+    s->was_idle = false;
+}
+
+static void draw_lot(struct cast_state *s, uint64_t candidates)
+{
+    uint32_t n = 0;
+
+    for (uint64_t all = candidates; all; n++)
+        (void)mask_take(&all);
+    for (uint32_t k = rng_u32(&s->rng) % n; k > 0; k--)
+        (void)mask_take(&candidates);
+    s->lot = mask_take(&candidates);
+    s->lot_rounds = 0;
+}
+
+/* The `n` best of the candidates. */
+static uint64_t best_of(const struct cast_state *s, uint64_t candidates, uint32_t n)
+{
+    uint64_t chosen = 0;
+
+    for (; n > 0 && candidates; n--) {
+        const struct peer *best = NULL;
+        for (uint64_t all = candidates; all;) {
+            const struct peer *p = s->slot[mask_take(&all)];
+            if (!best || is_better(p, best))
+                best = p;
+        }
+        chosen |= slot_bit(best);
+        candidates &= ~slot_bit(best);
+    }
+    return chosen;
+}
+
+void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    uint64_t candidates = 0, chosen;
+    uint32_t n = 0;
+
+    if (s->choke_ms > now_ms)
+        return;
+    s->choke_ms = now_ms + CHOKE_MS;
+    turn_span(s, now_ms);
+    turn_slots(s);
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        if (is_candidate(p, now_ms)) {
+            candidates |= slot_bit(p);
+            n++;
+        } else {
+            p->is_served = false; /* no need to tell it: nothing is refused yet */
+        }
+    }
+    chosen = candidates;
+    if (n > s->slots) {
+        chosen = best_of(s, candidates, s->slots - 1);
+        bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
+                        !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
+        if (is_stale)
+            draw_lot(s, candidates & ~chosen);
+        chosen |= (uint64_t)1 << s->lot;
+    }
+    for (uint64_t all = candidates; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        bool is_chosen = (chosen & slot_bit(p)) != 0;
+        if (is_chosen && !p->is_served) {
+            admit(s, p);
+            p->is_choked = p->is_telling = false;
+            talk_choke(s, p, false, out);
+        } else if (!is_chosen && p->is_served) {
+            choke(s, p, out);
+        }
+    }
+    if (candidates)
+        due(s, s->choke_ms);
+    s->is_serving_stirred = true;
+}
+
+/* ---- sending ----------------------------------------------------------------------------- */
+
+static bool is_affordable(struct cast_state *s, int64_t now_ms)
+{
+    double rate = (double)s->opt.up_bytes_s / 1000.0;
+
+    if (!s->opt.up_bytes_s)
+        return true;
+    s->up_credit += rate * (double)(now_ms - s->up_ms);
+    s->up_ms = now_ms;
+    if (s->up_credit > rate * 200.0)
+        s->up_credit = rate * 200.0;
+    if (s->up_credit >= 0.0)
+        return true;
+    due(s, now_ms + 1 + (int64_t)(-s->up_credit / rate));
+    return false;
+}
+
+/* Of those that are served, who had least. */
+static struct peer *next_served(const struct cast_state *s)
+{
+    struct peer *best = NULL;
+
+    for (uint64_t all = s->linked_mask; all;) {
+        struct peer *p = s->slot[mask_take(&all)];
+        if (p->is_served && p->n_wants && p->n_serving < SERVE_AHEAD &&
+            (!best || p->turn < best->turn))
+            best = p;
+    }
+    return best;
+}
+
+void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    struct peer *p;
+
+    if (!s->is_serving_stirred || s->is_stopped)
+        return;
+    s->is_serving_stirred = false;
+    while ((p = next_served(s)) != NULL) {
+        if (!is_affordable(s, now_ms)) {
+            s->is_serving_stirred = true;
+            return;
+        }
+        struct want w = *want_at(p, 0);
+        uint32_t bytes = holding_length(w.h, w.index);
+        p->want_first = (p->want_first + 1) % p->cap_wants;
+        p->n_wants--;
+        p->n_serving++;
+        s->n_serving++;
+        s->serve_turn = p->turn;
+        p->turn += bytes;
+        s->up_credit -= bytes;
+        struct cast_act *a = cast_out_add(out, CAST_SERVE, (struct bytes){0});
+        a->link = p->via;
+        a->content = w.h->content;
+        a->index = w.index;
+        a->bytes = bytes;
+    }
+    s->was_idle |= s->n_serving == 0;
+}
+
+void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
+                  uint64_t bytes, struct cast_out *out)
+{
+    s->counters.shards_out++;
+    s->counters.bytes_out += bytes;
+    s->is_serving_stirred = true;
+    if (p->n_serving) {
+        p->n_serving--;
+        s->n_serving--;
+    }
+    if (p->is_telling && p->n_serving == 0) {
+        p->is_telling = false;
+        talk_choke(s, p, true, out);
+    }
+    if (!h || !h->lend || index >= h->lend->cap || h->lend->state[index] == LEND_SERVED)
+        return;
+    if (h->lend->state[index] == LEND_LENT)
+        h->lend->n_lent[h->lend->to[index]]--;
+    h->lend->state[index] = LEND_SERVED;
+    h->lend->n_unserved--;
+    lend(s, h, out);
+}
+
+/* ---- the origin's first pass ------------------------------------------------------------- */
+
+void lend_begin(struct cast_state *s, struct holding *h)
+{
+    (void)s;
+    h->lend = xcalloc(1, sizeof(*h->lend));
+}
+
+void lend_free(struct lending **l)
+{
+    if (!*l)
+        return;
+    free((*l)->state);
+    free((*l)->to);
+    free((*l)->order);
+    free(*l);
+    *l = NULL;
+}
+
+/* Into a place drawn by lot among those that wait. */
+static void put_back(struct cast_state *s, struct lending *l, uint32_t index)
+{
+    uint32_t at = rng_u32(&s->rng) % (l->n_order + 1);
+
+    l->order[l->n_order] = l->order[at];
+    l->order[at] = index;
+    l->n_order++;
+}
+
+void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to)
+{
+    struct lending *l = h->lend;
+
+    if (to > l->cap) {
+        l->state = xrealloc(l->state, to);
+        l->to = xrealloc(l->to, to);
+        l->order = xrealloc(l->order, to * sizeof(*l->order));
+        memset(l->state + l->cap, LEND_NONE, to - l->cap);
+        l->cap = to;
+    }
+    for (uint32_t i = from; i < to; i++) {
+        l->n_unserved++;
+        put_back(s, l, i);
+    }
+}
+
+/* Everything was given once: from now on this is a neighbour like any other. */
+static void end_lending(struct cast_state *s, struct holding *h)
+{
+    lend_free(&h->lend);
+    h->has_whole_news = true;
+    h->push_ms = 0;
+    due(s, 0);
+}
+
+static uint32_t count_bits(uint64_t mask)
+{
+    uint32_t n = 0;
+
+    for (; mask; n++)
+        mask &= mask - 1;
+    return n;
+}
+
+/* Nothing is left that was not lent to somebody: who has nothing to ask for sees what the others
+ * did not fetch yet. */
+static uint32_t lend_again(struct cast_state *s, const struct lending *l, uint32_t slot,
+                           uint32_t *list, uint32_t most)
+{
+    uint32_t n = 0, from = rng_u32(&s->rng) % l->cap;
+
+    for (uint32_t i = 0; i < l->cap && n < most; i++) {
+        uint32_t index = (from + i) % l->cap;
+        if (l->state[index] == LEND_LENT && l->to[index] != slot)
+            list[n++] = index;
+    }
+    return n;
+}
+
+void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
+{
+    struct lending *l = h->lend;
+    uint64_t all = s->linked_mask & ~h->all_mask;
+    uint32_t n_links = count_bits(all);
+
+    if (l->n_unserved == 0 && h->envelope) {
+        end_lending(s, h);
+        return;
+    }
+    while (all) {
+        uint32_t list[LEND_MAX], n = 0, slot = mask_take(&all);
+        uint32_t aim = l->n_unserved / (2 * n_links);
+        aim = aim < 1 ? 1 : aim < LEND_MAX ? aim : LEND_MAX;
+        while (l->n_lent[slot] < aim && l->n_order && n < LEND_MAX) {
+            uint32_t index = l->order[--l->n_order];
+            l->state[index] = LEND_LENT;
+            l->to[index] = (uint8_t)slot;
+            l->n_lent[slot]++;
+            list[n++] = index;
+        }
+        if (n == 0 && l->n_lent[slot] == 0 && l->n_unserved)
+            n = lend_again(s, l, slot, list, 1);
+        if (n)
+            talk_news(s, s->slot[slot], h, list, n, out);
+    }
+}
+
+void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
+{
+    struct lending *l = h->lend;
+
+    for (uint32_t i = 0; i < l->cap; i++)
+        if (l->state[i] == LEND_LENT && l->to[i] == slot) {
+            l->state[i] = LEND_NONE;
+            put_back(s, l, i);
+        }
+    l->n_lent[slot] = 0;
+}
+
+void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)
+{
+    const struct lending *l = h->lend;
+    uint8_t *map = buf_extend(bitmap, (h->cap + 7) / 8);
+
+    if (!map)
+        return;
+    memset(map, 0, (h->cap + 7) / 8);
+    for (uint32_t i = 0; i < l->cap; i++)
+        if (l->state[i] == LEND_LENT && l->to[i] == slot)
+            bit_set(map, i);
+}
