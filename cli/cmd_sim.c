@@ -8,11 +8,14 @@
 #include "cli/bench_line.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
+#include "sim/crowd.h"
 #include "sim/swarm.h"
 
-#define SIM_LINE "muster sim broadcast [options]"
-#define GIGA     1e9
-#define N(table) (sizeof(table) / sizeof((table)[0]))
+#define SIM_LINE        "muster sim broadcast|membership [options]"
+#define BROADCAST_LINE  "muster sim broadcast [options]"
+#define MEMBERSHIP_LINE "muster sim membership [options]"
+#define GIGA            1e9
+#define N(table)        (sizeof(table) / sizeof((table)[0]))
 
 struct broadcast {
     struct swarm_options o;
@@ -131,7 +134,7 @@ static int cmd_broadcast(int argc, char **argv)
         {"json", OPT_FLAG, &b.json, "false", NULL, "one JSON object a figure", false},
     };
     struct usage u = {
-        .line = SIM_LINE,
+        .line = BROADCAST_LINE,
         .about = "Simulates how one file reaches all nodes, by the state machines that nodes "
                  "run, and\n"
                  "compares with the lower bound. The result is a function of the options.",
@@ -143,20 +146,134 @@ static int cmd_broadcast(int argc, char **argv)
     if (status != USAGE_RUN)
         return status;
     if (b.o.garbage + b.o.silent + b.o.liars + b.o.churn > 1)
-        return usage_complain(SIM_LINE, "the shares of nodes add up to more than 1");
+        return usage_complain(BROADCAST_LINE, "the shares of nodes add up to more than 1");
     return broadcast_run(&b);
+}
+
+/* ---- membership -------------------------------------------------------------------------- */
+
+struct membership {
+    struct crowd_options o;
+    int64_t nodes, seeds, seed, runs;
+    bool json;
+};
+
+static void print_membership(const struct membership *m, const struct crowd_result *r)
+{
+    double below = (double)r->n_below / r->n_honest;
+    const struct bench_line lines[] = {
+        {.name = "membership_below_two", .value = below, .unit = "of honest nodes"},
+        {.name = "membership_links", .value = r->links, .unit = "links"},
+        {.name = "membership_detect_max", .value = r->detect_max_s, .unit = "s"},
+        {.name = "membership_repair_p99", .value = r->repair_p99_s, .unit = "s"},
+    };
+
+    for (size_t i = 0; m->json && i < N(lines); i++)
+        bench_line_print(&lines[i]);
+    if (m->json)
+        return;
+    printf("honest         %8" PRIu32 " nodes\n", r->n_honest);
+    printf("links          %8.2f of a node, %.2f chosen by itself, %.2f to honest ones\n",
+           r->links, r->chosen, r->honest_links);
+    printf(
+        "below two      %8.6f of honest nodes have fewer than two honest neighbours; the least "
+        "has %" PRIu32 "\n",
+        below, r->min_honest);
+    printf("apart          %8" PRIu32 " nodes, %" PRIu32 " after the crash\n", r->n_apart,
+           r->n_apart_after);
+    printf("detected       %8.2f s    the longest\n", r->detect_max_s);
+    printf("repaired       %8.2f s    p99; the longest %.2f s, never %" PRIu32 " nodes\n",
+           r->repair_p99_s, r->repair_max_s, r->n_unrepaired);
+    printf("given up       %8" PRIu32 " links of nodes that lived\n", r->n_wrong);
+    printf("traffic        %8.0f bytes a second of a node\n", r->bytes_s);
+}
+
+/* Shares and means over all runs, the worst of times. */
+static void add_up(struct crowd_result *sum, const struct crowd_result *r, double n)
+{
+    sum->n_honest += r->n_honest;
+    sum->n_below += r->n_below;
+    sum->n_apart += r->n_apart;
+    sum->n_apart_after += r->n_apart_after;
+    sum->n_unrepaired += r->n_unrepaired;
+    sum->n_wrong += r->n_wrong;
+    sum->links += r->links / n;
+    sum->chosen += r->chosen / n;
+    sum->honest_links += r->honest_links / n;
+    sum->bytes_s += r->bytes_s / n;
+    if (r->min_honest < sum->min_honest)
+        sum->min_honest = r->min_honest;
+    if (r->detect_max_s > sum->detect_max_s)
+        sum->detect_max_s = r->detect_max_s;
+    if (r->repair_p99_s > sum->repair_p99_s)
+        sum->repair_p99_s = r->repair_p99_s;
+    if (r->repair_max_s > sum->repair_max_s)
+        sum->repair_max_s = r->repair_max_s;
+}
+
+static int cmd_membership(int argc, char **argv)
+{
+    struct membership m = {0};
+    struct crowd_result sum = {.min_honest = UINT32_MAX};
+    struct opt table[] = {
+        {"nodes", OPT_INT, &m.nodes, "4096", "2..65536", "nodes, attackers included", false},
+        {"seeds", OPT_INT, &m.seeds, "96", "1..1024", "of them relays, which are honest",
+         false},
+        {"attackers", OPT_REAL, &m.o.attackers, "0.3", "0..0.9", "share of the nodes", false},
+        {"hidden", OPT_REAL, &m.o.hidden, "0", "0..0.9",
+         "share of the honest ones that cannot be dialled", false},
+        {"crash", OPT_REAL, &m.o.crash, "0.2", "0..0.9",
+         "share of the honest ones that crash at once", false},
+        {"join-s", OPT_REAL, &m.o.join_s, "60", "0.1..1e5", "seconds in which all join", false},
+        {"settle-s", OPT_REAL, &m.o.settle_s, "60", "0..1e5", "seconds until links are counted",
+         false},
+        {"latency-ms", OPT_REAL, &m.o.latency_ms, "40", "0..10000",
+         "one way, mean of all pairs", false},
+        {"roster", OPT_FLAG, &m.o.has_roster, "false", NULL,
+         "everybody has the roster (at most 256 nodes) instead of certificates", false},
+        {"runs", OPT_INT, &m.runs, "1", "1..1000", "how many, each with the next seed", false},
+        {"seed", OPT_INT, &m.seed, "1", NULL, "another number, another network", false},
+        {"json", OPT_FLAG, &m.json, "false", NULL, "one JSON object a figure", false},
+    };
+    struct usage u = {
+        .line = MEMBERSHIP_LINE,
+        .about = "Simulates who becomes whose neighbour, among attackers with certificates, "
+                 "and how\n"
+                 "long it takes to replace neighbours that crash.",
+        .table = table,
+        .n = N(table),
+    };
+    int status = usage_parse(&u, argc, argv);
+
+    if (status != USAGE_RUN)
+        return status;
+    if (m.seeds >= m.nodes)
+        return usage_complain(MEMBERSHIP_LINE, "there are no nodes besides the seeds");
+    m.o.nodes = (uint32_t)m.nodes;
+    m.o.seeds = (uint32_t)m.seeds;
+    for (int64_t i = 0; i < m.runs; i++) {
+        struct crowd_result r;
+        m.o.seed = (uint64_t)(m.seed + i);
+        crowd_run(&r, &m.o);
+        add_up(&sum, &r, (double)m.runs);
+    }
+    print_membership(&m, &sum);
+    return 0;
 }
 
 int cmd_sim(int argc, char **argv)
 {
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         printf("usage: " SIM_LINE "\n\n"
-               "  broadcast  one file to all nodes\n\n"
-               "'muster sim broadcast --help' tells more.\n");
+               "  broadcast   one file to all nodes\n"
+               "  membership  who is whose neighbour, under attack and after crashes\n\n"
+               "'muster sim WORD --help' tells more.\n");
         return 0;
     }
     if (argc > 1 && !strcmp(argv[1], "broadcast"))
         return cmd_broadcast(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "membership"))
+        return cmd_membership(argc - 1, argv + 1);
     return argc > 1 ? usage_complain(SIM_LINE, "'sim %s' is not a command", argv[1])
                     : usage_complain(SIM_LINE, "sim what?");
 }

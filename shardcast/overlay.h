@@ -16,6 +16,8 @@
  *     however often it knocks, and what it says in gossip moves nobody's own choice;
  *   - a node's own choice among its assigned peers is by lot, at most OVERLAY_SAME of one
  *     subnet (/24, /48) and of one owner, as long as others are left to choose;
+ *     One of the chosen links is exchanged now and then, so that who is always there, or was there
+ *     first, has no more of them than others;
  *   - seeds (relays, and the trainer) are known to all. Each node may dial the OVERLAY_SEEDS that
  *     are assigned to it in the same way among seeds, and keeps one such link.
  *
@@ -28,9 +30,10 @@
  *
  * Probing, after SWIM (Das, Gupta, Motivala, DSN 2002, doi:10.1109/DSN.2002.1028914): a link that was
  * silent for OVERLAY_PING_MS is pinged; without an answer after a second, two neighbours are asked
- * to ping that peer, who do it if they have a link to it; a second later it is suspected, and after
- * OVERLAY_SUSPECT_MS more it is dead: 2 + 1 + 1 + 5 = 9 s at most. Any message of it clears
- * it. Suspicion stays with the node that has it, so no incarnation numbers are needed.
+ * to ping that peer, who do it if they have a link to it; a second later it is suspected and another
+ * is dialled, and after OVERLAY_SUSPECT_MS more it is dead: 2 + 1 + 1 + 5 = 9 s at most. Any
+ * message of it clears it; the word of others does so twice in a row, no more. Suspicion stays
+ * with the node that has it, so no incarnation numbers are needed.
  *
  * The shell carries out what is appended to `struct overlay_out`. Time comes in as a parameter; lots
  * are drawn from Philox keyed by the node's key and `salt`. One thread.
@@ -61,8 +64,11 @@
 #define OVERLAY_PING_MS    2000
 #define OVERLAY_ANSWER_MS  1000
 #define OVERLAY_SUSPECT_MS 5000
-#define OVERLAY_DIAL_MS    3000  /* until a dialled peer must have accepted */
+#define OVERLAY_DIAL_MS    1500  /* until a dialled peer must have accepted */
 #define OVERLAY_AGAIN_MS   30000 /* until one that did not is tried again */
+#define OVERLAY_TURN_MIN_MS                                                                    \
+    5000 /* between exchanges of a chosen link: an eighth of one's age */
+#define OVERLAY_TURN_MAX_MS 60000
 
 struct overlay;
 
@@ -105,7 +111,7 @@ void overlay_free(struct overlay **o);
 
 /* `orchestrator`: its node key, which signs certificates. */
 void overlay_set_run(struct overlay *o, const struct digest *run,
-                     const struct public_key *orchestrator);
+                     const struct public_key *orchestrator, int64_t now_ms);
 /* The whole roster: its keys are the certified ones, and certificates are not looked at. Links to
  * keys that are not in it, or are revoked, are closed. */
 void overlay_set_roster(struct overlay *o, const struct msg_roster *r, int64_t now_ms,
@@ -127,7 +133,8 @@ void overlay_linked(struct overlay *o, const struct public_key *key, uint64_t li
 void overlay_message(struct overlay *o, uint64_t link, const struct public_key *from,
                      struct bytes frame, int64_t now_ms, struct overlay_out *out);
 /* Any other frame came from it: it is alive. */
-void overlay_heard(struct overlay *o, const struct public_key *from, int64_t now_ms);
+void overlay_heard(struct overlay *o, const struct public_key *from, int64_t now_ms,
+                   struct overlay_out *out);
 void overlay_tick(struct overlay *o, int64_t now_ms, struct overlay_out *out);
 
 /* ---- what is known ----------------------------------------------------------------------- */

@@ -25,15 +25,23 @@ struct known {
     char endpoint[128];
 };
 
-enum stage { STAGE_DIALLING, STAGE_ASKED, STAGE_UP, STAGE_PINGED, STAGE_INDIRECT, STAGE_SUSPECT };
+enum stage {
+    STAGE_DIALLING,
+    STAGE_ASKED,
+    STAGE_UP,
+    STAGE_PINGED,
+    STAGE_INDIRECT,
+    STAGE_SUSPECT
+};
 
 struct active {
     struct public_key key, owner;
     uint64_t subnet, link, nonce;
     enum stage stage;
     bool is_chosen, is_seed, is_assigned;
-    uint8_t n_vouched; /* times that others said it lives, since it last did itself */
-    int64_t heard_ms;
+    uint8_t n_vouched;           /* times that others said it lives, since it last did itself */
+    uint64_t asker, asker_nonce; /* the link of who wants to hear that it lives; 0: nobody */
+    int64_t heard_ms, met_ms;
     int64_t step_ms; /* when its stage ends */
     int64_t shuffled_ms;
 };
@@ -42,7 +50,7 @@ struct overlay {
     struct overlay_options opt;
     struct digest run;
     struct public_key orchestrator;
-    bool has_run, has_roster, is_hidden, has_walked;
+    bool has_run, has_roster, is_hidden, is_seed, has_walked;
     struct known *known; /* owned */
     uint32_t n_known, cap_known;
     struct public_key peer[MSG_MAX_PEERS]; /* that our certificate names */
@@ -54,7 +62,8 @@ struct overlay {
     struct active active[OVERLAY_LINKS_MAX];
     uint32_t n_active;
     uint64_t counter;
-    int64_t shuffle_ms, fill_ms, armed_ms;
+    int64_t born_ms, turn_ms, shuffle_ms, fill_ms, armed_ms;
+    uint32_t n_extra;
     bool is_diverse_owner, is_diverse_subnet, is_dirty;
     struct rng rng;
     struct overlay_counters counters;

@@ -283,8 +283,8 @@ enum status known_certify(struct overlay *o, struct bytes cert, bool is_given,
     if (is_revoked(o, &m->transport))
         return err_set(e, ERR_DENIED, "certificate: of a key that was revoked");
     k = known_find(o, &m->transport);
-    bool is_same = k && k->cert && k->cert_len == cert.len &&
-                   memcmp(k->cert, cert.data, cert.len) == 0;
+    bool is_same =
+        k && k->cert && k->cert_len == cert.len && memcmp(k->cert, cert.data, cert.len) == 0;
     if (!is_same && !(o->opt.verify ? o->opt.verify(o->opt.arg, &env)
                                     : msg_envelope_verify(&env, NULL) == OK))
         return err_set(e, ERR_DIGEST, "certificate: not signed by the orchestrator");
