@@ -22,7 +22,7 @@ void bench_line_print(const struct bench_line *l)
         printf(", \"peer\": null");
     print_number("peer_value", l->peer_value);
     print_number("target", l->target);
-    printf(", \"ok\": %s}\n",
-           l->target > 0.0 ? l->value >= l->target ? "true" : "false" : "null");
+    bool is_ok = l->at_most ? l->value <= l->target : l->value >= l->target;
+    printf(", \"ok\": %s}\n", l->target > 0.0 ? is_ok ? "true" : "false" : "null");
     fflush(stdout);
 }

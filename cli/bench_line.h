@@ -9,13 +9,16 @@
 #ifndef CLI_BENCH_LINE_H
 #define CLI_BENCH_LINE_H
 
+#include <stdbool.h>
+
 struct bench_line {
     const char *name;
     double value;
     const char *unit;
     const char *peer;  /* NULL: none */
     double peer_value; /* 0: none */
-    double target;     /* 0: none; `ok` tells whether value reaches it */
+    double target;     /* 0: none; `ok` tells whether value reaches it, */
+    bool at_most;      /* or does not exceed it */
 };
 
 /* To stdout, at once. */

@@ -7,11 +7,12 @@
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
+#include "cli/bench_shardcast.h"
 #include "cli/bench_train.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 
-#define BENCH_LINE "muster bench exact|engine|products|train [options]"
+#define BENCH_LINE "muster bench exact|engine|products|shardcast|train [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
@@ -20,6 +21,7 @@ static void print_help(void)
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
            "  products  matrix products in each numerics class\n"
+           "  shardcast weights to many nodes, beside the bound of their links\n"
            "  train     training steps, likewise\n\n"
            "'muster bench WORD --help' tells more.\n");
 }
@@ -32,6 +34,7 @@ int cmd_bench(int argc, char **argv)
     } words[] = {{"exact", bench_exact},
                  {"engine", bench_engine},
                  {"products", bench_products},
+                 {"shardcast", bench_shardcast},
                  {"train", bench_train}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {

@@ -1,7 +1,8 @@
 /*
- * muster shardcast status: which weight versions and shards are in a node's directory
+ * muster shardcast status: which contents are in a node's directory, what moves, and why it waits
  *
- * Reads the store of a running or a stopped node, without asking either.
+ * What is on disk is read from the store, of a running or a stopped node, without asking either.
+ * What moves is in DIR/shardcast.json, which a running node writes each second.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,119 +10,129 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "proto/digest.h"
 #include "shardcast/cast_state.h"
-#include "shardcast/shard_store.h"
+#include "shardcast/content_store.h"
 
-#define ROWS_MAX 4096u
-
-struct row {
-    int64_t version;
-    char weights[DIGEST_HEX_BYTES];
-    char signer[DIGEST_HEX_BYTES];
-    uint64_t bytes, n_shards, n_here;
-    bool is_pinned, is_good;
-};
+#define JSON_MAX ((size_t)1 << 20)
 
 struct report {
-    struct shard_store *store;
-    struct row *row; /* owned */
-    size_t n;
+    struct content_store *store;
+    uint64_t n_contents, n_shards;
     bool as_json, is_deep;
+    int64_t *pin; /* owned */
+    size_t n_pins;
 };
 
-/* Whether a shard is here, and with --check whether it still hashes to its name. */
-static bool is_here(const struct report *r, const struct digest *d)
-{
-    struct shard_view v;
-    bool good;
+struct row {
+    const char *state;
+    char text[CONTENT_TEXT_BYTES], weights[DIGEST_HEX_BYTES], signer[DIGEST_HEX_BYTES];
+    bool is_pinned;
+};
 
-    if (shard_view_open(&v, r->store, d, NULL))
-        return false;
-    good = !r->is_deep || !shard_view_check(&v, d, NULL);
-    shard_view_close(&v);
-    return good;
+static bool is_pinned(const struct report *r, const struct content *c)
+{
+    for (size_t i = 0; i < r->n_pins; i++)
+        if (c->kind == CONTENT_FULL && r->pin[i] == c->version)
+            return true;
+    return false;
 }
 
-static enum status add_row(void *arg, int64_t version, struct bytes envelope, struct err *e)
+/* Whether each shard that is here still is what was published. */
+static bool is_sound(struct report *r, const struct content_info *info)
 {
-    struct report *r = arg;
+    struct buf shard;
+    bool is_good = true;
+
+    buf_init(&shard, SHARD_BYTES);
+    for (uint32_t i = 0; is_good && i < info->n_shards; i++) {
+        buf_reset(&shard);
+        is_good = !content_store_has(r->store, &info->content, i) ||
+                  !content_store_get(r->store, &info->content, i, &shard, NULL);
+    }
+    buf_clear(&shard);
+    return is_good;
+}
+
+static void fill_row(struct report *r, struct row *w, const struct content_info *info)
+{
     struct msg_envelope env;
     struct msg_manifest m;
-    struct row row = {.version = version};
+    struct buf envelope;
 
-    if (r->n == ROWS_MAX)
-        return err_set(e, ERR_LIMIT, "more than %u versions", ROWS_MAX);
-    row.is_good = !cast_manifest_check(envelope, NULL, NULL, &env, &m, NULL);
-    if (row.is_good) {
-        digest_to_hex(row.weights, &m.weights);
-        hex_encode(row.signer, BYTES_OF(env.signer.b));
-        row.bytes = m.file_bytes;
-        row.n_shards = m.shards.len / DIGEST_BYTES;
-        for (size_t i = 0; i < row.n_shards; i++)
-            row.n_here += is_here(r, (const struct digest *)(m.shards.data + i * DIGEST_BYTES));
+    memset(w, 0, sizeof(*w));
+    content_text(w->text, &info->content);
+    w->is_pinned = is_pinned(r, &info->content);
+    w->state = info->is_complete ? "complete" : "partial";
+    buf_init(&envelope, MSG_MAX_BYTES);
+    if (!content_store_envelope(r->store, &info->content, &envelope, NULL)) {
+        if (cast_manifest_check(buf_bytes(&envelope), NULL, NULL, &env, &m, NULL)) {
+            w->state = "spoilt";
+        } else {
+            digest_to_hex(w->weights, &m.weights);
+            hex_encode(w->signer, BYTES_OF(env.signer.b));
+        }
     }
-    r->row[r->n++] = row;
+    if (r->is_deep && !is_sound(r, info))
+        w->state = "spoilt";
+    buf_clear(&envelope);
+}
+
+static enum status print_row(void *arg, const struct content_info *info, struct err *e)
+{
+    struct report *r = arg;
+    const struct content *c = &info->content;
+    struct row w;
+
+    (void)e;
+    fill_row(r, &w, info);
+    r->n_contents++;
+    r->n_shards += info->n_have;
+    if (r->as_json)
+        printf("{\"version\": %" PRId64 ", \"kind\": %u, \"base\": %" PRId64
+               ", \"state\": \"%s\", \"shards\": %u, \"here\": %u, \"shard_bytes\": %u, "
+               "\"bytes\": %" PRIu64
+               ", \"pinned\": %s, \"own\": %s, \"weights\": \"%s\", \"signer\": \"%s\"}\n",
+               c->version, c->kind, c->base, w.state, info->n_shards, info->n_have,
+               info->shard_bytes, info->total_bytes, w.is_pinned ? "true" : "false",
+               info->is_own ? "true" : "false", w.weights, w.signer);
+    else
+        printf("version %-16s %-9s %u/%u shards  %" PRIu64
+               " bytes%s  weights %.16s  signed by %.16s\n",
+               w.text, w.state, info->n_have, info->n_shards, info->total_bytes,
+               w.is_pinned ? "  pinned" : "", w.weights, w.signer);
     return OK;
 }
 
-static void mark_pin(void *arg, int64_t version)
+static void add_pin(void *arg, int64_t version)
 {
     struct report *r = arg;
 
-    for (size_t i = 0; i < r->n; i++)
-        if (r->row[i].version == version)
-            r->row[i].is_pinned = true;
-}
-
-static int compare_rows(const void *a, const void *b)
-{
-    const struct row *x = a, *y = b;
-
-    return (x->version > y->version) - (x->version < y->version);
-}
-
-static void print_row(const struct report *r, const struct row *w)
-{
-    const char *state = !w->is_good                ? "spoilt"
-                        : w->n_here == w->n_shards ? "complete"
-                                                   : "partial";
-
-    if (r->as_json)
-        printf("{\"version\": %" PRId64 ", \"state\": \"%s\", \"shards\": %" PRIu64
-               ", \"here\": %" PRIu64 ", \"bytes\": %" PRIu64
-               ", \"pinned\": %s, \"weights\": \"%s\", \"signer\": \"%s\"}\n",
-               w->version, state, w->n_shards, w->n_here, w->bytes,
-               w->is_pinned ? "true" : "false", w->weights, w->signer);
-    else
-        printf("version %-6" PRId64 " %-9s %" PRIu64 "/%" PRIu64 " shards  %" PRIu64
-               " bytes%s  weights %.16s  signed by %.16s\n",
-               w->version, state, w->n_here, w->n_shards, w->bytes,
-               w->is_pinned ? "  pinned" : "", w->weights, w->signer);
+    r->pin = xrealloc(r->pin, (r->n_pins + 1) * sizeof(*r->pin));
+    r->pin[r->n_pins++] = version;
 }
 
 static enum status print_all(struct report *r, struct err *e)
 {
-    uint64_t shards, manifests, proofs;
-    enum status st = shard_store_each(r->store, add_row, r, e);
+    uint64_t proofs;
+    enum status st = content_store_pins(r->store, add_pin, r, e);
 
     if (!st)
-        st = shard_store_pins(r->store, mark_pin, r, e);
+        st = content_store_each(r->store, print_row, r, e);
     if (!st)
-        st = shard_store_counts(r->store, &shards, &manifests, &proofs, e);
+        st = content_store_n_proofs(r->store, &proofs, e);
     if (st)
         return st;
-    qsort(r->row, r->n, sizeof(*r->row), compare_rows);
-    for (size_t i = 0; i < r->n; i++)
-        print_row(r, &r->row[i]);
     if (r->as_json)
-        printf("{\"versions\": %zu, \"shards\": %" PRIu64 ", \"proofs\": %" PRIu64 "}\n", r->n,
-               shards, proofs);
+        printf("{\"contents\": %" PRIu64 ", \"shards\": %" PRIu64 ", \"proofs\": %" PRIu64
+               "}\n",
+               r->n_contents, r->n_shards, proofs);
     else
-        printf("%zu versions, %" PRIu64 " shards, %" PRIu64 " proofs of equivocation\n", r->n,
-               shards, proofs);
+        printf("%" PRIu64 " contents, %" PRIu64 " shards, %" PRIu64 " proofs of equivocation\n",
+               r->n_contents, r->n_shards, proofs);
     return OK;
 }
 
@@ -137,13 +148,14 @@ int cmd_shardcast(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster shardcast status --dir DIR [--check] [--json]",
-        .about = "Which weight versions a node has, whole or in part.",
+        .about = "Which contents a node has, whole or in part, what it fetches from whom, and "
+                 "why it waits.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = operand,
         .max_operands = 1,
     };
-    struct shard_store_options so = {.read_only = true};
+    struct content_store_options so = {.read_only = true};
     struct err e;
     int status;
 
@@ -153,14 +165,13 @@ int cmd_shardcast(int argc, char **argv)
     if (status == USAGE_RUN && (u.n_operands != 1 || strcmp(operand[0], "status") != 0))
         status = usage_complain(u.line, "shardcast what?");
     if (status == USAGE_RUN) {
-        r.row = xcalloc(ROWS_MAX, sizeof(*r.row));
-        enum status st = shard_store_open(&r.store, dir, &so, &e);
+        enum status st = content_store_open(&r.store, dir, &so, &e);
         if (!st)
             st = print_all(&r, &e);
         status = st ? usage_fail(e.text) : 0;
     }
-    shard_store_close(&r.store);
-    free(r.row);
+    content_store_close(&r.store);
+    free(r.pin);
     opt_clear(table, u.n);
     return status;
 }

@@ -36,6 +36,7 @@
     X("bench", cmd_bench, "Engine", "figures, and whether all ways of computing agree")        \
     X("sim", cmd_sim, "Engine", "whole networks of these machines in virtual time")            \
     X("toploc", cmd_toploc, "Engine", "prove and verify activations")                          \
+    X("cast-node", cmd_cast_node, "", "one node of a shardcast measurement (internal)")         \
     X("env-worker", cmd_env_worker, "", "runs one environment in its sandbox (internal)")
 
 #define COMMAND_DECLARE(word, function, group, summary) int function(int argc, char **argv);

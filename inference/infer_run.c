@@ -55,30 +55,30 @@ static void note_progress(void *arg, uint64_t unit, uint64_t tokens)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* The model of a version, read from the shards when it is not loaded. */
+/* The model of a version, read from its file when it is not loaded. */
 static enum status model_of(struct worker *w, int64_t version, struct model **model,
                             struct digest *root, struct err *e)
 {
     struct msg_manifest m;
-    struct buf envelope, file;
+    struct file_map file = {0};
+    struct buf envelope;
     int64_t loaded = version;
     enum status st;
 
     if (w->opt->cheat == CHEAT_STALE && cast_oldest(w->at.cast) >= 0)
         loaded = cast_oldest(w->at.cast);
     buf_init(&envelope, MSG_MAX_BYTES);
-    buf_init(&file, weights_encode_bytes(&w->setup->config));
     st = cast_manifest_decoded(w->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
     *model = model_set_find(w->models, loaded);
     if (!st && !*model) {
-        st = cast_read(w->at.cast, loaded, &file, e);
+        st = cast_map(w->at.cast, loaded, &file, e);
         if (!st)
-            st = model_set_add(w->models, loaded, buf_bytes(&file), e);
+            st = model_set_add(w->models, loaded, file.bytes, e);
         *model = model_set_find(w->models, loaded);
     }
-    buf_clear(&file);
+    file_map_close(&file);
     buf_clear(&envelope);
     return st;
 }

@@ -113,14 +113,40 @@ enum status shell_bind(struct shell *s, struct shell_part *p, const char *endpoi
                        bool open_to_all, size_t max_frame, uint32_t *link, char bound[256],
                        struct err *e)
 {
-    return net_bind(s->net, p, endpoint, open_to_all, max_frame, link, bound, e);
+    const struct net_manner how = {.max_frame = max_frame, .open_to_all = open_to_all};
+
+    return net_bind(s->net, p, endpoint, &how, link, bound, e);
 }
 
 enum status shell_connect(struct shell *s, struct shell_part *p, const char *endpoint,
                           const struct public_key *server, size_t max_frame, uint64_t *peer,
                           struct err *e)
 {
-    return net_connect(s->net, p, endpoint, server, max_frame, peer, e);
+    const struct net_manner how = {.max_frame = max_frame};
+
+    return net_connect(s->net, p, endpoint, server, &how, peer, e);
+}
+
+enum status shell_bind_paced(struct shell *s, struct shell_part *p, const char *endpoint,
+                             size_t max_frame, uint32_t *link, char bound[256], struct err *e)
+{
+    const struct net_manner how = {.max_frame = max_frame, .is_paced = true};
+
+    return net_bind(s->net, p, endpoint, &how, link, bound, e);
+}
+
+enum status shell_connect_paced(struct shell *s, struct shell_part *p, const char *endpoint,
+                                const struct public_key *server, size_t max_frame,
+                                uint64_t *peer, struct err *e)
+{
+    const struct net_manner how = {.max_frame = max_frame, .is_paced = true};
+
+    return net_connect(s->net, p, endpoint, server, &how, peer, e);
+}
+
+enum status shell_try_send(struct shell *s, uint64_t peer, struct buf *message)
+{
+    return net_try_send(s->net, peer, message);
 }
 
 void shell_disconnect(struct shell *s, uint64_t peer)

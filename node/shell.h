@@ -17,6 +17,9 @@
  *           the shell's one job thread, jobs of all parts in the order they were started.
  *           Sending to a server that is away keeps the message (64 of them, 128 MiB) until it
  *           is back; a second copy of one that waits is not kept, so retries do not pile up.
+ * Pace:     on a paced link at most SHELL_AHEAD messages lie in a socket for one peer, so that who
+ *           sends much can decide late what goes next (shell_try_send). What SEND has for a peer that
+ *           has no room waits in the shell, up to SHELL_WAITING_MAX messages a link.
  * Failure:  a transaction that fails ends shell_run with its error (ERR_FULL: disk full); all
  *           that had been acknowledged is on disk.
  */
@@ -32,6 +35,9 @@
 #include "base/status.h"
 #include "node/key.h"
 #include "proto/types.h"
+
+#define SHELL_AHEAD       2
+#define SHELL_WAITING_MAX 1024u
 
 struct shell;
 struct shell_part;
@@ -80,6 +86,18 @@ MUST_USE enum status shell_connect(struct shell *s, struct shell_part *p, const 
                                    const struct public_key *server, size_t max_frame,
                                    uint64_t *peer, struct err *e);
 void shell_disconnect(struct shell *s, uint64_t peer);
+/* The same two, paced. */
+MUST_USE enum status shell_bind_paced(struct shell *s, struct shell_part *p,
+                                      const char *endpoint, size_t max_frame, uint32_t *link,
+                                      char bound[256], struct err *e);
+MUST_USE enum status shell_connect_paced(struct shell *s, struct shell_part *p,
+                                         const char *endpoint, const struct public_key *server,
+                                         size_t max_frame, uint64_t *peer, struct err *e);
+/* Sends at once what no PUT need precede, from any callback. On OK the bytes have been taken over
+ * and *message is empty. ERR_FULL: there is no room for this peer now, or it is away; try again
+ * some milliseconds later. ERR_NOT_FOUND: there is no such peer any more; *message
+ * may be empty then. */
+MUST_USE enum status shell_try_send(struct shell *s, uint64_t peer, struct buf *message);
 
 /* The keys that CURVE servers of this process admit (all binds that are not open_to_all):
  * replaces the whole set. */

@@ -18,6 +18,7 @@
 #define OUTBOX_BYTES    (128u << 20)
 #define OPEN_RATE       20L  /* messages a second from strangers */
 #define FRAME_MIN       512u /* the handshake's own frames must fit */
+#define WAITING_MS      3 /* between looks whether a paced server's clients have room again */
 
 /* What waits for a server that is away. */
 struct outbox {
@@ -27,19 +28,27 @@ struct outbox {
     size_t bytes;
 };
 
+/* What waits for clients of a paced server, oldest first. */
+struct waiting {
+    uint64_t peer;
+    struct buf message; /* owned */
+};
+
 struct link {
     uint32_t id;
     void *socket; /* NULL: closed, to be removed */
     struct shell_part *part;
     size_t max_frame;
-    bool is_server;
+    bool is_server, is_paced;
     bool open_to_all;
     int64_t rate_ms;   /* open_to_all: when the allowance was last counted, and what it was */
     int64_t allowance; /* in thousandths of a message */
     uint64_t peer;     /* client: the server's number */
     struct public_key server; /* client */
     struct outbox *outbox;    /* client; owned */
-    short events;             /* of the last poll */
+    struct waiting *waiting;  /* owned; paced server */
+    size_t n_waiting;
+    short events; /* of the last poll */
 };
 
 struct net {
@@ -122,6 +131,9 @@ static void close_link(struct link *l)
     while (l->outbox && l->outbox->n > 0)
         outbox_drop_first(l->outbox);
     free(l->outbox);
+    for (size_t i = 0; i < l->n_waiting; i++)
+        buf_clear(&l->waiting[i].message);
+    free(l->waiting);
     free(l);
 }
 
@@ -145,14 +157,16 @@ void net_close(struct net **out)
 }
 
 static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
-                             size_t max_frame)
+                             const struct net_manner *how)
 {
     struct link *l = xcalloc(1, sizeof(*l));
 
     l->id = n->next_link++;
     l->socket = socket;
     l->part = p;
-    l->max_frame = max_frame;
+    l->max_frame = how->max_frame;
+    l->open_to_all = how->open_to_all;
+    l->is_paced = how->is_paced;
     if (n->n_links == n->cap_links) {
         n->cap_links = n->cap_links ? 2 * n->cap_links : 8;
         n->link = xrealloc(n->link, n->cap_links * sizeof(struct link *));
@@ -162,7 +176,7 @@ static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
 }
 
 enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
-                     bool open_to_all, size_t max_frame, uint32_t *link, char bound[256],
+                     const struct net_manner *how, uint32_t *link, char bound[256],
                      struct err *e)
 {
     enum status st = sock_check_endpoint(endpoint, true, e);
@@ -170,14 +184,16 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
     struct link *l;
     void *socket;
 
-    CHECK(max_frame >= FRAME_MIN);
+    CHECK(how->max_frame >= FRAME_MIN);
     if (st)
         return st;
     socket = zmq_socket(n->ctx, ZMQ_ROUTER);
     if (!socket)
         return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
-    sock_set_common(socket, endpoint, max_frame);
-    sock_set_server(socket, n->key->transport_secret, open_to_all);
+    sock_set_common(socket, endpoint, how->max_frame);
+    if (how->is_paced)
+        sock_set_int(socket, ZMQ_SNDHWM, SHELL_AHEAD);
+    sock_set_server(socket, n->key->transport_secret, how->open_to_all);
     sock_set_int(socket, ZMQ_ROUTER_MANDATORY, 1);
     if (zmq_bind(socket, endpoint) != 0) {
         st = err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
@@ -185,29 +201,30 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
         return st;
     }
     CHECK(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &bound_bytes) == 0);
-    l = add_link(n, p, socket, max_frame);
+    l = add_link(n, p, socket, how);
     l->is_server = true;
-    l->open_to_all = open_to_all;
     l->allowance = OPEN_RATE * 1000;
     *link = l->id;
     return OK;
 }
 
 enum status net_connect(struct net *n, struct shell_part *p, const char *endpoint,
-                        const struct public_key *server, size_t max_frame, uint64_t *peer,
-                        struct err *e)
+                        const struct public_key *server, const struct net_manner *how,
+                        uint64_t *peer, struct err *e)
 {
     enum status st = sock_check_endpoint(endpoint, false, e);
     struct link *l;
     void *socket;
 
-    CHECK(max_frame >= FRAME_MIN);
+    CHECK(how->max_frame >= FRAME_MIN);
     if (st)
         return st;
     socket = zmq_socket(n->ctx, ZMQ_DEALER);
     if (!socket)
         return err_set(e, ERR_IO, "cannot open a socket: %s", zmq_strerror(errno));
-    sock_set_common(socket, endpoint, max_frame);
+    sock_set_common(socket, endpoint, how->max_frame);
+    if (how->is_paced)
+        sock_set_int(socket, ZMQ_SNDHWM, SHELL_AHEAD);
     sock_set_client(socket, &n->key->transport, n->key->transport_secret, server);
     sock_set_int(socket, ZMQ_IMMEDIATE, 1); /* what waits, waits in our outbox */
     if (zmq_connect(socket, endpoint) != 0) {
@@ -215,7 +232,7 @@ enum status net_connect(struct net *n, struct shell_part *p, const char *endpoin
         zmq_close(socket);
         return st;
     }
-    l = add_link(n, p, socket, max_frame);
+    l = add_link(n, p, socket, how);
     l->peer = peers_next_number(n->peers);
     l->server = *server;
     l->outbox = xcalloc(1, sizeof(*l->outbox));
@@ -306,40 +323,142 @@ static void client_send(struct net *n, struct link *l, struct bytes m)
         n->dropped++;
 }
 
-static void server_send(struct net *n, const struct peer *p, struct bytes m)
+/* Names the client to whom the next frame goes. ERR_FULL, ERR_NOT_FOUND: it does not. */
+static enum status server_address(struct net *n, struct link *l, const struct peer *p)
 {
-    struct link *l = find_server(n, p->link);
+    if (!l->open_to_all && !zap_is_admitted(n->zap, &p->key))
+        return ERR_NOT_FOUND;
+    if (zmq_send(l->socket, p->routing_id, p->n_routing_id, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
+        return OK;
+    if (errno == EAGAIN)
+        return ERR_FULL;
+    if (errno == EHOSTUNREACH)
+        peers_forget(n->peers, p->number);
+    return ERR_NOT_FOUND;
+}
 
-    if (!l || (!l->open_to_all && !zap_is_admitted(n->zap, &p->key))) {
-        n->dropped++;
-        return;
+static enum status server_send(struct net *n, struct link *l, const struct peer *p,
+                               struct bytes m)
+{
+    enum status st = server_address(n, l, p);
+
+    if (!st && zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) < 0)
+        st = ERR_NOT_FOUND;
+    n->sent += st == OK;
+    return st;
+}
+
+static bool waits(const struct link *l, uint64_t peer)
+{
+    for (size_t i = 0; i < l->n_waiting; i++)
+        if (l->waiting[i].peer == peer)
+            return true;
+    return false;
+}
+
+static bool wait_for_room(struct link *l, uint64_t peer, struct bytes m)
+{
+    struct waiting *w;
+
+    if (!l->is_paced || l->n_waiting == SHELL_WAITING_MAX)
+        return false;
+    if (!l->waiting)
+        l->waiting = xcalloc(SHELL_WAITING_MAX, sizeof(*l->waiting));
+    w = &l->waiting[l->n_waiting++];
+    w->peer = peer;
+    buf_init(&w->message, m.len);
+    buf_append(&w->message, m);
+    return true;
+}
+
+/* Order stays: behind one that finds no room, those for the same peer do not try. */
+static void server_flush(struct net *n, struct link *l)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < l->n_waiting; i++) {
+        struct waiting w = l->waiting[i];
+        const struct peer *p = peers_find(n->peers, w.peer);
+        bool is_behind = false;
+        enum status st;
+
+        for (size_t k = 0; k < kept; k++)
+            is_behind = is_behind || l->waiting[k].peer == w.peer;
+        st = !p          ? ERR_NOT_FOUND
+             : is_behind ? ERR_FULL
+                         : server_send(n, l, p, buf_bytes(&w.message));
+        if (st == ERR_FULL) {
+            l->waiting[kept++] = w;
+            continue;
+        }
+        n->dropped += st != OK;
+        buf_clear(&w.message);
     }
-    if (zmq_send(l->socket, p->routing_id, p->n_routing_id, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-        n->dropped++;
-        if (errno == EHOSTUNREACH)
-            peers_forget(n->peers, p->number);
-        return;
-    }
-    if (zmq_send(l->socket, m.data, m.len, ZMQ_DONTWAIT) < 0)
-        n->dropped++;
-    else
-        n->sent++;
+    l->n_waiting = kept;
 }
 
 void net_send(struct net *n, uint64_t peer, struct bytes message)
 {
     struct link *l = find_client(n, peer);
     const struct peer *p;
+    enum status st;
 
     if (l) {
         client_send(n, l, message);
         return;
     }
     p = peers_find(n->peers, peer);
-    if (p)
-        server_send(n, p, message);
+    l = p ? find_server(n, p->link) : NULL;
+    if (!l)
+        st = ERR_NOT_FOUND;
     else
-        n->dropped++;
+        st = waits(l, peer) ? ERR_FULL : server_send(n, l, p, message);
+    if (st == OK || (st == ERR_FULL && wait_for_room(l, peer, message)))
+        return;
+    n->dropped++;
+}
+
+static enum status client_room(const struct link *l)
+{
+    int events = 0;
+    size_t len = sizeof(events);
+
+    if (l->outbox->n > 0 || zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) != 0)
+        return ERR_FULL;
+    return events & ZMQ_POLLOUT ? OK : ERR_FULL;
+}
+
+static void free_frame(void *data, void *hint)
+{
+    (void)hint;
+    free(data);
+}
+
+enum status net_try_send(struct net *n, uint64_t peer, struct buf *message)
+{
+    struct link *l = find_client(n, peer);
+    const struct peer *p = l ? NULL : peers_find(n->peers, peer);
+    enum status st;
+    zmq_msg_t m;
+
+    if (p)
+        l = find_server(n, p->link);
+    if (!l || !l->socket)
+        return ERR_NOT_FOUND;
+    if (!p)
+        st = client_room(l);
+    else
+        st = waits(l, peer) ? ERR_FULL : server_address(n, l, p);
+    if (st)
+        return st;
+    CHECK(zmq_msg_init_data(&m, message->data, message->len, free_frame, NULL) == 0);
+    buf_init(message, message->max); /* the bytes are the message's now */
+    if (zmq_msg_send(&m, l->socket, ZMQ_DONTWAIT) < 0) {
+        zmq_msg_close(&m);
+        return ERR_NOT_FOUND;
+    }
+    n->sent++;
+    return OK;
 }
 
 /* ---- polling ----------------------------------------------------------------------------- */
@@ -361,6 +480,10 @@ void net_poll(struct net *n, int wake_fd, int64_t timeout_ms, bool *is_woken)
         if (l->outbox && l->outbox->n > 0)
             n->item[i].events |= ZMQ_POLLOUT;
         l->events = 0;
+        if (l->n_waiting)
+            server_flush(n, l);
+        if (l->n_waiting && (timeout_ms < 0 || timeout_ms > WAITING_MS))
+            timeout_ms = WAITING_MS;
     }
     n->item[n->n_links] = (zmq_pollitem_t){.fd = wake_fd, .events = ZMQ_POLLIN};
     *is_woken = false;

@@ -16,14 +16,20 @@
 
 struct net;
 
+struct net_manner {
+    size_t max_frame;
+    bool open_to_all; /* servers */
+    bool is_paced;    /* node/shell.h */
+};
+
 MUST_USE enum status net_open(struct net **out, const struct node_key *key, struct err *e);
 void net_close(struct net **out);
 
 MUST_USE enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
-                              bool open_to_all, size_t max_frame, uint32_t *link,
-                              char bound[256], struct err *e);
+                              const struct net_manner *how, uint32_t *link, char bound[256],
+                              struct err *e);
 MUST_USE enum status net_connect(struct net *n, struct shell_part *p, const char *endpoint,
-                                 const struct public_key *server, size_t max_frame,
+                                 const struct public_key *server, const struct net_manner *how,
                                  uint64_t *peer, struct err *e);
 void net_disconnect(struct net *n, uint64_t peer);
 void net_admit(struct net *n, const struct public_key *key, size_t n_keys);
@@ -38,5 +44,7 @@ typedef void net_deliver(void *arg, struct shell_part *p, const struct shell_mes
 void net_receive(struct net *n, int64_t now_ms, net_deliver *fn, void *arg);
 
 void net_send(struct net *n, uint64_t peer, struct bytes message);
+/* As shell_try_send. */
+MUST_USE enum status net_try_send(struct net *n, uint64_t peer, struct buf *message);
 
 #endif

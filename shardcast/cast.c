@@ -8,87 +8,80 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "proto/digest.h"
-#include "proto/merkle.h"
-#include "shardcast/cast_state.h"
-#include "shardcast/shard_store.h"
+#include "shardcast/cast_shell.h"
 
 #define LOG_MODULE "shardcast"
 #include "base/log.h"
 
-#define FRAME_MAX      ((size_t)4 << 20) /* a manifest of MSG_MAX_SHARDS, or one shard */
+#define FRAME_MAX      (((size_t)1 << 20) + 65536) /* one shard, or two manifests */
 #define ENDPOINT_BYTES 256u
-#define FULL_PAUSE_MS  5000
+#define PACE_MS        3     /* until a shard that found no room is tried again */
+#define GIVE_UP_MS     10000 /* and until it is not tried any more */
+#define STATUS_MS      1000  /* between two writings of DIR/shardcast.json while bytes move */
+#define STATUS_IDLE_MS 10000
 
-struct cast {
-    struct shell *shell;        /* borrowed */
-    struct shell_part *part;    /* the shell's */
-    const struct node_key *key; /* borrowed */
-    struct cast_options opt;    /* strings not kept */
-    struct shard_store *store;
-    struct cast_state *state;
-    struct cast_out acts; /* not carried out yet */
-    struct buf message;
-    int64_t *found; /* owned: versions complete at start, until the run is known */
-    size_t n_found;
-    struct digest run;
-    bool has_run;
-    struct buf checked; /* digests of shards that this process has seen to be good, sorted */
-    char endpoint[ENDPOINT_BYTES];
-};
+/* ---- shards on their way out ------------------------------------------------------------- */
 
-/* ---- shards seen to be good -------------------------------------------------------------- */
-
-/* Where `d` stands or would stand among the sorted digests. */
-static size_t checked_place(const struct cast *c, const struct digest *d, bool *is_there)
+static void forget_pending(struct cast *c, size_t i)
 {
-    size_t lo = 0, hi = c->checked.len / DIGEST_BYTES;
-
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (memcmp(c->checked.data + mid * DIGEST_BYTES, d->b, DIGEST_BYTES) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    *is_there = lo * DIGEST_BYTES < c->checked.len &&
-                memcmp(c->checked.data + lo * DIGEST_BYTES, d->b, DIGEST_BYTES) == 0;
-    return lo;
+    buf_clear(&c->pending[i].frame);
+    c->n_pending--;
+    memmove(&c->pending[i], &c->pending[i + 1], (c->n_pending - i) * sizeof(*c->pending));
 }
 
-static void checked_add(struct cast *c, const struct digest *d)
+/* Tries all, the oldest of each link first. What went, or is given up, the machine is told. */
+static void push_pending(struct cast *c, int64_t now_ms, struct effects *out)
 {
-    bool is_there;
-    size_t at = checked_place(c, d, &is_there);
-
-    if (is_there)
-        return;
-    if (!buf_extend(&c->checked, DIGEST_BYTES)) {
-        buf_reset(&c->checked); /* full of what was forgotten long ago: begin again */
-        return;
+    for (size_t i = 0; i < c->n_pending;) {
+        struct cast_pending *p = &c->pending[i];
+        enum status st = shell_try_send(c->shell, lanes_data(&c->lanes, p->link), &p->frame);
+        bool is_over = st == ERR_NOT_FOUND || now_ms - p->since_ms > GIVE_UP_MS;
+        if (st && !is_over) {
+            i++;
+            continue;
+        }
+        cast_state_served(c->state, p->link, &p->content, p->index, st ? 0 : p->bytes, now_ms,
+                          &c->acts);
+        forget_pending(c, i);
     }
-    uint8_t *p = c->checked.data + at * DIGEST_BYTES;
-    memmove(p + DIGEST_BYTES, p, c->checked.len - (at + 1) * DIGEST_BYTES);
-    memcpy(p, d->b, DIGEST_BYTES);
+    if (c->n_pending)
+        effects_timer(out, now_ms + PACE_MS);
 }
 
-/* Spares the neighbours, and us their ban, a shard that the disk spoilt. */
-static enum status open_good(struct cast *c, struct shard_view *v, const struct digest *d,
-                             struct err *e)
+static struct cast_pending *add_pending(struct cast *c, const struct cast_act *a,
+                                        int64_t now_ms)
 {
-    bool is_checked;
-    enum status st = shard_view_open(v, c->store, d, e);
+    struct cast_pending *p;
 
-    if (st)
-        return st;
-    checked_place(c, d, &is_checked);
-    if (!is_checked)
-        st = shard_view_check(v, d, e);
-    if (st)
-        shard_view_close(v);
-    else if (!is_checked)
-        checked_add(c, d);
-    return st;
+    if (c->n_pending == c->cap_pending) {
+        c->cap_pending = c->cap_pending ? 2 * c->cap_pending : 16;
+        c->pending = xrealloc(c->pending, c->cap_pending * sizeof(*c->pending));
+    }
+    p = &c->pending[c->n_pending++];
+    *p = (struct cast_pending){a->link, a->content, a->index, 0, now_ms, {0}};
+    buf_init(&p->frame, FRAME_MAX);
+    return p;
+}
+
+static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
+                     struct effects *out)
+{
+    struct cast_pending *p = add_pending(c, a, now_ms);
+    struct err e;
+
+    buf_reset(&c->shard);
+    if (content_store_get(c->store, &a->content, a->index, &c->shard, &e)) {
+        LOG_WARN("lost why=\"%s\"", e.text);
+        buf_reset(&c->shard);
+        cast_state_lost(c->state, &a->content, a->index, 0);
+    }
+    if (c->opt.serves_garbage && c->shard.len)
+        c->shard.data[c->shard.len / 2] ^= 1;
+    p->bytes = c->shard.len;
+    cast_state_shard(c->state, &p->frame, &a->content, a->index, buf_bytes(&c->shard));
+    push_pending(c, now_ms, out);
 }
 
 /* ---- carrying out ------------------------------------------------------------------------ */
@@ -96,93 +89,82 @@ static enum status open_good(struct cast *c, struct shard_view *v, const struct 
 static void do_dial(struct cast *c, const struct cast_act *a, int64_t now_ms)
 {
     char endpoint[ENDPOINT_BYTES];
-    uint64_t link;
+    uint64_t control, data;
     struct err e;
 
     snprintf(endpoint, sizeof(endpoint), "%.*s", (int)a->value.len,
              (const char *)a->value.data);
-    if (shell_connect(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &link, &e)) {
+    if (shell_connect(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &control, &e)) {
         LOG_WARN("dial why=\"%s\"", e.text);
         return;
     }
-    cast_state_linked(c->state, &a->key, link, now_ms, &c->acts);
-}
-
-static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
-                     struct effects *out)
-{
-    struct shard_view v;
-    struct err e;
-    enum status st = open_good(c, &v, &a->digest, &e);
-
-    if (st) {
-        LOG_WARN("lost why=\"%s\"", e.text);
-        if (st != ERR_NOT_FOUND && shard_store_drop(c->store, &a->digest, 1, &e))
-            LOG_WARN("lost why=\"%s\"", e.text);
-        cast_state_lost(c->state, &a->digest, 0);
-        cast_state_tick(c->state, now_ms, &c->acts);
+    if (shell_connect_paced(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &data, &e)) {
+        LOG_WARN("dial why=\"%s\"", e.text);
+        data = 0; /* shards go by the other */
     }
-    buf_reset(&c->message);
-    cast_state_shard(c->state, &c->message, &a->digest, &a->idem, v.data);
-    cast_state_served(c->state, v.data.len);
-    shard_view_close(&v);
-    effects_send(out, a->link, buf_bytes(&c->message));
+    lanes_opened(&c->lanes, &a->key, control, data);
+    c->hello_ms = now_ms;
+    cast_state_linked(c->state, &a->key, control, now_ms, &c->acts);
 }
 
-static void do_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
+static void do_hang_up(struct cast *c, const struct cast_act *a)
 {
-    struct err e;
-    enum status st = shard_store_put_hashed(c->store, &a->digest, a->value, &e);
-
-    if (!st) {
-        checked_add(c, &a->digest);
-        return;
-    }
-    LOG_WARN("store why=\"%s\"", e.text);
-    /* Room is made for the next shards; this one is asked for again. */
-    if (st == ERR_FULL)
-        (void)cast_state_make_room(c->state, &c->acts);
-    cast_state_lost(c->state, &a->digest, now_ms + FULL_PAUSE_MS);
-}
-
-static void do_forget(struct cast *c, const struct cast_act *a)
-{
-    struct err e;
-    enum status st = shard_store_forget(c->store, a->version, &e);
-
-    if (!st)
-        st = shard_store_drop(c->store, (const struct digest *)a->value.data,
-                              a->value.len / DIGEST_BYTES, &e);
-    if (st)
-        LOG_WARN("forget version=%" PRId64 " why=\"%s\"", a->version, e.text);
+    shell_disconnect(c->shell, lanes_closed(&c->lanes, a->link));
+    shell_disconnect(c->shell, a->link);
 }
 
 static void do_complete(struct cast *c, const struct cast_act *a)
 {
-    if (!cast_state_is_complete(c->state, a->version))
-        return; /* a shard of it could not be stored after all */
-    LOG_INFO("complete version=%" PRId64, a->version);
-    if (c->opt.on_version)
-        c->opt.on_version(c->opt.ctx, a->version);
+    char text[CONTENT_TEXT_BYTES];
+
+    if (!cast_state_is_complete(c->state, &a->content))
+        return; /* a shard of it could not be stored after all, or it is of another run */
+    content_text(text, &a->content);
+    LOG_INFO("complete content=\"%s\"", text);
+    if (a->content.kind == CONTENT_FULL && c->opt.on_version)
+        c->opt.on_version(c->opt.ctx, a->content.version);
+}
+
+static void do_sign(struct cast *c, const struct cast_act *a, int64_t now_ms)
+{
+    struct buf head;
+    struct idem idem;
+    struct digest d;
+    struct err e;
+    enum status st;
+
+    digest_of(&d, a->value);
+    memcpy(idem.b, d.b, sizeof(idem.b));
+    buf_init(&head, MSG_MAX_BYTES);
+    st =
+        msg_envelope_encode(&head, MSG_HEAD, &c->run, &idem, a->value, c->key->node_secret, &e);
+    if (!st)
+        st = cast_state_head(c->state, buf_bytes(&head), now_ms, &c->acts, &e);
+    if (st)
+        LOG_ERROR("head why=\"%s\"", e.text);
+    buf_clear(&head);
+}
+
+static void do_fresh(struct cast *c, const struct cast_act *a)
+{
+    c->is_frozen = !a->is_fresh;
+    if (a->is_fresh)
+        LOG_INFO("fresh");
+    else
+        LOG_WARN("frozen why=\"no new head from the trainer for %d s\"", CAST_FRESH_MS / 1000);
+    if (c->opt.on_fresh)
+        c->opt.on_fresh(c->opt.ctx, a->is_fresh);
 }
 
 static void do_equivocated(struct cast *c, const struct cast_act *a)
 {
     struct err e;
 
-    LOG_ERROR("equivocation version=%" PRId64 " proof=kept", a->version);
-    if (shard_store_proof(c->store, a->version, a->value, &e))
+    LOG_ERROR("equivocation version=%" PRId64 " proof=kept", a->content.version);
+    if (content_store_proof(c->store, &a->content, a->value, &e))
         LOG_ERROR("equivocation why=\"%s\"", e.text);
     if (c->opt.on_equivocation)
-        c->opt.on_equivocation(c->opt.ctx, a->version);
-}
-
-static void do_keep(struct cast *c, const struct cast_act *a)
-{
-    struct err e;
-
-    if (shard_store_keep(c->store, a->version, a->value, &e))
-        LOG_WARN("keep version=%" PRId64 " why=\"%s\"", a->version, e.text);
+        c->opt.on_equivocation(c->opt.ctx, a->content.version);
 }
 
 static void do_banned(const struct cast_act *a)
@@ -190,7 +172,8 @@ static void do_banned(const struct cast_act *a)
     char hex[2 * KEY_BYTES + 1];
 
     hex_encode(hex, BYTES_OF(a->key.b));
-    LOG_WARN("banned peer=%.16s why=digest", hex);
+    LOG_WARN("banned peer=%.16s version=%" PRId64 " shard=%u why=\"%s\"", hex,
+             a->content.version, a->index, a->why ? a->why : "");
 }
 
 static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
@@ -198,13 +181,15 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
 {
     switch (a->kind) {
     case CAST_DIAL: do_dial(c, a, now_ms); break;
-    case CAST_HANG_UP: shell_disconnect(c->shell, a->link); break;
+    case CAST_HANG_UP: do_hang_up(c, a); break;
     case CAST_SEND: effects_send(out, a->link, a->value); break;
     case CAST_SERVE: do_serve(c, a, now_ms, out); break;
-    case CAST_STORE: do_store(c, a, now_ms); break;
-    case CAST_KEEP: do_keep(c, a); break;
-    case CAST_FORGET: do_forget(c, a); break;
+    case CAST_STORE: cast_disk_store(c, a, now_ms); break;
+    case CAST_KEEP: cast_disk_keep(c, a); break;
+    case CAST_FORGET: cast_disk_forget(c, &a->content); break;
     case CAST_COMPLETE: do_complete(c, a); break;
+    case CAST_SIGN: do_sign(c, a, now_ms); break;
+    case CAST_FRESH: do_fresh(c, a); break;
     case CAST_EQUIVOCATED: do_equivocated(c, a); break;
     case CAST_BANNED: do_banned(a); break;
     case CAST_WAKE: effects_timer(out, a->at_ms); break;
@@ -218,78 +203,74 @@ static void carry_out(struct cast *c, int64_t now_ms, struct effects *out)
         struct cast_act a = c->acts.v[i];
         do_act(c, &a, now_ms, out);
     }
-    cast_out_clear(&c->acts);
+    cast_out_reset(&c->acts);
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                        struct effects *out)
 {
     struct cast *c = ctx;
+    uint64_t link = lanes_heard(&c->lanes, m, now_ms);
 
-    cast_state_message(c->state, m->peer, &m->transport, m->data, now_ms, &c->acts);
+    if (!link)
+        return;
+    cast_state_message(c->state, link, &m->transport, m->data, now_ms, &c->acts);
     carry_out(c, now_ms, out);
+}
+
+/* ---- timers ------------------------------------------------------------------------------ */
+
+static void say_hello(struct cast *c, int64_t now_ms, struct effects *out)
+{
+    if (now_ms < c->hello_ms)
+        return;
+    for (size_t i = 0; i < c->lanes.n; i++)
+        if (c->lanes.v[i].is_ours && c->lanes.v[i].data)
+            effects_send(out, c->lanes.v[i].data, bytes_str(LANE_HELLO));
+    c->hello_ms = now_ms + LANE_HELLO_MS;
+    effects_timer(out, c->hello_ms);
+}
+
+/* For 'muster shardcast status', which does not ask: a failure to write it changes nothing. */
+static void write_status(struct cast *c, int64_t now_ms, struct effects *out)
+{
+    struct cast_counters n = cast_state_counters(c->state);
+    bool has_moved = n.bytes_in + n.bytes_out != c->status_moved;
+    char *tmp;
+    struct buf json;
+    FILE *f;
+
+    if (now_ms < c->status_ms - (has_moved ? STATUS_IDLE_MS - STATUS_MS : 0))
+        return;
+    c->status_moved = n.bytes_in + n.bytes_out;
+    c->status_ms = now_ms + STATUS_IDLE_MS;
+    effects_timer(out, now_ms + STATUS_MS);
+    buf_init(&json, (size_t)1 << 20);
+    cast_status_json(c, &json);
+    buf_put_u8(&json, '\n');
+    tmp = file_join(c->status_path, "");
+    tmp[strlen(tmp) - 1] = '~';
+    f = json.bad ? NULL : fopen(tmp, "w");
+    if (f && fwrite(json.data, json.len, 1, f) == 1 && fflush(f) == 0)
+        (void)rename(tmp, c->status_path);
+    if (f)
+        fclose(f);
+    free(tmp);
+    buf_clear(&json);
 }
 
 static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct cast *c = ctx;
 
+    push_pending(c, now_ms, out);
     cast_state_tick(c->state, now_ms, &c->acts);
     carry_out(c, now_ms, out);
+    say_hello(c, now_ms, out);
+    write_status(c, now_ms, out);
 }
 
 /* ---- making ------------------------------------------------------------------------------ */
-
-static bool has_shard(void *arg, const struct digest *shard)
-{
-    struct cast *c = arg;
-
-    return shard_store_has(c->store, shard);
-}
-
-static enum status restore_one(void *arg, int64_t version, struct bytes envelope, struct err *e)
-{
-    struct cast *c = arg;
-    enum status st = cast_state_restore(c->state, envelope, &c->acts, e);
-
-    if (st)
-        LOG_WARN("restore version=%" PRId64 " why=\"%s\"", version, e ? e->text : "");
-    return st == ERR_NO_MEMORY ? st
-                               : OK; /* what is spoilt or too old is fetched or forgotten */
-}
-
-static int compare_versions(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-static void restore_pin(void *arg, int64_t version)
-{
-    struct cast *c = arg;
-
-    cast_state_pin(c->state, version, 0, &c->acts);
-}
-
-/* What is on disk is known before anybody speaks. Of what the machine makes of that, only the
- * complete versions are news, and only once the run is known to be theirs. */
-static enum status restore(struct cast *c, struct err *e)
-{
-    enum status st = shard_store_pins(c->store, restore_pin, c, e);
-
-    if (!st)
-        st = shard_store_each(c->store, restore_one, c, e);
-    if (st)
-        return st;
-    c->found = xcalloc(c->acts.n + 1, sizeof(*c->found));
-    for (size_t i = 0; i < c->acts.n; i++)
-        if (c->acts.v[i].kind == CAST_COMPLETE)
-            c->found[c->n_found++] = c->acts.v[i].version;
-    qsort(c->found, c->n_found, sizeof(*c->found), compare_versions);
-    cast_out_clear(&c->acts);
-    return OK;
-}
 
 /* "tcp://0.0.0.0:4000" and "host.example" make "tcp://host.example:4000". */
 static enum status set_endpoint(struct cast *c, const char *bound, const char *advertise,
@@ -317,7 +298,7 @@ static enum status bind_router(struct cast *c, struct err *e)
     enum status st;
 
     c->part = shell_add_part(c->shell, &ops, NULL, 0);
-    st = shell_bind(c->shell, c->part, listen, false, FRAME_MAX, &link, bound, e);
+    st = shell_bind_paced(c->shell, c->part, listen, FRAME_MAX, &link, bound, e);
     return st ? st : set_endpoint(c, bound, c->opt.advertise, e);
 }
 
@@ -325,8 +306,9 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
                      const char *dir, const struct cast_options *opt, struct err *e)
 {
     struct cast *c = xcalloc(1, sizeof(*c));
-    struct shard_store_options store = {.max_bytes = opt ? opt->max_bytes : 0};
-    struct cast_state_options state = {.self = key->transport, .has = has_shard, .arg = c};
+    struct cast_state_options state = {.self = key->transport,
+                                       .node = key->node,
+                                       .wall_ms = clock_wall_us() / 1000 - clock_mono_ms()};
     enum status st;
 
     *out = NULL;
@@ -335,37 +317,38 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     if (opt)
         c->opt = *opt;
     state.keep = c->opt.keep;
-    buf_init(&c->message, MSG_MAX_BYTES);
-    buf_init(&c->checked, (size_t)4 * MSG_MAX_SHARDS * DIGEST_BYTES);
-    st = shard_store_open(&c->store, dir, &store, e);
-    if (st)
-        goto out;
+    state.up_bytes_s = c->opt.up_bytes_s;
+    state.down_bytes_s = c->opt.down_bytes_s;
+    buf_init(&c->shard, SHARD_BYTES);
+    cast_out_init(&c->acts);
+    c->status_path = file_join(dir, "shardcast.json");
     cast_state_new(&c->state, &state);
-    st = restore(c, e);
+    st = cast_disk_open(c, dir, e);
+    if (!st)
+        st = bind_router(c, e);
     if (st)
-        goto out;
-    st = bind_router(c, e);
-    if (st)
-        goto out;
+        cast_free(&c);
     *out = c;
-    c = NULL;
-out:
-    cast_free(&c);
     return st;
 }
 
-void cast_free(struct cast **c)
+void cast_free(struct cast **out)
 {
-    if (!*c)
+    struct cast *c = *out;
+
+    if (!c)
         return;
-    cast_out_clear(&(*c)->acts);
-    cast_state_free(&(*c)->state);
-    shard_store_close(&(*c)->store);
-    buf_clear(&(*c)->message);
-    buf_clear(&(*c)->checked);
-    free((*c)->found);
-    free(*c);
-    *c = NULL;
+    cast_out_clear(&c->acts);
+    cast_state_free(&c->state);
+    content_store_close(&c->store);
+    while (c->n_pending)
+        forget_pending(c, c->n_pending - 1);
+    free(c->pending);
+    buf_clear(&c->shard);
+    free(c->found);
+    free(c->status_path);
+    free(c);
+    *out = NULL;
 }
 
 const char *cast_endpoint(const struct cast *c)
@@ -381,7 +364,7 @@ void cast_set_run(struct cast *c, const struct digest *run, const struct public_
     c->run = *run;
     c->has_run = true;
     for (size_t i = 0; i < c->n_found; i++)
-        cast_out_add(&c->acts, CAST_COMPLETE, (struct bytes){0})->version = c->found[i];
+        cast_out_add(&c->acts, CAST_COMPLETE, (struct bytes){0})->content = c->found[i];
     c->n_found = 0;
     if (c->acts.n)
         shell_wake(c->part);
@@ -414,7 +397,14 @@ int64_t cast_oldest(const struct cast *c)
 
 bool cast_has(const struct cast *c, int64_t version)
 {
-    return c->has_run && cast_state_is_complete(c->state, version);
+    const struct content full = content_full(version);
+
+    return c->has_run && cast_state_is_complete(c->state, &full);
+}
+
+bool cast_is_fresh(const struct cast *c)
+{
+    return !c->is_frozen;
 }
 
 void cast_set_keep(struct cast *c, uint32_t keep)
@@ -429,7 +419,7 @@ enum status cast_pin(struct cast *c, int64_t version, struct err *e)
 
     if (version < 0)
         return err_set(e, ERR_INVALID, "there is no version %" PRId64, version);
-    st = shard_store_pin(c->store, version, true, e);
+    st = content_store_pin(c->store, version, true, e);
     if (st)
         return st;
     cast_state_pin(c->state, version, clock_mono_ms(), &c->acts);
@@ -443,7 +433,7 @@ enum status cast_unpin(struct cast *c, int64_t version, struct err *e)
 
     if (version < 0)
         return err_set(e, ERR_INVALID, "there is no version %" PRId64, version);
-    st = shard_store_pin(c->store, version, false, e);
+    st = content_store_pin(c->store, version, false, e);
     if (st)
         return st;
     cast_state_unpin(c->state, version, clock_mono_ms(), &c->acts);
@@ -451,14 +441,18 @@ enum status cast_unpin(struct cast *c, int64_t version, struct err *e)
     return OK;
 }
 
-enum status cast_read(struct cast *c, int64_t version, struct buf *file, struct err *e)
+enum status cast_map(struct cast *c, int64_t version, struct file_map *file, struct err *e)
 {
-    return shard_store_read(c->store, version, file, e);
+    const struct content full = content_full(version);
+
+    return content_store_map(c->store, &full, file, e);
 }
 
 enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope, struct err *e)
 {
-    return shard_store_manifest(c->store, version, envelope, e);
+    const struct content full = content_full(version);
+
+    return content_store_envelope(c->store, &full, envelope, e);
 }
 
 enum status cast_manifest_decoded(struct cast *c, int64_t version, struct buf *envelope,
@@ -466,7 +460,7 @@ enum status cast_manifest_decoded(struct cast *c, int64_t version, struct buf *e
 {
     size_t start = envelope->len;
     struct msg_envelope env;
-    enum status st = shard_store_manifest(c->store, version, envelope, e);
+    enum status st = cast_manifest(c, version, envelope, e);
 
     if (!st)
         st = msg_envelope_decode(
@@ -474,74 +468,17 @@ enum status cast_manifest_decoded(struct cast *c, int64_t version, struct buf *e
     return st ? st : msg_manifest_decode(m, env.body, e);
 }
 
-/* ---- publishing -------------------------------------------------------------------------- */
-
-void cast_cut(struct buf *digests, struct bytes file)
-{
-    for (size_t at = 0; at < file.len; at += SHARD_BYTES) {
-        size_t left = file.len - at;
-        struct digest d;
-        digest_of(&d, bytes_slice(file, at, left < SHARD_BYTES ? left : SHARD_BYTES));
-        buf_append(digests, BYTES_OF(d.b));
-    }
-}
-
-void cast_root(struct digest *root, struct bytes digests)
-{
-    merkle_root_of_digests(root, digests);
-}
-
-static enum status store_file(struct cast *c, const struct msg_manifest *m, struct bytes file,
-                              struct err *e)
-{
-    struct buf digests;
-    enum status st;
-
-    buf_init(&digests, (size_t)MSG_MAX_SHARDS * DIGEST_BYTES);
-    for (;;) {
-        buf_reset(&digests);
-        st = shard_store_put_file(c->store, file, &digests, e);
-        if (st != ERR_FULL || !cast_state_make_room(c->state, &c->acts))
-            break;
-        do_forget(c, &c->acts.v[c->acts.n - 1]); /* at once; once more later does no harm */
-    }
-    if (!st && !bytes_equal(buf_bytes(&digests), m->shards))
-        st = err_set(e, ERR_DIGEST, "the file is not the one its manifest describes");
-    buf_clear(&digests);
-    return st;
-}
-
-enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
-                         struct err *e)
-{
-    int64_t now_ms = clock_mono_ms();
-    struct msg_envelope env;
-    struct msg_manifest m;
-    enum status st;
-
-    if (!c->has_run)
-        return err_set(e, ERR_INVALID, "cannot publish before the run is known");
-    st = cast_manifest_check(envelope, &c->run, &c->key->node, &env, &m, e);
-    if (st)
-        return st;
-    if (file.len != m.file_bytes)
-        return err_set(e, ERR_INVALID, "the file has %zu bytes, its manifest says %" PRIu64,
-                       file.len, m.file_bytes);
-    if (cast_state_contradicts(c->state, &env, &m))
-        return err_set(e, ERR_EXISTS, "version %" PRId64 " was published with another content",
-                       m.version);
-    if (cast_state_is_past(c->state, m.version))
-        return OK;
-    st = store_file(c, &m, file, e);
-    if (!st)
-        st = shard_store_publish(c->store, m.version, envelope, e);
-    if (!st)
-        st = cast_state_publish(c->state, envelope, now_ms, &c->acts, e);
-    shell_wake(c->part);
-    return st;
-}
-
 /* ---- people ------------------------------------------------------------------------------ */
+
+struct cast_counters cast_counters(const struct cast *c)
+{
+    return cast_state_counters(c->state);
+}
+
+uint64_t cast_found_bytes(const struct cast *c)
+{
+    return c->found_bytes;
+}
 
 void cast_status_json(const struct cast *c, struct buf *out)
 {

@@ -10,7 +10,7 @@
  *     cast_new(&cast, shell, key, dir, &options);      before shell_run
  *     ... member_new() (shardcast/member.h) feeds it run, roster and head version ...
  *     on_version(): remember it, shell_wake(own part);  then, in on_timer or a job:
- *     cast_read(cast, version, &file);
+ *     cast_map(cast, version, &file);
  *
  * Versions:  one is "here" when its manifest and all its shards are. The last `keep` versions
  *            and the pinned ones are kept, and fetched if missing, the newest first.
@@ -26,11 +26,13 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/file.h"
 #include "base/status.h"
 #include "node/key.h"
 #include "node/shell.h"
 #include "proto/msg.h"
 #include "proto/types.h"
+#include "shardcast/cast_state.h"
 
 struct cast;
 
@@ -38,11 +40,19 @@ struct cast_options {
     const char *listen;    /* NULL: "tcp://127.0.0.1:*" */
     const char *advertise; /* host name or address that peers reach us by; NULL: as bound */
     uint32_t keep;         /* how many of the newest versions are kept; 0: 6 (cast_set_keep) */
-    uint64_t max_bytes;    /* ceiling of the shards on disk; 0: 64 GiB */
-    void *ctx;             /* passed to the callbacks */
+    uint64_t max_bytes;    /* quota of the contents on disk; 0: 64 GiB */
+    uint64_t up_bytes_s; /* what may be served, and what is asked for; 0: what the links give */
+    uint64_t down_bytes_s;
+    void *ctx; /* passed to the callbacks */
     /* A version is here, whole. At start it is called, from the first round of shell_run, for
      * each version found on disk, oldest first. May be NULL. */
     void (*on_version)(void *ctx, int64_t version);
+    /* A version that was not heard of before. May be NULL. */
+    void (*on_known)(void *ctx, int64_t version);
+    /* No HEAD of the trainer was heard for CAST_FRESH_MS, or one is again. May be NULL. */
+    void (*on_fresh)(void *ctx, bool is_fresh);
+    /* For measurements of what others do about it: each shard served is spoilt. */
+    bool serves_garbage;
     /* The trainer signed two contents for one version: both envelopes are on disk. May be NULL. */
     void (*on_equivocation)(void *ctx, int64_t version);
 };
@@ -72,6 +82,9 @@ int64_t cast_newest(const struct cast *c); /* the newest that is here; -1: none 
  * what LEASE_ASK and CHECK_ASK report. */
 int64_t cast_oldest(const struct cast *c);
 bool cast_has(const struct cast *c, int64_t version);
+/* False: the trainer has been silent for so long that there may be newer versions which are kept
+ * from us. Nothing more should be made with those that are here. */
+bool cast_is_fresh(const struct cast *c);
 /* How many of the newest versions are kept, at most 64: at least the task's lag + 2, or units for
  * old versions find nobody. For on_bundle, where the lag becomes known. */
 void cast_set_keep(struct cast *c, uint32_t keep);
@@ -80,10 +93,10 @@ void cast_set_keep(struct cast *c, uint32_t keep);
 MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
 MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
 
-/* Appends the whole weights file of a version that is here; every shard and the root are checked.
- * ERR_NOT_FOUND. Any thread. */
-MUST_USE enum status cast_read(struct cast *c, int64_t version, struct buf *file,
-                               struct err *e);
+/* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST. Give it
+ * to file_map_close. ERR_NOT_FOUND. Any thread. */
+MUST_USE enum status cast_map(struct cast *c, int64_t version, struct file_map *file,
+                              struct err *e);
 /* Appends the trainer's PUBLISH envelope of a version. ERR_NOT_FOUND. Any thread. */
 MUST_USE enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope,
                                    struct err *e);
@@ -94,20 +107,39 @@ MUST_USE enum status cast_manifest_decoded(struct cast *c, int64_t version,
 
 /* ---- publishing (the trainer) ------------------------------------------------------------ */
 
-/* The shard digests of a file, 32 bytes each in order, appended: msg_manifest.shards. */
-void cast_cut(struct buf *digests, struct bytes file);
-/* Merkle root over them: msg_manifest.weights. CHECKs a multiple of 32 bytes. */
-void cast_root(struct digest *root, struct bytes digests);
-/* Checks the envelope (our own signature, the run set by cast_set_run, digests and sizes of
- * `file`), stores the shards, makes the manifest durable, then announces it. Publishing the same
- * again announces again, unless it is older than the versions kept: nothing is done then (a trainer
- * that resumed from an old checkpoint comes by). ERR_EXISTS: another content was published under
- * this version. */
+/* A content is announced while it is written: its shards are stored, each 256 of them are signed
+ * and may be fetched at once.
+ *
+ *     cast_write_open(&w, cast, &content, content_shard_bytes(expected), e);
+ *     cast_write_add(w, bytes, e) ...
+ *     cast_write_end(w, &manifest, e);     fills in what it says of the file
+ *     ... encode and sign it as PUBLISH: cast_announce(cast, envelope, e);
+ *     cast_write_free(&w);
+ *
+ * Writing the same again, as after a restart, signs the same bytes. ERR_EXISTS: another content
+ * was signed under this name. ERR_FULL: the quota is used up by what must be kept. */
+struct cast_writer;
+MUST_USE enum status cast_write_open(struct cast_writer **out, struct cast *c,
+                                     const struct content *content, uint32_t shard_bytes,
+                                     struct err *e);
+MUST_USE enum status cast_write_add(struct cast_writer *w, struct bytes more, struct err *e);
+MUST_USE enum status cast_write_end(struct cast_writer *w, struct msg_manifest *m,
+                                    struct err *e);
+void cast_write_free(struct cast_writer **w);
+/* Makes the manifest durable, then announces it. */
+MUST_USE enum status cast_announce(struct cast *c, struct bytes envelope, struct err *e);
+
+/* The same for a file that is there: checks the envelope (our own signature, the run set by
+ * cast_set_run, what it says of `file`), writes, announces. Publishing the same again announces
+ * again, unless it is older than the versions kept: nothing is done then (a trainer that resumed
+ * from an old checkpoint comes by). ERR_EXISTS: another content was published under this name. */
 MUST_USE enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes file,
                                   struct err *e);
 
 /* ---- people ------------------------------------------------------------------------------ */
 
+struct cast_counters cast_counters(const struct cast *c);
+uint64_t cast_found_bytes(const struct cast *c); /* that were on disk at start */
 /* Appends one JSON object: versions with shards here and in all, peers, bytes, bans. */
 void cast_status_json(const struct cast *c, struct buf *out);
 

@@ -23,8 +23,8 @@
  * Failure:  ERR_FULL: the quota or the disk is reached, and nothing changed: drop a content, try
  *           again. ERR_CORRUPT from opening: DIR/meta is damaged. It is synced, so no crash does
  *           that; whoever removes it fetches everything again and forgets what it signed.
- * Threads:  content_store_get, _map, _envelope, _segments and _n_have from any thread; the rest
- *           from one. fdatasync runs on a thread of the store's own, at most once each
+ * Threads:  content_store_map, _get, _info, _envelope, _segment_get and _segments from any thread;
+ *           the rest from one. fdatasync runs on a thread of the store's own, at most once each
  *           CONTENT_SYNC_BYTES of a content, and when it is complete.
  */
 #ifndef SHARDCAST_CONTENT_STORE_H
@@ -43,7 +43,8 @@
 struct content_store;
 
 /* Whether `data` is shard `index` of `c`: its leaf is known and this is its hash. Called on the
- * thread of the call that needs it, and with the content's entry locked: it must not call back. */
+ * thread of the call that needs it, any of those below: of the store it may use
+ * content_store_segment_get and _envelope, no more. */
 typedef bool content_check_fn(void *arg, const struct content *c, uint32_t index,
                               struct bytes data);
 
@@ -127,9 +128,9 @@ MUST_USE enum status content_store_map(struct content_store *s, const struct con
  * content must have been begun. */
 MUST_USE enum status content_store_publish(struct content_store *s, const struct content *c,
                                            struct bytes envelope, bool is_own, struct err *e);
-/* Files the envelope of segment `number`. `is_own`: durable on OK; else soon. */
+/* Files the envelope of segment `number`, durable on OK. */
 MUST_USE enum status content_store_segment(struct content_store *s, const struct content *c,
-                                           uint32_t number, struct bytes envelope, bool is_own,
+                                           uint32_t number, struct bytes envelope,
                                            struct err *e);
 /* Appends the PUBLISH envelope. ERR_NOT_FOUND. */
 MUST_USE enum status content_store_envelope(struct content_store *s, const struct content *c,

@@ -42,25 +42,25 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
                               struct model **model, struct digest *root, struct err *e)
 {
     struct msg_manifest m;
-    struct buf envelope, file;
+    struct file_map file = {0};
+    struct buf envelope;
     enum status st;
 
     *model = NULL;
     buf_init(&envelope, MSG_MAX_BYTES);
-    buf_init(&file, weights_encode_bytes(&v->setup->config));
     st = cast_manifest_decoded(v->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
     if (!st && full) {
         *model = model_set_find(v->models, version);
         if (!*model) {
-            st = cast_read(v->at.cast, version, &file, e);
+            st = cast_map(v->at.cast, version, &file, e);
             if (!st)
-                st = model_set_add(v->models, version, buf_bytes(&file), e);
+                st = model_set_add(v->models, version, file.bytes, e);
             *model = model_set_find(v->models, version);
         }
     }
-    buf_clear(&file);
+    file_map_close(&file);
     buf_clear(&envelope);
     return st;
 }
@@ -91,7 +91,8 @@ static enum status keep_evidence(struct validator *v, const struct msg_check *c,
 {
     char *dir = file_join(v->opt->node.dir, "evidence");
     char name[80], *path;
-    struct buf manifest, weights, out;
+    struct file_map weights = {0};
+    struct buf manifest, out;
     struct evidence ev = {.submission = c->submission, .bundle = buf_bytes(&v->setup->bundle)};
     enum status st = file_mkdirs(dir, 0700, e);
 
@@ -99,20 +100,19 @@ static enum status keep_evidence(struct validator *v, const struct msg_check *c,
              c->lease);
     path = file_join(dir, name);
     buf_init(&manifest, MSG_MAX_BYTES);
-    buf_init(&weights, weights_encode_bytes(&v->setup->config));
     buf_init(&out, EVIDENCE_MAX_BYTES);
     if (!st)
         st = cast_manifest(v->at.cast, s->version, &manifest, e);
     if (!st)
-        st = cast_read(v->at.cast, s->version, &weights, e);
+        st = cast_map(v->at.cast, s->version, &weights, e);
     ev.manifest = buf_bytes(&manifest);
-    ev.weights = buf_bytes(&weights);
+    ev.weights = weights.bytes;
     if (!st)
         st = evidence_encode(&out, &ev, e);
     if (!st)
         st = file_write_atomic(path, buf_bytes(&out), 0644, e);
     buf_clear(&out);
-    buf_clear(&weights);
+    file_map_close(&weights);
     buf_clear(&manifest);
     free(path);
     free(dir);

@@ -201,13 +201,12 @@ static void publish(struct node *n, const struct version_made *v)
 
 static void assert_has(struct node *n, const struct version_made *v)
 {
-    struct buf file;
+    struct file_map file;
     struct err e;
 
-    buf_init(&file, v->file.len);
-    assert_ok(cast_read(n->cast, v->number, &file, &e), &e);
-    assert_true(bytes_equal(buf_bytes(&file), buf_bytes(&v->file)));
-    buf_clear(&file);
+    assert_ok(cast_map(n->cast, v->number, &file, &e), &e);
+    assert_true(bytes_equal(file.bytes, buf_bytes(&v->file)));
+    file_map_close(&file);
 }
 
 static bool all_have(const struct fixture *f, int64_t version)

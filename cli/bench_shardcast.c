@@ -1,0 +1,475 @@
+/*
+ * cli/bench_shardcast.c - muster bench shardcast: weights to many nodes, beside the bound
+ *
+ * Starts real nodes of this program, publishes a version at the first, and waits until all have
+ * it. With F bytes, N receivers, links of d down and u up, and the trainer's of U:
+ *
+ *   T_LB = max( F / U, F / d, N F / (U + sum of u) )        (Kumar & Ross 2006)
+ *
+ * Rates are of the link, headers included, so a perfect transfer reaches some 0.95 of it.
+ */
+#include "cli/bench_shardcast.h"
+
+#include <ftw.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/bench_line.h"
+#include "cli/bench_nodes.h"
+#include "cli/usage.h"
+#include "proto/types.h"
+
+#define WARM_UP_BYTES 65536
+#define RUNS_MAX      32
+#define LISTEN_MS     20
+#define PATIENCE      20 /* times the bound, and then it failed */
+
+struct bench {
+    int64_t nodes, mib, runs, seed, port;
+    double rate, garbage, kill_origin_at;
+    bool is_netns, is_kept, shall_kill_half, is_writing;
+    char *dir;
+    double bytes, bound_s; /* of this measurement */
+    size_t n_bad;
+    double killed_at; /* bytes that node 1 had verified; 0: it was not killed */
+    struct bench_nodes at;
+    struct bench_net net;
+};
+
+struct result {
+    double p50_s, p99_s, max_s, known_s;
+    double origin_share; /* bytes it sent of shards, over the file */
+    double origin_link_share;
+    double cpu_per_gb_sent, cpu_per_gb_received;
+    double anon_peak, written_share, garbage_share, repeats_share, refetched_share;
+};
+
+static void progress(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+}
+
+/* ---- starting ---------------------------------------------------------------------------- */
+
+static bool is_bad(const struct bench *b, size_t i)
+{
+    return i > 0 && i >= (size_t)b->nodes - b->n_bad;
+}
+
+static enum status start_node(struct bench *b, size_t i, struct err *e)
+{
+    char index[24], nodes[24], seed[24], port[24], rate[24], *dir;
+    enum status st;
+
+    snprintf(index, sizeof(index), "%zu", i);
+    snprintf(nodes, sizeof(nodes), "%d", (int)b->nodes);
+    snprintf(seed, sizeof(seed), "%d", (int)b->seed);
+    snprintf(port, sizeof(port), "%d", (int)b->port);
+    snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
+    dir = file_join(b->at.dir, index);
+    const char *args[] = {"--dir",
+                          dir,
+                          "--index",
+                          index,
+                          "--nodes",
+                          nodes,
+                          "--seed",
+                          seed,
+                          "--port",
+                          port,
+                          "--network",
+                          b->is_netns ? "netns" : "loopback",
+                          "--write-rate",
+                          rate,
+                          is_bad(b, i) ? "--garbage" : NULL,
+                          NULL};
+    st = bench_nodes_start(&b->at, i, args, e);
+    free(dir);
+    return st;
+}
+
+typedef bool node_fn(const struct bench_node *x);
+
+static bool is_ready(const struct bench_node *x)
+{
+    return x->is_ready;
+}
+
+static bool is_complete(const struct bench_node *x)
+{
+    return x->complete_us != 0;
+}
+
+static bool has_stats(const struct bench_node *x)
+{
+    return x->has_stats;
+}
+
+static bool all(const struct bench *b, size_t from, node_fn *fn)
+{
+    for (size_t i = from; i < b->at.n; i++)
+        if (b->at.v[i].pid > 0 && !fn(&b->at.v[i]))
+            return false;
+    return true;
+}
+
+static enum status await(struct bench *b, size_t from, node_fn *fn, double limit_s,
+                         const char *what, struct err *e)
+{
+    int64_t end_ms = clock_mono_ms() + (int64_t)(limit_s * 1000);
+    enum status st = OK;
+
+    while (!st && !all(b, from, fn) && clock_mono_ms() < end_ms)
+        st = bench_nodes_listen(&b->at, LISTEN_MS, e);
+    if (!st && !all(b, from, fn))
+        st = err_set(e, ERR_TIMEOUT, "not all nodes were %s within %.0f s", what, limit_s);
+    return st;
+}
+
+static enum status ask_stats(struct bench *b, struct bench_stats *out, struct err *e)
+{
+    enum status st;
+
+    for (size_t i = 0; i < b->at.n; i++) {
+        b->at.v[i].has_stats = false;
+        bench_nodes_tell(&b->at, i, "stats\n");
+    }
+    st = await(b, 0, has_stats, 30, "ready to tell what they did", e);
+    for (size_t i = 0; i < b->at.n; i++)
+        out[i] = b->at.v[i].stats;
+    return st;
+}
+
+/* Everybody is linked when a small version has reached everybody. */
+static enum status start_all(struct bench *b, struct err *e)
+{
+    char line[64];
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < (size_t)b->nodes; i++)
+        st = start_node(b, i, e);
+    if (!st)
+        st = await(b, 0, is_ready, 30, "ready", e);
+    if (st)
+        return st;
+    bench_nodes_watch(&b->at, 0);
+    snprintf(line, sizeof(line), "publish 0 %d\n", WARM_UP_BYTES);
+    bench_nodes_tell(&b->at, 0, line);
+    return await(b, 1, is_complete, 60, "linked", e);
+}
+
+/* ---- one run ----------------------------------------------------------------------------- */
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The smallest value that a share q of them do not exceed. Sorts. */
+static double quantile(double *v, size_t n, double q)
+{
+    size_t k = (size_t)ceil(q * (double)n);
+
+    qsort(v, n, sizeof(*v), compare_doubles);
+    return v[k ? k - 1 : 0];
+}
+
+static void fill_times(const struct bench *b, struct result *r)
+{
+    double took[BENCH_NODES_MAX], known = 0.0;
+    int64_t from_us = b->at.v[0].begun_us;
+    size_t n = 0;
+
+    for (size_t i = 1; i < b->at.n; i++) {
+        const struct bench_node *x = &b->at.v[i];
+        took[n++] = 1e-6 * (double)(x->complete_us - from_us);
+        known = fmax(known, 1e-6 * (double)(x->known_us - from_us));
+    }
+    r->p50_s = quantile(took, n, 0.5);
+    r->p99_s = quantile(took, n, 0.99);
+    r->max_s = quantile(took, n, 1.0);
+    r->known_s = known;
+}
+
+static void fill_costs(const struct bench *b, const struct bench_stats *before,
+                       const struct bench_stats *after, struct result *r)
+{
+    double cpu = 0.0, in = 0.0, out = 0.0, garbage = 0.0, repeats = 0.0;
+    double shard = after[1].shards_in > before[1].shards_in
+                       ? b->bytes / (after[1].shards_in - before[1].shards_in)
+                       : 0.0;
+
+    for (size_t i = 0; i < b->at.n; i++) {
+        r->anon_peak = fmax(r->anon_peak, b->at.v[i].anon_peak);
+        garbage += (after[i].garbage - before[i].garbage) * shard;
+        repeats += (after[i].repeats - before[i].repeats) * shard;
+        if (i == 0)
+            continue;
+        cpu += after[i].cpu_s - before[i].cpu_s;
+        in += after[i].bytes_in - before[i].bytes_in;
+        out += after[i].bytes_out - before[i].bytes_out;
+        r->written_share =
+            fmax(r->written_share, (after[i].written - before[i].written) / b->bytes);
+    }
+    double sent = after[0].bytes_out - before[0].bytes_out;
+    r->origin_share = sent / b->bytes;
+    r->origin_link_share = (after[0].tx_bytes - before[0].tx_bytes) / b->bytes;
+    r->cpu_per_gb_sent =
+        (after[0].cpu_s - before[0].cpu_s - b->at.v[0].made_cpu_s) / (sent / 1e9);
+    r->cpu_per_gb_received = (cpu - r->cpu_per_gb_sent * out / 1e9) / (in / 1e9);
+    r->garbage_share = garbage / (b->bytes * (double)(b->at.n - 1));
+    r->repeats_share = repeats / (b->bytes * (double)(b->at.n - 1));
+}
+
+/* Kills whom the options say, once their time has come. */
+static enum status do_faults(struct bench *b, struct bench_stats *before, struct err *e)
+{
+    struct bench_node *origin = &b->at.v[0], *victim = &b->at.v[1];
+
+    if (b->kill_origin_at > 0.0 && origin->pid > 0 &&
+        origin->out_bytes - before[0].bytes_out >= b->kill_origin_at * b->bytes) {
+        progress("the origin is killed");
+        bench_nodes_kill(&b->at, 0);
+    }
+    if (!b->shall_kill_half || b->killed_at > 0.0 ||
+        victim->in_bytes - before[1].bytes_in < b->bytes / 2)
+        return OK;
+    progress("node 1 is killed, and started again");
+    bench_nodes_kill(&b->at, 1);
+    b->killed_at = victim->in_bytes;
+    before[1] = (struct bench_stats){0};
+    return start_node(b, 1, e);
+}
+
+static enum status await_all(struct bench *b, struct bench_stats *before, struct err *e)
+{
+    double limit_s = 30 + PATIENCE * b->bound_s;
+    int64_t end_ms = clock_mono_ms() + (int64_t)(limit_s * 1000);
+    enum status st = OK;
+
+    while (!st && !all(b, 1, is_complete) && clock_mono_ms() < end_ms) {
+        st = bench_nodes_listen(&b->at, LISTEN_MS, e);
+        if (!st)
+            st = do_faults(b, before, e);
+    }
+    if (!st && !all(b, 1, is_complete))
+        st = err_set(e, ERR_TIMEOUT, "not all nodes had the file within %.0f s", limit_s);
+    return st;
+}
+
+/* Of what it had verified when it was killed: what it did not find, and what it fetched again. */
+static double refetched(const struct bench *b, const struct bench_stats *after)
+{
+    return (fmax(0.0, b->killed_at - after->found) +
+            fmax(0.0, after->found + after->bytes_in - b->bytes - WARM_UP_BYTES)) /
+           b->killed_at;
+}
+
+/* Byte by byte, the spoilers' too. */
+static enum status compare_files(const struct bench *b, struct err *e)
+{
+    struct file_map first = {0}, other;
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < b->at.n; i++) {
+        char name[64], *path;
+        snprintf(name, sizeof(name), "%zu/contents/1-%d--1", i, CONTENT_FULL);
+        path = file_join(b->at.dir, name);
+        st = file_map_open(i ? &other : &first, path, e);
+        if (!st && i && !bytes_equal(first.bytes, other.bytes))
+            st = err_set(e, ERR_CORRUPT, "'%s' is not what was published", path);
+        if (!st && i)
+            file_map_close(&other);
+        free(path);
+    }
+    file_map_close(&first);
+    return st;
+}
+
+static enum status measure(struct bench *b, struct result *r, struct err *e)
+{
+    struct bench_stats before[BENCH_NODES_MAX], after[BENCH_NODES_MAX];
+    char line[64];
+    enum status st = ask_stats(b, before, e);
+
+    if (st)
+        return st;
+    bench_nodes_watch(&b->at, 1);
+    snprintf(line, sizeof(line), "publish 1 %.0f\n", b->bytes);
+    bench_nodes_tell(&b->at, 0, line);
+    st = await_all(b, before, e);
+    if (!st)
+        st = ask_stats(b, after, e);
+    if (st)
+        return st;
+    fill_times(b, r);
+    fill_costs(b, before, after, r);
+    if (b->killed_at > 0.0)
+        r->refetched_share = refetched(b, &after[1]);
+    return compare_files(b, e);
+}
+
+static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
+{
+    (void)sb;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static enum status run_once(struct bench *b, int64_t number, struct result *r, struct err *e)
+{
+    char name[32], *dir;
+    enum status st;
+
+    snprintf(name, sizeof(name), "run%d-%d", (int)getpid(), (int)number);
+    dir = file_join(b->dir, name);
+    memset(r, 0, sizeof(*r));
+    b->killed_at = 0.0;
+    bench_nodes_init(&b->at, &b->net, dir, (size_t)b->nodes);
+    st = start_all(b, e);
+    if (!st)
+        st = measure(b, r, e);
+    bench_nodes_clear(&b->at);
+    if (!b->is_kept && !st)
+        (void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); /* what stays is seen in --dir */
+    free(dir);
+    return st;
+}
+
+/* ---- the figures ------------------------------------------------------------------------- */
+
+static double bound_of(const struct bench *b)
+{
+    double rate = b->rate * 1e6 / 8, n = (double)b->nodes - 1;
+    double all_up = rate * (double)((size_t)b->nodes - b->n_bad);
+
+    return fmax(b->bytes / rate, n * b->bytes / all_up);
+}
+
+static void print_run(const struct bench *b, int64_t number, const struct result *r)
+{
+    fprintf(
+        stderr,
+        "run %d: bound %.2f s; p50 %.2f, p99 %.2f, max %.2f s; known %.3f s; origin %.2f of "
+        "the file (link %.2f)\n"
+        "       cpu s/GB sent %.2f, received %.2f; memory %.1f MiB; written %.3f; garbage "
+        "%.4f, repeats %.4f, refetched %.4f\n",
+        (int)number, b->bound_s, r->p50_s, r->p99_s, r->max_s, r->known_s, r->origin_share,
+        r->origin_link_share, r->cpu_per_gb_sent, r->cpu_per_gb_received,
+        r->anon_peak / (1 << 20), r->written_share, r->garbage_share, r->repeats_share,
+        r->refetched_share);
+}
+
+/* One figure over all runs: `q` 0.5 for what a run usually is, 1 for the worst. */
+static double over(const struct result *r, size_t n, size_t offset, double q)
+{
+    double v[RUNS_MAX];
+
+    for (size_t i = 0; i < n; i++)
+        memcpy(&v[i], (const char *)&r[i] + offset, sizeof(v[i]));
+    return quantile(v, n, q);
+}
+
+#define OVER(field, q) over(r, n, offsetof(struct result, field), q)
+
+static void print_line(const char *name, double value, const char *unit, double target,
+                       bool at_most)
+{
+    const struct bench_line line = {
+        .name = name, .value = value, .unit = unit, .target = target, .at_most = at_most};
+
+    bench_line_print(&line);
+}
+
+static void print_figures(const struct bench *b, const struct result *r, size_t n)
+{
+    double honest = b->n_bad ? 1.25 : 0.0;
+
+    print_line("shardcast_bound", b->bound_s, "s", 0, false);
+    print_line("shardcast_p50_over_bound", OVER(p50_s, 0.5) / b->bound_s, "", 0, true);
+    print_line("shardcast_p99_over_bound", OVER(p99_s, 0.5) / b->bound_s, "", honest, true);
+    print_line("shardcast_max_over_bound_worst", OVER(max_s, 1) / b->bound_s, "", 0, true);
+    print_line("shardcast_bound_over_p99", b->bound_s / OVER(p99_s, 0.5), "",
+               b->n_bad ? 0 : 0.85, false);
+    print_line("shardcast_known_worst", OVER(known_s, 1), "s", 1.0, true);
+    print_line("shardcast_origin_sent_worst", OVER(origin_share, 1), "files", 1.3, true);
+    print_line("shardcast_cpu_sent", OVER(cpu_per_gb_sent, 0.5), "core-s/GB", 1.3, true);
+    print_line("shardcast_cpu_received", OVER(cpu_per_gb_received, 0.5), "core-s/GB", 3, true);
+    print_line("shardcast_memory_worst", OVER(anon_peak, 1) / (1 << 20), "MiB", 64, true);
+    print_line("shardcast_written_worst", OVER(written_share, 1), "files", 1.1, true);
+    if (b->n_bad)
+        print_line("shardcast_garbage_worst", OVER(garbage_share, 1), "", 0.005, true);
+    if (b->shall_kill_half)
+        print_line("shardcast_refetched_worst", OVER(refetched_share, 1), "", 0.01, true);
+}
+
+static enum status run_all(struct bench *b, struct err *e)
+{
+    static struct result r[RUNS_MAX];
+    enum status st = OK;
+
+    b->bytes = (double)(b->mib << 20);
+    b->n_bad = (size_t)(b->garbage * (double)(b->nodes - 1));
+    b->bound_s = bound_of(b);
+    if (b->is_netns)
+        st = bench_net_open(&b->net, (size_t)b->nodes, b->rate, e);
+    for (int64_t i = 0; !st && i < b->runs; i++) {
+        st = run_once(b, i, &r[i], e);
+        if (!st)
+            print_run(b, i, &r[i]);
+    }
+    bench_net_close(&b->net);
+    if (!st)
+        print_figures(b, r, (size_t)b->runs);
+    return st;
+}
+
+int bench_shardcast(int argc, char **argv)
+{
+    struct bench b = {0};
+    struct opt table[] = {
+        {"nodes", OPT_INT, &b.nodes, "16", "2..64", "nodes, the origin among them", false},
+        {"mib", OPT_INT, &b.mib, "256", "1..65536", "length of the version, in MiB", false},
+        {"runs", OPT_INT, &b.runs, "1", "1..32", "how often", false},
+        {"rate", OPT_REAL, &b.rate, "100", "0.1..100000",
+         "of each link, each way, in Mb/s; without --netns it only makes the bound", false},
+        {"netns", OPT_FLAG, &b.is_netns, "false", NULL,
+         "each node in a network namespace behind a link of that rate; needs root", false},
+        {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
+         "share of the receivers that spoil what they serve", false},
+        {"writing", OPT_FLAG, &b.is_writing, "false", NULL,
+         "the origin makes the version at the rate of its link", false},
+        {"kill-half", OPT_FLAG, &b.shall_kill_half, "false", NULL,
+         "kill -9 a receiver when it has half, and start it again", false},
+        {"kill-origin-at", OPT_REAL, &b.kill_origin_at, "0", "0..100",
+         "kill -9 the origin when it has sent so many files; 0: never", false},
+        {"seed", OPT_INT, &b.seed, "1", "0..1000000000", "of keys and files", false},
+        {"port", OPT_INT, &b.port, "47000", "1024..65000", "where nodes listen", false},
+        {"dir", OPT_STRING, &b.dir, "/tmp", NULL, "where their directories are made", false},
+        {"keep", OPT_FLAG, &b.is_kept, "false", NULL, "leave those directories", false},
+    };
+    struct usage u = {
+        .line = "muster bench shardcast [options]",
+        .about = "Starts real nodes, publishes a version at one, waits until all have it, and "
+                 "compares with what their links allow.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e;
+    int status = usage_parse(&u, argc, argv);
+
+    if (status == USAGE_RUN)
+        status = run_all(&b, &e) ? usage_fail(e.text) : 0;
+    opt_clear(table, u.n);
+    return status;
+}

@@ -1,0 +1,415 @@
+/*
+ * muster cast-node: one node of a shardcast measurement
+ *
+ * A whole shardcast node (shardcast/cast.h: store, machine, CURVE, admission) without a role and
+ * without an orchestrator: the keys and addresses of all nodes are functions of the run's seed
+ * and their numbers, so each knows the roster by itself. Node 0 is the trainer.
+ *
+ * It answers lines on stdin with lines on stdout (cli/bench_nodes.h):
+ *   publish VERSION BYTES   node 0: makes and publishes it   published VERSION US US CPU_S
+ *   stats                   what it has done so far          stats KEY=VALUE ...
+ * and says by itself: ready US, known VERSION US, moved BYTES_IN BYTES_OUT, complete VERSION US,
+ * failed WHY. US is the monotonic clock, which all namespaces of a machine share; published has
+ * when it was begun and done, and the time of the processor it took. It ends with stdin.
+ */
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "cli/bench_net.h"
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "node/shell.h"
+#include "proto/content.h"
+#include "proto/digest.h"
+#include "shardcast/cast.h"
+
+#define MOVED_MS    50 /* between two lines `moved` */
+#define LINES_MAX   16
+#define WORD_BYTES  64
+#define PIECE_BYTES ((size_t)1 << 20)
+#define WRITE_MS    1 /* between two pieces */
+
+struct cast_node {
+    int64_t index, nodes, seed, port;
+    char *dir, *network;
+    bool serves_garbage;
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part;
+    struct cast *cast;
+    struct digest run;
+    uint64_t said;
+    struct cast_writer *writer; /* of the version that is being made; NULL: none */
+    int64_t version, begun_us;
+    uint64_t left, total, random;
+    double making_s;
+    double write_rate; /* Mb/s; 0: as fast as it goes */
+    uint8_t piece[PIECE_BYTES];
+    pthread_t listener;
+    pthread_mutex_t lock;
+    char line[LINES_MAX][WORD_BYTES]; /* heard, not done yet */
+    int n_lines;
+    bool is_over;
+};
+
+/* ---- keys and addresses ------------------------------------------------------------------ */
+
+static struct node_key *derive_key(int64_t seed, size_t i)
+{
+    struct digest_state h;
+    struct digest d;
+    struct node_key *k;
+
+    digest_begin(&h, "muster/bench-node");
+    digest_add_u64(&h, (uint64_t)seed);
+    digest_add_u64(&h, i);
+    digest_end(&h, &d);
+    key_derive(&k, d.b);
+    return k;
+}
+
+static void endpoint_of(const struct cast_node *n, size_t i, char out[BENCH_ENDPOINT_BYTES])
+{
+    const struct bench_net net = {.n = strcmp(n->network, "netns") ? 0 : (size_t)n->nodes};
+
+    bench_net_endpoint(&net, i, (uint16_t)n->port, out);
+}
+
+static void introduce_all(struct cast_node *n)
+{
+    struct msg_roster *r = xcalloc(1, sizeof(*r));
+    struct public_key *admit = xcalloc((size_t)n->nodes, sizeof(*admit)), trainer;
+
+    r->seq = 1;
+    r->n = (uint32_t)n->nodes;
+    for (size_t i = 0; i < (size_t)n->nodes; i++) {
+        struct node_key *k = derive_key(n->seed, i);
+        r->entry[i].node = k->node;
+        r->entry[i].transport = admit[i] = k->transport;
+        r->entry[i].role = i ? ROLE_RELAY : ROLE_TRAINER;
+        endpoint_of(n, i, r->entry[i].endpoint);
+        if (i == 0)
+            trainer = k->node;
+        key_free(&k);
+    }
+    shell_admit(n->shell, admit, (size_t)n->nodes);
+    cast_set_run(n->cast, &n->run, &trainer);
+    cast_set_roster(n->cast, r);
+    free(admit);
+    free(r);
+}
+
+/* ---- what it says ------------------------------------------------------------------------ */
+
+static double cpu_s(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* Bytes that went to the disk, less those that were unlinked before they got there. */
+static double written_bytes(void)
+{
+    double sum = 0.0, n;
+    char line[128];
+    FILE *f = fopen("/proc/self/io", "r");
+
+    while (f && fgets(line, sizeof(line), f)) {
+        if (sscanf(line, "write_bytes: %lf", &n) == 1)
+            sum += n;
+        if (sscanf(line, "cancelled_write_bytes: %lf", &n) == 1)
+            sum -= n;
+    }
+    if (f)
+        fclose(f);
+    return sum;
+}
+
+static double link_bytes(const struct cast_node *n)
+{
+    double sent = 0.0;
+    char line[256];
+    FILE *f = strcmp(n->network, "netns") ? NULL : fopen("/proc/net/dev", "r");
+
+    while (f && fgets(line, sizeof(line), f)) {
+        const char *at = strstr(line, "eth0:");
+        if (at)
+            (void)sscanf(at + 5, "%*f %*f %*f %*f %*f %*f %*f %*f %lf", &sent);
+    }
+    if (f)
+        fclose(f);
+    return sent;
+}
+
+static void say_stats(const struct cast_node *n)
+{
+    struct cast_counters c = cast_counters(n->cast);
+
+    printf("stats cpu_s=%.6f bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " shards_in=%" PRIu64
+           " repeats=%" PRIu64 " garbage=%" PRIu64 " timeouts=%" PRIu64
+           " written=%.0f tx_bytes=%.0f found=%.0f\n",
+           cpu_s(), c.bytes_in, c.bytes_out, c.shards_in, c.repeats, c.garbage, c.timeouts,
+           written_bytes(), link_bytes(n), (double)cast_found_bytes(n->cast));
+}
+
+static void say_moved(struct cast_node *n)
+{
+    struct cast_counters c = cast_counters(n->cast);
+
+    if (c.bytes_in + c.bytes_out != n->said)
+        printf("moved %" PRIu64 " %" PRIu64 "\n", c.bytes_in, c.bytes_out);
+    n->said = c.bytes_in + c.bytes_out;
+}
+
+static void on_known(void *ctx, int64_t version)
+{
+    (void)ctx;
+    printf("known %" PRId64 " %" PRId64 "\n", version, clock_mono_us());
+}
+
+static void on_version(void *ctx, int64_t version)
+{
+    say_moved(ctx);
+    printf("complete %" PRId64 " %" PRId64 "\n", version, clock_mono_us());
+}
+
+/* ---- publishing -------------------------------------------------------------------------- */
+
+/* Bytes that no compression helps with, a function of (seed, version). */
+static void generate(uint8_t *to, size_t len, uint64_t *state)
+{
+    for (size_t i = 0; i + 8 <= len; i += 8) {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        memcpy(to + i, state, 8);
+    }
+}
+
+/* Begins to make a version: it is written in the rounds of the loop, a piece in each. */
+static enum status begin(struct cast_node *n, int64_t version, uint64_t bytes, struct err *e)
+{
+    const struct content c = content_full(version);
+
+    n->version = version;
+    n->left = n->total = bytes;
+    n->begun_us = clock_mono_us();
+    n->random = (uint64_t)n->seed * 2654435761u + (uint64_t)version + 1;
+    n->making_s = 0.0;
+    return cast_write_open(&n->writer, n->cast, &c, content_shard_bytes(bytes), e);
+}
+
+static enum status announce(struct cast_node *n, struct err *e)
+{
+    struct msg_manifest m = {.numerics = "f32-1"};
+    struct idem idem = {{1}};
+    struct buf body, envelope;
+    enum status st = cast_write_end(n->writer, &m, e);
+
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&envelope, MSG_MAX_BYTES);
+    if (!st)
+        st = msg_manifest_encode(&body, &m, e);
+    if (!st)
+        st = msg_envelope_encode(&envelope, MSG_PUBLISH, &n->run, &idem, buf_bytes(&body),
+                                 n->key->node_secret, e);
+    if (!st)
+        st = cast_announce(n->cast, buf_bytes(&envelope), e);
+    cast_write_free(&n->writer);
+    buf_clear(&body);
+    buf_clear(&envelope);
+    return st;
+}
+
+/* How many bytes may have been written by now. */
+static uint64_t allowed(const struct cast_node *n)
+{
+    double since_s = 1e-6 * (double)(clock_mono_us() - n->begun_us);
+    double most = n->write_rate > 0.0 ? since_s * n->write_rate * 1e6 / 8 : (double)n->total;
+
+    return most < (double)n->total ? (uint64_t)most : n->total;
+}
+
+static enum status write_some(struct cast_node *n, struct err *e)
+{
+    uint64_t done = n->total - n->left, most = allowed(n);
+    size_t len =
+        most > done ? most - done < PIECE_BYTES ? (size_t)(most - done) : PIECE_BYTES : 0;
+    double from_s = cpu_s();
+    enum status st;
+
+    if (most < n->total)
+        len -= len % 8;
+    generate(n->piece, len, &n->random);
+    st = cast_write_add(n->writer, (struct bytes){n->piece, len}, e);
+    n->left -= len;
+    if (!st && n->left == 0)
+        st = announce(n, e);
+    n->making_s += cpu_s() - from_s;
+    if (st || n->left == 0)
+        printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", n->version, n->begun_us,
+               clock_mono_us(), n->making_s);
+    return st;
+}
+
+/* ---- what it is told --------------------------------------------------------------------- */
+
+static void *listen_main(void *arg)
+{
+    struct cast_node *n = arg;
+    char line[WORD_BYTES];
+
+    while (fgets(line, sizeof(line), stdin)) {
+        pthread_mutex_lock(&n->lock);
+        if (n->n_lines < LINES_MAX)
+            memcpy(n->line[n->n_lines++], line, sizeof(line));
+        pthread_mutex_unlock(&n->lock);
+        shell_wake(n->part);
+    }
+    pthread_mutex_lock(&n->lock);
+    n->is_over = true;
+    pthread_mutex_unlock(&n->lock);
+    shell_stop(n->shell);
+    return NULL;
+}
+
+static bool take_line(struct cast_node *n, char out[WORD_BYTES])
+{
+    bool has;
+
+    pthread_mutex_lock(&n->lock);
+    has = n->n_lines > 0;
+    if (has) {
+        memcpy(out, n->line[0], WORD_BYTES);
+        memmove(n->line[0], n->line[1], (size_t)--n->n_lines * WORD_BYTES);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return has;
+}
+
+static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct cast_node *n = ctx;
+    char line[WORD_BYTES];
+    int64_t version;
+    uint64_t bytes;
+    struct err e;
+
+    while (take_line(n, line)) {
+        if (!strncmp(line, "stats", 5))
+            say_stats(n);
+        else if (sscanf(line, "publish %" SCNd64 " %" SCNu64, &version, &bytes) == 2 &&
+                 begin(n, version, bytes, &e))
+            printf("failed %s\n", e.text);
+    }
+    if (n->writer && write_some(n, &e)) {
+        printf("failed %s\n", e.text);
+        cast_write_free(&n->writer);
+    }
+    say_moved(n);
+    effects_timer(out, now_ms + (n->writer ? WRITE_MS : MOVED_MS));
+}
+
+static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
+                       struct effects *out)
+{
+    (void)ctx;
+    (void)m;
+    (void)now_ms;
+    (void)out;
+}
+
+/* ---- running ----------------------------------------------------------------------------- */
+
+static enum status open_node(struct cast_node *n, struct err *e)
+{
+    const struct shell_part_ops ops = {
+        .ctx = n, .on_message = on_message, .on_timer = on_timer};
+    char endpoint[BENCH_ENDPOINT_BYTES];
+    const struct cast_options co = {.listen = endpoint,
+                                    .ctx = n,
+                                    .on_version = on_version,
+                                    .on_known = on_known,
+                                    .serves_garbage = n->serves_garbage};
+    enum status st = shell_new(&n->shell, n->key, e);
+
+    endpoint_of(n, (size_t)n->index, endpoint);
+    if (st)
+        return st;
+    n->part = shell_add_part(n->shell, &ops, NULL, 0);
+    st = cast_new(&n->cast, n->shell, n->key, n->dir, &co, e);
+    if (st)
+        return st;
+    introduce_all(n);
+    return OK;
+}
+
+static enum status run(struct cast_node *n, struct err *e)
+{
+    enum status st;
+
+    CHECK(pthread_mutex_init(&n->lock, NULL) == 0);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    digest_tagged(&n->run, "muster/bench-run",
+                  (struct bytes){(const uint8_t *)&n->seed, sizeof(n->seed)});
+    n->key = derive_key(n->seed, (size_t)n->index);
+    st = open_node(n, e);
+    if (!st && pthread_create(&n->listener, NULL, listen_main, n) != 0)
+        st = err_set(e, ERR_NO_MEMORY, "cannot start a thread");
+    if (!st) {
+        printf("ready %" PRId64 "\n", clock_mono_us());
+        st = shell_run(n->shell, e);
+    }
+    if (st)
+        printf("failed %s\n", e->text);
+    cast_write_free(&n->writer);
+    cast_free(&n->cast);
+    shell_free(&n->shell);
+    key_free(&n->key);
+    return st;
+}
+
+int cmd_cast_node(int argc, char **argv)
+{
+    static struct cast_node n;
+    struct opt table[] = {
+        {"dir", OPT_STRING, &n.dir, NULL, NULL, "directory of this node", false},
+        {"index", OPT_INT, &n.index, NULL, "0..63", "its number; 0 is the trainer", false},
+        {"nodes", OPT_INT, &n.nodes, NULL, "1..64", "how many there are", false},
+        {"seed", OPT_INT, &n.seed, "1", "0..1000000000", "of the run, its keys and files",
+         false},
+        {"port", OPT_INT, &n.port, "47000", "1024..65000",
+         "where nodes listen; on loopback "
+         "node I at port + I",
+         false},
+        {"network", OPT_CHOICE, &n.network, "loopback", "loopback|netns", "where they are",
+         false},
+        {"write-rate", OPT_REAL, &n.write_rate, "0", "0..100000",
+         "how fast a version is made, in Mb/s; 0: as fast as it goes", false},
+        {"garbage", OPT_FLAG, &n.serves_garbage, "false", NULL, "spoil each shard served",
+         false},
+    };
+    struct usage u = {
+        .line = "muster cast-node --dir DIR --index I --nodes N [options]",
+        .about = "One node of 'muster bench shardcast', which starts it.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+    };
+    struct err e;
+    int status = usage_parse(&u, argc, argv);
+
+    if (status == USAGE_RUN)
+        status = run(&n, &e) ? usage_fail(e.text) : 0;
+    opt_clear(table, u.n);
+    return status;
+}

@@ -1,0 +1,204 @@
+/*
+ * shardcast/cast_disk.c - between the machine and the store: what is found at start, what is kept
+ */
+#include "shardcast/cast_shell.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "proto/digest.h"
+
+#define LOG_MODULE "shardcast"
+#include "base/log.h"
+
+#define FULL_PAUSE_MS 5000 /* nothing is asked for so long after the disk was full */
+
+/* ---- is it right? ------------------------------------------------------------------------ */
+
+/* By the segment on disk, so from any thread. It was checked when it came, and LMDB kept it. */
+static bool check_shard(void *arg, const struct content *content, uint32_t index,
+                        struct bytes data)
+{
+    const struct cast *c = arg;
+    struct buf envelope;
+    struct msg_envelope env;
+    struct msg_segment m;
+    struct digest leaf;
+    size_t at = (size_t)(index % MSG_MAX_LEAVES) * DIGEST_BYTES;
+    bool is_right = false;
+
+    buf_init(&envelope, MSG_MAX_BYTES);
+    if (!content_store_segment_get(c->store, content, index / MSG_MAX_LEAVES, &envelope,
+                                   NULL) &&
+        !msg_envelope_decode(&env, buf_bytes(&envelope), NULL) &&
+        !msg_segment_decode(&m, env.body, NULL) && at < m.leaves.len) {
+        content_leaf(&leaf, &env.run, content, index, data);
+        is_right = bytes_equal(BYTES_OF(leaf.b), bytes_slice(m.leaves, at, DIGEST_BYTES));
+    }
+    buf_clear(&envelope);
+    return is_right;
+}
+
+/* ---- at start ---------------------------------------------------------------------------- */
+
+static void restore_pin(void *arg, int64_t version)
+{
+    struct cast *c = arg;
+
+    cast_state_pin(c->state, version, 0, &c->acts);
+}
+
+static enum status restore_segment(void *arg, uint32_t number, struct bytes envelope,
+                                   struct err *e)
+{
+    struct cast *c = arg;
+
+    (void)number;
+    return cast_state_restore(c->state, envelope, &c->acts, e);
+}
+
+static enum status restore_signed(struct cast *c, const struct content *content, struct err *e)
+{
+    struct buf envelope;
+    enum status st = content_store_segments(c->store, content, restore_segment, c, e);
+
+    buf_init(&envelope, MSG_MAX_BYTES);
+    if (!st) {
+        st = content_store_envelope(c->store, content, &envelope, e);
+        if (!st)
+            st = cast_state_restore(c->state, buf_bytes(&envelope), &c->acts, e);
+        else if (st == ERR_NOT_FOUND)
+            st = OK; /* its origin was still writing */
+    }
+    buf_clear(&envelope);
+    return st;
+}
+
+/* What is on disk is known before anybody speaks. */
+static enum status restore_one(struct cast *c, const struct content *content, struct err *e)
+{
+    struct content_info info;
+    struct buf have;
+    enum status st = restore_signed(c, content, e);
+
+    if (st)
+        return st;
+    st = content_store_scan(c->store, content, NULL, e);
+    if (st)
+        return st;
+    buf_init(&have, MSG_MAX_BYTES);
+    st = content_store_have(c->store, content, &have, e);
+    if (!st)
+        st = content_store_info(c->store, content, &info, e);
+    if (!st) {
+        cast_state_found(c->state, content, buf_bytes(&have), clock_mono_ms(), &c->acts);
+        c->found_bytes +=
+            info.is_complete ? info.total_bytes : (uint64_t)info.n_have * info.shard_bytes;
+    }
+    buf_clear(&have);
+    return st;
+}
+
+struct list {
+    struct content *v; /* owned */
+    size_t n;
+};
+
+static enum status add_content(void *arg, const struct content_info *info, struct err *e)
+{
+    struct list *l = arg;
+
+    (void)e;
+    l->v = xrealloc(l->v, (l->n + 1) * sizeof(*l->v));
+    l->v[l->n++] = info->content;
+    return OK;
+}
+
+/* What cannot be restored is spoilt, of no use any more, or fetched again: it makes room. */
+static enum status restore_all(struct cast *c, struct err *e)
+{
+    struct list l = {0};
+    struct err why;
+    enum status st = content_store_pins(c->store, restore_pin, c, e);
+
+    if (!st)
+        st = content_store_each(c->store, add_content, &l, e);
+    for (size_t i = 0; !st && i < l.n; i++) {
+        enum status one = restore_one(c, &l.v[i], &why);
+        if (one == ERR_NO_MEMORY)
+            st = err_set(e, one, "%s", why.text);
+        if (!one || st)
+            continue;
+        LOG_WARN("restore why=\"%s\"", why.text);
+        cast_disk_forget(c, &l.v[i]);
+    }
+    free(l.v);
+    return st;
+}
+
+/* Of what the machine made of it, only what is complete is news, and only once the run is known. */
+static void note_found(struct cast *c)
+{
+    c->found = xcalloc(c->acts.n + 1, sizeof(*c->found));
+    for (size_t i = 0; i < c->acts.n; i++)
+        if (c->acts.v[i].kind == CAST_COMPLETE)
+            c->found[c->n_found++] = c->acts.v[i].content;
+    cast_out_clear(&c->acts);
+}
+
+enum status cast_disk_open(struct cast *c, const char *dir, struct err *e)
+{
+    const struct content_store_options o = {
+        .max_bytes = c->opt.max_bytes, .check = check_shard, .arg = c};
+    enum status st = content_store_open(&c->store, dir, &o, e);
+
+    if (!st)
+        st = restore_all(c, e);
+    if (!st)
+        note_found(c);
+    return st;
+}
+
+/* ---- later ------------------------------------------------------------------------------- */
+
+void cast_disk_keep(struct cast *c, const struct cast_act *a)
+{
+    struct content_info info;
+    bool is_new = content_store_info(c->store, &a->content, &info, NULL) != OK;
+    struct err e;
+    enum status st = content_store_begin(c->store, &a->content, a->shard_bytes, &e);
+
+    if (!st && a->index != CAST_MANIFEST)
+        st = content_store_segment(c->store, &a->content, a->index, a->value, &e);
+    if (!st && a->index == CAST_MANIFEST)
+        st = content_store_size(c->store, &a->content, a->bytes, &e);
+    if (!st && a->index == CAST_MANIFEST)
+        st = content_store_publish(c->store, &a->content, a->value, false, &e);
+    if (st)
+        LOG_WARN("keep why=\"%s\"", e.text);
+    if (is_new && a->content.kind == CONTENT_FULL && c->opt.on_known)
+        c->opt.on_known(c->opt.ctx, a->content.version);
+}
+
+void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
+{
+    struct err e;
+    enum status st = content_store_put(c->store, &a->content, a->index, a->value, NULL, &e);
+
+    if (!st)
+        return;
+    LOG_WARN("store why=\"%s\"", e.text);
+    /* Room is made for the next shards; this one is asked for again. */
+    if (st == ERR_FULL)
+        (void)cast_state_make_room(c->state, &c->acts);
+    cast_state_lost(c->state, &a->content, a->index, now_ms + FULL_PAUSE_MS);
+}
+
+void cast_disk_forget(struct cast *c, const struct content *content)
+{
+    struct err e;
+
+    if (content_store_drop(c->store, content, &e))
+        LOG_WARN("forget why=\"%s\"", e.text);
+}
