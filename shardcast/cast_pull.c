@@ -54,8 +54,8 @@ static void withdraw_asks(struct cast_state *s, struct peer *p, struct holding *
     if (n == n_before)
         return;
     pull_stir(s);
-    /* Once may be retention; who says again and again what is not so lies. */
-    if (h->withdrew_mask & slot_bit(p)) {
+    /* Once may be retention; who says again and again what is not so, and gave nothing, lies. */
+    if ((h->withdrew_mask & slot_bit(p)) && !p->given && !p->given_before) {
         s->counters.lies++;
         if (++p->lies >= LIES_MAX)
             peer_ban(s, p, h, 0, "lies", now_ms, out);
@@ -352,30 +352,56 @@ static bool is_asked_of(const struct peer *p, const struct holding *h, uint32_t 
     return false;
 }
 
-/* The last few: that which another was asked for longest, and could have sent by now. */
-static uint32_t choose_again(const struct cast_state *s, const struct peer *p,
-                             const struct holding *h, int64_t now_ms)
+/* When the ask in this place of p's is due to be answered, as far as one can know. */
+static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
+                           const struct holding *h, uint32_t place, int64_t now_ms)
 {
-    uint32_t best = NOWHERE;
-    int64_t best_ms = now_ms;
+    int64_t each = (int64_t)(h->shard_bytes / expected_rate(s, p));
+    int64_t from = p->n_asks && p->last_ms > p->ask[0].sent_ms ? p->last_ms
+                   : p->n_asks                                 ? p->ask[0].sent_ms
+                                                               : now_ms;
 
-    if (!h->n_shards || h->n_leaves < h->n_shards || h->n_shards - h->n_have > ENDGAME ||
-        h->pick->n_open > 0)
+    if (from + each < now_ms)
+        from = now_ms - each;
+    return from + each * (place + 1);
+}
+
+/* Nothing is left that nobody was asked for. What waits longest at another and is not on its way
+ * yet is taken from there. Of the last few, one that is on its way and late may be asked twice. */
+static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct holding *h,
+                             int64_t now_ms, struct cast_out *out)
+{
+    bool is_end = h->n_shards && h->n_leaves == h->n_shards &&
+                  h->n_shards - h->n_have <= ENDGAME;
+    int64_t ours = expected_ms(s, p, h, p->n_asks, now_ms) + p->rtt_ms, best_ms = ours;
+    struct peer *victim = NULL;
+    uint32_t place = 0;
+
+    if (h->n_asked == 0)
         return NOWHERE;
     for (uint64_t all = s->linked_mask & ~slot_bit(p); all;) {
-        const struct peer *q = s->slot[mask_take(&all)];
-        for (uint32_t i = 0; i < q->n_asks; i++) {
+        struct peer *q = s->slot[mask_take(&all)];
+        for (uint32_t i = is_end ? 0 : 1; i < q->n_asks; i++) {
             const struct ask *a = &q->ask[i];
-            int64_t fair =
-                q->rtt_ms + (int64_t)((uint64_t)h->shard_bytes * (i + 1) / expected_rate(s, q));
-            if (a->h == h && a->sent_ms + fair / 2 < best_ms &&
-                (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
-                best = a->index;
-                best_ms = a->sent_ms + fair / 2;
+            int64_t theirs = expected_ms(s, q, h, i, now_ms);
+            if (a->h == h && theirs > best_ms && (h->pick->who[a->index] & slot_bit(p)) &&
+                !is_asked_of(p, h, a->index)) {
+                victim = q;
+                place = i;
+                best_ms = theirs;
             }
         }
     }
-    return best;
+    if (!victim)
+        return NOWHERE;
+    struct ask a = victim->ask[place];
+    if (place > 0) {
+        take_ask(victim, place);
+        release(s, victim, &a);
+        talk_cancel(s, victim, h, &a.index, 1, out);
+        s->counters.cancelled++;
+    }
+    return a.index;
 }
 
 static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
@@ -419,7 +445,7 @@ static void pull_holding(struct cast_state *s, struct peer *p, struct holding *h
     while (p->n_asks < window && n < MSG_MAX_ASKED) {
         uint32_t index = choose(s, p, h);
         if (index == NOWHERE)
-            index = choose_again(s, p, h, now_ms);
+            index = choose_again(s, p, h, now_ms, out);
         if (index == NOWHERE || !is_affordable(s, holding_length(h, index), now_ms))
             break;
         note_ask(s, p, h, index, now_ms);

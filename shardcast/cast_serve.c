@@ -301,7 +301,7 @@ void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
     if (!s->is_serving_stirred || s->is_stopped)
         return;
     s->is_serving_stirred = false;
-    while ((p = next_served(s)) != NULL) {
+    while (s->n_serving < SERVE_TOTAL && (p = next_served(s)) != NULL) {
         if (!is_affordable(s, now_ms)) {
             s->is_serving_stirred = true;
             return;
@@ -475,6 +475,6 @@ void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)
         return;
     memset(map, 0, (h->cap + 7) / 8);
     for (uint32_t i = 0; i < l->cap; i++)
-        if (l->state[i] == LEND_LENT && l->to[i] == slot)
+        if (l->state[i] == LEND_SERVED || (l->state[i] == LEND_LENT && l->to[i] == slot))
             bit_set(map, i);
 }
