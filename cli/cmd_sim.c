@@ -44,10 +44,12 @@ static void print_text(const struct swarm_result *r)
     printf("origin sent  %10.3f of the file\n", r->origin_copies);
     printf("wasted       %10.5f of the shards\n", r->wasted);
     printf("overhead     %10.5f of the bytes are no shards\n", r->small_share);
-    printf("timeouts     %10" PRIu64 "\nrefetched    %10" PRIu64
-           " shards\nbanned       %10" PRIu32 "\nevents       %10" PRIu64
-           "\nmessages     %10" PRIu64 "\n",
-           r->timeouts, r->refetched, r->n_named, r->events, r->messages);
+    printf("timeouts     %10" PRIu64 "\n", r->timeouts);
+    printf("refetched    %10" PRIu64 " shards\n", r->refetched);
+    printf("banned       %10" PRIu32 " attackers, %" PRIu32 " others\n", r->n_named,
+           r->n_honest_named);
+    printf("events       %10" PRIu64 "\n", r->events);
+    printf("messages     %10" PRIu64 "\n", r->messages);
 }
 
 static void print_json(const struct broadcast *b, const struct swarm_result *r)

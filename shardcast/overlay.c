@@ -121,7 +121,7 @@ static uint32_t count_chosen(const struct overlay *o, bool is_seed)
 
     for (uint32_t i = 0; i < o->n_active; i++)
         n += o->active[i].is_chosen && o->active[i].is_seed == is_seed &&
-             o->active[i].stage != STAGE_SUSPECT;
+             o->active[i].stage != STAGE_SUSPECT && o->active[i].stage != STAGE_LEAVING;
     return n;
 }
 
@@ -136,6 +136,21 @@ static void say_leave(struct overlay *o, uint64_t link, enum reason why,
     struct msg_leave m = {.code = why};
 
     SEND(o, link, LEAVE, leave, m, out);
+}
+
+/* Says so, and hangs up when that has had time to arrive. */
+static void leave(struct overlay *o, struct active *a, enum reason why, int64_t now_ms,
+                  struct overlay_out *out)
+{
+    say_leave(o, a->link, why, out);
+    if (!a->is_chosen) {
+        drop(o, a, now_ms, out);
+        return;
+    }
+    act(out, OVERLAY_PART, (struct bytes){0})->key = a->key;
+    a->stage = STAGE_LEAVING;
+    a->step_ms = now_ms + OVERLAY_LEAVE_MS;
+    o->fill_ms = now_ms;
 }
 
 /* Of more chosen links than there should be, one goes, by lot; not the last that came. */
@@ -160,8 +175,7 @@ static void trim(struct overlay *o, int64_t now_ms, struct overlay_out *out)
             rng_u32(&o->rng) % ++n == 0)
             one = a;
     }
-    say_leave(o, one->link, REASON_NONE, out);
-    drop(o, one, now_ms, out);
+    leave(o, one, REASON_NONE, now_ms, out);
 }
 
 /* Now and then one more is dialled, in place of whom it comes: so that who was there first keeps
@@ -280,6 +294,7 @@ static bool probe(struct overlay *o, struct active *a, int64_t now_ms, struct ov
         a->step_ms = now_ms + OVERLAY_SUSPECT_MS;
         o->fill_ms = now_ms;
         return true;
+    case STAGE_LEAVING: break;
     case STAGE_SUSPECT: o->counters.lost++; break;
     case STAGE_DIALLING:
     case STAGE_ASKED: o->counters.refused++; break;
@@ -621,8 +636,9 @@ void overlay_set_roster(struct overlay *o, const struct msg_roster *r, int64_t n
         if (known_find(o, &a->key))
             continue;
         if (is_up(a))
-            say_leave(o, a->link, REASON_REVOKED, out);
-        drop(o, a, now_ms, out);
+            leave(o, a, REASON_REVOKED, now_ms, out);
+        else
+            drop(o, a, now_ms, out);
     }
     o->fill_ms = now_ms;
     settle(o, now_ms, out);
@@ -649,11 +665,10 @@ void overlay_revoke(struct overlay *o, const struct public_key *key, int64_t now
     struct active *a = active_find(o, key);
 
     known_revoke(o, key);
-    if (a) {
-        if (is_up(a))
-            say_leave(o, a->link, REASON_REVOKED, out);
+    if (a && is_up(a))
+        leave(o, a, REASON_REVOKED, now_ms, out);
+    else if (a)
         drop(o, a, now_ms, out);
-    }
     settle(o, now_ms, out);
 }
 

@@ -65,6 +65,7 @@
 #define OVERLAY_ANSWER_MS  1000
 #define OVERLAY_SUSPECT_MS 5000
 #define OVERLAY_DIAL_MS    1500  /* until a dialled peer must have accepted */
+#define OVERLAY_LEAVE_MS   1000  /* from LEAVE to the end of the link */
 #define OVERLAY_AGAIN_MS   30000 /* until one that did not is tried again */
 #define OVERLAY_TURN_MIN_MS                                                                    \
     5000 /* between exchanges of a chosen link: an eighth of one's age */

@@ -28,6 +28,7 @@ struct known {
 enum stage {
     STAGE_DIALLING,
     STAGE_ASKED,
+    STAGE_LEAVING,
     STAGE_UP,
     STAGE_PINGED,
     STAGE_INDIRECT,

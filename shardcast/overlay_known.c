@@ -26,7 +26,8 @@ static size_t subnet_length(const char *host, size_t len)
     return i;
 }
 
-static uint64_t subnet_of(const char *endpoint)
+/* Of one that cannot be dialled nobody knows it: it has its own. */
+static uint64_t subnet_of(const char *endpoint, const struct public_key *key)
 {
     const char *host = strstr(endpoint, "://"), *port;
     struct digest d;
@@ -35,8 +36,8 @@ static uint64_t subnet_of(const char *endpoint)
     host = host ? host + 3 : endpoint;
     port = strrchr(host, ':');
     size_t len = port ? (size_t)(port - host) : strlen(host);
-    digest_tagged(&d, "muster/subnet",
-                  (struct bytes){(const uint8_t *)host, subnet_length(host, len)});
+    struct bytes name = {(const uint8_t *)host, subnet_length(host, len)};
+    digest_tagged(&d, "muster/subnet", endpoint[0] ? name : BYTES_OF(key->b));
     memcpy(&x, d.b, sizeof(x));
     return x;
 }
@@ -174,7 +175,7 @@ void known_set_roster(struct overlay *o, const struct msg_roster *r)
         struct known *k = known_add(o);
         k->key = e->transport;
         k->owner = e->owner;
-        k->subnet = subnet_of(e->endpoint);
+        k->subnet = subnet_of(e->endpoint, &k->key);
         k->is_seed_role = is_seed_role(e->role);
         memcpy(k->endpoint, e->endpoint, sizeof(k->endpoint));
         for (uint32_t b = 0; b < n_before; b++)
@@ -253,7 +254,7 @@ static struct known *known_learn(struct overlay *o, struct bytes cert, const str
     k->key = m->transport;
     k->owner = m->owner;
     k->seq = m->seq;
-    k->subnet = subnet_of(m->endpoint);
+    k->subnet = subnet_of(m->endpoint, &k->key);
     k->is_seed_role = is_seed_role(m->role);
     k->is_assigned = names(o, &m->transport);
     k->is_seed = k->is_assigned && k->is_seed_role;

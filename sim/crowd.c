@@ -10,7 +10,7 @@
 #include "node/key.h"
 #include "proto/msg.h"
 #include "shardcast/overlay.h"
-#include "sim/net.h"
+#include "sim/fabric.h"
 #include "sim/verified.h"
 
 #define PUSHES    100u /* nodes that an attacker dials without being assigned to them */
@@ -33,7 +33,7 @@ struct member {
 struct crowd {
     struct crowd_options opt;
     struct crowd_result *result;
-    struct net *net;       /* owned */
+    struct fabric *net;    /* owned */
     struct member *member; /* owned */
     struct node_key *orchestrator;
     struct digest run;
@@ -142,18 +142,18 @@ static void wake(struct crowd *w, uint32_t i, int64_t at_ms)
     if (at_ms >= w->member[i].due_ms)
         return;
     w->member[i].due_ms = at_ms;
-    net_wake(w->net, i, at_ms, TAG_MACHINE);
+    fabric_wake(w->net, i, at_ms, TAG_MACHINE);
 }
 
 static void send(struct crowd *w, uint32_t i, struct overlay_act *a)
 {
-    net_send(w->net, i, a->link, &a->owned, a->value.len);
+    fabric_send(w->net, i, a->link, &a->owned, a->value.len);
 }
 
 static void note_part(struct crowd *w, const struct public_key *key)
 {
     const struct member *x = &w->member[number_of(key)];
-    double after_s = (double)(net_now_ms(w->net) - w->crash_ms) / 1000;
+    double after_s = (double)(fabric_now_ms(w->net) - w->crash_ms) / 1000;
 
     if (x->is_crashed && after_s > w->result->detect_max_s)
         w->result->detect_max_s = after_s;
@@ -168,11 +168,11 @@ static void carry_out(struct crowd *w, uint32_t i)
         switch (a->kind) {
         case OVERLAY_DIAL: {
             struct public_key key = a->key; /* the list may move */
-            overlay_linked(m->o, &key, net_dial(w->net, i, number_of(&key)), net_now_ms(w->net),
-                           &w->out);
+            overlay_linked(m->o, &key, fabric_dial(w->net, i, number_of(&key)),
+                           fabric_now_ms(w->net), &w->out);
             break;
         }
-        case OVERLAY_HANG_UP: net_hang_up(w->net, i, a->link); break;
+        case OVERLAY_HANG_UP: fabric_hang_up(w->net, i, a->link); break;
         case OVERLAY_SEND: send(w, i, a); break;
         case OVERLAY_PART: note_part(w, &a->key); break;
         case OVERLAY_WAKE: wake(w, i, a->at_ms); break;
@@ -195,14 +195,15 @@ static void join(struct crowd *w, uint32_t i)
 
     overlay_new(&m->o, &o);
     m->due_ms = INT64_MAX;
-    overlay_set_run(m->o, &w->run, &w->orchestrator->node, net_now_ms(w->net));
+    overlay_set_run(m->o, &w->run, &w->orchestrator->node, fabric_now_ms(w->net));
     if (w->roster)
-        overlay_set_roster(m->o, w->roster, net_now_ms(w->net), &w->out);
+        overlay_set_roster(m->o, w->roster, fabric_now_ms(w->net), &w->out);
     else
-        CHECK(!overlay_certify(m->o, buf_bytes(&m->cert), net_now_ms(w->net), &w->out, NULL));
+        CHECK(
+            !overlay_certify(m->o, buf_bytes(&m->cert), fabric_now_ms(w->net), &w->out, NULL));
     for (uint32_t k = 0; !w->roster && k < m->n_peers; k++)
-        CHECK(!overlay_certify(m->o, buf_bytes(&w->member[m->peer[k]].cert), net_now_ms(w->net),
-                               &w->out, NULL));
+        CHECK(!overlay_certify(m->o, buf_bytes(&w->member[m->peer[k]].cert),
+                               fabric_now_ms(w->net), &w->out, NULL));
     carry_out(w, i);
 }
 
@@ -218,7 +219,7 @@ static void join(struct crowd *w, uint32_t i)
         CHECK(!msg_envelope_encode(&envelope_, MSG_##KIND, &(w)->run, &idem_,                  \
                                    buf_bytes(&body_), NULL, NULL));                            \
         buf_clear(&body_);                                                                     \
-        net_send((w)->net, i, link, &envelope_.data, envelope_.len);                           \
+        fabric_send((w)->net, i, link, &envelope_.data, envelope_.len);                        \
     } while (0)
 
 static void attack(struct crowd *w, uint32_t i)
@@ -230,7 +231,7 @@ static void attack(struct crowd *w, uint32_t i)
         uint32_t to = k < m->n_peers ? m->peer[k] : (uint32_t)rng_below(&w->rng, w->opt.nodes);
         if (to == i || w->member[to].is_attacker || w->member[to].is_hidden)
             continue;
-        SAY(w, i, net_dial(w->net, i, to), NEIGHBOUR, neighbour, n);
+        SAY(w, i, fabric_dial(w->net, i, to), NEIGHBOUR, neighbour, n);
     }
 }
 
@@ -335,14 +336,14 @@ static void count_links(struct crowd *w)
 
 static void crash_some(struct crowd *w)
 {
-    w->crash_ms = net_now_ms(w->net);
+    w->crash_ms = fabric_now_ms(w->net);
     for (uint32_t i = w->opt.seeds; i < w->opt.nodes; i++) {
         struct member *m = &w->member[i];
         if (!m->o || (double)rng_f32(&w->rng) >= w->opt.crash)
             continue;
         m->is_crashed = true;
         overlay_free(&m->o);
-        net_set_up(w->net, i, false);
+        fabric_set_up(w->net, i, false);
     }
     for (uint32_t i = 0; i < w->opt.nodes; i++) {
         struct member *m = &w->member[i];
@@ -356,7 +357,7 @@ static void crash_some(struct crowd *w)
 /* Ten times a second: who has again what it had, of nodes that live? */
 static void look(struct crowd *w)
 {
-    int64_t now_ms = net_now_ms(w->net);
+    int64_t now_ms = fabric_now_ms(w->net);
 
     for (uint32_t i = 0; i < w->opt.nodes; i++) {
         struct member *m = &w->member[i];
@@ -370,7 +371,7 @@ static void look(struct crowd *w)
             m->repaired_ms = now_ms;
     }
     if ((double)(now_ms - w->crash_ms) < REPAIR_S * 1000)
-        net_schedule(w->net, net_now_ns(w->net) + 100000000, 0, TAG_LOOK);
+        fabric_schedule(w->net, fabric_now_ns(w->net) + 100000000, 0, TAG_LOOK);
     else
         w->is_over = true;
 }
@@ -416,7 +417,7 @@ static void on_message(void *ctx, uint32_t node, uint64_t link, uint32_t peer,
     if (m->is_attacker) {
         deceive(w, node, link, data);
     } else if (m->o) {
-        overlay_message(m->o, link, &w->member[peer].key, data, net_now_ms(w->net), &w->out);
+        overlay_message(m->o, link, &w->member[peer].key, data, fabric_now_ms(w->net), &w->out);
         carry_out(w, node);
     }
 }
@@ -428,10 +429,10 @@ static void on_timer(void *ctx, uint32_t node, uint32_t tag)
 
     switch (tag) {
     case TAG_MACHINE:
-        if (!m->o || m->due_ms > net_now_ms(w->net))
+        if (!m->o || m->due_ms > fabric_now_ms(w->net))
             break;
         m->due_ms = INT64_MAX;
-        overlay_tick(m->o, net_now_ms(w->net), &w->out);
+        overlay_tick(m->o, fabric_now_ms(w->net), &w->out);
         carry_out(w, node);
         break;
     case TAG_JOIN:
@@ -441,7 +442,7 @@ static void on_timer(void *ctx, uint32_t node, uint32_t tag)
             join(w, node);
         break;
     case TAG_COUNT: {
-        struct net_counters c = net_counters(w->net);
+        struct fabric_counters c = fabric_counters(w->net);
         count_links(w);
         w->result->bytes_s = (double)(c.small_bytes - w->bytes_before) / w->opt.nodes /
                              (w->opt.settle_s > 0 ? w->opt.settle_s : 1);
@@ -449,7 +450,7 @@ static void on_timer(void *ctx, uint32_t node, uint32_t tag)
         look(w);
         break;
     }
-    case TAG_END: w->bytes_before = net_counters(w->net).small_bytes; break;
+    case TAG_END: w->bytes_before = fabric_counters(w->net).small_bytes; break;
     default: look(w); break;
     }
 }
@@ -458,16 +459,16 @@ static void crowd_make(struct crowd *w)
 {
     const uint8_t seed[32] = {'o', 'r', 'c', 'h'};
     const struct crowd_options *o = &w->opt;
-    struct net_options net = {.seed = o->seed,
-                              .n_nodes = o->nodes,
-                              .latency_ms = o->latency_ms,
-                              .coarse = 1,
-                              .chunk_bytes = 65536,
-                              .ctx = w,
-                              .message = on_message,
-                              .timer = on_timer};
+    struct fabric_options net = {.seed = o->seed,
+                                 .n_nodes = o->nodes,
+                                 .latency_ms = o->latency_ms,
+                                 .coarse = 1,
+                                 .chunk_bytes = 65536,
+                                 .ctx = w,
+                                 .message = on_message,
+                                 .timer = on_timer};
 
-    net_new(&w->net, &net);
+    fabric_new(&w->net, &net);
     verified_new(&w->verified);
     key_derive(&w->orchestrator, seed);
     memset(w->run.b, 9, sizeof(w->run.b));
@@ -481,7 +482,7 @@ static void crowd_make(struct crowd *w)
         }
         m->is_attacker = i >= o->nodes - w->n_attackers;
         m->is_hidden = !m->is_attacker && i >= o->seeds && (double)rng_f32(&w->rng) < o->hidden;
-        net_set_rates(w->net, i, RATE, RATE);
+        fabric_set_rates(w->net, i, RATE, RATE);
     }
     for (uint32_t i = 0; i < o->nodes; i++)
         draw_peers(w, i);
@@ -493,12 +494,12 @@ static void crowd_make(struct crowd *w)
         bool is_early = i < o->seeds || w->member[i].is_attacker;
         double at_s = is_early ? 0 : o->join_s * (0.1 + 0.9 * (double)rng_f32(&w->rng));
         /* Attackers knock as soon as each of their victims is there, the last time at the end. */
-        net_schedule(w->net, (int64_t)(at_s * 1e9), i, TAG_JOIN);
+        fabric_schedule(w->net, (int64_t)(at_s * 1e9), i, TAG_JOIN);
         for (int k = 1; w->member[i].is_attacker && k <= 10; k++)
-            net_schedule(w->net, (int64_t)(o->join_s * 1e8 * k), i, TAG_JOIN);
+            fabric_schedule(w->net, (int64_t)(o->join_s * 1e8 * k), i, TAG_JOIN);
     }
-    net_schedule(w->net, (int64_t)(o->join_s * 1e9), 0, TAG_END);
-    net_schedule(w->net, (int64_t)((o->join_s + o->settle_s) * 1e9), 0, TAG_COUNT);
+    fabric_schedule(w->net, (int64_t)(o->join_s * 1e9), 0, TAG_END);
+    fabric_schedule(w->net, (int64_t)((o->join_s + o->settle_s) * 1e9), 0, TAG_COUNT);
 }
 
 static void crowd_clear(struct crowd *w)
@@ -509,7 +510,7 @@ static void crowd_clear(struct crowd *w)
     }
     free(w->member);
     free(w->roster);
-    net_free(&w->net);
+    fabric_free(&w->net);
     verified_free(&w->verified);
     overlay_out_clear(&w->out);
     key_free(&w->orchestrator);
@@ -522,10 +523,10 @@ void crowd_run(struct crowd_result *out, const struct crowd_options *opt)
     *out = (struct crowd_result){0};
     overlay_out_init(&w.out);
     crowd_make(&w);
-    while (!w.is_over && net_step(w.net))
+    while (!w.is_over && fabric_step(w.net))
         ;
     sum_up(&w);
-    out->messages = net_counters(w.net).messages;
-    out->bytes = net_counters(w.net).small_bytes;
+    out->messages = fabric_counters(w.net).messages;
+    out->bytes = fabric_counters(w.net).small_bytes;
     crowd_clear(&w);
 }

@@ -10,9 +10,9 @@
 #include "node/key.h"
 #include "proto/msg.h"
 #include "shardcast/cast_state.h"
+#include "sim/fabric.h"
 #include "sim/file.h"
 #include "sim/graph.h"
-#include "sim/net.h"
 #include "sim/verified.h"
 
 #define START_MS      5000 /* the links are up and greeted before anything is published */
@@ -48,7 +48,7 @@ struct sim_node {
 
 struct swarm {
     struct swarm_options opt;
-    struct net *net;       /* owned */
+    struct fabric *net;    /* owned */
     struct sim_node *node; /* owned */
     struct node_key *trainer;
     struct digest run;
@@ -91,7 +91,7 @@ static void send(struct swarm *w, uint32_t i, const struct cast_act *a)
     uint8_t *data = xmalloc(a->value.len + 1);
 
     memcpy(data, a->value.data, a->value.len);
-    net_send(w->net, i, a->link, &data, a->value.len);
+    fabric_send(w->net, i, a->link, &data, a->value.len);
 }
 
 /* Attackers claim to have everything. */
@@ -114,7 +114,7 @@ static void send_lie(struct swarm *w, uint32_t i, const struct cast_act *a)
     CHECK(!msg_envelope_encode(&envelope, env.kind, &env.run, &env.idem, buf_bytes(&body), NULL,
                                NULL));
     buf_clear(&body);
-    net_send(w->net, i, a->link, &envelope.data, envelope.len);
+    fabric_send(w->net, i, a->link, &envelope.data, envelope.len);
 }
 
 static void serve(struct swarm *w, uint32_t i, const struct cast_act *a)
@@ -126,15 +126,15 @@ static void serve(struct swarm *w, uint32_t i, const struct cast_act *a)
 
     if (n->manner == SILENT) {
         cast_state_served(n->state, a->link, &a->content, a->index, a->bytes,
-                          net_now_ms(w->net), &w->out);
+                          fabric_now_ms(w->net), &w->out);
         return;
     }
     sim_file_token(token, a->index, n->manner != GARBAGE);
     buf_init(&envelope, MSG_MAX_BYTES);
     cast_state_shard(n->state, &envelope, &a->content, a->index, BYTES_OF(token));
-    if (!net_send_bulk(w->net, i, a->link, &envelope.data, envelope.len, wire, a->index))
+    if (!fabric_send_bulk(w->net, i, a->link, &envelope.data, envelope.len, wire, a->index))
         cast_state_served(n->state, a->link, &a->content, a->index, a->bytes,
-                          net_now_ms(w->net), &w->out);
+                          fabric_now_ms(w->net), &w->out);
 }
 
 /* ---- what a machine wants done ----------------------------------------------------------- */
@@ -146,7 +146,7 @@ static void wake(struct swarm *w, uint32_t i, int64_t at_ms)
     if (at_ms >= n->due_ms)
         return;
     n->due_ms = at_ms;
-    net_wake(w->net, i, at_ms, TAG_MACHINE);
+    fabric_wake(w->net, i, at_ms, TAG_MACHINE);
 }
 
 static void store(struct swarm *w, uint32_t i, const struct cast_act *a)
@@ -177,7 +177,7 @@ static void complete(struct swarm *w, uint32_t i)
 
     if (n->done_ms >= 0 || i == ORIGIN || n->manner != HONEST)
         return;
-    n->done_ms = net_now_ms(w->net);
+    n->done_ms = fabric_now_ms(w->net);
     w->is_over = ++w->n_finished == w->n_receivers;
 }
 
@@ -186,7 +186,7 @@ static void sign_head(struct swarm *w, const struct cast_act *a)
     struct buf envelope;
 
     sim_file_sign(&w->file, w->trainer, MSG_HEAD, a->value, &envelope);
-    CHECK(!cast_state_head(w->node[ORIGIN].state, buf_bytes(&envelope), net_now_ms(w->net),
+    CHECK(!cast_state_head(w->node[ORIGIN].state, buf_bytes(&envelope), fabric_now_ms(w->net),
                            &w->out, NULL));
     buf_clear(&envelope);
 }
@@ -209,10 +209,7 @@ static void carry_out(struct swarm *w, uint32_t i)
         case CAST_KEEP: keep(n, &a); break;
         case CAST_COMPLETE: complete(w, i); break;
         case CAST_SIGN: sign_head(w, &a); break;
-        case CAST_BANNED:
-            if (w->node[number_of(&a.key)].manner == HONEST) { fprintf(stderr, "BAN by %u of %u why=%s index=%u at %lld\n", i, number_of(&a.key), a.why, a.index, (long long)net_now_ms(w->net)); w->is_over = true; }
-            w->node[number_of(&a.key)].is_named = true;
-            break;
+        case CAST_BANNED: w->node[number_of(&a.key)].is_named = true; break;
         case CAST_WAKE: wake(w, i, a.at_ms); break;
         case CAST_EQUIVOCATED: CHECK(!"an honest trainer was accused"); break;
         case CAST_DIAL:
@@ -223,7 +220,7 @@ static void carry_out(struct swarm *w, uint32_t i)
     }
     cast_out_reset(&w->out);
     if (n->aware_ms < 0 && cast_state_n_contents(n->state) > 0)
-        n->aware_ms = net_now_ms(w->net);
+        n->aware_ms = fabric_now_ms(w->net);
 }
 
 /* ---- what happens to a node -------------------------------------------------------------- */
@@ -251,8 +248,8 @@ static void meet(struct swarm *w, uint32_t i, struct neighbour *x)
     if (!x->is_dialled)
         return;
     if (!x->link)
-        x->link = net_dial(w->net, i, x->node);
-    cast_state_linked(n->state, key, x->link, net_now_ms(w->net), &w->out);
+        x->link = fabric_dial(w->net, i, x->node);
+    cast_state_linked(n->state, key, x->link, fabric_now_ms(w->net), &w->out);
 }
 
 static void restore(struct swarm *w, struct sim_node *n)
@@ -267,7 +264,7 @@ static void restore(struct swarm *w, struct sim_node *n)
 static void start(struct swarm *w, uint32_t i)
 {
     struct sim_node *n = &w->node[i];
-    int64_t now_ms = net_now_ms(w->net);
+    int64_t now_ms = fabric_now_ms(w->net);
     struct cast_state_options o = {.self = n->key,
                                    .node = n->key,
                                    .wall_ms = WALL_MS,
@@ -306,8 +303,8 @@ static void crash(struct swarm *w, uint32_t i)
 
     add_counters(&n->before, &c);
     cast_state_free(&n->state);
-    net_set_up(w->net, i, false);
-    net_schedule(w->net, net_now_ns(w->net) + (int64_t)PART_MS * 1000000, i, TAG_PART);
+    fabric_set_up(w->net, i, false);
+    fabric_schedule(w->net, fabric_now_ns(w->net) + (int64_t)PART_MS * 1000000, i, TAG_PART);
 }
 
 /* Its neighbours have noticed. */
@@ -315,9 +312,9 @@ static void part(struct swarm *w, uint32_t i)
 {
     for (uint32_t k = 0; k < w->node[i].n_neighbours; k++) {
         uint32_t at = w->node[i].neighbour[k].node;
-        if (!w->node[at].state || net_is_up(w->net, i))
+        if (!w->node[at].state || fabric_is_up(w->net, i))
             continue;
-        cast_state_part(w->node[at].state, &w->node[i].key, net_now_ms(w->net), &w->out);
+        cast_state_part(w->node[at].state, &w->node[i].key, fabric_now_ms(w->net), &w->out);
         carry_out(w, at);
     }
 }
@@ -337,7 +334,7 @@ static void come_back(struct swarm *w, uint32_t i)
 
     if (w->opt.is_churn_empty)
         empty_disk(w, n);
-    net_set_up(w->net, i, true);
+    fabric_set_up(w->net, i, true);
     start(w, i);
     for (uint32_t k = 0; k < n->n_neighbours; k++) {
         uint32_t at = n->neighbour[k].node;
@@ -359,9 +356,9 @@ static void publish_segment(struct swarm *w)
     for (uint32_t k = first; k < first + MSG_MAX_LEAVES && k < w->file.n_shards; k++)
         n->disk[k / 8] |= (uint8_t)(1u << (k % 8));
     CHECK(!cast_state_append(n->state, buf_bytes(&w->file.segment[w->n_written++]),
-                             net_now_ms(w->net), &w->out, NULL));
+                             fabric_now_ms(w->net), &w->out, NULL));
     if (w->n_written == w->file.n_segments)
-        CHECK(!cast_state_publish(n->state, buf_bytes(&w->file.manifest), net_now_ms(w->net),
+        CHECK(!cast_state_publish(n->state, buf_bytes(&w->file.manifest), fabric_now_ms(w->net),
                                   &w->out, NULL));
     carry_out(w, ORIGIN);
 }
@@ -372,8 +369,8 @@ static void publish(struct swarm *w)
 
     for (uint32_t k = 0; k < w->file.n_segments; k++)
         if (w->opt.write > 0)
-            net_schedule(w->net, START_MS * 1000000LL + (int64_t)((k + 1) * segment_s * 1e9),
-                         ORIGIN, TAG_WRITE);
+            fabric_schedule(w->net, START_MS * 1000000LL + (int64_t)((k + 1) * segment_s * 1e9),
+                            ORIGIN, TAG_WRITE);
         else
             publish_segment(w);
 }
@@ -385,8 +382,8 @@ static void on_message(void *ctx, uint32_t node, uint64_t link, uint32_t peer,
 {
     struct swarm *w = ctx;
 
-    cast_state_message(w->node[node].state, link, &w->node[peer].key, data, net_now_ms(w->net),
-                       &w->out);
+    cast_state_message(w->node[node].state, link, &w->node[peer].key, data,
+                       fabric_now_ms(w->net), &w->out);
     carry_out(w, node);
 }
 
@@ -394,10 +391,10 @@ static void on_sent(void *ctx, uint32_t node, uint64_t link, uint32_t tag, uint6
 {
     struct swarm *w = ctx;
     bool quits = node == ORIGIN && w->opt.origin_quits > 0 &&
-                 (double)net_bytes_out(w->net, ORIGIN) > w->opt.origin_quits * w->opt.bytes;
+                 (double)fabric_bytes_out(w->net, ORIGIN) > w->opt.origin_quits * w->opt.bytes;
 
     cast_state_served(w->node[node].state, link, &w->file.content, tag,
-                      (uint64_t)((double)wire / w->coarse), net_now_ms(w->net), &w->out);
+                      (uint64_t)((double)wire / w->coarse), fabric_now_ms(w->net), &w->out);
     carry_out(w, node);
     if (quits)
         crash(w, ORIGIN);
@@ -407,24 +404,24 @@ static void on_machine(struct swarm *w, uint32_t i)
 {
     struct sim_node *n = &w->node[i];
 
-    if (n->due_ms > net_now_ms(w->net))
+    if (n->due_ms > fabric_now_ms(w->net))
         return; /* it was for an earlier purpose */
     n->due_ms = INT64_MAX;
-    cast_state_tick(n->state, net_now_ms(w->net), &w->out);
+    cast_state_tick(n->state, fabric_now_ms(w->net), &w->out);
     carry_out(w, i);
 }
 
 static void report(struct swarm *w)
 {
-    double now_s = ((double)net_now_ms(w->net) - START_MS) / 1000;
+    double now_s = ((double)fabric_now_ms(w->net) - START_MS) / 1000;
     double all = (double)w->n_receivers * w->file.n_shards;
 
     if (w->opt.progress)
         w->opt.progress(w->opt.ctx, now_s, (double)w->n_stored / all);
     if (now_s > GIVE_UP * w->bound_s)
         w->is_over = true;
-    net_schedule(w->net, net_now_ns(w->net) + (int64_t)(w->bound_s / 20 * 1e9), ORIGIN,
-                 TAG_REPORT);
+    fabric_schedule(w->net, fabric_now_ns(w->net) + (int64_t)(w->bound_s / 20 * 1e9), ORIGIN,
+                    TAG_REPORT);
 }
 
 static void on_timer(void *ctx, uint32_t node, uint32_t tag)
@@ -473,8 +470,8 @@ static void choose_manners(struct swarm *w)
     for (uint32_t i = 0; i < (uint32_t)(w->opt.churn * n + 0.5); i++) {
         double at = START_MS / 1e3 + w->bound_s * (0.05 + 0.9 * (double)rng_f32(&w->rng));
         uint32_t who = order[n - 1 - i];
-        net_schedule(w->net, (int64_t)(at * 1e9), who, TAG_CRASH);
-        net_schedule(w->net, (int64_t)((at + w->opt.down_s) * 1e9), who, TAG_RETURN);
+        fabric_schedule(w->net, (int64_t)(at * 1e9), who, TAG_CRASH);
+        fabric_schedule(w->net, (int64_t)((at + w->opt.down_s) * 1e9), who, TAG_RETURN);
     }
     free(order);
 }
@@ -524,18 +521,18 @@ static void swarm_make(struct swarm *w, const struct swarm_options *opt)
     sim_file_make(&w->file, w->trainer, &w->run, opt->shards, shard_bytes);
     verified_new(&w->verified);
     cast_out_init(&w->out);
-    uint64_t chunk = (uint64_t)(shard / PARTS_A_SHARD) + NET_MESSAGE_BYTES;
-    struct net_options o = {.seed = opt->seed,
-                            .n_nodes = opt->nodes,
-                            .latency_ms = opt->latency_ms,
-                            .coarse = w->coarse > 1 ? w->coarse : 1,
-                            .chunk_bytes = chunk < CHUNK_MIN ? CHUNK_MIN : chunk,
-                            .has_headers = opt->has_headers,
-                            .ctx = w,
-                            .message = on_message,
-                            .timer = on_timer,
-                            .sent = on_sent};
-    net_new(&w->net, &o);
+    uint64_t chunk = (uint64_t)(shard / PARTS_A_SHARD) + FABRIC_MESSAGE_BYTES;
+    struct fabric_options o = {.seed = opt->seed,
+                               .n_nodes = opt->nodes,
+                               .latency_ms = opt->latency_ms,
+                               .coarse = w->coarse > 1 ? w->coarse : 1,
+                               .chunk_bytes = chunk < CHUNK_MIN ? CHUNK_MIN : chunk,
+                               .has_headers = opt->has_headers,
+                               .ctx = w,
+                               .message = on_message,
+                               .timer = on_timer,
+                               .sent = on_sent};
+    fabric_new(&w->net, &o);
     w->node = xcalloc(opt->nodes, sizeof(*w->node));
     for (uint32_t i = 0; i < opt->nodes; i++) {
         struct sim_node *n = &w->node[i];
@@ -543,12 +540,12 @@ static void swarm_make(struct swarm *w, const struct swarm_options *opt)
         n->aware_ms = n->done_ms = -1;
         n->disk = xcalloc(opt->shards / 8 + 1, 1);
         n->segments = xcalloc(w->file.n_segments / 8 + 1, 1);
-        net_set_rates(w->net, i, i == ORIGIN ? opt->origin_up : opt->up, opt->down);
+        fabric_set_rates(w->net, i, i == ORIGIN ? opt->origin_up : opt->up, opt->down);
     }
     choose_manners(w);
     make_graph(w);
-    net_schedule(w->net, START_MS * 1000000LL, ORIGIN, TAG_PUBLISH);
-    net_schedule(w->net, START_MS * 1000000LL, ORIGIN, TAG_REPORT);
+    fabric_schedule(w->net, START_MS * 1000000LL, ORIGIN, TAG_PUBLISH);
+    fabric_schedule(w->net, START_MS * 1000000LL, ORIGIN, TAG_REPORT);
     for (uint32_t i = 0; i < opt->nodes; i++)
         start(w, i);
 }
@@ -562,7 +559,7 @@ static void swarm_clear(struct swarm *w)
         free(w->node[i].segments);
     }
     free(w->node);
-    net_free(&w->net);
+    fabric_free(&w->net);
     sim_file_clear(&w->file);
     verified_free(&w->verified);
     cast_out_clear(&w->out);
@@ -603,9 +600,11 @@ static void count_up(const struct swarm *w, struct swarm_result *out)
 {
     struct cast_counters sum = {0};
 
+    out->n_honest_named = w->node[ORIGIN].is_named;
     for (uint32_t i = 1; i < w->opt.nodes; i++) {
         const struct sim_node *n = &w->node[i];
-        out->n_named += n->is_named;
+        out->n_named += n->is_named && n->manner != HONEST;
+        out->n_honest_named += n->is_named && n->manner == HONEST;
         out->refetched += n->refetched;
         if (n->manner != HONEST)
             continue;
@@ -626,9 +625,9 @@ void swarm_run(struct swarm_result *out, const struct swarm_options *opt)
     double *v = xcalloc(opt->nodes, sizeof(*v));
 
     swarm_make(&w, opt);
-    while (!w.is_over && net_step(w.net))
+    while (!w.is_over && fabric_step(w.net))
         ;
-    struct net_counters c = net_counters(w.net);
+    struct fabric_counters c = fabric_counters(w.net);
     *out = (struct swarm_result){.bound_s = w.bound_s,
                                  .n_receivers = w.n_receivers,
                                  .n_finished = w.n_finished,
@@ -636,7 +635,7 @@ void swarm_run(struct swarm_result *out, const struct swarm_options *opt)
                                  .messages = c.messages,
                                  .small_share = (double)c.small_bytes / (double)c.bulk_bytes,
                                  .origin_copies =
-                                     (double)net_bytes_out(w.net, ORIGIN) / opt->bytes};
+                                     (double)fabric_bytes_out(w.net, ORIGIN) / opt->bytes};
     out->announce_p99_s = quantile(v, collect(&w, v, false), 0.99);
     uint32_t n = collect(&w, v, true);
     out->p50_s = quantile(v, n, 0.5);

@@ -2,7 +2,7 @@
  * sim/swarm.h - one file, from one origin to all nodes, by the machines of shardcast
  *
  * Each node is a `struct cast_state`, the very one that a real node runs, in the network of
- * sim/net.h. Signatures are checked once for each message, not once for each node; a shard is a
+ * sim/fabric.h. Signatures are checked once for each message, not once for each node; a shard is a
  * token of eight bytes that weighs what the shard would (its leaf is the hash of the token, and is
  * checked). Everything else is done as in a node: every message is encoded, sent and decoded.
  *
@@ -34,7 +34,7 @@ struct swarm_options {
     double garbage, silent,
         liars;        /* shares of nodes: claim everything, and serve rubbish; serve
                                       nothing; say that they do not have it after all */
-    bool has_headers; /* sim/net.h */
+    bool has_headers; /* sim/fabric.h */
     /* Now and then: how much of all there is to fetch is there. May be NULL. */
     void (*progress)(void *ctx, double now_s, double share);
     void *ctx;
@@ -44,11 +44,12 @@ struct swarm_result {
     double bound_s;
     uint32_t n_receivers, n_finished;
     double p50_s, p99_s, max_s;
-    double announce_p99_s; /* until a node knows that there is the content */
-    double origin_copies;  /* bytes that the origin sent / F */
-    double wasted;         /* shard bytes that were rubbish or came again / all received */
-    double small_share;    /* bytes of all other messages / bytes of shards */
-    uint32_t n_named;      /* attackers that somebody banned */
+    double announce_p99_s;   /* until a node knows that there is the content */
+    double origin_copies;    /* bytes that the origin sent / F */
+    double wasted;           /* shard bytes that were rubbish or came again / all received */
+    double small_share;      /* bytes of all other messages / bytes of shards */
+    uint32_t n_named;        /* attackers that somebody banned, */
+    uint32_t n_honest_named; /* and honest nodes that were, wrongly */
     uint64_t events, messages, refetched, timeouts;
 };
 

@@ -1,5 +1,5 @@
 /*
- * sim/net.h - machines, their links and timers in virtual time
+ * sim/fabric.h - machines, their links and timers in virtual time
  *
  * What is modelled
  *   - Each node has one uplink and one downlink of given rates; nothing else in the network is
@@ -29,8 +29,8 @@
  * A node that is down hears nothing, and what was on its way to or from it is lost. Connections
  * heal as ZeroMQ's do: the dialler's end keeps its link number, and the other end gets a new one.
  */
-#ifndef SIM_NET_H
-#define SIM_NET_H
+#ifndef SIM_FABRIC_H
+#define SIM_FABRIC_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,11 +38,11 @@
 
 #include "base/bytes.h"
 
-#define NET_MESSAGE_BYTES 42u /* 9 of ZMTP, 33 of CURVE */
+#define FABRIC_MESSAGE_BYTES 42u /* 9 of ZMTP, 33 of CURVE */
 
-struct net;
+struct fabric;
 
-struct net_options {
+struct fabric_options {
     uint64_t seed;
     uint32_t n_nodes;
     double latency_ms; /* mean, one way */
@@ -58,40 +58,40 @@ struct net_options {
     void (*sent)(void *ctx, uint32_t node, uint64_t link, uint32_t tag, uint64_t wire_bytes);
 };
 
-void net_new(struct net **out, const struct net_options *opt);
-void net_free(struct net **n);
+void fabric_new(struct fabric **out, const struct fabric_options *opt);
+void fabric_free(struct fabric **n);
 /* Bits a second. Before anything is sent. */
-void net_set_rates(struct net *n, uint32_t node, double up, double down);
+void fabric_set_rates(struct fabric *n, uint32_t node, double up, double down);
 
 /* Opens a connection, and returns the dialler's link. */
-uint64_t net_dial(struct net *n, uint32_t from, uint32_t to);
-void net_hang_up(struct net *n, uint32_t from, uint64_t link);
+uint64_t fabric_dial(struct fabric *n, uint32_t from, uint32_t to);
+void fabric_hang_up(struct fabric *n, uint32_t from, uint64_t link);
 /* `data` is the network's from now on: malloc'ed, *data NULL afterwards. A message on a link that is
  * no longer there is dropped. */
-void net_send(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len);
+void fabric_send(struct fabric *n, uint32_t from, uint64_t link, uint8_t **data, size_t len);
 /* A bulk message, which weighs `wire_bytes`. False: it was dropped, and there will be no `sent`. */
-bool net_send_bulk(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len,
-                   uint64_t wire_bytes, uint32_t tag);
+bool fabric_send_bulk(struct fabric *n, uint32_t from, uint64_t link, uint8_t **data,
+                      size_t len, uint64_t wire_bytes, uint32_t tag);
 /* Calls back at `at_ms`, or at once if that has passed. Timers of a node that is down are lost. */
-void net_wake(struct net *n, uint32_t node, int64_t at_ms, uint32_t tag);
+void fabric_wake(struct fabric *n, uint32_t node, int64_t at_ms, uint32_t tag);
 /* A timer of the caller's own, for no node: it comes whatever is up. */
-void net_schedule(struct net *n, int64_t at_ns, uint32_t node, uint32_t tag);
+void fabric_schedule(struct fabric *n, int64_t at_ns, uint32_t node, uint32_t tag);
 
 /* A node that goes down loses what is queued at it, and all that it dialled. */
-void net_set_up(struct net *n, uint32_t node, bool is_up);
-bool net_is_up(const struct net *n, uint32_t node);
+void fabric_set_up(struct fabric *n, uint32_t node, bool is_up);
+bool fabric_is_up(const struct fabric *n, uint32_t node);
 
 /* Deals with the next event. False: there is none. */
-bool net_step(struct net *n);
-int64_t net_now_ns(const struct net *n);
-int64_t net_now_ms(const struct net *n);
+bool fabric_step(struct fabric *n);
+int64_t fabric_now_ns(const struct fabric *n);
+int64_t fabric_now_ms(const struct fabric *n);
 
-struct net_counters {
+struct fabric_counters {
     uint64_t events, messages;
     uint64_t bulk_bytes, small_bytes; /* put on uplinks, in bytes on the wire */
 };
-struct net_counters net_counters(const struct net *n);
-uint64_t net_bytes_out(const struct net *n, uint32_t node); /* that left its uplink */
-uint64_t net_bytes_in(const struct net *n, uint32_t node);
+struct fabric_counters fabric_counters(const struct fabric *n);
+uint64_t fabric_bytes_out(const struct fabric *n, uint32_t node); /* that left its uplink */
+uint64_t fabric_bytes_in(const struct fabric *n, uint32_t node);
 
 #endif

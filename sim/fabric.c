@@ -1,4 +1,4 @@
-#include "sim/net.h"
+#include "sim/fabric.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,8 +47,8 @@ struct node {
     uint64_t bytes_out, bytes_in;
 };
 
-struct net {
-    struct net_options opt;
+struct fabric {
+    struct fabric_options opt;
     struct event_queue *queue; /* owned */
     struct node *node;         /* owned */
     struct stream *stream;     /* owned */
@@ -57,14 +57,14 @@ struct net {
     uint32_t n_messages, cap_messages, free_message;
     int64_t now_ns, queue_ns;
     double share, ack_share;
-    struct net_counters counters;
+    struct fabric_counters counters;
 };
 
 /* ---- life -------------------------------------------------------------------------------- */
 
-void net_new(struct net **out, const struct net_options *opt)
+void fabric_new(struct fabric **out, const struct fabric_options *opt)
 {
-    struct net *n = xcalloc(1, sizeof(*n));
+    struct fabric *n = xcalloc(1, sizeof(*n));
     double queue_ms = opt->queue_ms > 0 ? opt->queue_ms : 2 * opt->latency_ms;
 
     if (queue_ms < QUEUE_MIN_MS)
@@ -83,9 +83,9 @@ void net_new(struct net **out, const struct net_options *opt)
     *out = n;
 }
 
-void net_free(struct net **p)
+void fabric_free(struct fabric **p)
 {
-    struct net *n = *p;
+    struct fabric *n = *p;
 
     if (!n)
         return;
@@ -99,13 +99,13 @@ void net_free(struct net **p)
     *p = NULL;
 }
 
-void net_set_rates(struct net *n, uint32_t node, double up, double down)
+void fabric_set_rates(struct fabric *n, uint32_t node, double up, double down)
 {
     n->node[node].up_ns = 8e9 / up * n->share;
     n->node[node].down_ns = 8e9 / down * n->share;
 }
 
-static void put(struct net *n, int64_t at_ns, uint32_t kind, uint32_t node, uint32_t a,
+static void put(struct fabric *n, int64_t at_ns, uint32_t kind, uint32_t node, uint32_t a,
                 uint32_t b, uint64_t c)
 {
     event_queue_put(n->queue, (struct event){.at_ns = at_ns < n->now_ns ? n->now_ns : at_ns,
@@ -118,7 +118,7 @@ static void put(struct net *n, int64_t at_ns, uint32_t kind, uint32_t node, uint
 
 /* ---- messages and connections ------------------------------------------------------------ */
 
-static uint32_t message_new(struct net *n)
+static uint32_t message_new(struct fabric *n)
 {
     uint32_t i = n->free_message;
 
@@ -133,7 +133,7 @@ static uint32_t message_new(struct net *n)
     return n->n_messages++;
 }
 
-static void message_drop(struct net *n, uint32_t i)
+static void message_drop(struct fabric *n, uint32_t i)
 {
     free(n->message[i].data);
     n->message[i].data = NULL;
@@ -142,7 +142,7 @@ static void message_drop(struct net *n, uint32_t i)
 }
 
 /* Between half and one and a half times the mean, the same both ways and at each dial. */
-static int64_t latency_of(const struct net *n, uint32_t a, uint32_t b)
+static int64_t latency_of(const struct fabric *n, uint32_t a, uint32_t b)
 {
     uint32_t lo = a < b ? a : b, hi = a < b ? b : a, x[4];
 
@@ -151,7 +151,7 @@ static int64_t latency_of(const struct net *n, uint32_t a, uint32_t b)
 }
 
 /* A link is (age of its stream, stream + 1): the number of the stream that leaves by it. */
-static uint64_t link_of(const struct net *n, uint32_t stream)
+static uint64_t link_of(const struct fabric *n, uint32_t stream)
 {
     /* The dialler's end keeps its number when the connection is made anew. */
     uint32_t age = stream % 2 ? n->stream[stream].age : 0;
@@ -159,7 +159,7 @@ static uint64_t link_of(const struct net *n, uint32_t stream)
     return (uint64_t)age << 32 | (stream + 1);
 }
 
-static uint32_t stream_of(const struct net *n, uint32_t from, uint64_t link)
+static uint32_t stream_of(const struct fabric *n, uint32_t from, uint64_t link)
 {
     uint32_t s = (uint32_t)link - 1;
 
@@ -168,7 +168,7 @@ static uint32_t stream_of(const struct net *n, uint32_t from, uint64_t link)
     return s;
 }
 
-uint64_t net_dial(struct net *n, uint32_t from, uint32_t to)
+uint64_t fabric_dial(struct fabric *n, uint32_t from, uint32_t to)
 {
     uint32_t s = n->n_streams;
     int64_t latency = latency_of(n, from, to);
@@ -190,7 +190,7 @@ uint64_t net_dial(struct net *n, uint32_t from, uint32_t to)
     return link_of(n, s);
 }
 
-static void list_push(struct net *n, uint32_t *first, uint32_t *last, uint32_t s)
+static void list_push(struct fabric *n, uint32_t *first, uint32_t *last, uint32_t s)
 {
     n->stream[s].next = NONE;
     if (*first == NONE)
@@ -200,7 +200,7 @@ static void list_push(struct net *n, uint32_t *first, uint32_t *last, uint32_t s
     *last = s;
 }
 
-static uint32_t list_pop(struct net *n, uint32_t *first)
+static uint32_t list_pop(struct fabric *n, uint32_t *first)
 {
     uint32_t s = *first;
 
@@ -209,7 +209,7 @@ static uint32_t list_pop(struct net *n, uint32_t *first)
 }
 
 /* What is in the stream and on its way is lost. It stays in the list it is in. */
-static void stream_break(struct net *n, uint32_t s)
+static void stream_break(struct fabric *n, uint32_t s)
 {
     struct stream *t = &n->stream[s];
 
@@ -224,7 +224,7 @@ static void stream_break(struct net *n, uint32_t s)
     t->age++;
 }
 
-void net_hang_up(struct net *n, uint32_t from, uint64_t link)
+void fabric_hang_up(struct fabric *n, uint32_t from, uint64_t link)
 {
     uint32_t s = stream_of(n, from, link);
 
@@ -235,7 +235,7 @@ void net_hang_up(struct net *n, uint32_t from, uint64_t link)
     n->stream[s].from = n->stream[s ^ 1].from = NONE; /* never again */
 }
 
-void net_set_up(struct net *n, uint32_t node, bool is_up)
+void fabric_set_up(struct fabric *n, uint32_t node, bool is_up)
 {
     struct node *x = &n->node[node];
 
@@ -259,14 +259,14 @@ void net_set_up(struct net *n, uint32_t node, bool is_up)
     x->up_free_ns = x->down_free_ns = n->now_ns;
 }
 
-bool net_is_up(const struct net *n, uint32_t node)
+bool fabric_is_up(const struct fabric *n, uint32_t node)
 {
     return n->node[node].is_up;
 }
 
 /* ---- the uplink -------------------------------------------------------------------------- */
 
-static int64_t backlog_ns(const struct net *n, const struct node *to)
+static int64_t backlog_ns(const struct fabric *n, const struct node *to)
 {
     int64_t busy = to->down_free_ns - n->now_ns;
 
@@ -275,7 +275,7 @@ static int64_t backlog_ns(const struct net *n, const struct node *to)
 
 /* Two chunks of a stream may be under way whatever else is, and more while the receiver's queue is
  * short. */
-static bool is_ready(const struct net *n, const struct stream *t)
+static bool is_ready(const struct fabric *n, const struct stream *t)
 {
     uint32_t n_out =
         t->n_flying + (t->passed_ns[0] > n->now_ns) + (t->passed_ns[1] > n->now_ns);
@@ -283,13 +283,13 @@ static bool is_ready(const struct net *n, const struct stream *t)
     return n_out < 2 || backlog_ns(n, &n->node[t->to]) <= n->queue_ns;
 }
 
-static uint64_t chunk_of(const struct net *n, const struct stream *t)
+static uint64_t chunk_of(const struct fabric *n, const struct stream *t)
 {
     return t->left < n->opt.chunk_bytes ? t->left : n->opt.chunk_bytes;
 }
 
 /* Puts the next chunk of a stream on its sender's uplink. */
-static void chunk_send(struct net *n, uint32_t s)
+static void chunk_send(struct fabric *n, uint32_t s)
 {
     struct stream *t = &n->stream[s];
     struct node *from = &n->node[t->from], *to = &n->node[t->to];
@@ -322,7 +322,7 @@ static void chunk_send(struct net *n, uint32_t s)
 }
 
 /* Until one of its chunks has passed the downlink. One that flies will say when that is. */
-static void stream_wait(struct net *n, uint32_t s)
+static void stream_wait(struct fabric *n, uint32_t s)
 {
     struct stream *t = &n->stream[s];
     bool is_first = t->passed_ns[0] > n->now_ns;
@@ -334,7 +334,7 @@ static void stream_wait(struct net *n, uint32_t s)
 }
 
 /* The next chunk, of the next stream in turn whose receiver can take it. */
-static void uplink_turn(struct net *n, uint32_t node)
+static void uplink_turn(struct fabric *n, uint32_t node)
 {
     struct node *x = &n->node[node];
 
@@ -364,7 +364,7 @@ static void uplink_turn(struct net *n, uint32_t node)
 
 /* ---- the downlink ------------------------------------------------------------------------ */
 
-static void round_enter(struct net *n, uint32_t s)
+static void round_enter(struct fabric *n, uint32_t s)
 {
     struct stream *t = &n->stream[s];
     struct node *x = &n->node[t->from];
@@ -378,7 +378,7 @@ static void round_enter(struct net *n, uint32_t s)
 
 /* ---- the downlink ------------------------------------------------------------------------ */
 
-static void on_ready(struct net *n, const struct event *e)
+static void on_ready(struct fabric *n, const struct event *e)
 {
     struct stream *t = &n->stream[e->a];
 
@@ -389,7 +389,7 @@ static void on_ready(struct net *n, const struct event *e)
         round_enter(n, e->a);
 }
 
-static void on_arrive(struct net *n, const struct event *e)
+static void on_arrive(struct fabric *n, const struct event *e)
 {
     struct stream *t = &n->stream[e->a];
     struct node *x = &n->node[e->node];
@@ -414,7 +414,7 @@ static void on_arrive(struct net *n, const struct event *e)
         put(n, t->passed_ns[1], EV_READY, t->from, e->a, t->age, 0);
 }
 
-static void on_deliver(struct net *n, const struct event *e)
+static void on_deliver(struct fabric *n, const struct event *e)
 {
     struct message m = n->message[e->a];
     const struct stream *t = &n->stream[m.stream];
@@ -429,7 +429,7 @@ static void on_deliver(struct net *n, const struct event *e)
     free(m.data);
 }
 
-static void on_sent(struct net *n, const struct event *e)
+static void on_sent(struct fabric *n, const struct event *e)
 {
     if ((n->stream[e->a].age & 0xffffffu) == (e->c & 0xffffffu))
         n->opt.sent(n->opt.ctx, e->node, link_of(n, e->a), e->b, e->c >> 24);
@@ -438,7 +438,7 @@ static void on_sent(struct net *n, const struct event *e)
 /* ---- sending ----------------------------------------------------------------------------- */
 
 /* Small messages are not cut and take no turn: what they wait for is computed at once. */
-static void small_send(struct net *n, uint32_t s, uint32_t id)
+static void small_send(struct fabric *n, uint32_t s, uint32_t id)
 {
     struct stream *t = &n->stream[s];
     struct node *from = &n->node[t->from], *to = &n->node[t->to];
@@ -464,7 +464,7 @@ static void small_send(struct net *n, uint32_t s, uint32_t id)
 }
 
 /* The stream to send by, and the message made for it. NONE: nobody would hear it. */
-static uint32_t message_make(struct net *n, uint32_t from, uint64_t link, uint8_t **data,
+static uint32_t message_make(struct fabric *n, uint32_t from, uint64_t link, uint8_t **data,
                              size_t len, uint64_t wire_bytes, uint32_t tag)
 {
     uint32_t s = stream_of(n, from, link), id;
@@ -477,7 +477,7 @@ static uint32_t message_make(struct net *n, uint32_t from, uint64_t link, uint8_
     }
     id = message_new(n);
     n->message[id] = (struct message){.data = *data,
-                                      .wire = wire_bytes + NET_MESSAGE_BYTES,
+                                      .wire = wire_bytes + FABRIC_MESSAGE_BYTES,
                                       .len = (uint32_t)len,
                                       .next = NONE,
                                       .stream = s,
@@ -487,7 +487,7 @@ static uint32_t message_make(struct net *n, uint32_t from, uint64_t link, uint8_
     return id;
 }
 
-void net_send(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len)
+void fabric_send(struct fabric *n, uint32_t from, uint64_t link, uint8_t **data, size_t len)
 {
     uint32_t id = message_make(n, from, link, data, len, len, 0);
 
@@ -495,8 +495,8 @@ void net_send(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_
         small_send(n, n->message[id].stream, id);
 }
 
-bool net_send_bulk(struct net *n, uint32_t from, uint64_t link, uint8_t **data, size_t len,
-                   uint64_t wire_bytes, uint32_t tag)
+bool fabric_send_bulk(struct fabric *n, uint32_t from, uint64_t link, uint8_t **data,
+                      size_t len, uint64_t wire_bytes, uint32_t tag)
 {
     uint32_t id = message_make(n, from, link, data, len, wire_bytes, tag);
 
@@ -518,17 +518,17 @@ bool net_send_bulk(struct net *n, uint32_t from, uint64_t link, uint8_t **data, 
 
 /* ---- time -------------------------------------------------------------------------------- */
 
-void net_wake(struct net *n, uint32_t node, int64_t at_ms, uint32_t tag)
+void fabric_wake(struct fabric *n, uint32_t node, int64_t at_ms, uint32_t tag)
 {
     put(n, at_ms * 1000000, EV_TIMER, node, tag, 0, n->node[node].life);
 }
 
-void net_schedule(struct net *n, int64_t at_ns, uint32_t node, uint32_t tag)
+void fabric_schedule(struct fabric *n, int64_t at_ns, uint32_t node, uint32_t tag)
 {
     put(n, at_ns, EV_OWN, node, tag, 0, 0);
 }
 
-bool net_step(struct net *n)
+bool fabric_step(struct fabric *n)
 {
     struct event e;
 
@@ -555,27 +555,27 @@ bool net_step(struct net *n)
     return true;
 }
 
-int64_t net_now_ns(const struct net *n)
+int64_t fabric_now_ns(const struct fabric *n)
 {
     return n->now_ns;
 }
 
-int64_t net_now_ms(const struct net *n)
+int64_t fabric_now_ms(const struct fabric *n)
 {
     return n->now_ns / 1000000;
 }
 
-struct net_counters net_counters(const struct net *n)
+struct fabric_counters fabric_counters(const struct fabric *n)
 {
     return n->counters;
 }
 
-uint64_t net_bytes_out(const struct net *n, uint32_t node)
+uint64_t fabric_bytes_out(const struct fabric *n, uint32_t node)
 {
     return n->node[node].bytes_out;
 }
 
-uint64_t net_bytes_in(const struct net *n, uint32_t node)
+uint64_t fabric_bytes_in(const struct fabric *n, uint32_t node)
 {
     return n->node[node].bytes_in;
 }

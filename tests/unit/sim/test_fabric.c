@@ -1,7 +1,7 @@
 /*
- * net: what a transfer takes, how full links are shared, and what becomes of broken ones
+ * fabric: what a transfer takes, how full links are shared, and what becomes of broken ones
  */
-#include "sim/net.h"
+#include "sim/fabric.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #define SHARD   125000u /* a megabit */
 
 struct world {
-    struct net *net;
+    struct fabric *net;
     uint32_t n_received[NODES], n_sent[NODES];
     int64_t last_ns[NODES];
     uint64_t last_link[NODES];
@@ -29,7 +29,7 @@ static void on_message(void *ctx, uint32_t node, uint64_t link, uint32_t peer,
     (void)peer;
     (void)data;
     w->n_received[node]++;
-    w->last_ns[node] = net_now_ns(w->net);
+    w->last_ns[node] = fabric_now_ns(w->net);
     w->last_link[node] = link;
 }
 
@@ -53,20 +53,20 @@ static void on_sent(void *ctx, uint32_t node, uint64_t link, uint32_t tag, uint6
 
 static void make(struct world *w, double latency_ms)
 {
-    struct net_options o = {.seed = 1,
-                            .n_nodes = NODES,
-                            .latency_ms = latency_ms,
-                            .coarse = 1,
-                            .chunk_bytes = SHARD / 10,
-                            .ctx = w,
-                            .message = on_message,
-                            .timer = on_timer,
-                            .sent = on_sent};
+    struct fabric_options o = {.seed = 1,
+                               .n_nodes = NODES,
+                               .latency_ms = latency_ms,
+                               .coarse = 1,
+                               .chunk_bytes = SHARD / 10,
+                               .ctx = w,
+                               .message = on_message,
+                               .timer = on_timer,
+                               .sent = on_sent};
 
     memset(w, 0, sizeof(*w));
-    net_new(&w->net, &o);
+    fabric_new(&w->net, &o);
     for (uint32_t i = 0; i < NODES; i++)
-        net_set_rates(w->net, i, MEGABIT, MEGABIT);
+        fabric_set_rates(w->net, i, MEGABIT, MEGABIT);
 }
 
 static void send_shards(struct world *w, uint32_t from, uint64_t link, uint32_t n)
@@ -74,7 +74,8 @@ static void send_shards(struct world *w, uint32_t from, uint64_t link, uint32_t 
     for (uint32_t i = 0; i < n; i++) {
         uint8_t *data = xmalloc(1);
         data[0] = 7;
-        assert_true(net_send_bulk(w->net, from, link, &data, 1, SHARD - NET_MESSAGE_BYTES, i));
+        assert_true(
+            fabric_send_bulk(w->net, from, link, &data, 1, SHARD - FABRIC_MESSAGE_BYTES, i));
         assert_null(data);
     }
 }
@@ -83,12 +84,12 @@ static void send_small(struct world *w, uint32_t from, uint64_t link)
 {
     uint8_t *data = xcalloc(100, 1);
 
-    net_send(w->net, from, link, &data, 100);
+    fabric_send(w->net, from, link, &data, 100);
 }
 
 static void run(struct world *w)
 {
-    while (net_step(w->net))
+    while (fabric_step(w->net))
         ;
 }
 
@@ -110,13 +111,13 @@ static void a_shard_takes_its_time_on_the_slower_link(void **state)
 
     (void)state;
     make(&w, 0);
-    net_set_rates(w.net, 1, MEGABIT, MEGABIT / 4);
-    send_shards(&w, 0, net_dial(w.net, 0, 1), 1);
+    fabric_set_rates(w.net, 1, MEGABIT, MEGABIT / 4);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 1), 1);
     run(&w);
 
     assert_int_equal(w.n_received[1], 1);
     assert_seconds(w.last_ns[1], 4.0, 0.001);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void both_links_at_once_take_no_longer_than_one(void **state)
@@ -125,12 +126,12 @@ static void both_links_at_once_take_no_longer_than_one(void **state)
 
     (void)state;
     make(&w, 100);
-    send_shards(&w, 0, net_dial(w.net, 0, 1), 1);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 1), 1);
     run(&w);
 
     /* Cut through: one second and one latency of 50 to 150 ms, not two seconds. */
     assert_seconds(w.last_ns[1], 1.1, 0.0501);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void an_uplink_is_shared_evenly(void **state)
@@ -139,14 +140,14 @@ static void an_uplink_is_shared_evenly(void **state)
 
     (void)state;
     make(&w, 0);
-    send_shards(&w, 0, net_dial(w.net, 0, 1), 2);
-    send_shards(&w, 0, net_dial(w.net, 0, 2), 2);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 1), 2);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 2), 2);
     run(&w);
 
     assert_seconds(w.last_ns[1], 4.0, 0.21);
     assert_seconds(w.last_ns[2], 4.0, 0.21);
     assert_int_equal(w.n_sent[0], 4);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void a_downlink_is_shared_evenly(void **state)
@@ -155,16 +156,16 @@ static void a_downlink_is_shared_evenly(void **state)
 
     (void)state;
     make(&w, 10);
-    send_shards(&w, 0, net_dial(w.net, 0, 2), 4);
-    send_shards(&w, 1, net_dial(w.net, 1, 2), 4);
-    send_shards(&w, 0, net_dial(w.net, 0, 3), 1);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 2), 4);
+    send_shards(&w, 1, fabric_dial(w.net, 1, 2), 4);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 3), 1);
     run(&w);
 
     assert_int_equal(w.n_received[2], 8);
     assert_seconds(w.last_ns[2], 8.0, 0.3);
     /* Half of node 0's uplink is enough for what node 2 can take of it. */
     assert_seconds(w.last_ns[3], 2.0, 0.4);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void a_full_receiver_does_not_hold_up_the_others(void **state)
@@ -173,15 +174,15 @@ static void a_full_receiver_does_not_hold_up_the_others(void **state)
 
     (void)state;
     make(&w, 10);
-    net_set_rates(w.net, 1, MEGABIT, MEGABIT / 10);
-    send_shards(&w, 0, net_dial(w.net, 0, 1), 3);
-    send_shards(&w, 0, net_dial(w.net, 0, 2), 9);
+    fabric_set_rates(w.net, 1, MEGABIT, MEGABIT / 10);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 1), 3);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 2), 9);
     run(&w);
 
     /* A tenth of the uplink goes to node 1, which needs thirty seconds. */
     assert_seconds(w.last_ns[1], 30.0, 0.3);
     assert_seconds(w.last_ns[2], 10.0, 0.5);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void small_messages_wait_behind_their_stream(void **state)
@@ -190,7 +191,7 @@ static void small_messages_wait_behind_their_stream(void **state)
 
     (void)state;
     make(&w, 0);
-    uint64_t link = net_dial(w.net, 0, 1), idle = net_dial(w.net, 0, 2);
+    uint64_t link = fabric_dial(w.net, 0, 1), idle = fabric_dial(w.net, 0, 2);
     send_shards(&w, 0, link, 3);
     send_small(&w, 0, link);
     send_small(&w, 0, idle);
@@ -198,7 +199,7 @@ static void small_messages_wait_behind_their_stream(void **state)
 
     assert_true(seconds(w.last_ns[1]) > 2.7);
     assert_true(seconds(w.last_ns[2]) < 0.2);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void what_is_on_a_broken_connection_is_lost(void **state)
@@ -207,15 +208,15 @@ static void what_is_on_a_broken_connection_is_lost(void **state)
 
     (void)state;
     make(&w, 10);
-    uint64_t out = net_dial(w.net, 0, 1);
+    uint64_t out = fabric_dial(w.net, 0, 1);
     send_small(&w, 0, out);
     run(&w);
     uint64_t back = w.last_link[1];
     send_shards(&w, 0, out, 2);
-    net_set_up(w.net, 1, false);
-    net_wake(w.net, 1, 0, 1);
+    fabric_set_up(w.net, 1, false);
+    fabric_wake(w.net, 1, 0, 1);
     run(&w);
-    net_set_up(w.net, 1, true);
+    fabric_set_up(w.net, 1, true);
     send_small(&w, 1, back); /* of the connection before */
     send_small(&w, 0, out);
     run(&w);
@@ -228,7 +229,7 @@ static void what_is_on_a_broken_connection_is_lost(void **state)
     run(&w);
     assert_int_equal(w.n_received[0], 1);
     assert_int_equal(w.last_link[0], out);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void an_uplink_works_again_after_it_was_down(void **state)
@@ -237,16 +238,16 @@ static void an_uplink_works_again_after_it_was_down(void **state)
 
     (void)state;
     make(&w, 10);
-    uint64_t in = net_dial(w.net, 0, 1);
+    uint64_t in = fabric_dial(w.net, 0, 1);
     send_small(&w, 0, in);
     run(&w);
     send_shards(&w, 1, w.last_link[1], 5);
     send_shards(&w, 0, in, 5);
     for (int i = 0; i < 6; i++)
-        assert_true(net_step(w.net));
-    net_set_up(w.net, 1, false);
-    net_set_up(w.net, 1, true);
-    int64_t start_ns = net_now_ns(w.net);
+        assert_true(fabric_step(w.net));
+    fabric_set_up(w.net, 1, false);
+    fabric_set_up(w.net, 1, true);
+    int64_t start_ns = fabric_now_ns(w.net);
     send_small(&w, 0, in);
     run(&w);
     send_shards(&w, 1, w.last_link[1], 2);
@@ -256,30 +257,30 @@ static void an_uplink_works_again_after_it_was_down(void **state)
     assert_int_equal(w.n_received[0], 2);
     assert_int_equal(w.n_received[1], 4);
     assert_true(seconds(w.last_ns[0] - start_ns) < 2.3);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 static void headers_and_acknowledgements_are_paid_when_asked(void **state)
 {
     struct world w;
-    struct net_options o = {.n_nodes = 2,
-                            .coarse = 1,
-                            .chunk_bytes = SHARD / 10,
-                            .has_headers = true,
-                            .ctx = &w,
-                            .message = on_message,
-                            .timer = on_timer};
+    struct fabric_options o = {.n_nodes = 2,
+                               .coarse = 1,
+                               .chunk_bytes = SHARD / 10,
+                               .has_headers = true,
+                               .ctx = &w,
+                               .message = on_message,
+                               .timer = on_timer};
 
     (void)state;
     memset(&w, 0, sizeof(w));
-    net_new(&w.net, &o);
-    net_set_rates(w.net, 0, MEGABIT, MEGABIT);
-    net_set_rates(w.net, 1, MEGABIT, MEGABIT);
-    send_shards(&w, 0, net_dial(w.net, 0, 1), 10);
+    fabric_new(&w.net, &o);
+    fabric_set_rates(w.net, 0, MEGABIT, MEGABIT);
+    fabric_set_rates(w.net, 1, MEGABIT, MEGABIT);
+    send_shards(&w, 0, fabric_dial(w.net, 0, 1), 10);
     run(&w);
 
     assert_seconds(w.last_ns[1], 10.0 * 1514 / 1448, 0.001);
-    net_free(&w.net);
+    fabric_free(&w.net);
 }
 
 int main(void)
