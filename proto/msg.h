@@ -387,6 +387,7 @@ struct msg_have_news {
 };
 struct msg_shard_ask {
     MSG_CONTENT;
+    uint32_t n_have;      /* shards of it that the asker has: who has least is served first */
     struct bytes indices; /* 1..MSG_MAX_ASKED, wanted in this order */
 };
 struct msg_shard {

@@ -50,6 +50,8 @@
 #define COPIES_TOP      16u   /* shards with more copies than that are equally common */
 #define SLOTS_MIN       5u    /* links served at a time, one of them by lot */
 #define SERVE_AHEAD     1u /* shards on their way out on one link, */
+#define DEPRIVED_PART   64u
+#define DEPRIVED_LEAD   64u
 #define SERVE_TOTAL     4u /* and on all */
 #define CHOKE_MS        1000  /* between choices of whom to serve */
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
@@ -106,6 +108,7 @@ struct peer {
     uint32_t want_first, n_wants, cap_wants;
     uint32_t n_serving;
     bool is_served; /* it has one of the slots */
+    uint32_t n_have; /* shards it had of what it asked for last */
     uint64_t turn;  /* bytes it had, on the scale of all that are served: the least is next */
     uint64_t given, given_before; /* bytes of it in this span, and in the one before */
 };
@@ -367,8 +370,8 @@ uint64_t pull_rate(const struct cast_state *s, const struct peer *p); /* bytes p
 
 /* ---- cast_serve.c ------------------------------------------------------------------------ */
 
-void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h, struct bytes indices,
-                  int64_t now_ms, struct cast_out *out);
+void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
+                  const struct msg_shard_ask *m, int64_t now_ms, struct cast_out *out);
 void serve_cancelled(struct peer *p, const struct holding *h, struct bytes indices);
 void serve_given(struct peer *p, uint64_t bytes); /* it gave us so much */
 void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,

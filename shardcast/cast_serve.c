@@ -99,12 +99,13 @@ static void choke(struct cast_state *s, struct peer *p, struct cast_out *out)
         talk_choke(s, p, true, out);
 }
 
-void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h, struct bytes indices,
-                  int64_t now_ms, struct cast_out *out)
+void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
+                  const struct msg_shard_ask *m, int64_t now_ms, struct cast_out *out)
 {
-    struct reader r = reader_of(indices);
+    struct reader r = reader_of(m->indices);
 
     p->wanted_ms = now_ms;
+    p->n_have = m->n_have;
     if (!p->is_served) {
         if (count_served(s) < s->slots) {
             admit(s, p);
@@ -116,7 +117,7 @@ void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h, struc
             return;
         }
     }
-    for (size_t i = 0; i < indices.len / 4; i++) {
+    for (size_t i = 0; i < m->indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
         if (index < h->cap && bit_get(h->have, index))
             push_want(p, h, index);
@@ -280,6 +281,23 @@ static bool is_affordable(struct cast_state *s, int64_t now_ms)
     return false;
 }
 
+/* Who has much less than another of the same content goes first, or it stays behind for good: the
+ * most deprived neighbour, of Massoulie et al., INFOCOM 2007. But not for long: it may lie. */
+static bool is_sooner(const struct peer *a, const struct peer *b)
+{
+    const struct holding *h = want_at(a, 0)->h;
+    uint32_t band = h->n_shards / DEPRIVED_PART + 4;
+    uint64_t lead = (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
+
+    if (h == want_at(b, 0)->h && !h->lend) {
+        if (a->n_have + band < b->n_have && a->turn < b->turn + lead)
+            return true;
+        if (b->n_have + band < a->n_have && b->turn < a->turn + lead)
+            return false;
+    }
+    return a->turn < b->turn;
+}
+
 /* Of those that are served, who had least. */
 static struct peer *next_served(const struct cast_state *s)
 {
@@ -288,7 +306,7 @@ static struct peer *next_served(const struct cast_state *s)
     for (uint64_t all = s->linked_mask; all;) {
         struct peer *p = s->slot[mask_take(&all)];
         if (p->is_served && p->n_wants && p->n_serving < SERVE_AHEAD &&
-            (!best || p->turn < best->turn))
+            (!best || is_sooner(p, best)))
             best = p;
     }
     return best;
@@ -475,6 +493,6 @@ void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)
         return;
     memset(map, 0, (h->cap + 7) / 8);
     for (uint32_t i = 0; i < l->cap; i++)
-        if (l->state[i] == LEND_SERVED || (l->state[i] == LEND_LENT && l->to[i] == slot))
+        if (l->state[i] != LEND_NONE && l->to[i] == slot)
             bit_set(map, i);
 }

@@ -115,7 +115,9 @@ void talk_ask_shards(struct cast_state *s, struct peer *p, const struct holding 
                      const uint32_t *index, uint32_t n, struct cast_out *out)
 {
     uint8_t list[4 * MSG_MAX_ASKED];
-    struct msg_shard_ask m = {.content = h->content, .indices = put_indices(list, index, n)};
+    struct msg_shard_ask m = {.content = h->content,
+                              .n_have = h->n_have,
+                              .indices = put_indices(list, index, n)};
 
     SEND(s, p, SHARD_ASK, shard_ask, m, out);
 }
@@ -445,7 +447,7 @@ static enum status on_shard_ask(struct cast_state *s, struct peer *p,
         return st;
     struct holding *h = holding_find(s, &m.content);
     if (h)
-        serve_wanted(s, p, h, m.indices, now_ms, out);
+        serve_wanted(s, p, h, &m, now_ms, out);
     else
         talk_have_nothing(s, p, &m.content, out);
     return OK;
