@@ -20,6 +20,7 @@ struct message {
     uint64_t wire; /* bytes */
     uint32_t len, next;
     uint32_t stream, age, tag;
+    uint64_t end; /* bytes of its stream up to it */
 };
 
 /* One direction of a connection: number 2c from the dialler of connection c, 2c + 1 to it. */
@@ -28,7 +29,8 @@ struct stream {
     int64_t latency_ns;
     uint32_t first, last; /* bulk messages that wait; NONE */
     uint64_t left;        /* of `first`: bytes not on the uplink yet */
-    uint64_t ahead;       /* bytes in the queue */
+    uint64_t taken, gone; /* bytes that entered the queue, and that left the uplink */
+    uint32_t report;      /* the first message that does not count as sent; NONE */
     uint32_t next;        /* in its sender's round */
     uint32_t n_flying;    /* chunks that have not reached the downlink */
     int64_t passed_ns[2]; /* when the last two that did have passed it */
@@ -183,7 +185,8 @@ uint64_t fabric_dial(struct fabric *n, uint32_t from, uint32_t to)
                                    .latency_ns = latency,
                                    .first = NONE,
                                    .last = NONE,
-                                   .next = NONE};
+                                   .next = NONE,
+                                   .report = NONE};
     n->stream[s + 1] = n->stream[s];
     n->stream[s + 1].from = to;
     n->stream[s + 1].to = from;
@@ -219,7 +222,9 @@ static void stream_break(struct fabric *n, uint32_t s)
         message_drop(n, m);
     }
     t->last = NONE;
-    t->left = t->ahead = t->n_flying = 0;
+    t->left = t->n_flying = 0;
+    t->taken = t->gone = 0;
+    t->report = NONE;
     t->is_waiting = false;
     t->age++;
 }
@@ -288,6 +293,21 @@ static uint64_t chunk_of(const struct fabric *n, const struct stream *t)
     return t->left < n->opt.chunk_bytes ? t->left : n->opt.chunk_bytes;
 }
 
+/* Tells of what counts as sent once `at_ns` has come. */
+static void report_sent(struct fabric *n, uint32_t s, int64_t at_ns)
+{
+    struct stream *t = &n->stream[s];
+
+    while (t->report != NONE) {
+        const struct message *m = &n->message[t->report];
+        if (m->end > t->gone + n->opt.buffer_bytes)
+            return;
+        if (n->opt.sent)
+            put(n, at_ns, EV_SENT, t->from, s, m->tag, m->wire << 24 | (t->age & 0xffffffu));
+        t->report = m->next;
+    }
+}
+
 /* Puts the next chunk of a stream on its sender's uplink. */
 static void chunk_send(struct fabric *n, uint32_t s)
 {
@@ -306,16 +326,16 @@ static void chunk_send(struct fabric *n, uint32_t s)
     to->coming += size;
     t->n_flying++;
     t->left -= size;
-    t->ahead -= size;
+    t->gone += size;
     if (is_last) {
         m->stream = s;
         m->age = t->age;
+    }
+    report_sent(n, s, from->up_free_ns);
+    if (is_last) {
         t->first = m->next;
         if (t->first != NONE)
             t->left = n->message[t->first].wire;
-        if (n->opt.sent)
-            put(n, from->up_free_ns, EV_SENT, t->from, s, m->tag,
-                m->wire << 24 | (t->age & 0xffffffu));
     }
     /* The first byte arrives; its last one cannot come before it has left. */
     put(n, start + t->latency_ns, EV_ARRIVE, t->to, s, id, size << 24 | (t->age & 0xffffffu));
@@ -444,11 +464,11 @@ static void small_send(struct fabric *n, uint32_t s, uint32_t id)
     struct node *from = &n->node[t->from], *to = &n->node[t->to];
     struct message *m = &n->message[id];
     double up = (double)m->wire * from->up_ns, down = (double)m->wire * to->down_ns;
-    double wait = (double)t->ahead * from->up_ns * (from->n_round + 1) / n->opt.coarse;
+    double wait = 0;
     int64_t behind = to->down_free_ns - n->now_ns;
 
     if (behind > 0)
-        wait += (double)behind / n->opt.coarse;
+        wait = (double)behind / n->opt.coarse;
     from->up_free_ns =
         (from->up_free_ns > n->now_ns ? from->up_free_ns : n->now_ns) + (int64_t)up;
     to->down_free_ns =
@@ -510,7 +530,11 @@ bool fabric_send_bulk(struct fabric *n, uint32_t from, uint64_t link, uint8_t **
         n->message[t->last].next = id;
     }
     t->last = id;
-    t->ahead += n->message[id].wire;
+    t->taken += n->message[id].wire;
+    n->message[id].end = t->taken;
+    if (t->report == NONE)
+        t->report = id;
+    report_sent(n, n->message[id].stream, n->now_ns);
     if (!t->is_in_round && !t->is_waiting)
         round_enter(n, n->message[id].stream);
     return true;

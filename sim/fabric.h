@@ -14,10 +14,12 @@
  *     `queue_ms` of work before it, and its sender's uplink goes to the others meanwhile, as with
  *     TCP's windows. So a full downlink is shared evenly between streams, and so is a full uplink:
  *     near the max-min fair rates that equal TCP flows tend to.
- *   - Small messages (everything but shards) take their time on both links as well, and wait
- *     behind what is queued in their stream and at the receiver, as bytes of one TCP connection
- *     do. When shards are simulated `coarse` times larger than real ones, that wait is that of the
- *     real ones: divided by `coarse`.
+ *   - Small messages (everything but shards) have a connection of their own, as between real nodes.
+ *     They take their time on both links as well, and wait for what is queued at the receiver. When
+ *     shards are simulated `coarse` times larger than real ones, that wait is that of the real
+ *     ones: divided by `coarse`.
+ *   - A bulk message counts as sent when no more than `buffer_bytes` of its stream have not left yet:
+ *     sockets take that much in advance.
  *   - Each message costs MESSAGE_BYTES more than its own bytes (framing of ZMTP, box of CURVE).
  *     With `has_headers` each byte also pays its share of Ethernet, IP and TCP headers (66 bytes
  *     for 1,448), and of acknowledgements the other way (one for two segments). Without, a link's
@@ -48,13 +50,13 @@ struct fabric_options {
     double latency_ms; /* mean, one way */
     double queue_ms;   /* 0: the mean round trip, and at least 50 */
     double coarse;     /* at least 1 */
-    uint64_t chunk_bytes;
+    uint64_t chunk_bytes, buffer_bytes;
     bool has_headers;
     void *ctx;
     /* A message for `node`; the bytes are lent. `peer` is who sent it. */
     void (*message)(void *ctx, uint32_t node, uint64_t link, uint32_t peer, struct bytes data);
     void (*timer)(void *ctx, uint32_t node, uint32_t tag);
-    /* A bulk message has left the uplink of `node`. May be NULL. */
+    /* A bulk message counts as sent. May be NULL. */
     void (*sent)(void *ctx, uint32_t node, uint64_t link, uint32_t tag, uint64_t wire_bytes);
 };
 

@@ -17,8 +17,10 @@
 
 #define START_MS      5000 /* the links are up and greeted before anything is published */
 #define WALL_MS       1750000000000
-#define PART_MS       7000 /* until its neighbours give a silent node up (SWIM: 2 s + 5 s) */
-#define GIVE_UP       40.0 /* bounds, after which those who have not finished never will */
+#define PART_MS       7000    /* until its neighbours give a silent node up (SWIM: 2 s + 5 s) */
+#define GIVE_UP       40.0    /* bounds, after which those who have not finished never will */
+#define AHEAD_SHARDS  2u      /* as node/shell.h SHELL_AHEAD: messages in a socket, */
+#define AHEAD_BYTES   262144u /* and bytes in the kernel's buffer */
 #define CHUNK_MIN     16384u
 #define PARTS_A_SHARD 4u
 #define ORIGIN        0u
@@ -527,6 +529,8 @@ static void swarm_make(struct swarm *w, const struct swarm_options *opt)
                                .latency_ms = opt->latency_ms,
                                .coarse = w->coarse > 1 ? w->coarse : 1,
                                .chunk_bytes = chunk < CHUNK_MIN ? CHUNK_MIN : chunk,
+                               .buffer_bytes =
+                                   (uint64_t)(AHEAD_SHARDS * shard + AHEAD_BYTES * w->coarse),
                                .has_headers = opt->has_headers,
                                .ctx = w,
                                .message = on_message,
