@@ -83,6 +83,7 @@ static enum status add_node(struct bench_net *net, size_t i, const char *bridge,
     RUN(st, e, "ip -n %s addr add %s/16 dev eth0", ns, ip);
     RUN(st, e, "ip -n %s link set eth0 up", ns);
     RUN(st, e, "ip -n %s link set lo up", ns);
+    RUN(st, e, "ip -n %s route change 10.77.0.0/16 dev eth0 src %s congctl cubic", ns, ip);
     if (!st)
         st = shape(ns, "eth0", mbit_s, e);
     if (!st)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,10 @@ enum status net_open(struct net **out, const struct node_key *key, struct err *e
     enum status st;
 
     *out = NULL;
+    /* A process that moves frames of a megabyte allocates and frees little else: that memory is not
+     * given back to the kernel, and zeroed again, each time. */
+    (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
     n->key = key;
     n->next_link = 1;
     peers_new(&n->peers);
