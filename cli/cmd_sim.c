@@ -128,6 +128,8 @@ static int cmd_broadcast(int argc, char **argv)
          "share that claims so and serves nothing", false},
         {"liars", OPT_REAL, &b.o.liars, "0", "0..1",
          "share that claims so and serves only what it has", false},
+        {"unevenness", OPT_REAL, &b.o.unevenness, "0.5", "0..1",
+         "of the parts that TCP streams have of a link", false},
         {"headers", OPT_FLAG, &b.o.has_headers, "false", NULL,
          "rates are of the wire: count Ethernet, IP, TCP and acknowledgements", false},
         {"seed", OPT_INT, &b.seed, "1", NULL, "another number, another network", false},

@@ -11,6 +11,7 @@
 #define NONE         UINT32_MAX
 #define HEADER_SHARE (66.0 / 1448.0)       /* Ethernet 14, IP 20, TCP 32 with time stamps */
 #define ACK_SHARE    (66.0 / (2 * 1448.0)) /* delayed acknowledgements */
+#define SPAN_NS      2000000000LL          /* for which a stream's part is drawn */
 #define QUEUE_MIN_MS 50.0
 
 enum { EV_UPLINK = 1, EV_SENT, EV_ARRIVE, EV_READY, EV_DELIVER, EV_TIMER, EV_OWN };
@@ -42,6 +43,7 @@ struct stream {
 struct node {
     double up_ns, down_ns; /* for a byte */
     int64_t up_free_ns, down_free_ns;
+    uint64_t queued; /* bytes of all its streams that have not left */
     uint64_t coming; /* bytes on their way to the downlink */
     uint32_t round_first, round_last, n_round;
     bool is_up, is_sending;
@@ -221,6 +223,8 @@ static void stream_break(struct fabric *n, uint32_t s)
         t->first = n->message[m].next;
         message_drop(n, m);
     }
+    if (t->from != NONE)
+        n->node[t->from].queued -= t->taken - t->gone;
     t->last = NONE;
     t->left = t->n_flying = 0;
     t->taken = t->gone = 0;
@@ -288,9 +292,23 @@ static bool is_ready(const struct fabric *n, const struct stream *t)
     return n_out < 2 || backlog_ns(n, &n->node[t->to]) <= n->queue_ns;
 }
 
-static uint64_t chunk_of(const struct fabric *n, const struct stream *t)
+/* Flows of TCP are equal in the long run only: the part of each is drawn anew now and then. */
+static double weight_of(const struct fabric *n, uint32_t s)
 {
-    return t->left < n->opt.chunk_bytes ? t->left : n->opt.chunk_bytes;
+    uint32_t x[4], span = (uint32_t)(n->now_ns / SPAN_NS);
+
+    if (n->opt.unevenness <= 0)
+        return 1.0;
+    philox4x32(x, n->opt.seed, (uint32_t[]){s, span, 0x70617274u, 0});
+    return 1.0 + n->opt.unevenness * (x[0] * 0x1p-31 - 1.0);
+}
+
+static uint64_t chunk_of(const struct fabric *n, uint32_t s)
+{
+    const struct stream *t = &n->stream[s];
+    uint64_t size = (uint64_t)((double)n->opt.chunk_bytes * weight_of(n, s)) + 1;
+
+    return t->left < size ? t->left : size;
 }
 
 /* Tells of what counts as sent once `at_ns` has come. */
@@ -314,7 +332,7 @@ static void chunk_send(struct fabric *n, uint32_t s)
     struct stream *t = &n->stream[s];
     struct node *from = &n->node[t->from], *to = &n->node[t->to];
     struct message *m = &n->message[t->first];
-    uint64_t size = chunk_of(n, t);
+    uint64_t size = chunk_of(n, s);
     bool is_last = size == t->left;
     int64_t start = from->up_free_ns > n->now_ns ? from->up_free_ns : n->now_ns;
     uint32_t id = is_last ? t->first : NONE;
@@ -327,6 +345,7 @@ static void chunk_send(struct fabric *n, uint32_t s)
     t->n_flying++;
     t->left -= size;
     t->gone += size;
+    from->queued -= size;
     if (is_last) {
         m->stream = s;
         m->age = t->age;
@@ -464,11 +483,12 @@ static void small_send(struct fabric *n, uint32_t s, uint32_t id)
     struct node *from = &n->node[t->from], *to = &n->node[t->to];
     struct message *m = &n->message[id];
     double up = (double)m->wire * from->up_ns, down = (double)m->wire * to->down_ns;
-    double wait = 0;
+    double wait = (double)from->queued * from->up_ns;
     int64_t behind = to->down_free_ns - n->now_ns;
 
-    if (behind > 0)
-        wait = (double)behind / n->opt.coarse;
+    if (wait > (double)n->queue_ns)
+        wait = (double)n->queue_ns;
+    wait = (wait + (behind > 0 ? (double)behind : 0)) / n->opt.coarse;
     from->up_free_ns =
         (from->up_free_ns > n->now_ns ? from->up_free_ns : n->now_ns) + (int64_t)up;
     to->down_free_ns =
@@ -531,6 +551,7 @@ bool fabric_send_bulk(struct fabric *n, uint32_t from, uint64_t link, uint8_t **
     }
     t->last = id;
     t->taken += n->message[id].wire;
+    n->node[from].queued += n->message[id].wire;
     n->message[id].end = t->taken;
     if (t->report == NONE)
         t->report = id;

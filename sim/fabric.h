@@ -13,7 +13,8 @@
  *   - A stream has at most two chunks under way when its receiver's downlink has more than
  *     `queue_ms` of work before it, and its sender's uplink goes to the others meanwhile, as with
  *     TCP's windows. So a full downlink is shared evenly between streams, and so is a full uplink:
- *     near the max-min fair rates that equal TCP flows tend to.
+ *     near the max-min fair rates that equal TCP flows tend to. Each stream's part of them is
+ *     drawn anew every 2 s, between 1 - `unevenness` and 1 + `unevenness`.
  *   - Small messages (everything but shards) have a connection of their own, as between real nodes.
  *     They take their time on both links as well, and wait for what is queued at the receiver. When
  *     shards are simulated `coarse` times larger than real ones, that wait is that of the real
@@ -51,6 +52,7 @@ struct fabric_options {
     double queue_ms;   /* 0: the mean round trip, and at least 50 */
     double coarse;     /* at least 1 */
     uint64_t chunk_bytes, buffer_bytes;
+    double unevenness; /* 0..1 */
     bool has_headers;
     void *ctx;
     /* A message for `node`; the bytes are lent. `peer` is who sent it. */

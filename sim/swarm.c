@@ -531,6 +531,7 @@ static void swarm_make(struct swarm *w, const struct swarm_options *opt)
                                .chunk_bytes = chunk < CHUNK_MIN ? CHUNK_MIN : chunk,
                                .buffer_bytes =
                                    (uint64_t)(AHEAD_SHARDS * shard + AHEAD_BYTES * w->coarse),
+                               .unevenness = opt->unevenness,
                                .has_headers = opt->has_headers,
                                .ctx = w,
                                .message = on_message,

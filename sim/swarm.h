@@ -32,9 +32,10 @@ struct swarm_options {
     bool is_churn_empty;        /* with an empty disk */
     double origin_quits;        /* dies after sending so many times the file; 0: never */
     double garbage, silent,
-        liars;        /* shares of nodes: claim everything, and serve rubbish; serve
+        liars;         /* shares of nodes: claim everything, and serve rubbish; serve
                                       nothing; say that they do not have it after all */
-    bool has_headers; /* sim/fabric.h */
+    double unevenness; /* sim/fabric.h, like what follows */
+    bool has_headers;  /* sim/fabric.h */
     /* Now and then: how much of all there is to fetch is there. May be NULL. */
     void (*progress)(void *ctx, double now_s, double share);
     void *ctx;
