@@ -10,6 +10,7 @@
 #include "cli/usage.h"
 #include "sim/crowd.h"
 #include "sim/swarm.h"
+#include "sim/tree.h"
 
 #define SIM_LINE        "muster sim broadcast|membership [options]"
 #define BROADCAST_LINE  "muster sim broadcast [options]"
@@ -22,6 +23,8 @@ struct broadcast {
     int64_t nodes, shards, links, seed;
     double up, down, origin_up, write;
     double target;
+    char *relay;
+    struct tree_sim_options tree;
     bool is_quiet, json;
 };
 
@@ -91,12 +94,31 @@ static int broadcast_run(struct broadcast *b)
     b->o.write = b->write * GIGA;
     b->o.progress = progress;
     b->o.ctx = b;
-    swarm_run(&r, &b->o);
+    if (b->tree.relays)
+        tree_sim_run(&r, &b->o, &b->tree);
+    else
+        swarm_run(&r, &b->o);
     if (b->json)
         print_json(b, &r);
     else
         print_text(&r);
     return r.n_finished == r.n_receivers ? 0 : 1;
+}
+
+/* "8:10": so many relays of so many Gb/s. */
+static bool parse_relay(struct broadcast *b)
+{
+    unsigned n;
+    int end = 0;
+
+    if (!b->relay[0])
+        return true;
+    if (sscanf(b->relay, "%u:%lf%n", &n, &b->tree.relay_rate, &end) != 2 || b->relay[end] ||
+        n < 1 || n > 64 || !(b->tree.relay_rate > 0) || b->tree.relay_rate > 1e6)
+        return false;
+    b->tree.relays = n;
+    b->tree.relay_rate *= GIGA;
+    return true;
 }
 
 static int cmd_broadcast(int argc, char **argv)
@@ -132,6 +154,8 @@ static int cmd_broadcast(int argc, char **argv)
          "of the parts that TCP streams have of a link", false},
         {"headers", OPT_FLAG, &b.o.has_headers, "false", NULL,
          "rates are of the wire: count Ethernet, IP, TCP and acknowledgements", false},
+        {"relay", OPT_STRING, &b.relay, "", NULL,
+         "R:RATE: through R relays of RATE Gb/s instead, as SHARDCAST does", false},
         {"seed", OPT_INT, &b.seed, "1", NULL, "another number, another network", false},
         {"target", OPT_REAL, &b.target, "0", "0..1", "bound/time to reach; for --json", false},
         {"quiet", OPT_FLAG, &b.is_quiet, "false", NULL, "no progress on stderr", false},
@@ -151,7 +175,13 @@ static int cmd_broadcast(int argc, char **argv)
         return status;
     if (b.o.garbage + b.o.silent + b.o.liars + b.o.churn > 1)
         return usage_complain(BROADCAST_LINE, "the shares of nodes add up to more than 1");
-    return broadcast_run(&b);
+    if (!parse_relay(&b))
+        status =
+            usage_complain(BROADCAST_LINE, "--relay '%s' is not R:RATE, such as 8:10", b.relay);
+    else
+        status = broadcast_run(&b);
+    opt_clear(table, N(table));
+    return status;
 }
 
 /* ---- membership -------------------------------------------------------------------------- */

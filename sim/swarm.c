@@ -496,7 +496,7 @@ static void make_graph(struct swarm *w)
     free(edge);
 }
 
-static double bound_of(const struct swarm_options *o)
+double swarm_bound_s(const struct swarm_options *o)
 {
     uint32_t n = o->nodes - 1;
     double honest = n - (uint32_t)((o->garbage + o->silent + o->liars) * n + 0.5);
@@ -514,8 +514,8 @@ static void swarm_make(struct swarm *w, const struct swarm_options *opt)
     const uint8_t seed[32] = {'o', 'r', 'i', 'g', 'i', 'n'};
     double shard = opt->bytes / opt->shards;
 
-    *w =
-        (struct swarm){.opt = *opt, .rng = rng_of(opt->seed, 0x7377), .bound_s = bound_of(opt)};
+    *w = (struct swarm){
+        .opt = *opt, .rng = rng_of(opt->seed, 0x7377), .bound_s = swarm_bound_s(opt)};
     uint32_t shard_bytes = shard > SHARD_BYTES ? SHARD_BYTES : (uint32_t)(shard + 0.5);
     w->coarse = shard / shard_bytes;
     key_derive(&w->trainer, seed);

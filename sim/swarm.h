@@ -54,6 +54,7 @@ struct swarm_result {
     uint64_t events, messages, refetched, timeouts;
 };
 
+double swarm_bound_s(const struct swarm_options *opt);
 /* Runs until every honest node has the file, or nothing happens any more. */
 void swarm_run(struct swarm_result *out, const struct swarm_options *opt);
 
