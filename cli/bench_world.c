@@ -110,7 +110,6 @@ static enum status signed_unit(struct buf *out, const struct rollout_world *worl
 static enum status take_step(struct bench_world *w, struct course *c, struct pool *pool,
                              struct err *e)
 {
-    static const struct digest run = {{9}};
     const struct model_options mo = {.kernels = kernels_best(), .pool = pool};
     struct msg_batch *batch = xcalloc(1, sizeof(*batch));
     struct buf envelope[STEP_UNITS];
@@ -123,13 +122,13 @@ static enum status take_step(struct bench_world *w, struct course *c, struct poo
         const struct rollout_world world = setup_world(w->setup, m, 0, &w->root[0]);
         struct buf *at = &envelope[batch->n];
 
-        st = signed_unit(at, &world, unit, &run, e);
+        st = signed_unit(at, &world, unit, &c->options.run, e);
         if (!st && at->len)
             batch->envelope[batch->n++] = buf_bytes(at);
     }
     learn_batch_root(&batch->root, batch);
     if (!st)
-        st = course_step(c, batch, &run, e);
+        st = course_step(c, batch, e);
     for (size_t i = 0; i < STEP_UNITS; i++)
         buf_clear(&envelope[i]);
     model_free(&m);
@@ -140,7 +139,7 @@ static enum status take_step(struct bench_world *w, struct course *c, struct poo
 enum status bench_world_open(struct bench_world *w, const struct bench_world_options *o,
                              struct err *e)
 {
-    const struct course_options co = {.kernels = kernels_best(), .pool = o->pool};
+    const struct course_options co = {.run = {{9}}, .kernels = kernels_best(), .pool = o->pool};
     struct course c;
     enum status st;
 

@@ -35,8 +35,8 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"delta", bench_delta},       {"exact", bench_exact},
-                 {"engine", bench_engine},     {"products", bench_products},
+    } words[] = {{"delta", bench_delta},         {"exact", bench_exact},
+                 {"engine", bench_engine},       {"products", bench_products},
                  {"shardcast", bench_shardcast}, {"train", bench_train},
                  {"verify", bench_verify}};
 

@@ -34,6 +34,7 @@
     X("tokenize", cmd_tokenize, "Engine", "text to the ids of a model and back")               \
     X("sft", cmd_sft, "Engine", "supervised fine-tuning on demonstrations or JSONL")           \
     X("bench", cmd_bench, "Engine", "figures, and whether all ways of computing agree")        \
+    X("sim", cmd_sim, "Engine", "whole networks of these machines in virtual time")            \
     X("toploc", cmd_toploc, "Engine", "prove and verify activations")                          \
     X("cast-node", cmd_cast_node, "", "one node of a shardcast measurement (internal)")         \
     X("env-worker", cmd_env_worker, "", "runs one environment in its sandbox (internal)")

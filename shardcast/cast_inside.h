@@ -356,7 +356,7 @@ void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
 /* Closes the ask of this shard to this peer; true if there was one. */
 bool pull_answered(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
                    int64_t now_ms);
-/* A shard came: others of whom it is asked need not send it. */
+/* A shard came (`from` may be NULL): others of whom it is asked need not send it. */
 void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
                         const struct peer *from, struct cast_out *out);
 void pull_drop_peer(struct cast_state *s, struct peer *p);   /* its asks */

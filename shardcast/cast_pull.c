@@ -255,7 +255,8 @@ void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
         return;
     if (h->pick->asked[index])
         mask |= (uint64_t)1 << (h->pick->asked[index] - 1);
-    mask &= ~slot_bit(from);
+    if (from)
+        mask &= ~slot_bit(from);
     while (mask) {
         struct peer *p = s->slot[mask_take(&mask)];
         for (uint32_t i = 0; p && i < p->n_asks; i++)
