@@ -33,7 +33,8 @@ struct bench_gallery_options {
 MUST_USE enum status bench_gallery(const struct bench_world *w,
                                    const struct bench_gallery_options *o, struct err *e);
 
-/* Honest work of at least so many chunks in one class, by mixed provers and verifiers. */
+/* Honest work in one class, by mixed provers, each lot checked by verifiers of every kind, until
+ * so many chunks were checked. */
 MUST_USE enum status bench_honest(const struct bench_world *w, enum numerics numerics,
                                   uint64_t chunks, bool is_json, struct err *e);
 

@@ -78,7 +78,7 @@ int bench_verify(int argc, char **argv)
         {"units", OPT_INT, &b.units, "40", "1..1000000", "units of each cheat", false},
         {"cheat", OPT_CHOICE, &b.cheat, "", CHEAT_CHOICES, "one cheat only", false},
         {"honest", OPT_INT, &b.honest, "1000", "1..100000000",
-         "chunks of honest work in each class", false},
+         "chunks of honest work to check in each class", false},
         {"tokens", OPT_INT, &b.tokens, "64", "4..4096", "of a unit", false},
         {"dim", OPT_INT, &b.dim, "64", "64..4096", "width of the model, a multiple of 64",
          false},
