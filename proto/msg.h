@@ -47,7 +47,8 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(CANARY_ORDER, 80, true)                                              \
+    X(ABANDON, 32, true) X(CANARY_ORDER, 80, true)                           \
+    X(WITNESS_ASK, 81, false) X(WITNESS_CALL, 82, true) X(WITNESS, 83, true)                                              \
     X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
     X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
 // clang-format on
@@ -234,6 +235,23 @@ struct msg_check {
     uint32_t deadline_ms;
     struct bytes submission; /* the worker's envelope, as received */
 };
+/* A validator waits for the next head to witness: answered when there is one, which may be long. */
+struct msg_witness_ask {
+    uint64_t have; /* the HEAD entry it was called for last; 0: none */
+};
+/* Signed by the orchestrator: what stands in its ledger at `seq`. A witness keeps it. */
+struct msg_witness_call {
+    uint64_t seq;        /* of a HEAD entry */
+    struct digest entry; /* its hash */
+    struct digest next;  /* the commitment of this witness that is on record; zero: none */
+};
+/* Signed by the validator: it has seen this head, and no other at this place. */
+struct msg_witness {
+    uint64_t seq;
+    struct digest entry;
+    struct digest nonce; /* what was committed to before; zero: it begins, or begins anew */
+    struct digest next;  /* witness_commitment() of the nonce for the next head */
+};
 struct msg_verdict {
     uint64_t unit;
     uint64_t lease;
@@ -364,7 +382,8 @@ struct msg_shard {
     X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
     X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
     X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
-    X(shard_ask, msg_shard_ask) X(shard, msg_shard) X(canary_order, msg_canary_order)
+    X(shard_ask, msg_shard_ask) X(shard, msg_shard) X(canary_order, msg_canary_order) \
+    X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \
