@@ -27,6 +27,7 @@
 #include "cli/up_stall.h"
 #include "cli/up_task.h"
 #include "cli/usage.h"
+#include "inference/cheat.h"
 #include "node/key.h"
 #include "node/sock.h"
 
@@ -601,8 +602,8 @@ int cmd_up(int argc, char **argv)
         {"inference", OPT_INT, &u.inference, "4", "1..32", "inference workers, cheats included",
          false},
         {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
-        {"cheat", OPT_CHOICE, &u.cheat, "int8", "int8|stale|reward|tokens|seed",
-         "how they cheat", false},
+        {"cheat", OPT_CHOICE, &u.cheat, "int8", "none" CHEAT_CHOICES,
+         "how they cheat: see 'muster inference --help'", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none", "none|lazy|framing|colluding",
          "how the last validator cheats", false},
