@@ -25,7 +25,7 @@
 #define MAP_BYTES      (64ull << 30)
 
 #define SHOW_LINE  "muster ledger show DIR [options]"
-#define AUDIT_LINE "muster ledger audit DIR [options]"
+#define AUDIT_LINE "muster ledger audit DIR [--witness HEADFILE...] [options]"
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
@@ -154,7 +154,7 @@ out:
     X(entries, n_entries) X(blobs, n_blobs) X(signatures_checked, n_signatures)               \
     X(units, n_units) X(units_accepted, n_accepted) X(units_given_up, n_given_up)             \
     X(units_drawn, n_drawn) X(units_drawn_full, n_drawn_full)                                 \
-    X(verdicts_contradicted, n_contradicted) X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
+    X(heads_witnessed, n_witnessed) X(verdicts_contradicted, n_contradicted) X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
     X(ucr_pending, pending) X(ucr_escrow, escrow) X(ucr_reserved, reserved)                   \
     X(ucr_jackpot, jackpot) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
     X(ucr_paid_validators, paid_validators) X(ucr_paid_trainer, paid_trainer)                 \
@@ -224,13 +224,40 @@ static void print_text(const struct audit_report *r, const struct figure *f, siz
     printf("%s%s%s\n", result_name(r->result), r->why[0] ? ": " : "", r->why);
 }
 
+#define HEAD_FILES_MAX 64u
+#define HEAD_FILE_MAX  ((size_t)1 << 30)
+
+/* Audits `dir`, with the heads in the files. */
+static enum status audit_files(struct audit_report *r, const char *dir, const char **path,
+                               size_t n, struct err *e)
+{
+    struct buf content[HEAD_FILES_MAX];
+    struct bytes file[HEAD_FILES_MAX];
+    enum status st = OK;
+
+    for (size_t i = 0; i < n; i++)
+        buf_init(&content[i], HEAD_FILE_MAX);
+    for (size_t i = 0; i < n && !st; i++) {
+        st = file_read(&content[i], path[i], e);
+        file[i] = buf_bytes(&content[i]);
+    }
+    if (!st)
+        audit_run_witnessed(r, dir, file, n);
+    for (size_t i = 0; i < n; i++)
+        buf_clear(&content[i]);
+    return st;
+}
+
 static int cmd_audit(int argc, char **argv)
 {
     struct audit_report r;
-    bool is_json = false;
-    const char *operand[1];
+    bool is_json = false, has_heads = false;
+    const char *operand[1 + HEAD_FILES_MAX];
     char *dir;
+    struct err e;
     struct opt table[] = {
+        {"witness", OPT_FLAG, &has_heads, "false", NULL,
+         "after DIR come files of heads that validators keep (heads.witness)", false},
         {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false},
     };
     struct usage u = {
@@ -240,19 +267,26 @@ static int cmd_audit(int argc, char **argv)
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = operand,
-        .max_operands = 1,
+        .max_operands = 1 + HEAD_FILES_MAX,
     };
     int status = usage_parse(&u, argc, argv);
 
     if (status != USAGE_RUN)
         return status;
-    if (u.n_operands != 1)
+    if (u.n_operands < 1 || (u.n_operands > 1 && !has_heads))
         return usage_complain(u.line, "which directory?");
+    if (has_heads && u.n_operands < 2)
+        return usage_complain(u.line, "which files of heads?");
     dir = look_find_ledger(operand[0]);
     if (!dir)
         dir = xstrdup(operand[0]); /* whose opening says what is missing */
-    audit_run(&r, dir);
+    status = audit_files(&r, dir, operand + 1, (size_t)u.n_operands - 1, &e) ? AUDIT_UNREADABLE
+                                                                             : AUDIT_CLEAN;
     free(dir);
+    if (status) {
+        usage_fail(e.text);
+        return status;
+    }
 #define FIGURE(name, field) {#name, (int64_t)r.field},
     const struct figure figure[] = {FIGURE_MAP(FIGURE)};
 #undef FIGURE

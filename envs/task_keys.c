@@ -131,6 +131,8 @@ static const struct key keys[] = {
      "0..1000000", "what a cheat saves, per million of a unit's pay"},
     {"acceptance.audit_detect_ppm", OPT_INT, AT(acceptance.audit_detect_ppm), "980000",
      "1..1000000", "probability that a full check finds a cheat, per million"},
+    {"acceptance.witnesses", OPT_INT, AT(acceptance.witnesses), "1", "0..64",
+     "validators' nonces that a draw needs, else all is checked in full; 0: draws have none"},
     {"acceptance.canary_ppm", OPT_INT, AT(acceptance.canary_ppm), "2000", "0..1000000",
      "first attempts at units that only try the validators, per million"},
 

@@ -13,6 +13,7 @@
 #include "proto/msg.h"
 #include "proto/sign.h"
 #include "proto/submission.h"
+#include "proto/witness.h"
 
 #define AUDIT_MAP_BYTES                                                                        \
     (64ull << 30) /* room for what a live writer adds; a larger file raises it */
@@ -224,6 +225,26 @@ static enum status audit_judge(struct audit *a, const struct ledger_entry *en, s
     return OK;
 }
 
+static enum status audit_witness(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_witness *x = &a->body->witness_;
+    struct msg_envelope env;
+    struct msg_witness m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_WITNESS, &x->validator, e);
+
+    if (!st)
+        st = msg_witness_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.seq != x->seq || !digest_equal(&m.nonce, &x->nonce) ||
+        !digest_equal(&m.next, &x->next))
+        return err_set(e, ERR_CORRUPT, "I10: WITNESS says something else than the entry");
+    if (!digest_equal(&m.entry, ledger_log_hash(a->log, x->seq)))
+        return err_set(e, ERR_CORRUPT, "I10: the witness has seen another head %" PRIu64,
+                       x->seq);
+    return OK;
+}
+
 static void count_draw(struct audit *a)
 {
     const struct ledger_draw *x = &a->body->draw_;
@@ -263,6 +284,7 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
     case LEDGER_DRAW: count_draw(a); return OK;
     case LEDGER_VERDICT: return audit_verdict(a, en, e);
     case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
+    case LEDGER_WITNESS: return audit_witness(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);
     case LEDGER_EQUIVOCATION: return audit_equivocation(a, en, e);
     default: return OK;
@@ -319,6 +341,44 @@ static enum status audit_tables(struct audit *a, struct err *e)
                      "I5: table idem has %" PRIu64 " rows, and %" PRIu64
                      " entries answered a request",
                      a->n_rows, a->n_idem);
+    return st;
+}
+
+/* ---- what witnesses were shown --------------------------------------------------------------- */
+
+static enum status see_head(void *arg, const struct witness_head *h, struct err *e)
+{
+    struct audit *a = arg;
+    const struct ledger_books *books = ledger_log_books(a->log);
+
+    if (!key_equal(&h->orchestrator, &ledger_books_genesis(books)->node))
+        return err_set(e, ERR_INVALID, "a file of heads is not of this ledger's orchestrator");
+    if (!digest_equal(&h->run, ledger_books_run(books)))
+        return err_set(e, ERR_CORRUPT, "I10: a witness was shown another run");
+    a->report->has_bad_seq = true;
+    a->report->bad_seq = h->seq;
+    if (h->seq >= ledger_log_length(a->log))
+        return err_set(e, ERR_CORRUPT,
+                       "I10: a witness was shown entry %" PRIu64 ", and the ledger ends before",
+                       h->seq);
+    if (!digest_equal(&h->entry, ledger_log_hash(a->log, h->seq)))
+        return err_set(e, ERR_CORRUPT,
+                       "I10: a witness was shown another entry %" PRIu64
+                       ": history was rewritten, or there are two",
+                       h->seq);
+    a->report->has_bad_seq = false;
+    a->report->bad_seq = 0;
+    a->report->n_witnessed++;
+    return OK;
+}
+
+static enum status compare_heads(struct audit *a, const struct bytes *file, size_t n,
+                                 struct err *e)
+{
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < n; i++)
+        st = witness_file_read(file[i], see_head, a, e);
     return st;
 }
 
@@ -397,6 +457,12 @@ static enum status check_entries(struct audit *a, struct err *e)
 
 enum audit_result audit_run(struct audit_report *r, const char *dir)
 {
+    return audit_run_witnessed(r, dir, NULL, 0);
+}
+
+enum audit_result audit_run_witnessed(struct audit_report *r, const char *dir,
+                                      const struct bytes *file, size_t n_files)
+{
     struct audit a = {.report = r};
     struct err e = {OK, ""};
     enum status st;
@@ -410,6 +476,8 @@ enum audit_result audit_run(struct audit_report *r, const char *dir)
         r->result = AUDIT_UNREADABLE;
     else
         st = check_entries(&a, &e);
+    if (!st)
+        st = compare_heads(&a, file, n_files, &e);
     if (st && r->result != AUDIT_UNREADABLE)
         r->result =
             st == ERR_CORRUPT || st == ERR_UNSUPPORTED ? AUDIT_VIOLATION : AUDIT_UNREADABLE;

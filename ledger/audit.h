@@ -8,6 +8,10 @@
  *   owner certificates; and for each envelope an entry refers to: that it is there, hashes to its
  *   name, is signed by the key the entry names, and says what the entry says.
  * Then the tables beside the entries: "idem", "blobs", "meta".
+ *
+ * With the heads that witnesses keep (proto/witness.h) it also finds an orchestrator that shows
+ * another history than it showed them: that rewrote or dropped an entry they had seen a head of,
+ * shows two ledgers, or learned their nonces for one head and recorded another to steer a draw.
  */
 #ifndef LEDGER_AUDIT_H
 #define LEDGER_AUDIT_H
@@ -16,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/attr.h"
+#include "base/bytes.h"
 #include "base/status.h"
 #include "ledger/body.h"
 #include "proto/types.h"
@@ -32,6 +37,7 @@ struct audit_report {
     uint64_t n_of_type[LEDGER_TYPE_COUNT];
     uint64_t n_signatures; /* verified */
     uint64_t n_drawn, n_drawn_full;
+    uint64_t n_witnessed;    /* heads of the witnesses' files that are in the ledger */
     uint64_t n_contradicted; /* verdicts, by canaries */
     uint64_t n_units, n_accepted, n_given_up;
     int64_t deposited, escrow, reserved, stake, pending, avail, jackpot, burnt;
@@ -40,5 +46,8 @@ struct audit_report {
 
 /* Always fills *r; the result is also its return value. */
 enum audit_result audit_run(struct audit_report *r, const char *dir);
+/* The same, and each head in these files must be in the ledger. */
+enum audit_result audit_run_witnessed(struct audit_report *r, const char *dir,
+                                      const struct bytes *file, size_t n_files);
 
 #endif

@@ -78,13 +78,14 @@ enum status beacon_value(struct digest *out, const struct beacon *b, uint64_t ro
     return OK;
 }
 
-void draw_value(struct digest *out, const struct digest *beacon_value, uint64_t unit,
-                const struct digest *commit_root)
+void draw_value(struct digest *out, const struct digest *beacon_value, const struct digest *mix,
+                uint64_t unit, const struct digest *commit_root)
 {
     struct digest_state h;
 
     digest_begin(&h, "muster/1/draw");
     digest_add(&h, BYTES_OF(*beacon_value));
+    digest_add(&h, BYTES_OF(*mix));
     digest_add_u64(&h, unit);
     digest_add(&h, BYTES_OF(*commit_root));
     digest_end(&h, out);

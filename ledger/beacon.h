@@ -37,9 +37,9 @@ MUST_USE enum status beacon_value(struct digest *out, const struct beacon *b, ui
 /* h_i from h_{i-1}. */
 void beacon_next(struct digest *out, const struct digest *in);
 
-/* r of one unit. */
-void draw_value(struct digest *out, const struct digest *beacon_value, uint64_t unit,
-                const struct digest *commit_root);
+/* r of one unit. `mix`: of the witnesses' nonces (proto/witness.h), zero if there are none. */
+void draw_value(struct digest *out, const struct digest *beacon_value, const struct digest *mix,
+                uint64_t unit, const struct digest *commit_root);
 /* Is the low half of r below p? p >= LEDGER_ONE: always. */
 bool draw_is_audited(const struct digest *r, uint64_t p);
 

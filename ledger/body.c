@@ -57,7 +57,7 @@ static const struct field task_open_fields[] = {
     FIELD(task_open, saving_ppm, U32), FIELD(task_open, detection_ppm, U32),
     FIELD(task_open, canary_rate, U64), FIELD(task_open, canary_bonus, MONEY),
     FIELD(task_open, bond_required, MONEY), FIELD(task_open, bond_slice_ppm, U32),
-    FIELD(task_open, bond_strikes, U32),
+    FIELD(task_open, bond_strikes, U32), FIELD(task_open, witnesses, U32),
 };
 static const struct field task_close_fields[] = {
     FIELD(task_close, task, RAW),
@@ -107,6 +107,10 @@ static const struct field canary_reveal_fields[] = {
 static const struct field canary_judge_fields[] = {
     FIELD(canary_judge, unit, U64), FIELD(canary_judge, lease, U64),
     FIELD(canary_judge, outcome, U32),
+};
+static const struct field witness_fields[] = {
+    FIELD(witness, seq, U64), FIELD(witness, validator, RAW), FIELD(witness, nonce, RAW),
+    FIELD(witness, next, RAW), FIELD(witness, envelope, RAW),
 };
 static const struct field giveup_fields[] = {
     FIELD(giveup, unit, U64), FIELD(giveup, code, CODE),
@@ -305,6 +309,7 @@ BODY_FLAT(reject_soft, "REJECT_SOFT")
 BODY_FLAT(reject_hard, "REJECT_HARD")
 BODY_FLAT(canary_reveal, "CANARY_REVEAL")
 BODY_FLAT(canary_judge, "CANARY_JUDGE")
+BODY_FLAT(witness, "WITNESS")
 BODY_FLAT(giveup, "GIVEUP")
 BODY_FLAT(mature, "MATURE")
 BODY_FLAT(step, "STEP")

@@ -89,6 +89,7 @@ struct ledger_task_open {
     int64_t bond_required;   /* stake of a validator, before it is drawn */
     uint32_t bond_slice_ppm; /* of its stake, for a verdict that a canary contradicts */
     uint32_t bond_strikes;   /* so many such verdicts cost all and bar it */
+    uint32_t witnesses; /* nonces that a draw needs (proto/witness.h); 0: draws have none */
 };
 struct ledger_task_close {
     struct digest task;
@@ -176,6 +177,13 @@ enum ledger_canary_outcome {
 struct ledger_canary_judge {
     uint64_t unit, lease; /* of the canary */
     uint32_t outcome;
+};
+struct ledger_witness { /* about the last HEAD */
+    uint64_t seq;       /* of the HEAD entry */
+    struct public_key validator;
+    struct digest nonce;    /* zero: it begins, or begins anew */
+    struct digest next;     /* commitment to its nonce for another head */
+    struct digest envelope; /* of the WITNESS envelope, which is a blob */
 };
 struct ledger_giveup {
     uint64_t unit;

@@ -285,6 +285,7 @@ static const struct public_key *actor_wanted(enum ledger_type type, const union 
     case LEDGER_NODE_ADMIT: return &x->node_admit_.node;
     case LEDGER_TASK_OPEN: return &x->task_open_.initiator;
     case LEDGER_VERDICT: return &x->verdict_.validator;
+    case LEDGER_WITNESS: return &x->witness_.validator;
     case LEDGER_STEP: return &x->step_.trainer;
     default: return NULL;
     }
@@ -534,7 +535,7 @@ static void apply_draw(struct ledger_books *b, const struct ledger_draw *x)
         struct unit_book *u = unit_at(b, x->row[i].unit);
         u->pub.depth = u->drawn = x->row[i].depth;
         u->probability = x->row[i].probability;
-        draw_value(&u->r, &x->value, u->pub.unit, &u->pub.root);
+        draw_value(&u->r, &x->value, &b->mix, u->pub.unit, &u->pub.root);
         for (uint32_t k = 0; k < x->row[i].n_assigned; k++)
             assign(b, u, &x->candidate[x->row[i].assigned[k]]);
     }
@@ -542,6 +543,7 @@ static void apply_draw(struct ledger_books *b, const struct ledger_draw *x)
         b->undrawn_head++;
     if (b->undrawn_head == b->n_undrawn)
         b->undrawn_head = b->n_undrawn = 0;
+    books_close_round(b);
 }
 
 static void apply_assign(struct ledger_books *b, const struct ledger_assign *x)
@@ -725,6 +727,8 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_CANARY_JUDGE:
         books_judge_canary(b, &x->canary_judge_, en->posting, en->n_postings);
         break;
+    case LEDGER_WITNESS: books_take_witness(b, &x->witness_); break;
+    case LEDGER_HEAD: books_open_round(b, &x->head_); break;
     case LEDGER_GIVEUP: unit_at(b, x->giveup_.unit)->pub.state = UNIT_GIVEN_UP; break;
     case LEDGER_MATURE: apply_mature(b, &x->mature_); break;
     case LEDGER_BATCH: apply_batch(b, &x->batch_); break;

@@ -17,6 +17,12 @@
  * checked in full; when it is accepted, CANARY_JUDGE says what the two submissions prove, and no
  * BATCH takes the unit before.
  *
+ * Witnesses (proto/witness.h), where the task wants them. A HEAD opens a round: validators that have
+ * seen it give nonces (WITNESS), and the DRAW after it draws all that the HEAD covers, with those
+ * nonces in it. A validator that has committed to a nonce and does not give it leaves the round
+ * unwitnessed, in which everything is checked in full, and is no witness until it begins anew. No
+ * other HEAD may come between a nonce and its DRAW.
+ *
  * Who is paid what:
  *   LEASE        escrow -> reserved: ledger_unit_reserve()
  *   ACCEPT       reserved -> pending(worker): tokens * price; reserved -> pending(validators):
@@ -166,6 +172,18 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
 /* What a LEASE sets aside: tokens_max * price_token + verdicts_max * the larger fee. 0 without
  * an open task. */
 int64_t ledger_unit_reserve(const struct ledger_books *b);
+/* The last HEAD, as the witnesses of draws see it. */
+struct ledger_round {
+    uint64_t seq;       /* of the HEAD entry; 0: there was none */
+    uint64_t covers;    /* its `seq`: the last entry it covers */
+    bool is_drawn;      /* a DRAW followed it */
+    uint32_t n_given;   /* nonces */
+    uint32_t n_missing; /* expected, and not given (yet, or because the witness began anew) */
+};
+struct ledger_round ledger_books_round(const struct ledger_books *b);
+/* The commitment of a witness that is on record; zero: none. */
+struct digest ledger_books_commitment(const struct ledger_books *b,
+                                      const struct public_key *validator);
 /* Where the salts of attempts come from, for whoever has sealed them. */
 struct ledger_salts {
     void *ctx;

@@ -29,6 +29,8 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
         .floor = open->audit_floor,
     };
 
+    if (open->witnesses && !books_is_witnessed(b))
+        return LEDGER_ONE;
     if (u->nth <= open->audit_first || (u->canary && !u->canary->is_judged))
         return LEDGER_ONE;
     return audit_probability(&policy);
@@ -45,7 +47,7 @@ static void fill_row(struct ledger_draw_row *row, const struct ledger_books *b,
     size_t n;
 
     memset(row, 0, sizeof(*row));
-    draw_value(&r, value, u->pub.unit, &u->pub.root);
+    draw_value(&r, value, &b->mix, u->pub.unit, &u->pub.root);
     row->unit = u->pub.unit;
     row->lease = u->pub.lease;
     row->probability = unit_probability(b, u);
@@ -106,9 +108,13 @@ void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
     for (size_t i = b->undrawn_head; i < b->n_undrawn && n < LEDGER_DRAW_ROWS_MAX; i++) {
         if (!is_undrawn(b, &b->undrawn[i]))
             continue;
+        if (b->task.open.witnesses && b->undrawn[i].seq > b->head.covers)
+            break;
         d->through = b->undrawn[i].seq;
         n++;
     }
+    if (b->task.open.witnesses && n < LEDGER_DRAW_ROWS_MAX)
+        d->through = b->head.covers;
     CHECK(books_draw_rows(d, b, salts) && d->n_rows == n);
 }
 

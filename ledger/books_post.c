@@ -388,20 +388,6 @@ enum status post_equivocation(const struct ledger_books *b, const struct ledger_
     return OK;
 }
 
-enum status post_head(const struct ledger_books *b, const struct ledger_head *x, struct post *p,
-                      struct err *e)
-{
-    struct digest root, balances;
-
-    (void)p;
-    ledger_books_roots(b, &root, &balances);
-    if (x->seq + 1 != b->next_seq || !digest_equal(&root, &x->root))
-        return err_set(e, ERR_DIGEST, "I10: the HEAD is of another log");
-    if (!digest_equal(&balances, &x->balances))
-        return err_set(e, ERR_DIGEST, "I12: the HEAD has other balances");
-    return OK;
-}
-
 enum status ledger_books_post(const struct ledger_books *b, enum ledger_type type,
                               const union ledger_body *body,
                               struct ledger_posting posting[LEDGER_POSTINGS_MAX], uint32_t *n,

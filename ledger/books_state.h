@@ -21,6 +21,10 @@ struct node_book {
     struct ledger_node pub;
     struct credit *credit; /* owned; [head, n) are not matured */
     size_t head, n, cap;
+    bool is_witness;    /* it has a commitment on record */
+    struct digest next; /* that commitment */
+    uint64_t began;     /* the HEAD for which it began, and gave no nonce */
+    uint64_t gave;      /* the HEAD for which it gave a nonce last */
 };
 struct unit_book {
     struct ledger_unit pub;
@@ -79,6 +83,9 @@ struct ledger_books {
     size_t n_batches, cap_batches;
     uint64_t n_trained; /* batches that a standing version was made from */
 
+    struct ledger_round head; /* the last HEAD, and what its witnesses gave */
+    struct digest mix;
+
     union ledger_body *scratch; /* owned: the body being applied */
 };
 
@@ -99,6 +106,13 @@ void books_keep_canary(struct unit_book *u, const struct digest *salt);
 void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge *x,
                         const struct ledger_posting *v, uint32_t n);
 bool books_is_contradicted(const struct ledger_opinion *o, uint32_t outcome);
+void books_open_round(struct ledger_books *b, const struct ledger_head *x);
+void books_take_witness(struct ledger_books *b, const struct ledger_witness *x);
+void books_close_round(struct ledger_books *b);
+/* Gave all the nonces that the last HEAD asks for? Without, everything is checked in full. */
+bool books_is_witnessed(const struct ledger_books *b);
+/* Is this validator expected to give a nonce for the last HEAD, and has not? */
+bool books_is_missing(const struct ledger_books *b, const struct node_book *node);
 /* The rows that a DRAW of `value` through `through` must have, in d. False: more than fit. With
  * `salts` NULL the depths are left 0: only who has the salts knows them. */
 bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b,

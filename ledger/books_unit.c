@@ -167,8 +167,12 @@ enum status post_draw(const struct ledger_books *b, const struct ledger_draw *x,
     want.through = x->through;
     want.n_candidates = x->n_candidates;
     memcpy(want.candidate, x->candidate, sizeof(want.candidate));
-    if (x->through >= b->next_seq || !books_draw_rows(&want, b, NULL) || want.n_rows == 0 ||
-        want.n_rows != x->n_rows)
+    if (b->task.open.witnesses &&
+        (!b->head.seq || b->head.is_drawn || x->through > b->head.covers ||
+         (x->through < b->head.covers && x->n_rows < LEDGER_DRAW_ROWS_MAX)))
+        return err_set(e, ERR_DENIED, "I9: a draw is of all that the head before it covers");
+    if (x->through >= b->next_seq || !books_draw_rows(&want, b, NULL) ||
+        (want.n_rows == 0 && !b->task.open.witnesses) || want.n_rows != x->n_rows)
         return err_set(e, ERR_INVALID,
                        "I9: %u units are drawn, %u were committed and undrawn through %" PRIu64,
                        x->n_rows, want.n_rows, x->through);

@@ -12,10 +12,12 @@
 
 void orch_start_draw(struct orch *s, struct turn *t)
 {
-    if (s->is_draw_started || s->newest_commit <= s->durable_commit)
+    uint64_t wanted = s->round > s->newest_commit ? s->round : s->newest_commit;
+
+    if (s->is_draw_started || wanted <= s->durable_commit)
         return;
     s->is_draw_started = true;
-    effects_start(t->out, ORCH_JOB_DRAW, s->newest_commit, (struct bytes){NULL, 0});
+    effects_start(t->out, ORCH_JOB_DRAW, wanted, (struct bytes){NULL, 0});
 }
 
 /* Validators that are there now. */
@@ -38,8 +40,8 @@ static void keep_durable(struct ledger_draw *d, const struct orch *s)
 {
     uint32_t n = 0;
 
-    if (d->through <= s->durable_commit)
-        return;
+    if (d->through <= s->durable_commit || s->task.acceptance.witnesses)
+        return; /* what a round's HEAD covers was written with it */
     for (uint32_t i = 0; i < d->n_rows; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), d->row[i].unit);
         if (u->commit <= s->durable_commit)
@@ -58,9 +60,12 @@ void orch_draw(struct orch *s, struct turn *t)
     struct err e;
     uint32_t n;
 
-    if (!orch_is_open(s) || s->drawn_commit >= s->durable_commit)
+    if (!orch_is_open(s) || s->newest_commit <= s->drawn_commit ||
+        s->durable_commit <= s->drawn_commit)
         return;
     n = list_candidates(s, t, candidate);
+    if (n && !orch_round_is_ready(s, t))
+        return;
     if (!n)
         return; /* a unit without a verdict is neither paid nor trained on: it waits */
     if (beacon_value(&value, s->beacon, s->n_rounds + 1, &e)) {
@@ -71,7 +76,7 @@ void orch_draw(struct orch *s, struct turn *t)
     }
     ledger_draw_build(d, orch_books(s), &value, candidate, n, &salts);
     keep_durable(d, s);
-    if (!d->n_rows) {
+    if (!d->n_rows && !s->task.acceptance.witnesses) {
         s->drawn_commit = s->durable_commit; /* what was committed is void by now */
         return;
     }

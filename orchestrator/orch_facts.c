@@ -154,6 +154,7 @@ static void apply_draw(struct orch *s, const struct ledger_entry *en,
     set_fact(s, en, ORCH_NONE_NODE, ORCH_NONE_UNIT, x->through, 0);
     s->n_rounds = x->round;
     s->drawn_commit = x->through;
+    s->round = 0;
 }
 
 static void apply_assign(struct orch *s, const struct ledger_entry *en,
@@ -364,6 +365,7 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
     case LEDGER_TASK_CLOSE:
     case LEDGER_MATURE:
     case LEDGER_HEAD:
+    case LEDGER_WITNESS:
     case LEDGER_NONE:
     case LEDGER_TYPE_COUNT: break;
     }

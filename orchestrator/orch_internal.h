@@ -5,7 +5,7 @@
  * orch_facts.c   orch_apply: the fold            orch_task.c    opening and closing the task
  * orch_units.c   leases and submissions          orch_checks.c  draws, checks, verdicts
  * orch_train.c   batches and weight versions     orch_status.c  what people see
- * orch_canary.c  salts, orders, reveals
+ * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
 #define ORCHESTRATOR_ORCH_INTERNAL_H
@@ -131,6 +131,12 @@ void orch_put_orders(struct orch *s, const struct turn *t, struct msg_lease *l);
 void orch_reveal(struct orch *s, struct turn *t, uint64_t unit);
 /* If the unit was a canary and is made again and accepted: says what that proves. */
 void orch_judge_canary(struct orch *s, struct turn *t, uint64_t unit);
+
+/* ---- orch_round.c ---------------------------------------------------------------------- */
+/* May what was committed be drawn now? If witnesses are wanted, opens a round and waits for them. */
+bool orch_round_is_ready(struct orch *s, struct turn *t);
+void orch_on_witness_ask(struct orch *s, struct turn *t);
+void orch_on_witness(struct orch *s, struct turn *t);
 
 /* ---- orch_train.c ---------------------------------------------------------------------- */
 void orch_on_batch_ask(struct orch *s, struct turn *t);

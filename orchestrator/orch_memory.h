@@ -26,6 +26,7 @@
 #define ORCH_RETRY_FAR   500  /* when it is not */
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
+#define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
 
@@ -74,6 +75,9 @@ struct orch_node {
     /* volatile */
     int64_t seen_ms;  /* 0: never */
     int64_t asked_ms; /* a validator: when it last asked for a check */
+    bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
+    uint64_t peer;    /* to whom */
+    struct idem idem; /* and to which question */
     bool is_back;     /* heard from again after a silence */
     char endpoint[128];
     char numerics[32];
@@ -134,6 +138,8 @@ struct orch {
     uint64_t durable_commit; /* COMMITs up to here are known to be on disk */
     uint64_t drawn_commit;   /* COMMITs up to here are drawn */
     bool is_draw_started;    /* a DRAW job is on its way */
+    uint64_t round;          /* seq of the HEAD that its witnesses were called for; 0: none */
+    int64_t round_ms;        /* when */
     uint64_t n_given_up, n_flat, n_accepted, n_canaries;
     uint64_t canaries[LEDGER_CANARY_OPEN + 1]; /* judged, by outcome */
     uint32_t rejected[REASON_COUNT];

@@ -322,12 +322,13 @@ enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct e
     if (!digest_equal(beacon_head(s->beacon), &g->beacon_head))
         return err_set(e, ERR_CORRUPT, "the beacon's seed is not the one of this ledger");
     s->has_begun = true;
-    s->durable_commit = s->newest_commit; /* what was read back is on disk */
+    s->durable_commit = ledger_log_length(s->log) - 1; /* what was read back is on disk */
     s->roster_seq++;
     s->is_roster_new = true;
     for (size_t i = 0; i < s->n_nodes; i++)
         s->node[i].seen_ms = now_ms; /* a chance to be heard before it counts as gone */
     orch_tick(s, now_ms, wall_us, out);
+    s->is_draw_started = false; /* of a beginning only the PUTs are carried out */
     return OK;
 }
 
@@ -344,6 +345,8 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_SUBMIT: orch_on_submit(s, t); break;
     case MSG_CHECK_ASK: orch_on_check_ask(s, t); break;
     case MSG_VERDICT: orch_on_verdict(s, t); break;
+    case MSG_WITNESS_ASK: orch_on_witness_ask(s, t); break;
+    case MSG_WITNESS: orch_on_witness(s, t); break;
     case MSG_BATCH_ASK: orch_on_batch_ask(s, t); break;
     case MSG_PUBLISH: orch_on_publish(s, t); break;
     case MSG_ABANDON: orch_on_abandon(s, t); break;
@@ -365,6 +368,8 @@ static bool role_may(enum role role, enum msg_kind kind)
     case MSG_HEARTBEAT:
     case MSG_SUBMIT: return role == ROLE_INFERENCE;
     case MSG_CHECK_ASK:
+    case MSG_WITNESS_ASK:
+    case MSG_WITNESS:
     case MSG_VERDICT: return role == ROLE_VERIFIER;
     case MSG_BATCH_ASK:
     case MSG_PUBLISH:

@@ -89,6 +89,7 @@ void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t d
     x->bond_required = t->budget.bond_required;
     x->bond_slice_ppm = BOND_SLICE_PPM;
     x->bond_strikes = BOND_STRIKES;
+    x->witnesses = (uint32_t)t->acceptance.witnesses;
 }
 
 /* What the machine itself cannot handle of a well-formed task. */
@@ -236,6 +237,8 @@ void orch_append_summary(struct orch *s, struct turn *t)
 {
     struct ledger_head h;
 
+    if (s->round && orch_is_open(s))
+        return; /* the open round's HEAD is summary enough */
     ledger_head_build(&h, s->log);
     if (orch_append_head(s, t, &h, BY_ITSELF, NULL, NULL))
         orch_note(s, 'E', "the ledger refused its own summary");

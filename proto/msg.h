@@ -61,7 +61,8 @@
     X(CHOKE, 51, false) X(PROOF, 52, false)                                                    \
     X(CERT, 60, true) X(NEIGHBOUR, 61, false) X(NEIGHBOUR_REPLY, 62, false)                    \
     X(SHUFFLE, 63, false) X(SHUFFLE_REPLY, 64, false) X(WALK, 65, false) X(LEAVE, 66, false)   \
-    X(PING, 67, false) X(PONG, 68, false) X(PING_ASK, 69, false)
+    X(PING, 67, false) X(PONG, 68, false) X(PING_ASK, 69, false) \
+    X(WITNESS_ASK, 81, false) X(WITNESS_CALL, 82, true) X(WITNESS, 83, true)
 // clang-format on
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
@@ -245,6 +246,23 @@ struct msg_check {
     uint32_t depth; /* enum check_depth */
     uint32_t deadline_ms;
     struct bytes submission; /* the worker's envelope, as received */
+};
+/* A validator waits for the next head to witness: answered when there is one, which may be long. */
+struct msg_witness_ask {
+    uint64_t have; /* the HEAD entry it was called for last; 0: none */
+};
+/* Signed by the orchestrator: what stands in its ledger at `seq`. A witness keeps it. */
+struct msg_witness_call {
+    uint64_t seq;        /* of a HEAD entry */
+    struct digest entry; /* its hash */
+    struct digest next;  /* the commitment of this witness that is on record; zero: none */
+};
+/* Signed by the validator: it has seen this head, and no other at this place. */
+struct msg_witness {
+    uint64_t seq;
+    struct digest entry;
+    struct digest nonce; /* what was committed to before; zero: it begins, or begins anew */
+    struct digest next;  /* witness_commitment() of the nonce for the next head */
 };
 struct msg_verdict {
     uint64_t unit;
@@ -485,7 +503,8 @@ struct msg_ping_ask {
     X(cancel, msg_cancel) X(choke, msg_choke) X(proof, msg_proof) X(cert, msg_cert)            \
     X(neighbour, msg_neighbour) X(neighbour_reply, msg_neighbour_reply)                        \
     X(shuffle, msg_shuffle) X(shuffle_reply, msg_shuffle_reply) X(walk, msg_walk)              \
-    X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order)
+    X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
+    X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

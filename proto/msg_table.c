@@ -146,6 +146,8 @@
 #define PB_msg_submit     PB(Submit)
 #define PB_msg_receipt    PB(Receipt)
 #define PB_msg_canary_order PB(CanaryOrder)
+#define PB_msg_witness_call PB(WitnessCall)
+#define PB_msg_witness    PB(Witness)
 #define PB_msg_verdict    PB(Verdict)
 #define PB_msg_batch      PB(Batch)
 #define PB_msg_manifest   PB(Manifest)
@@ -179,6 +181,9 @@ MESSAGE(lease_ask, LeaseAsk, MIN(msg_lease_ask, newest_version, -1),
         MIN(msg_lease_ask, oldest_version, -1), RANGE(msg_lease_ask, max, 1, MSG_MAX_LEASES))
 ELEMENT(table_lease_item, "lease item", lease_item, LeaseItem,
         MIN(lease_item, version, 0), LENGTH(lease_item, order, 0, MSG_MAX_ORDER, 1))
+MESSAGE(witness_ask, WitnessAsk, NO_RULE(msg_witness_ask))
+MESSAGE(witness_call, WitnessCall, REQUIRED(msg_witness_call, entry))
+MESSAGE(witness, Witness, REQUIRED(msg_witness, entry), REQUIRED(msg_witness, next))
 MESSAGE(canary_order, CanaryOrder, REQUIRED(msg_canary_order, salt))
 MESSAGE(lease, Lease, COUNT(msg_lease, item, 1))
 MESSAGE(wait, Wait, REASON(msg_wait), MIN(msg_wait, head_version, -1))

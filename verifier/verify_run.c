@@ -17,6 +17,7 @@
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
+#include "verifier/head_file.h"
 #include "verifier/verify_cheat.h"
 #include "verifier/verify_state.h"
 
@@ -29,6 +30,7 @@ struct validator {
     const struct verify_run_options *opt;
     struct station at;
     struct verify *verify;
+    struct head_file heads;
     struct pool *pool;
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
@@ -195,6 +197,21 @@ static void maybe_stop(struct validator *v)
         shell_stop(v->at.shell);
 }
 
+/* A head is on disk before it is answered. False: it is not, and the message is to be ignored. */
+static bool keep_head(struct validator *v, struct bytes data)
+{
+    const struct public_key *server = member_server(v->at.member);
+    struct msg_envelope env;
+    struct err e;
+
+    if (msg_envelope_decode(&env, data, NULL) || env.kind != MSG_WITNESS_CALL)
+        return true;
+    if (server && !head_file_put(&v->heads, data, server, &e))
+        return true;
+    LOG_ERROR("head refused why=\"%s\"", server ? e.text : "not admitted yet");
+    return false;
+}
+
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                        struct effects *out)
 {
@@ -202,6 +219,8 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     struct run_news news;
 
     if (member_message(v->at.member, m, now_ms, out))
+        return;
+    if (!keep_head(v, m->data))
         return;
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
@@ -297,6 +316,8 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
     verify_ready(v->verify);
+    if (v->setup->task.acceptance.witnesses)
+        verify_witness(v->verify, v->heads.seq);
     verify_tick(v->verify, now_ms, out);
 }
 
@@ -322,6 +343,9 @@ static enum status start(struct validator *v, struct err *e)
         st = station_open(&v->at, &so, e);
     if (st)
         return st;
+    st = head_file_open(&v->heads, n->dir, e);
+    if (st)
+        return st;
     pool_new(&v->pool, (size_t)n->threads);
     randombytes_buf(&vo.boot, sizeof(vo.boot));
     vo.key = v->at.key;
@@ -331,7 +355,7 @@ static enum status start(struct validator *v, struct err *e)
 
 enum status verify_run(const struct verify_run_options *opt, struct err *e)
 {
-    struct validator v = {.opt = opt, .at = STATION_CLOSED};
+    struct validator v = {.opt = opt, .at = STATION_CLOSED, .heads = HEAD_FILE_CLOSED};
     enum status st = start(&v, e);
 
     if (!st) {
@@ -343,6 +367,7 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
                  verify_counts(v.verify)->rejected);
     }
     station_close(&v.at);
+    head_file_close(&v.heads);
     verify_free(&v.verify);
     model_set_free(&v.models);
     setup_close(&v.setup);

@@ -6,9 +6,12 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "proto/digest.h"
+#include "proto/witness.h"
 
 #define RETRY_MS       2000
 #define AFTER_ERROR_MS 1000
+#define HELD_MS        3000 /* a question that is answered when there is something */
 
 /* A check: one may run while another waits its turn. */
 struct task_slot {
@@ -18,8 +21,14 @@ struct task_slot {
 };
 
 struct verify {
-    struct rpc *rpc; /* owned */
+    struct rpc *rpc;            /* owned */
+    const struct node_key *key; /* borrowed */
+    uint64_t boot;
     bool is_welcome, is_ready, is_stopped, is_drained;
+    bool is_witness;
+    uint64_t have;       /* the last head it was called for */
+    uint64_t n_nonces;   /* made in this life */
+    struct digest nonce; /* committed to, not given yet; zero: none */
     int64_t oldest, newest;
     int64_t ask_at_ms;
     bool is_asking;
@@ -37,6 +46,8 @@ void verify_new(struct verify **out, const struct verify_options *opt)
     struct verify *s = xcalloc(1, sizeof(*s));
 
     rpc_new(&s->rpc, opt->key, opt->boot);
+    s->key = opt->key;
+    s->boot = opt->boot;
     s->oldest = s->newest = -1;
     for (size_t i = 0; i < 2; i++)
         buf_init(&s->slot[i].check, MSG_MAX_BYTES);
@@ -65,6 +76,12 @@ void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run)
 void verify_ready(struct verify *s)
 {
     s->is_ready = true;
+}
+
+void verify_witness(struct verify *s, uint64_t have)
+{
+    s->is_witness = true;
+    s->have = have;
 }
 
 void verify_stop(struct verify *s)
@@ -109,6 +126,57 @@ static void ask(struct verify *s, int64_t now_ms, struct effects *out)
     if (!rpc_ask(s->rpc, MSG_CHECK_ASK, buf_bytes(&body), 0, RETRY_MS, now_ms, out, NULL))
         s->is_asking = true;
     buf_clear(&body);
+}
+
+static void ask_head(struct verify *s, int64_t now_ms, struct effects *out)
+{
+    const struct msg_witness_ask m = {.have = s->have};
+    struct buf body;
+
+    if (!s->is_witness || !s->is_welcome || s->is_stopped ||
+        rpc_open(s->rpc, MSG_WITNESS_ASK) || rpc_open(s->rpc, MSG_WITNESS))
+        return;
+    buf_init(&body, 256);
+    CHECK(!msg_witness_ask_encode(&body, &m, NULL));
+    (void)!rpc_ask(s->rpc, MSG_WITNESS_ASK, buf_bytes(&body), 0, HELD_MS, now_ms, out, NULL);
+    buf_clear(&body);
+}
+
+/* Unknown to all until it is given: a function of the secret key and of this life. */
+static void next_nonce(struct verify *s)
+{
+    struct digest_state d;
+
+    digest_begin_keyed(&d, (struct bytes){s->key->node_secret->b, 32});
+    digest_add(&d, BYTES_LIT("muster/nonce"));
+    digest_add_u64(&d, s->boot);
+    digest_add_u64(&d, ++s->n_nonces);
+    digest_end(&d, &s->nonce);
+}
+
+/* Gives the nonce that is on record, if it is this one, and commits to another. A nonce is given
+ * for one head only. */
+static void on_call(struct verify *s, struct bytes body, int64_t now_ms, struct effects *out)
+{
+    struct msg_witness_call c;
+    struct msg_witness m = {0};
+    struct digest mine;
+    struct buf reply;
+
+    if (msg_witness_call_decode(&c, body, NULL) || c.seq <= s->have)
+        return;
+    s->have = c.seq;
+    m.seq = c.seq;
+    m.entry = c.entry;
+    witness_commitment(&mine, &s->key->node, &s->nonce);
+    if (!digest_is_zero(&s->nonce) && digest_equal(&mine, &c.next))
+        m.nonce = s->nonce;
+    next_nonce(s);
+    witness_commitment(&m.next, &s->key->node, &s->nonce);
+    buf_init(&reply, 512);
+    CHECK(!msg_witness_encode(&reply, &m, NULL));
+    (void)!rpc_ask(s->rpc, MSG_WITNESS, buf_bytes(&reply), 0, RETRY_MS, now_ms, out, NULL);
+    buf_clear(&reply);
 }
 
 static void drop_first(struct verify *s)
@@ -184,6 +252,8 @@ void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct 
             on_wait(s, env.body, now_ms, news);
         else
             s->ask_at_ms = now_ms + AFTER_ERROR_MS;
+    } else if (asked == MSG_WITNESS_ASK && env.kind == MSG_WITNESS_CALL) {
+        on_call(s, env.body, now_ms, out);
     } else if (asked == MSG_VERDICT && env.kind == MSG_RECEIPT) {
         s->counts.receipts++;
     }
@@ -239,5 +309,6 @@ void verify_tick(struct verify *s, int64_t now_ms, struct effects *out)
 {
     run_next(s, now_ms, out);
     ask(s, now_ms, out);
+    ask_head(s, now_ms, out);
     rpc_tick(s->rpc, now_ms, out);
 }

@@ -42,10 +42,14 @@ void verify_free(struct verify **s);
 /* The orchestrator answered: it is `peer` of the shell, and this is its run. */
 void verify_welcome(struct verify *s, uint64_t peer, const struct digest *run);
 void verify_ready(struct verify *s); /* the bundle is here */
+/* The task wants its validators as witnesses of draws (proto/witness.h). `have`: the last head this
+ * node was called for, in an earlier life; 0: none. */
+void verify_witness(struct verify *s, uint64_t have);
 /* Which weight versions are here; -1: none. A check that waited for one is started. */
 void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t now_ms,
                      struct effects *out);
-/* An envelope from the orchestrator that is not part of membership. Rubbish is ignored. */
+/* An envelope from the orchestrator that is not part of membership. Rubbish is ignored. A
+ * WITNESS_CALL must have been filed before (verifier/head_file.h): it is answered. */
 void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct run_news *news,
                     struct effects *out);
 /* The job with this number ended. On failure there is no verdict; verify_why says it. */

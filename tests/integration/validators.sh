@@ -34,6 +34,9 @@ run lazy 2 --cheats 0 --cheat-verifier lazy
 run colluding 3 --cheats 1 --cheat tokens --cheat-verifier colluding
 [ "$(field colluding cheats_slashed)" = 1 ]
 [ "$(field honest weights)" = "$(field lazy weights)" ]
+"$muster" ledger audit "$work/honest" --witness "$work"/honest/verifier-*/heads.witness >"$work/audit"
+grep -q '^heads_witnessed  *[1-9]' "$work/audit"
+grep -q '^  WITNESS  *[1-9]' "$work/audit"
 ls "$work"/lazy/inference-*/orders/*.order >/dev/null
 "$muster" ledger show "$work/lazy" --type CANARY_JUDGE | grep -q 'outcome=1 .*stake:'
 echo "$(field lazy canaries) canaries contradicted $(field lazy verdicts_contradicted) verdicts"

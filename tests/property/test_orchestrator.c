@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "ledger/audit.h"
 #include "ledger/books.h"
+#include "ledger/log.h"
 #include "support/random.h"
 #include "support/test.h"
 #include "unit/orchestrator/world.h"
@@ -275,6 +276,84 @@ static void canaries_reach_no_batch_and_hurt_nobody_honest(void **state)
     assert_true(revealed > 30); /* of 180 units about a half were, once */
 }
 
+/* How many rounds of a run were not witnessed. */
+static enum status count_unwitnessed(void *arg, const struct ledger_entry *en, struct bytes raw,
+                                     struct err *e)
+{
+    static struct ledger_draw d;
+    uint64_t *n = arg;
+    enum status st = OK;
+
+    (void)raw;
+    if (en->type == LEDGER_DRAW) {
+        st = ledger_draw_body_decode(&d, en->body, e);
+        n[0]++;
+        for (uint32_t i = 0; i < d.n_rows; i++)
+            n[1] += d.row[i].probability < LEDGER_ONE;
+    }
+    return st;
+}
+
+/* Rounds, and units drawn with a probability below 1. */
+static void count_rounds(struct world *w, uint64_t n[2])
+{
+    struct ledger_log *log;
+    struct db_txn *t;
+
+    n[0] = n[1] = 0;
+    ledger_log_new(&log);
+    assert_ok(db_begin(&t, w->db, false, NULL), NULL);
+    assert_ok(ledger_log_load(log, t, count_unwitnessed, n, NULL), NULL);
+    db_abort(&t);
+    ledger_log_free(&log);
+}
+
+static void witnessed_runs_end_too(void **state)
+{
+    struct rng r = random_seeded(28);
+    uint64_t spared = 0;
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct world_options o = i % 2 ? stormy() : calm;
+        struct world *w;
+        uint64_t n[2];
+        o.witnesses = 1 + i % 3;
+        o.canary_ppm = 200000;
+        o.steps = 8;
+        world_new(&w, &o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        count_rounds(w, n);
+        assert_true(n[0] > 4);
+        spared += n[1];
+        the_honest_lost_nothing(w, true);
+        batches_are_the_expected_ones(w);
+        all_receipts_are_kept(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+    assert_true(spared > 20); /* in witnessed rounds some are checked lightly */
+}
+
+static void a_witness_that_keeps_its_nonces_stops_nobody(void **state)
+{
+    struct world_options o = calm;
+    struct world *w;
+
+    (void)state;
+    o.witnesses = 1;
+    o.has_mute = true;
+    world_new(&w, &o, 29);
+
+    assert_true(world_run(w, HOUR_MS));
+
+    batches_are_the_expected_ones(w);
+    audit_is_clean(w);
+    world_free(&w);
+}
+
 /* Runs four networks whose first validator is dishonest; how often it was contradicted. */
 static uint64_t run_dishonest(const struct world_options *o, uint64_t tag, uint32_t *n_barred)
 {
@@ -334,6 +413,8 @@ int main(void)
         cmocka_unit_test(arrival_order_ends_too),
         cmocka_unit_test(a_cheat_is_slashed_and_the_run_goes_on),
         cmocka_unit_test(canaries_reach_no_batch_and_hurt_nobody_honest),
+        cmocka_unit_test(witnessed_runs_end_too),
+        cmocka_unit_test(a_witness_that_keeps_its_nonces_stops_nobody),
         cmocka_unit_test(a_lazy_validator_is_caught_by_canaries),
         cmocka_unit_test(a_framing_validator_is_caught_by_canaries),
         cmocka_unit_test(one_lying_validator_of_three_gets_nobody_slashed),

@@ -6,6 +6,8 @@
 #include "ledger/body.h"
 #include "support/test.h"
 
+static const struct digest no_mix;
+
 static void every_round_reveals_the_preimage_of_the_one_before(void **state)
 {
     (void)state;
@@ -50,10 +52,10 @@ static void a_draw_depends_on_value_unit_and_root(void **state)
     struct digest v1 = {{1}}, v2 = {{2}}, root1 = {{3}}, root2 = {{4}};
     struct digest r[4];
 
-    draw_value(&r[0], &v1, 5, &root1);
-    draw_value(&r[1], &v2, 5, &root1);
-    draw_value(&r[2], &v1, 6, &root1);
-    draw_value(&r[3], &v1, 5, &root2);
+    draw_value(&r[0], &v1, &no_mix, 5, &root1);
+    draw_value(&r[1], &v2, &no_mix, 5, &root1);
+    draw_value(&r[2], &v1, &no_mix, 6, &root1);
+    draw_value(&r[3], &v1, &no_mix, 5, &root2);
 
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < i; k++)
@@ -83,7 +85,7 @@ static void units_are_drawn_as_often_as_the_probability_says(void **state)
 
     for (uint64_t unit = 0; unit < 20000; unit++) {
         struct digest r;
-        draw_value(&r, &value, unit, &root);
+        draw_value(&r, &value, &no_mix, unit, &root);
         n += draw_is_audited(&r, LEDGER_ONE / 8);
     }
 
@@ -177,7 +179,7 @@ static void each_validator_comes_first_as_often_as_the_others(void **state)
     for (uint64_t unit = 0; unit < 3000; unit++) {
         struct digest value = {{5}}, root = {{6}}, r;
         uint8_t order[LEDGER_CANDIDATES_MAX];
-        draw_value(&r, &value, unit, &root);
+        draw_value(&r, &value, &no_mix, unit, &root);
         assert_int_equal(draw_validators(order, &r, c, 3, &worker, &owner), 3);
         first[order[0]]++;
     }

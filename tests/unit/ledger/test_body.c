@@ -100,6 +100,7 @@ static void make_terms(struct both *b, struct ledger_task_open *x)
     x->bond_required = random_money(b);
     x->bond_slice_ppm = rng_u32(&b->rng);
     x->bond_strikes = rng_u32(&b->rng);
+    x->witnesses = rng_u32(&b->rng);
 }
 
 static void make_draw(struct both *b, struct ledger_draw *x)
@@ -219,6 +220,9 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     case LEDGER_ACCEPT:
         x->accept_.unit = rng_u64(&b->rng);
         x->accept_.lease = rng_u64(&b->rng);
+        break;
+    case LEDGER_WITNESS:
+        random_bytes(&b->rng, (uint8_t *)&x->witness_, sizeof(x->witness_));
         break;
     case LEDGER_CANARY_REVEAL:
         x->canary_reveal_.unit = rng_u64(&b->rng);

@@ -588,7 +588,8 @@ static void the_first_units_of_a_worker_are_checked_fully(void **state)
     struct ledger_salts salts = world_salts(w);
     struct digest value, r, salt;
     assert_ok(beacon_value(&value, w->beacon, 3, &w->e), &w->e);
-    draw_value(&r, &value, 2, &world_unit(w, 2)->root);
+    static const struct digest no_mix;
+    draw_value(&r, &value, &no_mix, 2, &world_unit(w, 2)->root);
     salts.salt(salts.ctx, 2, 1, &salt);
     canary_draw_value(&r, &r, &salt);
 

@@ -12,6 +12,7 @@
 #include "proto/msg.h"
 #include "proto/sign.h"
 #include "proto/submission.h"
+#include "proto/witness.h"
 #include "support/test.h"
 
 #define ENVELOPE_MAX ((size_t)1 << 20)
@@ -131,7 +132,8 @@ static void add_genesis(struct world *w)
     fill(seed.b, sizeof(seed.b), "beacon", 0);
     beacon_new(&w->beacon, &seed, g.beacon_length);
     g.beacon_head = *beacon_head(w->beacon);
-    fill(g.node.b, KEY_BYTES, "orchestrator", 0);
+    fill(seed.b, sizeof(seed.b), "orchestrator", 0);
+    sign_keys_of_seed(&g.node, &w->orchestrator, seed.b);
     assert_ok(ledger_append_genesis(w->log, &g, &why, &w->out, NULL, &w->e), &w->e);
 }
 
@@ -188,7 +190,8 @@ static void add_task(struct world *w)
                                  .canary_bonus = 500,
                                  .bond_required = w->canary_rate ? 1000 : 0,
                                  .bond_slice_ppm = 250000,
-                                 .bond_strikes = 3};
+                                 .bond_strikes = 3,
+                                 .witnesses = w->witnesses};
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&initiator->node, &idem, w->now_us};
 
@@ -198,12 +201,7 @@ static void add_task(struct world *w)
     assert_ok(world_try_step(w), &w->e);
 }
 
-void world_init(struct world *w, const char *dir)
-{
-    world_init_canaries(w, dir, 0);
-}
-
-void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
+static void begin(struct world *w, const char *dir)
 {
     const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
                                    .version = LEDGER_DB_VERSION,
@@ -211,8 +209,6 @@ void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
                                    .map_bytes = 64u << 20,
                                    .no_sync = true};
 
-    memset(w, 0, sizeof(*w));
-    w->canary_rate = rate;
     w->now_us = 1700000000000000;
     effects_init(&w->out);
     ledger_log_new(&w->log);
@@ -224,6 +220,25 @@ void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
         add_node(w, i);
     add_task(w);
     world_flush(w);
+}
+
+void world_init(struct world *w, const char *dir)
+{
+    world_init_canaries(w, dir, 0);
+}
+
+void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses)
+{
+    memset(w, 0, sizeof(*w));
+    w->witnesses = witnesses;
+    begin(w, dir);
+}
+
+void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
+{
+    memset(w, 0, sizeof(*w));
+    w->canary_rate = rate;
+    begin(w, dir);
 }
 
 void world_clear(struct world *w)
@@ -488,6 +503,60 @@ enum status world_try_judge_canary(struct world *w, uint64_t unit, uint32_t outc
     struct ledger_canary_judge x = {unit, u && u->canary ? u->canary->lease : 0, outcome};
 
     return ledger_append_canary_judge(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+static struct digest nonce_of(const struct world *w, unsigned validator)
+{
+    struct digest nonce;
+
+    fill(nonce.b, sizeof(nonce.b), "nonce", 1000 * validator + w->n_nonces[validator]);
+    return nonce;
+}
+
+enum status world_try_witness(struct world *w, unsigned validator, bool anew)
+{
+    const struct world_node *n = world_validator(w, validator);
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
+    struct ledger_witness x = {.seq = ledger_books_round(world_books(w)).seq,
+                               .validator = n->node};
+    struct msg_witness m = {.seq = x.seq, .entry = *ledger_log_hash(w->log, x.seq)};
+    struct digest nonce = nonce_of(w, validator);
+    struct buf body;
+    enum status st;
+
+    if (!anew)
+        x.nonce = nonce;
+    w->n_nonces[validator]++;
+    nonce = nonce_of(w, validator);
+    witness_commitment(&x.next, &n->node, &nonce);
+    m.nonce = x.nonce;
+    m.next = x.next;
+    buf_init(&body, ENVELOPE_MAX);
+    assert_ok(msg_witness_encode(&body, &m, &w->e), &w->e);
+    file_envelope(w, MSG_WITNESS, n, &idem, &body, &x.envelope);
+    st = ledger_append_witness(w->log, &x, &why, &w->out, NULL, &w->e);
+    buf_clear(&body);
+    return st;
+}
+
+void world_show_head(struct world *w, struct buf *file, uint64_t seq)
+{
+    const struct msg_witness_call c = {.seq = seq, .entry = *ledger_log_hash(w->log, seq)};
+    const struct idem idem = next_idem(w);
+    struct buf body, env;
+
+    buf_init(&body, 512);
+    buf_init(&env, 1024);
+    assert_ok(msg_witness_call_encode(&body, &c, NULL), NULL);
+    assert_ok(msg_envelope_encode(&env, MSG_WITNESS_CALL, ledger_books_run(world_books(w)),
+                                  &idem, buf_bytes(&body), &w->orchestrator, NULL),
+              NULL);
+    if (!file->len)
+        witness_file_begin(file);
+    buf_put_blob(file, buf_bytes(&env));
+    buf_clear(&env);
+    buf_clear(&body);
 }
 
 enum status world_try_giveup(struct world *w, uint64_t unit)

@@ -53,6 +53,9 @@ struct world {
     uint64_t n_idem;
     enum world_bend bend;
     uint64_t canary_rate;
+    uint32_t witnesses;             /* that draws need */
+    struct secret_key orchestrator; /* of the key in GENESIS */
+    uint32_t n_nonces[WORLD_VALIDATORS];
     uint64_t salts; /* other numbers, other salts */
     bool alters;    /* submissions are altered as a bad canary's order says */
     struct err e;
@@ -63,6 +66,8 @@ struct world {
 void world_init(struct world *w, const char *dir);
 /* With canaries among first attempts, and validators with stakes of which 1000 are required. */
 void world_init_canaries(struct world *w, const char *dir, uint64_t rate);
+/* With so many witnesses needed for a draw. */
+void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses);
 void world_clear(struct world *w);
 /* Everything put since the last time, in one transaction. */
 void world_flush(struct world *w);
@@ -93,6 +98,10 @@ enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason co
                                   bool is_sole);
 enum status world_try_reveal(struct world *w, uint64_t unit);
 enum status world_try_judge_canary(struct world *w, uint64_t unit, uint32_t outcome);
+/* The validator gives the nonce it committed to, and commits to another; `anew`: it begins. */
+enum status world_try_witness(struct world *w, unsigned validator, bool anew);
+/* Appends to a file of heads what a witness is shown of entry `seq`. */
+void world_show_head(struct world *w, struct buf *file, uint64_t seq);
 enum status world_try_giveup(struct world *w, uint64_t unit);
 enum status world_try_mature(struct world *w, const struct public_key *node);
 /* A batch of these units, each with the use that its state has. */

@@ -40,6 +40,8 @@ struct world_options {
     bool has_lazy;        /* the first validator accepts all it is given */
     bool has_framer;      /* the first validator accuses everybody */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
+    int64_t witnesses;    /* that a draw needs; all validators are */
+    bool has_mute;        /* the first validator gives no nonce it has committed to */
 };
 
 #define WORLD_ORDERS 64u /* a worker remembers */
@@ -65,6 +67,8 @@ struct world_node {
     struct world_order order[WORLD_ORDERS]; /* a ring */
     uint32_t n_orders;
     uint64_t tokens;
+    uint64_t head, n_nonces; /* a witness: the last head it saw; nonces made */
+    int64_t call_ms;         /* when it asks for one again */
     struct msg_verdict verdict;
     bool has_verdict;
     int64_t next_version;

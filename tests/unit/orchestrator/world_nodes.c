@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "proto/digest.h"
 #include "proto/invite.h"
+#include "proto/witness.h"
 
 #define RESEND_MS 300
 
@@ -173,6 +174,13 @@ static void greet(struct world *w, uint32_t i, struct buf *body)
         CHECK(!msg_hello_encode(body, &h, NULL));
         tell(w, i, MSG_HELLO, buf_bytes(body));
     }
+    if (w->opt.witnesses && n->role == ROLE_VERIFIER && w->now_ms >= n->call_ms) {
+        const struct msg_witness_ask ask_body = {.have = n->head};
+        n->call_ms = w->now_ms + RESEND_MS;
+        buf_reset(body);
+        CHECK(!msg_witness_ask_encode(body, &ask_body, NULL));
+        tell(w, i, MSG_WITNESS_ASK, buf_bytes(body));
+    }
     if (n->n_leases && w->now_ms >= n->beat_ms) {
         n->beat_ms = w->now_ms + WORLD_LEASE_MS / 3;
         n->tokens++;
@@ -287,6 +295,39 @@ static void hear_beat(struct world_node *n, const struct msg_envelope *m)
                 n->lease[j] = n->lease[--n->n_leases];
 }
 
+/* As verifier/verify_state.c, in a few lines: a nonce is given once, and only if it is on record. */
+static void hear_call(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    bool is_mute = w->opt.has_mute && i == world_node_of(w, ROLE_VERIFIER, 0);
+    struct msg_witness_call c;
+    struct msg_witness x = {0};
+    struct digest nonce, mine;
+    struct buf body;
+
+    CHECK(!msg_envelope_verify(m, NULL) && key_equal(&m->signer, &w->key->node));
+    CHECK(!msg_witness_call_decode(&c, m->body, NULL));
+    if (c.seq <= n->head)
+        return;
+    n->head = c.seq;
+    digest_keyed(&nonce, BYTES_OF(n->key->node.b), BYTES_OF(n->n_nonces));
+    witness_commitment(&mine, &n->key->node, &nonce);
+    if (digest_equal(&mine, &c.next))
+        x.nonce = nonce;
+    if (is_mute && !digest_is_zero(&x.nonce))
+        return;
+    n->n_nonces++;
+    digest_keyed(&nonce, BYTES_OF(n->key->node.b), BYTES_OF(n->n_nonces));
+    witness_commitment(&x.next, &n->key->node, &nonce);
+    x.seq = c.seq;
+    x.entry = c.entry;
+    buf_init(&body, 1024);
+    CHECK(!msg_witness_encode(&body, &x, NULL));
+    tell(w, i, MSG_WITNESS, buf_bytes(&body));
+    buf_clear(&body);
+    n->call_ms = w->now_ms;
+}
+
 static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *m)
 {
     struct world_node *n = &w->node[i];
@@ -337,6 +378,8 @@ void world_hear(struct world *w, uint32_t i, struct bytes data)
     if (m.kind == MSG_WELCOME) {
         CHECK(!msg_welcome_decode(&welcome, m.body, NULL));
         n->knows_done |= welcome.is_done;
+    } else if (m.kind == MSG_WITNESS_CALL) {
+        hear_call(w, i, &m);
     } else if (m.kind == MSG_BEAT) {
         hear_beat(n, &m);
     } else if (n->request.len && idem_equal(&m.idem, &n->idem)) {
@@ -352,6 +395,7 @@ void world_crash_node(struct world *w, uint32_t i)
     n->boot++;
     n->n_leases = 0;
     n->has_verdict = false;
+    n->n_nonces += 1000; /* another life, other nonces */
     buf_reset(&n->request);
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 3000);
 }

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "proto/witness.h"
 #include "support/orders.h"
 #include "support/test.h"
 
@@ -374,6 +375,69 @@ static void draining_is_heard(void **state)
     assert_true(verify_is_idle(f->s));
 }
 
+/* Answers the open WITNESS_ASK with head `seq`; the WITNESS that follows, in *m. */
+static struct msg_envelope be_called(struct fixture *f, uint64_t seq, const struct digest *next,
+                                     struct msg_witness *m, int64_t now)
+{
+    struct msg_envelope asked = orders_get(&f->o, MSG_WITNESS_ASK, 0), got;
+    const struct msg_witness_call c = {.seq = seq, .entry = {{(uint8_t)seq}}, .next = *next};
+    struct buf body;
+
+    buf_init(&body, 256);
+    assert_ok(msg_witness_call_encode(&body, &c, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_WITNESS_CALL, buf_bytes(&body)), now);
+    buf_clear(&body);
+    got = orders_get(&f->o, MSG_WITNESS, 0);
+    assert_ok(msg_envelope_verify(&got, NULL), NULL);
+    assert_ok(msg_witness_decode(m, got.body, NULL), NULL);
+    assert_int_equal(m->seq, seq);
+    return got;
+}
+
+static void a_witness_gives_each_nonce_once_and_only_if_it_is_on_record(void **state)
+{
+    struct fixture *f = *state;
+    static const struct digest none;
+    struct msg_witness first, second, third;
+    struct msg_envelope sent;
+    struct digest is;
+
+    verify_witness(f->s, 0);
+    be_ready(f);
+    tick(f, 0);
+    sent = be_called(f, 5, &none, &first, 1);
+    assert_true(digest_is_zero(&first.nonce)); /* it begins */
+    hear(f, orders_receipt(&f->o, &sent, true, REASON_NONE), 2);
+    sent = be_called(f, 8, &first.next, &second, 3);
+    witness_commitment(&is, &f->o.key->node, &second.nonce);
+    assert_true(digest_equal(&is, &first.next));
+    hear(f, orders_receipt(&f->o, &sent, true, REASON_NONE), 4);
+    be_called(f, 9, &first.next, &third, 5); /* as if the second had not been given */
+    assert_true(digest_is_zero(&third.nonce));
+}
+
+static void a_head_that_was_seen_before_is_not_answered(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_witness_call c = {.seq = 7, .entry = {{7}}};
+    struct msg_envelope asked;
+    struct msg_witness_ask ask_body;
+    struct buf body;
+
+    verify_witness(f->s, 7); /* in an earlier life */
+    be_ready(f);
+    tick(f, 0);
+    asked = orders_get(&f->o, MSG_WITNESS_ASK, 0);
+    assert_ok(msg_witness_ask_decode(&ask_body, asked.body, NULL), NULL);
+    assert_int_equal(ask_body.have, 7);
+    buf_init(&body, 256);
+    assert_ok(msg_witness_call_encode(&body, &c, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_WITNESS_CALL, buf_bytes(&body)), 1);
+    buf_clear(&body);
+    assert_int_equal(orders_sent(&f->o, MSG_WITNESS), 0);
+    assert_int_equal(orders_sent(&f->o, MSG_WITNESS_ASK), 1); /* it waits for the next */
+}
+
 static void rubbish_changes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -409,6 +473,8 @@ int main(void)
         CASE(a_lost_question_is_asked_again),
         CASE(a_wait_is_waited_for),
         CASE(draining_is_heard),
+        CASE(a_witness_gives_each_nonce_once_and_only_if_it_is_on_record),
+        CASE(a_head_that_was_seen_before_is_not_answered),
         CASE(rubbish_changes_nothing),
     };
     return cmocka_run_group_tests_name("verifier/verify_state", tests, NULL, NULL);
