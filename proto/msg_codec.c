@@ -35,6 +35,7 @@ static enum status check_rule(const struct msg_table *t, const struct msg_rule *
     int64_t v;
 
     switch (r->kind) {
+    case MSG_RULE_NONE: return OK;
     case MSG_RULE_RANGE:
     case MSG_RULE_COUNT:
         v = load_u32(at);

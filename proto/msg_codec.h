@@ -44,6 +44,7 @@ struct msg_field {
 };
 
 enum msg_rule_kind {
+    MSG_RULE_NONE,     /* reads nothing: a message may have a single bool */
     MSG_RULE_RANGE,    /* UINT32: lo <= value <= hi */
     MSG_RULE_MIN,      /* SINT64: lo <= value */
     MSG_RULE_LENGTH,   /* BYTES: lo <= length <= hi, a multiple of unit */

@@ -104,7 +104,7 @@
     }
 #define NO_RULE(owner)                                                                         \
     {                                                                                          \
-        .kind = MSG_RULE_RANGE, .name = "", .hi = UINT32_MAX                                   \
+        .kind = MSG_RULE_NONE, .name = ""                                   \
     }
 
 #define ROLE(owner)         RANGE(owner, role, ROLE_NONE + 1, ROLE_COUNT - 1)

@@ -266,7 +266,7 @@ static void a_restart_reports_what_is_on_disk_and_fetches_nothing(void **state)
         version_make(&v[k], f->node[0].key, &f->run, k, 3000000, 0);
         publish(&f->node[0], &v[k]);
     }
-    assert_within(5000, all_have(f, 1));
+    assert_within(5000, all_have(f, 1) && atomic_load(&f->node[2].n_versions) == 2);
 
     stop_node(&f->node[2]);
     open_node(f, 2);
