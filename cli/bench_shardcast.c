@@ -33,7 +33,7 @@
 
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
-    double rate, garbage, kill_origin_at;
+    double rate, cap, garbage, kill_origin_at;
     bool is_netns, is_kept, shall_kill_half, is_writing;
     char *dir, *mode;
     double bytes, bound_s; /* of this measurement */
@@ -70,7 +70,7 @@ static bool is_bad(const struct bench *b, size_t i)
 
 static enum status start_node(struct bench *b, size_t i, struct err *e)
 {
-    char index[24], nodes[24], seed[24], port[24], rate[24], relays[24], *dir;
+    char index[24], nodes[24], seed[24], port[24], rate[24], relays[24], cap[24], *dir;
     enum status st;
 
     snprintf(index, sizeof(index), "%zu", i);
@@ -79,6 +79,7 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
     snprintf(port, sizeof(port), "%d", (int)b->port);
     snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
     snprintf(relays, sizeof(relays), "%d", is_tree(b) ? (int)b->relays : 0);
+    snprintf(cap, sizeof(cap), "%.6f", b->cap);
     dir = file_join(b->at.dir, index);
     const char *args[] = {"--dir",
                           dir,
@@ -94,6 +95,8 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
                           b->is_netns ? "netns" : "loopback",
                           "--write-rate",
                           rate,
+                          "--up-mbps",
+                          cap,
                           "--relays",
                           relays,
                           is_bad(b, i) ? "--garbage" : NULL,
@@ -229,16 +232,17 @@ static void fill_costs(const struct bench *b, const struct bench_stats *before,
             fmax(r->written_share, (after[i].written - before[i].written) / b->bytes);
     }
     double sent = after[0].bytes_out - before[0].bytes_out;
+    r->garbage_share = garbage / (b->bytes * (double)(b->at.n - 1));
+    r->repeats_share = repeats / (b->bytes * (double)(b->at.n - 1));
+    if (sent <= 0.0)
+        return; /* the origin was killed, and can tell nothing any more */
     r->origin_share = sent / b->bytes;
     r->origin_link_share = (after[0].tx_bytes - before[0].tx_bytes) / b->bytes;
     r->cpu_per_gb_sent =
         (after[0].cpu_s - before[0].cpu_s - b->at.v[0].made_cpu_s) / (sent / 1e9);
     r->cpu_per_gb_received = (cpu - r->cpu_per_gb_sent * out / 1e9) / (in / 1e9);
-    r->garbage_share = garbage / (b->bytes * (double)(b->at.n - 1));
-    r->repeats_share = repeats / (b->bytes * (double)(b->at.n - 1));
 }
 
-/* Kills whom the options say, once their time has come. */
 static enum status do_faults(struct bench *b, struct bench_stats *before, struct err *e)
 {
     struct bench_node *origin = &b->at.v[0], *victim = &b->at.v[1];
@@ -321,6 +325,10 @@ static enum status measure(struct bench *b, struct result *r, struct err *e)
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
+    if (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0)
+        progress("all had the file before the origin had sent so much: it was not killed");
+    if (b->shall_kill_half && b->killed_at <= 0.0)
+        return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
     if (b->killed_at > 0.0)
         r->refetched_share = refetched(b, &after[1]);
     return compare_files(b, e);
@@ -467,6 +475,8 @@ int bench_shardcast(int argc, char **argv)
         {"relays", OPT_INT, &b.relays, "2", "1..62", "of the relay tree", false},
         {"netns", OPT_FLAG, &b.is_netns, "false", NULL,
          "each node in a network namespace behind a link of that rate; needs root", false},
+        {"cap", OPT_REAL, &b.cap, "0", "0..100000",
+         "ceiling of what a node serves, in Mb/s, kept by itself; 0: none", false},
         {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
          "share of the receivers that spoil what they serve", false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,

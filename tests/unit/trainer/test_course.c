@@ -193,7 +193,7 @@ static void manifests_name_the_file_that_travels(void **state)
     assert_int_equal(m.shard_bytes, content_shard_bytes(file.len));
     assert_true(content_equal(&m.content, &(struct content){0, CONTENT_FULL, -1}));
     assert_ok(content_manifest_check(&m, &f->e), &f->e);
-    content_root(&root, &run, &m.content, m.shard_bytes, buf_bytes(&file));
+    content_root(&root, m.shard_bytes, buf_bytes(&file));
     assert_true(digest_equal(&m.weights, &root));
     buf_clear(&file);
 }
