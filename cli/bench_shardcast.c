@@ -32,10 +32,10 @@
 #define PATIENCE      20 /* times the bound, and then it failed */
 
 struct bench {
-    int64_t nodes, mib, runs, seed, port;
-    double rate, garbage, kill_origin_at;
+    int64_t nodes, mib, runs, seed, port, relays;
+    double rate, cap, garbage, kill_origin_at;
     bool is_netns, is_kept, shall_kill_half, is_writing, is_delta;
-    char *dir;
+    char *dir, *mode;
     double bytes, bound_s; /* of this measurement */
     size_t n_bad;
     double killed_at; /* bytes that node 1 had verified; 0: it was not killed */
@@ -59,6 +59,11 @@ static void progress(const char *what)
 
 /* ---- starting ---------------------------------------------------------------------------- */
 
+static bool is_tree(const struct bench *b)
+{
+    return !strcmp(b->mode, "relay");
+}
+
 static bool is_bad(const struct bench *b, size_t i)
 {
     return i > 0 && i >= (size_t)b->nodes - b->n_bad;
@@ -66,7 +71,7 @@ static bool is_bad(const struct bench *b, size_t i)
 
 static enum status start_node(struct bench *b, size_t i, struct err *e)
 {
-    char index[24], nodes[24], seed[24], port[24], rate[24], *dir;
+    char index[24], nodes[24], seed[24], port[24], rate[24], relays[24], cap[24], *dir;
     enum status st;
 
     snprintf(index, sizeof(index), "%zu", i);
@@ -74,6 +79,8 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
     snprintf(seed, sizeof(seed), "%d", (int)b->seed);
     snprintf(port, sizeof(port), "%d", (int)b->port);
     snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
+    snprintf(relays, sizeof(relays), "%d", is_tree(b) ? (int)b->relays : 0);
+    snprintf(cap, sizeof(cap), "%.6f", b->cap);
     dir = file_join(b->at.dir, index);
     const char *args[] = {"--dir",
                           dir,
@@ -89,6 +96,10 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
                           b->is_netns ? "netns" : "loopback",
                           "--write-rate",
                           rate,
+                          "--up-mbps",
+                          cap,
+                          "--relays",
+                          relays,
                           is_bad(b, i) ? "--garbage" : NULL,
                           NULL};
     st = bench_nodes_start(&b->at, i, args, e);
@@ -163,7 +174,7 @@ static enum status start_all(struct bench *b, struct err *e)
     bench_nodes_watch(&b->at, 0);
     snprintf(line, sizeof(line), "publish 0 %d\n", WARM_UP_BYTES);
     bench_nodes_tell(&b->at, 0, line);
-    return await(b, 1, is_complete, 60, "linked", e);
+    return await(b, 1, is_complete, 120, "linked", e);
 }
 
 /* ---- one run ----------------------------------------------------------------------------- */
@@ -314,6 +325,9 @@ static enum status measure(struct bench *b, int version, const char *line, struc
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
+    if ((b->shall_kill_half && b->killed_at <= 0.0) ||
+        (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0))
+        return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
     if (b->killed_at > 0.0)
         r->refetched_share = refetched(b, &after[1]);
     return compare_files(b, version, e);
@@ -431,6 +445,15 @@ static void print_delta(const struct bench *b, const struct result *r, size_t n)
     print_line("shardcast_patch_origin_sent_worst", OVER(origin_share, 1), "files", 0, true);
 }
 
+/* Of the tree only how long it takes: it is there for comparison. */
+static void print_tree(const struct bench *b, const struct result *r, size_t n)
+{
+    print_line("relay_tree_bound", b->bound_s, "s", 0, false);
+    print_line("relay_tree_p50_over_bound", OVER(p50_s, 0.5) / b->bound_s, "", 0, true);
+    print_line("relay_tree_p99_over_bound", OVER(p99_s, 0.5) / b->bound_s, "", 0, true);
+    print_line("relay_tree_known_worst", OVER(known_s, 1), "s", 0, true);
+}
+
 static void print_figures(const struct bench *b, const struct result *r, size_t n)
 {
     double honest = b->n_bad ? 1.25 : 0.0;
@@ -471,6 +494,8 @@ static enum status run_all(struct bench *b, struct err *e)
     bench_net_close(&b->net);
     if (!st && b->is_delta)
         print_delta(b, r, (size_t)b->runs);
+    else if (!st && is_tree(b))
+        print_tree(b, r, (size_t)b->runs);
     else if (!st)
         print_figures(b, r, (size_t)b->runs);
     return st;
@@ -485,8 +510,13 @@ int bench_shardcast(int argc, char **argv)
         {"runs", OPT_INT, &b.runs, "1", "1..32", "how often", false},
         {"rate", OPT_REAL, &b.rate, "100", "0.1..100000",
          "of each link, each way, in Mb/s; without --netns it only makes the bound", false},
+        {"mode", OPT_CHOICE, &b.mode, "swarm", "swarm|relay",
+         "shardcast, or the relay tree of SHARDCAST for comparison", false},
+        {"relays", OPT_INT, &b.relays, "2", "1..62", "of the relay tree", false},
         {"netns", OPT_FLAG, &b.is_netns, "false", NULL,
          "each node in a network namespace behind a link of that rate; needs root", false},
+        {"cap", OPT_REAL, &b.cap, "0", "0..100000",
+         "ceiling of what a node serves, in Mb/s, kept by itself; 0: none", false},
         {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
          "share of the receivers that spoil what they serve", false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,
@@ -513,6 +543,9 @@ int bench_shardcast(int argc, char **argv)
     struct err e;
     int status = usage_parse(&u, argc, argv);
 
+    if (status == USAGE_RUN && is_tree(&b) && b.relays > b.nodes - 2)
+        status = usage_complain(u.line, "%d nodes are too few for %d relays", (int)b.nodes,
+                                (int)b.relays);
     if (status == USAGE_RUN)
         status = run_all(&b, &e) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);

@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -28,6 +27,8 @@
 #include "cli/bench_net.h"
 #include "cli/bench_weights.h"
 #include "cli/commands.h"
+#include "cli/node_figures.h"
+#include "cli/tree_node.h"
 #include "cli/usage.h"
 #include "node/shell.h"
 #include "proto/content.h"
@@ -43,7 +44,7 @@
 #define STEP_RATE   1e-6
 
 struct cast_node {
-    int64_t index, nodes, seed, port;
+    int64_t index, nodes, seed, port, relays;
     char *dir, *network;
     bool serves_garbage;
     struct node_key *key;
@@ -57,7 +58,8 @@ struct cast_node {
     uint64_t left, total, random;
     double making_s;
     struct bench_weights weights; /* of node 0, once told */
-    double write_rate;            /* Mb/s; 0: as fast as it goes */
+    double up_mbps;
+    double write_rate; /* Mb/s; 0: as fast as it goes */
     uint8_t piece[PIECE_BYTES];
     pthread_t listener;
     pthread_mutex_t lock;
@@ -115,58 +117,15 @@ static void introduce_all(struct cast_node *n)
 
 /* ---- what it says ------------------------------------------------------------------------ */
 
-static double cpu_s(void)
-{
-    struct rusage u;
-
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-}
-
-/* Bytes that went to the disk, less those that were unlinked before they got there. */
-static double written_bytes(void)
-{
-    double sum = 0.0, n;
-    char line[128];
-    FILE *f = fopen("/proc/self/io", "r");
-
-    while (f && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "write_bytes: %lf", &n) == 1)
-            sum += n;
-        if (sscanf(line, "cancelled_write_bytes: %lf", &n) == 1)
-            sum -= n;
-    }
-    if (f)
-        fclose(f);
-    return sum;
-}
-
-static double link_bytes(const struct cast_node *n)
-{
-    double sent = 0.0;
-    char line[256];
-    FILE *f = strcmp(n->network, "netns") ? NULL : fopen("/proc/net/dev", "r");
-
-    while (f && fgets(line, sizeof(line), f)) {
-        const char *at = strstr(line, "eth0:");
-        if (at)
-            (void)sscanf(at + 5, "%*f %*f %*f %*f %*f %*f %*f %*f %lf", &sent);
-    }
-    if (f)
-        fclose(f);
-    return sent;
-}
-
 static void say_stats(const struct cast_node *n)
 {
     struct cast_counters c = cast_counters(n->cast);
 
-    printf("stats cpu_s=%.6f bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " shards_in=%" PRIu64
-           " repeats=%" PRIu64 " garbage=%" PRIu64 " timeouts=%" PRIu64
-           " written=%.0f tx_bytes=%.0f found=%.0f\n",
-           cpu_s(), c.bytes_in, c.bytes_out, c.shards_in, c.repeats, c.garbage, c.timeouts,
-           written_bytes(), link_bytes(n), (double)cast_found_bytes(n->cast));
+    printf("stats bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " shards_in=%" PRIu64
+           " repeats=%" PRIu64 " garbage=%" PRIu64 " timeouts=%" PRIu64 " found=%" PRIu64 " ",
+           c.bytes_in, c.bytes_out, c.shards_in, c.repeats, c.garbage, c.timeouts,
+           cast_found_bytes(n->cast));
+    figures_print(!strcmp(n->network, "netns"));
 }
 
 static void say_moved(struct cast_node *n)
@@ -191,17 +150,6 @@ static void on_version(void *ctx, int64_t version)
 }
 
 /* ---- publishing -------------------------------------------------------------------------- */
-
-/* Bytes that no compression helps with, a function of (seed, version). */
-static void generate(uint8_t *to, size_t len, uint64_t *state)
-{
-    for (size_t i = 0; i + 8 <= len; i += 8) {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        memcpy(to + i, state, 8);
-    }
-}
 
 /* Begins to make a version: it is written in the rounds of the loop, a piece in each. */
 static enum status begin(struct cast_node *n, int64_t version, uint64_t bytes, struct err *e)
@@ -281,7 +229,7 @@ static enum status publish_weights(struct cast_node *n, int64_t version, struct 
     buf_init(&envelope, MSG_MAX_BYTES);
     st = bench_weights_file(&file, &n->weights, false, e);
     n->begun_us = clock_mono_us();
-    from_s = cpu_s();
+    from_s = figures_cpu_s();
     if (!st)
         st = sign(n, version, buf_bytes(&file), &m, &envelope, e);
     if (!st && cast_has(n->cast, version - 1))
@@ -289,7 +237,7 @@ static enum status publish_weights(struct cast_node *n, int64_t version, struct 
     if (!st)
         st = cast_publish(n->cast, buf_bytes(&envelope), buf_bytes(&file), e);
     printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", version, n->begun_us,
-           clock_mono_us(), cpu_s() - from_s);
+           clock_mono_us(), figures_cpu_s() - from_s);
     buf_clear(&file);
     buf_clear(&envelope);
     return st;
@@ -327,17 +275,17 @@ static enum status write_some(struct cast_node *n, struct err *e)
     uint64_t done = n->total - n->left, most = allowed(n);
     size_t len =
         most > done ? most - done < PIECE_BYTES ? (size_t)(most - done) : PIECE_BYTES : 0;
-    double from_s = cpu_s();
+    double from_s = figures_cpu_s();
     enum status st;
 
     if (most < n->total)
         len -= len % 8;
-    generate(n->piece, len, &n->random);
+    figures_generate(n->piece, len, &n->random);
     st = cast_write_add(n->writer, (struct bytes){n->piece, len}, e);
     n->left -= len;
     if (!st && n->left == 0)
         st = announce(n, e);
-    n->making_s += cpu_s() - from_s;
+    n->making_s += figures_cpu_s() - from_s;
     if (st || n->left == 0)
         printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", n->version, n->begun_us,
                clock_mono_us(), n->making_s);
@@ -432,6 +380,7 @@ static enum status open_node(struct cast_node *n, struct err *e)
                                     .ctx = n,
                                     .on_version = on_version,
                                     .on_known = on_known,
+                                    .up_bytes_s = (uint64_t)(n->up_mbps * 1e6 / 8),
                                     .serves_garbage = n->serves_garbage};
     enum status st = shell_new(&n->shell, n->key, e);
 
@@ -472,6 +421,21 @@ static enum status run(struct cast_node *n, struct err *e)
     return st;
 }
 
+static enum status run_tree(const struct cast_node *n, struct err *e)
+{
+    const struct bench_net net = {.n = strcmp(n->network, "netns") ? 0 : (size_t)n->nodes};
+    const struct tree_node_options o = {.dir = n->dir,
+                                        .net = &net,
+                                        .index = (size_t)n->index,
+                                        .nodes = (size_t)n->nodes,
+                                        .relays = (size_t)n->relays,
+                                        .port = (uint16_t)n->port,
+                                        .seed = n->seed};
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    return tree_node_run(&o, e);
+}
+
 int cmd_cast_node(int argc, char **argv)
 {
     static struct cast_node n;
@@ -489,6 +453,10 @@ int cmd_cast_node(int argc, char **argv)
          false},
         {"write-rate", OPT_REAL, &n.write_rate, "0", "0..100000",
          "how fast a version is made, in Mb/s; 0: as fast as it goes", false},
+        {"up-mbps", OPT_REAL, &n.up_mbps, "0", "0..100000",
+         "ceiling of what it serves, in Mb/s; 0: none", false},
+        {"relays", OPT_INT, &n.relays, "0", "0..63",
+         "a node of a relay tree with so many relays; 0: of the swarm", false},
         {"garbage", OPT_FLAG, &n.serves_garbage, "false", NULL, "spoil each shard served",
          false},
     };
@@ -502,7 +470,7 @@ int cmd_cast_node(int argc, char **argv)
     int status = usage_parse(&u, argc, argv);
 
     if (status == USAGE_RUN)
-        status = run(&n, &e) ? usage_fail(e.text) : 0;
+        status = (n.relays ? run_tree(&n, &e) : run(&n, &e)) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);
     return status;
 }

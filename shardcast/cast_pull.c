@@ -73,7 +73,7 @@ static void learn_rtt(struct peer *p, int64_t now_ms)
     if (took < 1)
         took = 1;
     if (!p->rtt_ms || took < p->rtt_ms)
-        p->rtt_ms = took < DEADLINE_MAX_MS ? (int32_t)took : DEADLINE_MAX_MS;
+        p->rtt_ms = took < RTT_MAX_MS ? (int32_t)took : RTT_MAX_MS;
 }
 
 void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
@@ -255,7 +255,8 @@ void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
         return;
     if (h->pick->asked[index])
         mask |= (uint64_t)1 << (h->pick->asked[index] - 1);
-    mask &= ~slot_bit(from);
+    if (from)
+        mask &= ~slot_bit(from);
     while (mask) {
         struct peer *p = s->slot[mask_take(&mask)];
         for (uint32_t i = 0; p && i < p->n_asks; i++)
@@ -371,9 +372,9 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
 static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct holding *h,
                              int64_t now_ms, struct cast_out *out)
 {
-    bool is_end = h->n_shards && h->n_leaves == h->n_shards &&
-                  h->n_shards - h->n_have <= ENDGAME;
-    int64_t ours = expected_ms(s, p, h, p->n_asks, now_ms) + p->rtt_ms, best_ms = ours;
+    bool is_end =
+        h->n_shards && h->n_leaves == h->n_shards && h->n_shards - h->n_have <= ENDGAME;
+    int64_t best_ms = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
     struct peer *victim = NULL;
     uint32_t place = 0;
 
@@ -384,8 +385,10 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
         for (uint32_t i = is_end ? 0 : 1; i < q->n_asks; i++) {
             const struct ask *a = &q->ask[i];
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
-            if (a->h == h && theirs > best_ms && (h->pick->who[a->index] & slot_bit(p)) &&
-                !is_asked_of(p, h, a->index)) {
+            bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
+                                        now_ms + q->rtt_ms + WINDOW_SLACK_MS;
+            if (a->h == h && theirs > best_ms && !is_soon &&
+                (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;
                 place = i;
                 best_ms = theirs;
@@ -476,7 +479,7 @@ void pull(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             later = 0;
         }
         struct peer *p = s->slot[mask_take(&now)];
-        if (p->is_banned || p->is_choking || p->mute_ms > now_ms)
+        if (p->is_banned || p->is_choking || !p->is_heard || p->mute_ms > now_ms)
             continue;
         for (size_t i = 0; i < s->n_pulling; i++)
             pull_holding(s, p, s->pulling[i], now_ms, out);

@@ -107,9 +107,8 @@ void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
     p->wanted_ms = now_ms;
     p->n_have = m->n_have;
     if (!p->is_served) {
-        if (count_served(s) < s->slots) {
+        if (!p->is_choked && count_served(s) < s->slots) {
             admit(s, p);
-            p->is_choked = false;
         } else {
             if (!p->is_telling)
                 choke(s, p, out);
@@ -154,6 +153,16 @@ static bool is_candidate(const struct peer *p, int64_t now_ms)
     return p->is_choked && p->wanted_ms && p->wanted_ms + CHOKED_MS + 2 * CHOKE_MS > now_ms;
 }
 
+/* It has what is missing here and was asked for it, and gave nothing for a whole span. */
+static bool is_free_rider(const struct cast_state *s, const struct peer *p)
+{
+    bool offers = false;
+
+    for (size_t i = 0; i < s->n_pulling && !offers; i++)
+        offers = s->pulling[i]->pick && s->pulling[i]->pick->offers[p->slot] > 0;
+    return offers && p->slot_spans >= 2 && p->given == 0 && p->given_before == 0;
+}
+
 /* Who gave most; of those that gave the same, who had least. */
 static bool is_better(const struct peer *a, const struct peer *b)
 {
@@ -171,6 +180,7 @@ static void turn_span(struct cast_state *s, int64_t now_ms)
         struct peer *p = s->slot[mask_take(&all)];
         p->given_before = p->given;
         p->given = 0;
+        p->slot_spans++;
     }
 }
 
@@ -219,9 +229,26 @@ static uint64_t best_of(const struct cast_state *s, uint64_t candidates, uint32_
     return chosen;
 }
 
+/* Whom to serve, of those that want to be: all, while there are slots; else, or when some only
+ * take, the best and one by lot. */
+static uint64_t choose_of(struct cast_state *s, uint64_t candidates, uint64_t free_riders,
+                          uint32_t n)
+{
+    uint64_t chosen = candidates & ~free_riders;
+
+    if (n <= s->slots && (!free_riders || !chosen))
+        return candidates;
+    chosen = best_of(s, chosen, s->slots - 1);
+    bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
+                    !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
+    if (is_stale)
+        draw_lot(s, candidates & ~chosen);
+    return chosen | (uint64_t)1 << s->lot;
+}
+
 void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    uint64_t candidates = 0, chosen;
+    uint64_t candidates = 0, free_riders = 0, chosen;
     uint32_t n = 0;
 
     if (s->choke_ms > now_ms)
@@ -233,20 +260,15 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         struct peer *p = s->slot[mask_take(&all)];
         if (is_candidate(p, now_ms)) {
             candidates |= slot_bit(p);
+            free_riders |= is_free_rider(s, p) ? slot_bit(p) : 0;
             n++;
         } else {
-            p->is_served = false; /* no need to tell it: nothing is refused yet */
+            p->is_served = p->is_choked = false;
         }
     }
-    chosen = candidates;
-    if (n > s->slots) {
-        chosen = best_of(s, candidates, s->slots - 1);
-        bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
-                        !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
-        if (is_stale)
-            draw_lot(s, candidates & ~chosen);
-        chosen |= (uint64_t)1 << s->lot;
-    }
+    if (n == 0)
+        return;
+    chosen = choose_of(s, candidates, free_riders, n);
     for (uint64_t all = candidates; all;) {
         struct peer *p = s->slot[mask_take(&all)];
         bool is_chosen = (chosen & slot_bit(p)) != 0;
@@ -258,8 +280,7 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             choke(s, p, out);
         }
     }
-    if (candidates)
-        due(s, s->choke_ms);
+    due(s, s->choke_ms);
     s->is_serving_stirred = true;
 }
 
@@ -281,35 +302,58 @@ static bool is_affordable(struct cast_state *s, int64_t now_ms)
     return false;
 }
 
-/* Who has much less than another of the same content goes first, or it stays behind for good: the
- * most deprived neighbour, of Massoulie et al., INFOCOM 2007. But not for long: it may lie. */
-static bool is_sooner(const struct peer *a, const struct peer *b)
+/* What the best of those that want the same content has of it. */
+static uint32_t best_have(const struct cast_state *s, const struct holding *h)
 {
-    const struct holding *h = want_at(a, 0)->h;
-    uint32_t band = h->n_shards / DEPRIVED_PART + 4;
-    uint64_t lead = (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
+    uint32_t best = 0;
 
-    if (h == want_at(b, 0)->h && !h->lend) {
-        if (a->n_have + band < b->n_have && a->turn < b->turn + lead)
-            return true;
-        if (b->n_have + band < a->n_have && b->turn < a->turn + lead)
-            return false;
+    for (uint64_t all = s->linked_mask; all;) {
+        const struct peer *p = s->slot[mask_take(&all)];
+        if (p->is_served && p->n_wants && want_at(p, 0)->h == h && p->n_have > best)
+            best = p->n_have;
     }
-    return a->turn < b->turn;
+    return best;
+}
+
+/* Who has much less than another of the same content goes first and gets twice as much at a time,
+ * or it stays behind for good: the most deprived neighbour, of Massoulie et al., INFOCOM 2007.
+ * But it may lie: not for more than so many shards more than the others had. */
+static bool is_deprived(const struct cast_state *s, const struct peer *p, uint32_t best)
+{
+    const struct holding *h = want_at(p, 0)->h;
+    uint32_t band = holding_limit(h) / DEPRIVED_PART + DEPRIVED_MIN;
+
+    return !h->lend && p->n_have + band < best &&
+           p->turn < s->serve_turn + (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
 }
 
 /* Of those that are served, who had least. */
 static struct peer *next_served(const struct cast_state *s)
 {
-    struct peer *best = NULL;
+    const struct holding *h = NULL;
+    struct peer *chosen = NULL;
+    bool is_chosen_deprived = false;
+    uint32_t best = 0;
 
     for (uint64_t all = s->linked_mask; all;) {
         struct peer *p = s->slot[mask_take(&all)];
-        if (p->is_served && p->n_wants && p->n_serving < SERVE_AHEAD &&
-            (!best || is_sooner(p, best)))
-            best = p;
+        if (!p->is_served || !p->n_wants || p->n_serving > SERVE_AHEAD)
+            continue;
+        if (want_at(p, 0)->h != h) {
+            h = want_at(p, 0)->h;
+            best = best_have(s, h);
+        }
+        bool deprived = is_deprived(s, p, best);
+        if (p->n_serving == SERVE_AHEAD && !deprived)
+            continue;
+        bool is_sooner =
+            !chosen || (deprived != is_chosen_deprived ? deprived : p->turn < chosen->turn);
+        if (is_sooner) {
+            chosen = p;
+            is_chosen_deprived = deprived;
+        }
     }
-    return best;
+    return chosen;
 }
 
 void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
