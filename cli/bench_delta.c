@@ -17,18 +17,14 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/rng.h"
 #include "cli/bench_line.h"
+#include "cli/bench_weights.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
 #include "shardcast/delta.h"
 
 #define N(table)     (sizeof(table) / sizeof((table)[0]))
-#define DEVIATION    0.02 /* of the weights */
-#define BETA1        0.9
-#define MOMENT       0.2 /* of what Adam adds, in units of the rate: 0.85 % of bf16 change at 1e-6 */
 #define STEPS_LISTED 65536
-#define TWO_PI       6.283185307179586
 
 struct delta_bench {
     int64_t mib, rounds, threads;
@@ -46,92 +42,6 @@ struct pair_result {
     size_t patch_bytes, full_bytes;
     bool pays;
 };
-
-/* ---- synthetic weights ------------------------------------------------------------------- */
-
-/* Two draws of N(0, 1) by Box and Muller. */
-static void normal_pair(struct rng *r, double out[2])
-{
-    double u = ((double)rng_u32(r) + 0.5) * 0x1p-32, v = (double)rng_u32(r) * 0x1p-32;
-    double radius = sqrt(-2.0 * log(u));
-
-    out[0] = radius * cos(TWO_PI * v);
-    out[1] = radius * sin(TWO_PI * v);
-}
-
-/* Masters, and the first moment of Adam over the root of its second where gradients are noise: it
- * keeps BETA1 of itself from step to step, and its deviation. */
-struct synthetic {
-    size_t n;
-    float *masters, *moment; /* owned */
-    struct rng r;
-};
-
-static enum status synthetic_new(struct synthetic *s, size_t n, struct err *e)
-{
-    double z[2];
-    enum status st;
-
-    *s = (struct synthetic){.n = n / 2 * 2, .r = rng_of(1, 1)};
-    st = alloc_array(&s->masters, s->n, sizeof(float), "weights", e);
-    if (!st)
-        st = alloc_array(&s->moment, s->n, sizeof(float), "moments", e);
-    for (size_t i = 0; !st && i < s->n; i += 2) {
-        normal_pair(&s->r, z);
-        s->masters[i] = (float)(DEVIATION * z[0]);
-        s->masters[i + 1] = (float)(DEVIATION * z[1]);
-        normal_pair(&s->r, z);
-        s->moment[i] = (float)(MOMENT * z[0]);
-        s->moment[i + 1] = (float)(MOMENT * z[1]);
-    }
-    return st;
-}
-
-static void synthetic_clear(struct synthetic *s)
-{
-    free(s->masters);
-    free(s->moment);
-    *s = (struct synthetic){0};
-}
-
-static void synthetic_step(struct synthetic *s, double lr)
-{
-    const double fresh = MOMENT * sqrt(1.0 - BETA1 * BETA1);
-    double z[2];
-
-    for (size_t i = 0; i < s->n; i += 2) {
-        normal_pair(&s->r, z);
-        for (size_t j = 0; j < 2; j++) {
-            s->moment[i + j] = (float)(BETA1 * s->moment[i + j] + fresh * z[j]);
-            s->masters[i + j] -= (float)(lr * s->moment[i + j]);
-        }
-    }
-}
-
-/* A safetensors file of one tensor, BF16 or F32. */
-static enum status synthetic_file(struct buf *out, const struct synthetic *s, bool is_wide,
-                                  struct err *e)
-{
-    size_t width = is_wide ? 4 : 2, bytes = s->n * width;
-    char header[160];
-    uint8_t *at;
-    int n = snprintf(header, sizeof(header),
-                     "{\"w\":{\"dtype\":\"%s\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}",
-                     is_wide ? "F32" : "BF16", s->n, bytes);
-
-    n += (int)((8 - n % 8) % 8);
-    buf_put_u64(out, (uint64_t)n);
-    buf_printf(out, "%-*s", n, header);
-    at = buf_extend(out, bytes);
-    for (size_t i = 0; at && i < s->n; i++) {
-        uint32_t u;
-
-        memcpy(&u, &s->masters[i], sizeof(u));
-        u = is_wide ? u : (u + 0x7fff + (u >> 16 & 1)) >> 16;
-        memcpy(at + width * i, &u, width);
-    }
-    return buf_status(out, e);
-}
 
 /* ---- what others would send -------------------------------------------------------------- */
 
@@ -375,19 +285,19 @@ static enum status run_row(const struct delta_bench *b, const struct synthetic_r
                            struct err *e)
 {
     size_t bytes = (size_t)b->mib << 20;
-    struct synthetic s;
+    struct bench_weights s;
     struct buf base, full;
-    enum status st = synthetic_new(&s, bytes / (row->is_wide ? 4 : 2), e);
+    enum status st = bench_weights_new(&s, bytes / (row->is_wide ? 4 : 2), e);
 
     buf_init(&base, bytes + 4096);
     buf_init(&full, bytes + 4096);
     if (!st)
-        st = synthetic_file(&base, &s, row->is_wide, e);
+        st = bench_weights_file(&base, &s, row->is_wide, e);
     for (unsigned i = 0; !st && i < row->steps; i++)
-        synthetic_step(&s, row->lr);
+        bench_weights_step(&s, row->lr);
     if (!st)
-        st = synthetic_file(&full, &s, row->is_wide, e);
-    synthetic_clear(&s);
+        st = bench_weights_file(&full, &s, row->is_wide, e);
+    bench_weights_clear(&s);
     if (!st)
         st = report(b, row->name, buf_bytes(&base), buf_bytes(&full), row->is_wide ? 4 : 2,
                     row->is_target, e);

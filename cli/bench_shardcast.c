@@ -34,7 +34,7 @@
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
     double rate, cap, garbage, kill_origin_at;
-    bool is_netns, is_kept, shall_kill_half, is_writing;
+    bool is_netns, is_kept, shall_kill_half, is_writing, is_delta;
     char *dir, *mode;
     double bytes, bound_s; /* of this measurement */
     size_t n_bad;
@@ -45,6 +45,7 @@ struct bench {
 
 struct result {
     double p50_s, p99_s, max_s, known_s;
+    double whole_s;      /* until the last had the weights without a patch */
     double origin_share; /* bytes it sent of shards, over the file */
     double origin_link_share;
     double cpu_per_gb_sent, cpu_per_gb_received;
@@ -287,14 +288,14 @@ static double refetched(const struct bench *b, const struct bench_stats *after)
 }
 
 /* Byte by byte, the spoilers' too. */
-static enum status compare_files(const struct bench *b, struct err *e)
+static enum status compare_files(const struct bench *b, int version, struct err *e)
 {
     struct file_map first = {0}, other;
     enum status st = OK;
 
     for (size_t i = 0; !st && i < b->at.n; i++) {
         char name[64], *path;
-        snprintf(name, sizeof(name), "%zu/contents/1-%d--1", i, CONTENT_FULL);
+        snprintf(name, sizeof(name), "%zu/contents/%d-%d--1", i, version, CONTENT_FULL);
         path = file_join(b->at.dir, name);
         st = file_map_open(i ? &other : &first, path, e);
         if (!st && i && !bytes_equal(first.bytes, other.bytes))
@@ -307,16 +308,16 @@ static enum status compare_files(const struct bench *b, struct err *e)
     return st;
 }
 
-static enum status measure(struct bench *b, struct result *r, struct err *e)
+/* Tells the origin to publish a version, and waits until all have it. */
+static enum status measure(struct bench *b, int version, const char *line, struct result *r,
+                           struct err *e)
 {
     struct bench_stats before[BENCH_NODES_MAX], after[BENCH_NODES_MAX];
-    char line[64];
     enum status st = ask_stats(b, before, e);
 
     if (st)
         return st;
-    bench_nodes_watch(&b->at, 1);
-    snprintf(line, sizeof(line), "publish 1 %.0f\n", b->bytes);
+    bench_nodes_watch(&b->at, version);
     bench_nodes_tell(&b->at, 0, line);
     st = await_all(b, before, e);
     if (!st)
@@ -331,7 +332,31 @@ static enum status measure(struct bench *b, struct result *r, struct err *e)
         return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
     if (b->killed_at > 0.0)
         r->refetched_share = refetched(b, &after[1]);
-    return compare_files(b, e);
+    return compare_files(b, version, e);
+}
+
+/* Weights as a whole, then what a step made of them, as a patch: from the moment the trainer has them
+ * to that at which everybody can use them. */
+static enum status measure_delta(struct bench *b, struct result *r, struct err *e)
+{
+    struct result whole = {0};
+    char line[64];
+    enum status st;
+
+    snprintf(line, sizeof(line), "weights 1 %.0f\n", b->bytes);
+    st = measure(b, 1, line, &whole, e);
+    if (!st)
+        st = measure(b, 2, "step 2\n", r, e);
+    r->whole_s = whole.max_s;
+    return st;
+}
+
+static enum status measure_whole(struct bench *b, struct result *r, struct err *e)
+{
+    char line[64];
+
+    snprintf(line, sizeof(line), "publish 1 %.0f\n", b->bytes);
+    return measure(b, 1, line, r, e);
 }
 
 static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
@@ -354,7 +379,7 @@ static enum status run_once(struct bench *b, int64_t number, struct result *r, s
     bench_nodes_init(&b->at, &b->net, dir, (size_t)b->nodes);
     st = start_all(b, e);
     if (!st)
-        st = measure(b, r, e);
+        st = b->is_delta ? measure_delta(b, r, e) : measure_whole(b, r, e);
     bench_nodes_clear(&b->at);
     if (!b->is_kept && !st)
         (void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); /* what stays is seen in --dir */
@@ -407,6 +432,21 @@ static void print_line(const char *name, double value, const char *unit, double 
     bench_line_print(&line);
 }
 
+static void print_delta(const struct bench *b, const struct result *r, size_t n)
+{
+    const struct bench_line patch = {.name = "shardcast_switched_by_patch",
+                                     .value = OVER(max_s, 0.5),
+                                     .unit = "s",
+                                     .peer = "whole",
+                                     .peer_value = OVER(whole_s, 0.5)};
+
+    print_line("shardcast_bound", b->bound_s, "s", 0, false);
+    print_line("shardcast_switched_by_whole", OVER(whole_s, 0.5), "s", 0, false);
+    bench_line_print(&patch);
+    print_line("shardcast_switched_by_patch_worst", OVER(max_s, 1), "s", 0, false);
+    print_line("shardcast_patch_origin_sent_worst", OVER(origin_share, 1), "files", 0, true);
+}
+
 /* Of the tree only how long it takes: it is there for comparison. */
 static void print_tree(const struct bench *b, const struct result *r, size_t n)
 {
@@ -454,7 +494,9 @@ static enum status run_all(struct bench *b, struct err *e)
             print_run(b, i, &r[i]);
     }
     bench_net_close(&b->net);
-    if (!st && is_tree(b))
+    if (!st && b->is_delta)
+        print_delta(b, r, (size_t)b->runs);
+    else if (!st && is_tree(b))
         print_tree(b, r, (size_t)b->runs);
     else if (!st)
         print_figures(b, r, (size_t)b->runs);
@@ -481,6 +523,9 @@ int bench_shardcast(int argc, char **argv)
          "share of the receivers that spoil what they serve", false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,
          "the origin makes the version at the rate of its link", false},
+        {"delta", OPT_FLAG, &b.is_delta, "false", NULL,
+         "weights in bf16 as a whole, then a step of training at a rate of 1e-6 as a patch",
+         false},
         {"kill-half", OPT_FLAG, &b.shall_kill_half, "false", NULL,
          "kill -9 a receiver when it has half, and start it again", false},
         {"kill-origin-at", OPT_REAL, &b.kill_origin_at, "0", "0..100",

@@ -7,6 +7,9 @@
  *
  * It answers lines on stdin with lines on stdout (cli/bench_nodes.h):
  *   publish VERSION BYTES   node 0: makes and publishes it   published VERSION US US CPU_S
+ *   weights VERSION BYTES   node 0: the same, of weights in bf16 (cli/bench_weights.h)
+ *   step VERSION            node 0: after 'weights', a step of training at a rate of 1e-6, with
+ *                           the patch from the version before
  *   stats                   what it has done so far          stats KEY=VALUE ...
  * and says by itself: ready US, known VERSION US, moved BYTES_IN BYTES_OUT, complete VERSION US,
  * failed WHY. US is the monotonic clock, which all namespaces of a machine share; published has
@@ -22,6 +25,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "cli/bench_net.h"
+#include "cli/bench_weights.h"
 #include "cli/commands.h"
 #include "cli/node_figures.h"
 #include "cli/tree_node.h"
@@ -30,12 +34,14 @@
 #include "proto/content.h"
 #include "proto/digest.h"
 #include "shardcast/cast.h"
+#include "shardcast/cast_cut.h"
 
 #define MOVED_MS    50 /* between two lines `moved` */
 #define LINES_MAX   16
 #define WORD_BYTES  64
 #define PIECE_BYTES ((size_t)1 << 20)
 #define WRITE_MS    1 /* between two pieces */
+#define STEP_RATE   1e-6
 
 struct cast_node {
     int64_t index, nodes, seed, port, relays;
@@ -51,6 +57,7 @@ struct cast_node {
     int64_t version, begun_us;
     uint64_t left, total, random;
     double making_s;
+    struct bench_weights weights; /* of node 0, once told */
     double up_mbps;
     double write_rate; /* Mb/s; 0: as fast as it goes */
     uint8_t piece[PIECE_BYTES];
@@ -179,6 +186,81 @@ static enum status announce(struct cast_node *n, struct err *e)
     return st;
 }
 
+/* What the manifest of a file at hand says, and around it the envelope. */
+static enum status sign(struct cast_node *n, int64_t version, struct bytes file,
+                        struct msg_manifest *m, struct buf *envelope, struct err *e)
+{
+    const struct cast_cut_options o = {.run = n->run,
+                                       .content = content_full(version),
+                                       .shard_bytes = content_shard_bytes(file.len),
+                                       .secret = n->key->node_secret};
+    struct idem idem = {{1}};
+    struct cast_cut cut;
+    struct buf body;
+    enum status st;
+
+    *m = (struct msg_manifest){.numerics = "f32-1"};
+    buf_init(&body, MSG_MAX_BYTES);
+    cast_cut_init(&cut, &o);
+    st = cast_cut_add(&cut, file, e);
+    if (!st)
+        st = cast_cut_end(&cut, m, e);
+    if (!st)
+        st = msg_manifest_encode(&body, m, e);
+    if (!st)
+        st = msg_envelope_encode(envelope, MSG_PUBLISH, &n->run, &idem, buf_bytes(&body),
+                                 n->key->node_secret, e);
+    cast_cut_clear(&cut);
+    buf_clear(&body);
+    return st;
+}
+
+/* As a trainer does: the patch if there is a version to begin at, then the whole. The clock starts
+ * when the weights are there. */
+static enum status publish_weights(struct cast_node *n, int64_t version, struct err *e)
+{
+    struct msg_manifest m;
+    struct buf file, envelope;
+    bool pays = false;
+    double from_s;
+    enum status st;
+
+    buf_init(&file, 2 * n->weights.n + 4096);
+    buf_init(&envelope, MSG_MAX_BYTES);
+    st = bench_weights_file(&file, &n->weights, false, e);
+    n->begun_us = clock_mono_us();
+    from_s = figures_cpu_s();
+    if (!st)
+        st = sign(n, version, buf_bytes(&file), &m, &envelope, e);
+    if (!st && cast_has(n->cast, version - 1))
+        st = cast_publish_delta(n->cast, &m, version - 1, buf_bytes(&file), &pays, e);
+    if (!st)
+        st = cast_publish(n->cast, buf_bytes(&envelope), buf_bytes(&file), e);
+    printf("published %" PRId64 " %" PRId64 " %" PRId64 " %.6f\n", version, n->begun_us,
+           clock_mono_us(), figures_cpu_s() - from_s);
+    buf_clear(&file);
+    buf_clear(&envelope);
+    return st;
+}
+
+static enum status make_weights(struct cast_node *n, int64_t version, uint64_t bytes,
+                                struct err *e)
+{
+    enum status st;
+
+    bench_weights_clear(&n->weights);
+    st = bench_weights_new(&n->weights, (size_t)bytes / 2, e);
+    return st ? st : publish_weights(n, version, e);
+}
+
+static enum status make_step(struct cast_node *n, int64_t version, struct err *e)
+{
+    if (!n->weights.n)
+        return err_set(e, ERR_INVALID, "there are no weights to take a step with");
+    bench_weights_step(&n->weights, STEP_RATE);
+    return publish_weights(n, version, e);
+}
+
 /* How many bytes may have been written by now. */
 static uint64_t allowed(const struct cast_node *n)
 {
@@ -245,21 +327,31 @@ static bool take_line(struct cast_node *n, char out[WORD_BYTES])
     return has;
 }
 
+static enum status obey(struct cast_node *n, const char *line, struct err *e)
+{
+    int64_t version;
+    uint64_t bytes;
+
+    if (!strncmp(line, "stats", 5))
+        say_stats(n);
+    else if (sscanf(line, "publish %" SCNd64 " %" SCNu64, &version, &bytes) == 2)
+        return begin(n, version, bytes, e);
+    else if (sscanf(line, "weights %" SCNd64 " %" SCNu64, &version, &bytes) == 2)
+        return make_weights(n, version, bytes, e);
+    else if (sscanf(line, "step %" SCNd64, &version) == 1)
+        return make_step(n, version, e);
+    return OK;
+}
+
 static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct cast_node *n = ctx;
     char line[WORD_BYTES];
-    int64_t version;
-    uint64_t bytes;
     struct err e;
 
-    while (take_line(n, line)) {
-        if (!strncmp(line, "stats", 5))
-            say_stats(n);
-        else if (sscanf(line, "publish %" SCNd64 " %" SCNu64, &version, &bytes) == 2 &&
-                 begin(n, version, bytes, &e))
+    while (take_line(n, line))
+        if (obey(n, line, &e))
             printf("failed %s\n", e.text);
-    }
     if (n->writer && write_some(n, &e)) {
         printf("failed %s\n", e.text);
         cast_write_free(&n->writer);
@@ -322,6 +414,7 @@ static enum status run(struct cast_node *n, struct err *e)
     if (st)
         printf("failed %s\n", e->text);
     cast_write_free(&n->writer);
+    bench_weights_clear(&n->weights);
     cast_free(&n->cast);
     shell_free(&n->shell);
     key_free(&n->key);

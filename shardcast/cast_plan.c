@@ -49,16 +49,18 @@ static bool is_refused(const struct cast *c, const struct content *patch)
     return false;
 }
 
-/* The patch leads from the version that is called its base to the one that has its name. */
+/* The patch leads from the version that is called its base to the one that has its name, as far as
+ * that is known: the manifest of a large version comes some time after its patch. */
 static bool is_usable(const struct cast *c, const struct plan *p,
                       const struct cast_content_info *patch)
 {
     const struct cast_content_info *base = find_full(p, patch->content.base);
     const struct cast_content_info *full = find_full(p, patch->content.version);
 
-    return base && full && base->n_shards && full->n_shards && patch->n_shards &&
+    return base && base->n_shards && patch->n_shards &&
            digest_equal(&base->weights, &patch->base_root) &&
-           digest_equal(&full->weights, &patch->apply_root) && !is_refused(c, &patch->content);
+           (!full || !full->n_shards || digest_equal(&full->weights, &patch->apply_root)) &&
+           !is_refused(c, &patch->content);
 }
 
 static uint64_t missing_bytes(const struct cast_content_info *x)
@@ -78,12 +80,13 @@ static void add_offer(struct cast *c, struct plan *p, size_t i)
         if (!x->n_shards)
             return;
         o->is_here = is_on_disk(c, &x->content);
-        p->wanted[p->n_wanted++] = x->content.version;
     } else {
         if (x->content.kind != CONTENT_DELTA || !is_usable(c, p, x))
             return;
-        o->cost += find_full(p, x->content.version)->file_bytes / APPLY_PART;
+        o->cost += find_full(p, x->content.base)->file_bytes / APPLY_PART;
     }
+    if (!p->n_wanted || p->wanted[p->n_wanted - 1] != x->content.version)
+        p->wanted[p->n_wanted++] = x->content.version;
     p->from[p->n_offers++] = i;
 }
 
@@ -110,7 +113,7 @@ static void apply_one(struct cast *c, const struct plan *p)
             !is_on_disk(c, &base))
             continue;
         full = find_full(p, patch->content.version);
-        if (is_on_disk(c, &full->content))
+        if (!full || !full->n_shards || is_on_disk(c, &full->content))
             continue;
         const struct apply_order order = {patch->content, c->run, full->weights,
                                           full->file_bytes, full->shard_bytes};
