@@ -33,7 +33,7 @@
 
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
-    double rate, garbage, kill_origin_at;
+    double rate, cap, garbage, kill_origin_at;
     bool is_netns, is_kept, shall_kill_half, is_writing;
     char *dir, *mode;
     double bytes, bound_s; /* of this measurement */
@@ -70,7 +70,7 @@ static bool is_bad(const struct bench *b, size_t i)
 
 static enum status start_node(struct bench *b, size_t i, struct err *e)
 {
-    char index[24], nodes[24], seed[24], port[24], rate[24], relays[24], *dir;
+    char index[24], nodes[24], seed[24], port[24], rate[24], relays[24], cap[24], *dir;
     enum status st;
 
     snprintf(index, sizeof(index), "%zu", i);
@@ -79,6 +79,7 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
     snprintf(port, sizeof(port), "%d", (int)b->port);
     snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
     snprintf(relays, sizeof(relays), "%d", is_tree(b) ? (int)b->relays : 0);
+    snprintf(cap, sizeof(cap), "%.6f", b->cap);
     dir = file_join(b->at.dir, index);
     const char *args[] = {"--dir",
                           dir,
@@ -94,6 +95,8 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
                           b->is_netns ? "netns" : "loopback",
                           "--write-rate",
                           rate,
+                          "--up-mbps",
+                          cap,
                           "--relays",
                           relays,
                           is_bad(b, i) ? "--garbage" : NULL,
@@ -321,6 +324,9 @@ static enum status measure(struct bench *b, struct result *r, struct err *e)
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
+    if ((b->shall_kill_half && b->killed_at <= 0.0) ||
+        (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0))
+        return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
     if (b->killed_at > 0.0)
         r->refetched_share = refetched(b, &after[1]);
     return compare_files(b, e);
@@ -467,6 +473,8 @@ int bench_shardcast(int argc, char **argv)
         {"relays", OPT_INT, &b.relays, "2", "1..62", "of the relay tree", false},
         {"netns", OPT_FLAG, &b.is_netns, "false", NULL,
          "each node in a network namespace behind a link of that rate; needs root", false},
+        {"cap", OPT_REAL, &b.cap, "0", "0..100000",
+         "ceiling of what a node serves, in Mb/s, kept by itself; 0: none", false},
         {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
          "share of the receivers that spoil what they serve", false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,

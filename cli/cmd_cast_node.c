@@ -51,6 +51,7 @@ struct cast_node {
     int64_t version, begun_us;
     uint64_t left, total, random;
     double making_s;
+    double up_mbps;
     double write_rate; /* Mb/s; 0: as fast as it goes */
     uint8_t piece[PIECE_BYTES];
     pthread_t listener;
@@ -287,6 +288,7 @@ static enum status open_node(struct cast_node *n, struct err *e)
                                     .ctx = n,
                                     .on_version = on_version,
                                     .on_known = on_known,
+                                    .up_bytes_s = (uint64_t)(n->up_mbps * 1e6 / 8),
                                     .serves_garbage = n->serves_garbage};
     enum status st = shell_new(&n->shell, n->key, e);
 
@@ -358,6 +360,8 @@ int cmd_cast_node(int argc, char **argv)
          false},
         {"write-rate", OPT_REAL, &n.write_rate, "0", "0..100000",
          "how fast a version is made, in Mb/s; 0: as fast as it goes", false},
+        {"up-mbps", OPT_REAL, &n.up_mbps, "0", "0..100000",
+         "ceiling of what it serves, in Mb/s; 0: none", false},
         {"relays", OPT_INT, &n.relays, "0", "0..63",
          "a node of a relay tree with so many relays; 0: of the swarm", false},
         {"garbage", OPT_FLAG, &n.serves_garbage, "false", NULL, "spoil each shard served",

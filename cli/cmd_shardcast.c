@@ -12,9 +12,11 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/json_view.h"
 #include "cli/usage.h"
 #include "proto/digest.h"
 #include "shardcast/cast_state.h"
+#include "shardcast/content_check.h"
 #include "shardcast/content_store.h"
 
 #define JSON_MAX ((size_t)1 << 20)
@@ -39,6 +41,13 @@ static bool is_pinned(const struct report *r, const struct content *c)
         if (c->kind == CONTENT_FULL && r->pin[i] == c->version)
             return true;
     return false;
+}
+
+static bool check_shard(void *arg, const struct content *c, uint32_t index, struct bytes data)
+{
+    const struct report *r = arg;
+
+    return content_check_by_segment(r->store, c, index, data);
 }
 
 /* Whether each shard that is here still is what was published. */
@@ -136,6 +145,90 @@ static enum status print_all(struct report *r, struct err *e)
     return OK;
 }
 
+/* ---- of a running node ------------------------------------------------------------------- */
+
+static const char *yes(const json_t *o, const char *key, const char *word)
+{
+    return json_is_true(json_object_get(o, key)) ? word : "";
+}
+
+static void print_waiting(const json_t *c)
+{
+    const char *why = json_view_text(c, "waits");
+
+    if (json_is_true(json_object_get(c, "complete")))
+        return;
+    printf("fetching version %lld %s: %lld of %lld shards, %lld asked%s%s\n",
+           json_view_int(c, "version"), json_view_text(c, "kind"), json_view_int(c, "have"),
+           json_view_int(c, "shards"), json_view_int(c, "asked"), why[0] ? "; waits: " : "",
+           why);
+}
+
+static void print_peer(const json_t *p)
+{
+    printf("peer %.16s  %s%s%s%s%s%s asked %lld  wants %lld  %.1f KB/s  rtt %lld ms\n",
+           json_view_text(p, "transport"), yes(p, "linked", "linked "),
+           yes(p, "trainer", "trainer "), yes(p, "banned", "banned "),
+           yes(p, "choking", "serves others "), yes(p, "choked", "not served "),
+           yes(p, "dialled", "dialled "), json_view_int(p, "asked"), json_view_int(p, "wanted"),
+           (double)json_view_int(p, "bytes_s") / 1e3, json_view_int(p, "rtt_ms"));
+}
+
+static void print_live(const json_t *o)
+{
+    const json_t *list = json_object_get(o, "versions");
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        print_waiting(json_array_get(list, i));
+    list = json_object_get(o, "peers");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        print_peer(json_array_get(list, i));
+    printf("%s%s; in %.1f MB, out %.1f MB, %lld repeats, %lld timeouts, %lld spoilt\n",
+           json_is_true(json_object_get(o, "fresh")) ? "the trainer is heard"
+                                                     : "the trainer is not heard",
+           yes(o, "stopped", ", it equivocates: stopped"),
+           (double)json_view_int(o, "bytes_in") / 1e6,
+           (double)json_view_int(o, "bytes_out") / 1e6, json_view_int(o, "repeats"),
+           json_view_int(o, "timeouts"), json_view_int(o, "garbage"));
+}
+
+/* A directory is locked while a process works in it. */
+static bool is_running(const char *dir)
+{
+    char *path = file_join(dir, "lock");
+    struct err e;
+    int fd = -1;
+    bool is = file_exists(path) && file_lock(&fd, path, dir, &e) == ERR_EXISTS;
+
+    file_unlock(&fd);
+    free(path);
+    return is;
+}
+
+static enum status print_moving(const struct report *r, const char *dir, struct err *e)
+{
+    char *path = file_join(dir, "shardcast.json");
+    struct buf text;
+    json_t *o = NULL;
+    enum status st = OK;
+
+    buf_init(&text, JSON_MAX);
+    if (is_running(dir) && file_exists(path))
+        st = file_read(&text, path, e);
+    if (!st && text.len) {
+        o = json_loadb((const char *)text.data, text.len, 0, NULL);
+        st = o ? OK : err_set(e, ERR_CORRUPT, "'%s' is no JSON", path);
+    }
+    if (o && r->as_json)
+        json_view_print(o);
+    else if (o)
+        print_live(o);
+    json_decref(o);
+    buf_clear(&text);
+    free(path);
+    return st;
+}
+
 int cmd_shardcast(int argc, char **argv)
 {
     struct report r = {0};
@@ -155,7 +248,8 @@ int cmd_shardcast(int argc, char **argv)
         .operand = operand,
         .max_operands = 1,
     };
-    struct content_store_options so = {.read_only = true};
+    const struct content_store_options so = {
+        .read_only = true, .check = check_shard, .arg = &r};
     struct err e;
     int status;
 
@@ -168,6 +262,8 @@ int cmd_shardcast(int argc, char **argv)
         enum status st = content_store_open(&r.store, dir, &so, &e);
         if (!st)
             st = print_all(&r, &e);
+        if (!st)
+            st = print_moving(&r, dir, &e);
         status = st ? usage_fail(e.text) : 0;
     }
     content_store_close(&r.store);

@@ -22,7 +22,7 @@
     X("keys", cmd_keys, "Operator", "make and show keys")                                      \
     X("doctor", cmd_doctor, "Operator", "check this machine")                                  \
     X("status", cmd_status, "Operator", "what a run does, and why it waits")                   \
-    X("shardcast", cmd_shardcast, "Operator", "which weight versions and shards are here")     \
+    X("shardcast", cmd_shardcast, "Operator", "what of the weights is here, and what moves")     \
     X("task", cmd_task, "Initiator", "check, publish, list, show and close tasks")             \
     X("env", cmd_env, "Initiator", "check and try an environment")                             \
     X("econ", cmd_econ, "Initiator", "what honest work and cheats bring under a task")         \

@@ -20,6 +20,10 @@ void role_options_table(struct opt *table, struct role_options *o)
         {"kernels", OPT_CHOICE, &o->kernels, "auto", USAGE_KERNELS,
          "inner loops to use; all give the same bits", false},
         {"threads", OPT_INT, &o->threads, "1", "1..256", "threads of the kernels", false},
+        {"up-mbps", OPT_REAL, &o->up_mbps, "0", "0..1000000",
+         "most that serving weights may take of the link, in Mb/s; 0: all", false},
+        {"down-mbps", OPT_REAL, &o->down_mbps, "0", "0..1000000",
+         "most that fetching weights may take of the link, in Mb/s; 0: all", false},
         {"allow-unsandboxed", OPT_FLAG, &o->allow_unsandboxed, "false", NULL,
          "run environments even where the kernel gives no sandbox", false},
         {"log-level", OPT_CHOICE, &o->log_level, "info", "error|warn|info|debug",
@@ -43,6 +47,8 @@ struct node_options role_options_apply(const struct role_options *o)
         .advertise = o->advertise,
         .kernels = o->kernels,
         .threads = o->threads,
+        .up_mbps = o->up_mbps,
+        .down_mbps = o->down_mbps,
     };
 }
 

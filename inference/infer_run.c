@@ -197,8 +197,13 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct worker *w = ctx;
 
+    /* Where the trainer was not heard for long, newer weights may be kept from us: it makes nothing
+     * more with old ones. */
+    bool is_fresh = cast_is_fresh(w->at.cast);
+
     member_tick(w->at.member, now_ms, out);
-    infer_versions(w->infer, cast_oldest(w->at.cast), cast_newest(w->at.cast));
+    infer_versions(w->infer, is_fresh ? cast_oldest(w->at.cast) : -1,
+                   is_fresh ? cast_newest(w->at.cast) : -1);
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < w->n_progress; i++)
         infer_progress(w->infer, w->progress[i].unit, w->progress[i].tokens);
@@ -213,6 +218,14 @@ static void on_version(void *ctx, int64_t version)
     struct worker *w = ctx;
 
     LOG_DEBUG("weights version=%" PRId64, version);
+    shell_wake(w->at.part);
+}
+
+static void on_fresh(void *ctx, bool is_fresh)
+{
+    struct worker *w = ctx;
+
+    (void)is_fresh;
     shell_wake(w->at.part);
 }
 
@@ -274,7 +287,7 @@ static enum status start(struct worker *w, struct err *e)
         .node = n,
         .ops = {w, on_message, on_job, on_timer, run_job},
         .max_job_result = RESULT_MAX,
-        .cast = {.ctx = w, .on_version = on_version},
+        .cast = {.ctx = w, .on_version = on_version, .on_fresh = on_fresh},
         .member = {.role = ROLE_INFERENCE,
                    .wants_bundle = true,
                    .ctx = w,

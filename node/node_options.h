@@ -13,6 +13,8 @@ struct node_options {
     const char *advertise; /* host by which peers reach us; "" as bound */
     const char *kernels;   /* "auto", "scalar", "avx2", "avx512" */
     int64_t threads;       /* of the kernels' pool */
+    double up_mbps;        /* ceilings of what shards may take of the link, in Mb/s; 0: none */
+    double down_mbps;
 };
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "proto/digest.h"
+#include "shardcast/content_check.h"
 
 #define LOG_MODULE "shardcast"
 #include "base/log.h"
@@ -16,28 +16,12 @@
 
 /* ---- is it right? ------------------------------------------------------------------------ */
 
-/* By the segment on disk, so from any thread. It was checked when it came, and LMDB kept it. */
 static bool check_shard(void *arg, const struct content *content, uint32_t index,
                         struct bytes data)
 {
     const struct cast *c = arg;
-    struct buf envelope;
-    struct msg_envelope env;
-    struct msg_segment m;
-    struct digest leaf;
-    size_t at = (size_t)(index % MSG_MAX_LEAVES) * DIGEST_BYTES;
-    bool is_right = false;
 
-    buf_init(&envelope, MSG_MAX_BYTES);
-    if (!content_store_segment_get(c->store, content, index / MSG_MAX_LEAVES, &envelope,
-                                   NULL) &&
-        !msg_envelope_decode(&env, buf_bytes(&envelope), NULL) &&
-        !msg_segment_decode(&m, env.body, NULL) && at < m.leaves.len) {
-        content_leaf(&leaf, &env.run, content, index, data);
-        is_right = bytes_equal(BYTES_OF(leaf.b), bytes_slice(m.leaves, at, DIGEST_BYTES));
-    }
-    buf_clear(&envelope);
-    return is_right;
+    return content_check_by_segment(c->store, content, index, data);
 }
 
 /* ---- at start ---------------------------------------------------------------------------- */

@@ -48,11 +48,12 @@
 #define ENDGAME         16u   /* so few missing may be asked of two */
 #define RANDOM_FIRST    4u    /* so many shards are drawn before the rarest count */
 #define COPIES_TOP      16u   /* shards with more copies than that are equally common */
-#define SLOTS_MIN       5u    /* links served at a time, one of them by lot */
+#define SLOTS_MIN       16u /* links served at a time, one of them by lot */
 #define SERVE_AHEAD     1u /* shards on their way out on one link, */
-#define DEPRIVED_PART   64u
+#define DEPRIVED_PART   256u /* so much of a content, */
+#define DEPRIVED_MIN    4u   /* and some shards, behind another: deprived */
 #define DEPRIVED_LEAD   64u
-#define SERVE_TOTAL     4u /* and on all */
+#define SERVE_TOTAL     8u  /* and on all */
 #define CHOKE_MS        1000  /* between choices of whom to serve */
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */

@@ -374,7 +374,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
 {
     bool is_end = h->n_shards && h->n_leaves == h->n_shards &&
                   h->n_shards - h->n_have <= ENDGAME;
-    int64_t ours = expected_ms(s, p, h, p->n_asks, now_ms) + p->rtt_ms, best_ms = ours;
+    int64_t best_ms =
+        expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
     struct peer *victim = NULL;
     uint32_t place = 0;
 
@@ -385,7 +386,9 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
         for (uint32_t i = is_end ? 0 : 1; i < q->n_asks; i++) {
             const struct ask *a = &q->ask[i];
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
-            if (a->h == h && theirs > best_ms && (h->pick->who[a->index] & slot_bit(p)) &&
+            bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
+                                        now_ms + q->rtt_ms + WINDOW_SLACK_MS;
+            if (a->h == h && theirs > best_ms && !is_soon && (h->pick->who[a->index] & slot_bit(p)) &&
                 !is_asked_of(p, h, a->index)) {
                 victim = q;
                 place = i;

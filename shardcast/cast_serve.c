@@ -281,35 +281,59 @@ static bool is_affordable(struct cast_state *s, int64_t now_ms)
     return false;
 }
 
-/* Who has much less than another of the same content goes first, or it stays behind for good: the
- * most deprived neighbour, of Massoulie et al., INFOCOM 2007. But not for long: it may lie. */
-static bool is_sooner(const struct peer *a, const struct peer *b)
+/* What the best of those that want the same content has of it. */
+static uint32_t best_have(const struct cast_state *s, const struct holding *h)
 {
-    const struct holding *h = want_at(a, 0)->h;
-    uint32_t band = h->n_shards / DEPRIVED_PART + 4;
-    uint64_t lead = (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
+    uint32_t best = 0;
 
-    if (h == want_at(b, 0)->h && !h->lend) {
-        if (a->n_have + band < b->n_have && a->turn < b->turn + lead)
-            return true;
-        if (b->n_have + band < a->n_have && b->turn < a->turn + lead)
-            return false;
+    for (uint64_t all = s->linked_mask; all;) {
+        const struct peer *p = s->slot[mask_take(&all)];
+        if (p->is_served && p->n_wants && want_at(p, 0)->h == h && p->n_have > best)
+            best = p->n_have;
     }
-    return a->turn < b->turn;
+    return best;
+}
+
+/* Who has much less than another of the same content goes first and gets twice as much at a time,
+ * or it stays behind for good: the most deprived neighbour, of Massoulie et al., INFOCOM 2007.
+ * But it may lie: not for more than so many shards more than the others had. */
+static bool is_deprived(const struct cast_state *s, const struct peer *p, uint32_t best)
+{
+    const struct holding *h = want_at(p, 0)->h;
+    uint32_t band = holding_limit(h) / DEPRIVED_PART + DEPRIVED_MIN;
+
+    return !h->lend && p->n_have + band < best &&
+           p->turn < s->serve_turn + (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
 }
 
 /* Of those that are served, who had least. */
 static struct peer *next_served(const struct cast_state *s)
 {
-    struct peer *best = NULL;
+    const struct holding *h = NULL;
+    struct peer *chosen = NULL;
+    bool is_chosen_deprived = false;
+    uint32_t best = 0;
 
     for (uint64_t all = s->linked_mask; all;) {
         struct peer *p = s->slot[mask_take(&all)];
-        if (p->is_served && p->n_wants && p->n_serving < SERVE_AHEAD &&
-            (!best || is_sooner(p, best)))
-            best = p;
+        if (!p->is_served || !p->n_wants || p->n_serving > SERVE_AHEAD)
+            continue;
+        if (want_at(p, 0)->h != h) {
+            h = want_at(p, 0)->h;
+            best = best_have(s, h);
+        }
+        bool deprived = is_deprived(s, p, best);
+        if (p->n_serving == SERVE_AHEAD && !deprived)
+            continue;
+        bool is_sooner = !chosen || (deprived != is_chosen_deprived
+                                         ? deprived
+                                         : p->turn < chosen->turn);
+        if (is_sooner) {
+            chosen = p;
+            is_chosen_deprived = deprived;
+        }
     }
-    return best;
+    return chosen;
 }
 
 void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)

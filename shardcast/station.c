@@ -27,6 +27,8 @@ enum status station_open(struct station *s, const struct station_options *opt, s
     s->lock_fd = -1;
     co.listen = n->listen;
     co.advertise = n->advertise && n->advertise[0] ? n->advertise : NULL;
+    co.up_bytes_s = (uint64_t)(n->up_mbps * 1e6 / 8);
+    co.down_bytes_s = (uint64_t)(n->down_mbps * 1e6 / 8);
     mo.link = n->link;
     st = take_dir(s, n->dir, e);
     if (!st)

@@ -43,7 +43,7 @@ struct station_options {
     const struct node_options *node; /* borrowed for the call; strings until station_close */
     struct shell_part_ops ops;       /* the role's part */
     size_t max_job_result;           /* as shell_add_part */
-    struct cast_options cast;        /* listen and advertise are taken from `node` */
+    struct cast_options cast;        /* listen, advertise, ceilings: from `node` */
     struct member_options member;    /* link is taken from `node` */
 };
 
