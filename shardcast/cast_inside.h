@@ -41,19 +41,20 @@
 #define WINDOW_MIN      2u
 #define WINDOW_MAX      32u
 #define WINDOW_SLACK_MS 50
+#define RTT_MAX_MS      2000
 #define LIES_MAX        3u
 #define DEADLINE_MIN_MS 1000
 #define DEADLINE_MAX_MS 120000
-#define RATE_GUESS      250u  /* bytes per ms, before anything was measured */
-#define ENDGAME         16u   /* so few missing may be asked of two */
-#define RANDOM_FIRST    4u    /* so many shards are drawn before the rarest count */
-#define COPIES_TOP      16u   /* shards with more copies than that are equally common */
-#define SLOTS_MIN       16u /* links served at a time, one of them by lot */
-#define SERVE_AHEAD     1u /* shards on their way out on one link, */
+#define RATE_GUESS      250u /* bytes per ms, before anything was measured */
+#define ENDGAME         16u  /* so few missing may be asked of two */
+#define RANDOM_FIRST    4u   /* so many shards are drawn before the rarest count */
+#define COPIES_TOP      16u  /* shards with more copies than that are equally common */
+#define SLOTS_MIN       16u  /* links served at a time, one of them by lot */
+#define SERVE_AHEAD     1u   /* shards on their way out on one link, */
 #define DEPRIVED_PART   256u /* so much of a content, */
 #define DEPRIVED_MIN    4u   /* and some shards, behind another: deprived */
 #define DEPRIVED_LEAD   64u
-#define SERVE_TOTAL     8u  /* and on all */
+#define SERVE_TOTAL     8u    /* and on all */
 #define CHOKE_MS        1000  /* between choices of whom to serve */
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
@@ -108,10 +109,11 @@ struct peer {
     struct want *want; /* owned: a ring */
     uint32_t want_first, n_wants, cap_wants;
     uint32_t n_serving;
-    bool is_served; /* it has one of the slots */
+    bool is_served;  /* it has one of the slots */
     uint32_t n_have; /* shards it had of what it asked for last */
-    uint64_t turn;  /* bytes it had, on the scale of all that are served: the least is next */
+    uint64_t turn;   /* bytes it had, on the scale of all that are served: the least is next */
     uint64_t given, given_before; /* bytes of it in this span, and in the one before */
+    uint32_t slot_spans;          /* how many it was a neighbour for */
 };
 
 struct segment {
@@ -172,6 +174,7 @@ struct holding {
     bool has_whole_news; /* everybody is told what is here, not only what is new */
     int64_t push_ms, pushed_ms;
     int64_t gained_ms; /* when something of it came last */
+    int64_t each_ms;   /* smoothed, between two shards */
     int64_t stall_ms;
     int32_t stall_wait_ms;
 };

@@ -107,9 +107,8 @@ void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
     p->wanted_ms = now_ms;
     p->n_have = m->n_have;
     if (!p->is_served) {
-        if (count_served(s) < s->slots) {
+        if (!p->is_choked && count_served(s) < s->slots) {
             admit(s, p);
-            p->is_choked = false;
         } else {
             if (!p->is_telling)
                 choke(s, p, out);
@@ -154,6 +153,16 @@ static bool is_candidate(const struct peer *p, int64_t now_ms)
     return p->is_choked && p->wanted_ms && p->wanted_ms + CHOKED_MS + 2 * CHOKE_MS > now_ms;
 }
 
+/* It has what is missing here and was asked for it, and gave nothing for a whole span. */
+static bool is_free_rider(const struct cast_state *s, const struct peer *p)
+{
+    bool offers = false;
+
+    for (size_t i = 0; i < s->n_pulling && !offers; i++)
+        offers = s->pulling[i]->pick && s->pulling[i]->pick->offers[p->slot] > 0;
+    return offers && p->slot_spans >= 2 && p->given == 0 && p->given_before == 0;
+}
+
 /* Who gave most; of those that gave the same, who had least. */
 static bool is_better(const struct peer *a, const struct peer *b)
 {
@@ -171,6 +180,7 @@ static void turn_span(struct cast_state *s, int64_t now_ms)
         struct peer *p = s->slot[mask_take(&all)];
         p->given_before = p->given;
         p->given = 0;
+        p->slot_spans++;
     }
 }
 
@@ -219,9 +229,26 @@ static uint64_t best_of(const struct cast_state *s, uint64_t candidates, uint32_
     return chosen;
 }
 
+/* Whom to serve, of those that want to be: all, while there are slots; else, or when some only
+ * take, the best and one by lot. */
+static uint64_t choose_of(struct cast_state *s, uint64_t candidates, uint64_t free_riders,
+                          uint32_t n)
+{
+    uint64_t chosen = candidates & ~free_riders;
+
+    if (n <= s->slots && (!free_riders || !chosen))
+        return candidates;
+    chosen = best_of(s, chosen, s->slots - 1);
+    bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
+                    !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
+    if (is_stale)
+        draw_lot(s, candidates & ~chosen);
+    return chosen | (uint64_t)1 << s->lot;
+}
+
 void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    uint64_t candidates = 0, chosen;
+    uint64_t candidates = 0, free_riders = 0, chosen;
     uint32_t n = 0;
 
     if (s->choke_ms > now_ms)
@@ -233,20 +260,15 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         struct peer *p = s->slot[mask_take(&all)];
         if (is_candidate(p, now_ms)) {
             candidates |= slot_bit(p);
+            free_riders |= is_free_rider(s, p) ? slot_bit(p) : 0;
             n++;
         } else {
-            p->is_served = false; /* no need to tell it: nothing is refused yet */
+            p->is_served = p->is_choked = false;
         }
     }
-    chosen = candidates;
-    if (n > s->slots) {
-        chosen = best_of(s, candidates, s->slots - 1);
-        bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
-                        !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
-        if (is_stale)
-            draw_lot(s, candidates & ~chosen);
-        chosen |= (uint64_t)1 << s->lot;
-    }
+    if (n == 0)
+        return;
+    chosen = choose_of(s, candidates, free_riders, n);
     for (uint64_t all = candidates; all;) {
         struct peer *p = s->slot[mask_take(&all)];
         bool is_chosen = (chosen & slot_bit(p)) != 0;
@@ -258,8 +280,7 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             choke(s, p, out);
         }
     }
-    if (candidates)
-        due(s, s->choke_ms);
+    due(s, s->choke_ms);
     s->is_serving_stirred = true;
 }
 
@@ -325,9 +346,8 @@ static struct peer *next_served(const struct cast_state *s)
         bool deprived = is_deprived(s, p, best);
         if (p->n_serving == SERVE_AHEAD && !deprived)
             continue;
-        bool is_sooner = !chosen || (deprived != is_chosen_deprived
-                                         ? deprived
-                                         : p->turn < chosen->turn);
+        bool is_sooner =
+            !chosen || (deprived != is_chosen_deprived ? deprived : p->turn < chosen->turn);
         if (is_sooner) {
             chosen = p;
             is_chosen_deprived = deprived;

@@ -115,9 +115,8 @@ void talk_ask_shards(struct cast_state *s, struct peer *p, const struct holding 
                      const uint32_t *index, uint32_t n, struct cast_out *out)
 {
     uint8_t list[4 * MSG_MAX_ASKED];
-    struct msg_shard_ask m = {.content = h->content,
-                              .n_have = h->n_have,
-                              .indices = put_indices(list, index, n)};
+    struct msg_shard_ask m = {
+        .content = h->content, .n_have = h->n_have, .indices = put_indices(list, index, n)};
 
     SEND(s, p, SHARD_ASK, shard_ask, m, out);
 }
