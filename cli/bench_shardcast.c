@@ -232,16 +232,17 @@ static void fill_costs(const struct bench *b, const struct bench_stats *before,
             fmax(r->written_share, (after[i].written - before[i].written) / b->bytes);
     }
     double sent = after[0].bytes_out - before[0].bytes_out;
+    r->garbage_share = garbage / (b->bytes * (double)(b->at.n - 1));
+    r->repeats_share = repeats / (b->bytes * (double)(b->at.n - 1));
+    if (sent <= 0.0)
+        return; /* the origin was killed, and can tell nothing any more */
     r->origin_share = sent / b->bytes;
     r->origin_link_share = (after[0].tx_bytes - before[0].tx_bytes) / b->bytes;
     r->cpu_per_gb_sent =
         (after[0].cpu_s - before[0].cpu_s - b->at.v[0].made_cpu_s) / (sent / 1e9);
     r->cpu_per_gb_received = (cpu - r->cpu_per_gb_sent * out / 1e9) / (in / 1e9);
-    r->garbage_share = garbage / (b->bytes * (double)(b->at.n - 1));
-    r->repeats_share = repeats / (b->bytes * (double)(b->at.n - 1));
 }
 
-/* Kills whom the options say, once their time has come. */
 static enum status do_faults(struct bench *b, struct bench_stats *before, struct err *e)
 {
     struct bench_node *origin = &b->at.v[0], *victim = &b->at.v[1];
@@ -324,8 +325,9 @@ static enum status measure(struct bench *b, struct result *r, struct err *e)
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
-    if ((b->shall_kill_half && b->killed_at <= 0.0) ||
-        (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0))
+    if (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0)
+        progress("all had the file before the origin had sent so much: it was not killed");
+    if (b->shall_kill_half && b->killed_at <= 0.0)
         return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
     if (b->killed_at > 0.0)
         r->refetched_share = refetched(b, &after[1]);

@@ -59,6 +59,7 @@
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
+#define LEND_IDLE_MS    1000
 #define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
 
 struct holding;
@@ -141,7 +142,7 @@ struct lending {
     uint32_t *order; /* owned: not lent yet, by lot */
     uint32_t cap, n_order, n_unserved;
     uint32_t n_lent[CAST_LINKS_MAX];
-    bool is_over; /* everything is shown to everybody */
+    int64_t idle_ms; /* since when nobody fetches anything */
 };
 enum { LEND_NONE, LEND_LENT, LEND_SERVED };
 
@@ -389,6 +390,8 @@ void lend_begin(struct cast_state *s, struct holding *h);
 void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to);
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
 void lend_free(struct lending **l);
+void lend_is_out(struct holding *h, uint32_t index); /* somebody has it */
+void lend_look(struct cast_state *s, int64_t now_ms);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);
 void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot);

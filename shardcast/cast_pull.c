@@ -104,9 +104,11 @@ void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
 {
     struct reader r = reader_of(indices);
 
-    for (size_t i = 0; h->pick && i < indices.len / 4; i++) {
+    for (size_t i = 0; (h->pick || h->lend) && i < indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
-        if (index < h->cap)
+        if (h->lend)
+            lend_is_out(h, index);
+        if (h->pick && index < h->cap)
             pick_learn(h->pick, &s->rng, p->slot, index);
     }
     s->stirred |= slot_bit(p);

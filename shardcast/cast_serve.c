@@ -400,12 +400,9 @@ void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint3
         p->is_telling = false;
         talk_choke(s, p, true, out);
     }
-    if (!h || !h->lend || index >= h->lend->cap || h->lend->state[index] == LEND_SERVED)
+    if (!h || !h->lend)
         return;
-    if (h->lend->state[index] == LEND_LENT)
-        h->lend->n_lent[h->lend->to[index]]--;
-    h->lend->state[index] = LEND_SERVED;
-    h->lend->n_unserved--;
+    lend_is_out(h, index);
     lend(s, h, out);
 }
 
@@ -415,6 +412,7 @@ void lend_begin(struct cast_state *s, struct holding *h)
 {
     (void)s;
     h->lend = xcalloc(1, sizeof(*h->lend));
+    h->lend->idle_ms = NEVER_MS;
 }
 
 void lend_free(struct lending **l)
@@ -426,6 +424,17 @@ void lend_free(struct lending **l)
     free((*l)->order);
     free(*l);
     *l = NULL;
+}
+
+/* It waits no more; true if it did. */
+static bool take_order(struct lending *l, uint32_t index)
+{
+    for (uint32_t i = 0; i < l->n_order; i++)
+        if (l->order[i] == index) {
+            l->order[i] = l->order[--l->n_order];
+            return true;
+        }
+    return false;
 }
 
 /* Into a place drawn by lot among those that wait. */
@@ -453,6 +462,18 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
         l->n_unserved++;
         put_back(s, l, i);
     }
+}
+
+void lend_is_out(struct holding *h, uint32_t index)
+{
+    struct lending *l = h->lend;
+
+    if (index >= l->cap || l->state[index] == LEND_SERVED)
+        return;
+    if (l->state[index] == LEND_LENT)
+        l->n_lent[l->to[index]]--;
+    l->n_unserved -= l->state[index] != LEND_NONE || take_order(l, index);
+    l->state[index] = LEND_SERVED;
 }
 
 /* Everything was given once: from now on this is a neighbour like any other. */
@@ -513,6 +534,29 @@ void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
             n = lend_again(s, l, slot, list, 1);
         if (n)
             talk_news(s, s->slot[slot], h, list, n, out);
+    }
+}
+
+/* Nobody fetches anything, though not all was given: what was shown may not have been seen. Then
+ * everything is shown. */
+void lend_look(struct cast_state *s, int64_t now_ms)
+{
+    for (size_t i = 0; i < s->n_holdings; i++) {
+        struct holding *h = s->holding[i];
+        if (!h->lend)
+            continue;
+        bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
+                       (s->linked_mask & ~h->all_mask) != 0;
+        if (!is_idle) {
+            h->lend->idle_ms = NEVER_MS;
+            continue;
+        }
+        if (h->lend->idle_ms == NEVER_MS)
+            h->lend->idle_ms = now_ms;
+        if (h->lend->idle_ms + LEND_IDLE_MS > now_ms)
+            due(s, h->lend->idle_ms + LEND_IDLE_MS);
+        else
+            end_lending(s, h);
     }
 }
 
