@@ -59,6 +59,7 @@
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
+#define LEND_KEPT       16u /* a neighbour that passes nothing on is lent no more than so many */
 #define LEND_IDLE_MS    1000
 #define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
 
@@ -142,9 +143,10 @@ struct lending {
     uint32_t *order; /* owned: not lent yet, by lot */
     uint32_t cap, n_order, n_unserved;
     uint32_t n_lent[CAST_LINKS_MAX];
-    int64_t idle_ms; /* since when nobody fetches anything */
+    uint32_t n_kept[CAST_LINKS_MAX]; /* given to each, and not seen at another yet */
+    int64_t idle_ms;                 /* since when nobody fetches anything */
 };
-enum { LEND_NONE, LEND_LENT, LEND_SERVED };
+enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_SPREAD };
 
 struct holding {
     struct content content;
@@ -390,7 +392,7 @@ void lend_begin(struct cast_state *s, struct holding *h);
 void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to);
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
 void lend_free(struct lending **l);
-void lend_is_out(struct holding *h, uint32_t index); /* somebody has it */
+void lend_is_out(struct holding *h, uint32_t slot, uint32_t index); /* that neighbour has it */
 void lend_look(struct cast_state *s, int64_t now_ms);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);

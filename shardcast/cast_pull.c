@@ -107,7 +107,7 @@ void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
     for (size_t i = 0; (h->pick || h->lend) && i < indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
         if (h->lend)
-            lend_is_out(h, index);
+            lend_is_out(h, p->slot, index);
         if (h->pick && index < h->cap)
             pick_learn(h->pick, &s->rng, p->slot, index);
     }

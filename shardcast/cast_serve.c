@@ -153,11 +153,14 @@ static bool is_candidate(const struct peer *p, int64_t now_ms)
     return p->is_choked && p->wanted_ms && p->wanted_ms + CHOKED_MS + 2 * CHOKE_MS > now_ms;
 }
 
-/* It has what is missing here and was asked for it, and gave nothing for a whole span. */
+/* It gave garbage; or it has what is missing here and was asked for it, and gave nothing for a
+ * whole span. */
 static bool is_free_rider(const struct cast_state *s, const struct peer *p)
 {
     bool offers = false;
 
+    if (p->is_banned)
+        return true;
     for (size_t i = 0; i < s->n_pulling && !offers; i++)
         offers = s->pulling[i]->pick && s->pulling[i]->pick->offers[p->slot] > 0;
     return offers && p->slot_spans >= 2 && p->given == 0 && p->given_before == 0;
@@ -402,7 +405,7 @@ void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint3
     }
     if (!h || !h->lend)
         return;
-    lend_is_out(h, index);
+    lend_is_out(h, p->slot, index);
     lend(s, h, out);
 }
 
@@ -464,16 +467,27 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
     }
 }
 
-void lend_is_out(struct holding *h, uint32_t index)
+void lend_is_out(struct holding *h, uint32_t slot, uint32_t index)
 {
     struct lending *l = h->lend;
 
-    if (index >= l->cap || l->state[index] == LEND_SERVED)
+    if (index >= l->cap || l->state[index] == LEND_SPREAD)
         return;
+    if (l->state[index] == LEND_SERVED) {
+        if (l->to[index] == slot)
+            return;
+        l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
+        l->state[index] = LEND_SPREAD;
+        return;
+    }
     if (l->state[index] == LEND_LENT)
         l->n_lent[l->to[index]]--;
-    l->n_unserved -= l->state[index] != LEND_NONE || take_order(l, index);
+    else
+        (void)take_order(l, index);
     l->state[index] = LEND_SERVED;
+    l->to[index] = (uint8_t)slot;
+    l->n_kept[slot]++;
+    l->n_unserved--;
 }
 
 /* Everything was given once: from now on this is a neighbour like any other. */
@@ -509,11 +523,24 @@ static uint32_t lend_again(struct cast_state *s, const struct lending *l, uint32
     return n;
 }
 
+/* What those that pass most on hold back: shards on their way to others. */
+static uint32_t least_kept(const struct lending *l, uint64_t all)
+{
+    uint32_t least = UINT32_MAX;
+
+    while (all) {
+        uint32_t slot = mask_take(&all);
+        if (l->n_kept[slot] < least)
+            least = l->n_kept[slot];
+    }
+    return least;
+}
+
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
 {
     struct lending *l = h->lend;
     uint64_t all = s->linked_mask & ~h->all_mask;
-    uint32_t n_links = count_bits(all);
+    uint32_t n_links = count_bits(all), least = least_kept(l, all);
 
     if (l->n_unserved == 0 && h->envelope) {
         end_lending(s, h);
@@ -523,6 +550,8 @@ void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
         uint32_t list[LEND_MAX], n = 0, slot = mask_take(&all);
         uint32_t aim = l->n_unserved / (2 * n_links);
         aim = aim < 1 ? 1 : aim < LEND_MAX ? aim : LEND_MAX;
+        if (l->n_kept[slot] > LEND_KEPT + 3 * least)
+            continue; /* what it gets goes no further */
         while (l->n_lent[slot] < aim && l->n_order && n < LEND_MAX) {
             uint32_t index = l->order[--l->n_order];
             l->state[index] = LEND_LENT;
@@ -569,7 +598,7 @@ void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
             l->state[i] = LEND_NONE;
             put_back(s, l, i);
         }
-    l->n_lent[slot] = 0;
+    l->n_lent[slot] = l->n_kept[slot] = 0;
 }
 
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)

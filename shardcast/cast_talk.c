@@ -519,7 +519,7 @@ static bool is_good(const struct cast_state *s, const struct holding *h, uint32_
         return false;
     if (s->opt.check)
         return s->opt.check(s->opt.arg, &h->content, index, leaf, data);
-    content_leaf(&found, &h->run, &h->content, index, data);
+    content_leaf(&found, index, data);
     return digest_equal(&found, leaf);
 }
 
