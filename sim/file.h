@@ -31,8 +31,7 @@ void sim_file_clear(struct sim_file *f);
 
 void sim_file_token(uint8_t out[FILE_TOKEN_BYTES], uint32_t index, bool is_good);
 /* Is it the token of a good shard with this leaf? */
-bool sim_file_check(const struct sim_file *f, uint32_t index, const struct digest *leaf,
-                    struct bytes token);
+bool sim_file_check(uint32_t index, const struct digest *leaf, struct bytes token);
 /* The HEAD that says what `body` says, made by the trainer. */
 void sim_file_sign(const struct sim_file *f, const struct node_key *trainer, enum msg_kind kind,
                    struct bytes body, struct buf *envelope);

@@ -235,10 +235,9 @@ static bool is_signed(void *arg, const struct msg_envelope *env)
 static bool is_shard(void *arg, const struct content *c, uint32_t index,
                      const struct digest *leaf, struct bytes data)
 {
-    const struct swarm *w = arg;
-
+    (void)arg;
     (void)c;
-    return sim_file_check(&w->file, index, leaf, data);
+    return sim_file_check(index, leaf, data);
 }
 
 static void meet(struct swarm *w, uint32_t i, struct neighbour *x)
