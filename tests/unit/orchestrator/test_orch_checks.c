@@ -43,6 +43,17 @@ static int setup_one(void **state)
     return 0;
 }
 
+static int setup_witnessed(void **state)
+{
+    struct world_options o = three;
+    struct world *w;
+
+    o.witnesses = 1;
+    move_world(&w, &o);
+    *state = w;
+    return 0;
+}
+
 static int teardown(void **state)
 {
     struct world *w = *state;
@@ -113,6 +124,25 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
     assert_int_not_equal(move_unit(w, 0)->depth, 0);
     assert_int_equal(move_unit(w, 1)->state, UNIT_COMMITTED);
     assert_int_equal(move_unit(w, 1)->depth, 0);
+}
+
+/* What was committed while no validator was alive is found at the start, which opens a round. */
+static void a_round_that_a_restart_opens_is_drawn(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_lease l;
+
+    world_pass(w, ORCH_ALIVE_MS + 1);
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], false, &r);
+    assert_true(r.is_accepted);
+    assert_int_equal(move_unit(w, 0)->depth, 0);
+
+    world_restart(w);
+    world_pass(w, 2000);
+
+    assert_int_equal(move_unit(w, 0)->depth, CHECK_FULL);
 }
 
 static void the_first_units_of_a_worker_are_checked_fully(void **state)
@@ -350,6 +380,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name, before) cmocka_unit_test_setup_teardown(name, before, teardown)
         TEST(the_draw_comes_after_the_commit_is_durable, setup),
+        TEST(a_round_that_a_restart_opens_is_drawn, setup_witnessed),
         TEST(the_first_units_of_a_worker_are_checked_fully, setup),
         TEST(an_accepted_unit_is_paid, setup),
         TEST(a_repeated_verdict_gets_its_receipt_and_counts_once, setup),
