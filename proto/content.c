@@ -58,23 +58,17 @@ uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes)
     return file_bytes / shard_bytes + (file_bytes % shard_bytes != 0);
 }
 
-void content_leaf(struct digest *leaf, const struct digest *run, const struct content *c,
-                  uint32_t index, struct bytes shard)
+void content_leaf(struct digest *leaf, uint32_t index, struct bytes shard)
 {
     struct digest_state s;
 
     digest_begin(&s, "muster/leaf");
-    digest_add(&s, BYTES_OF(run->b));
-    digest_add_u64(&s, (uint64_t)c->version);
-    digest_add_u32(&s, c->kind);
-    digest_add_u64(&s, (uint64_t)c->base);
     digest_add_u32(&s, index);
     digest_add_blob(&s, shard);
     digest_end(&s, leaf);
 }
 
-void content_root(struct digest *root, const struct digest *run, const struct content *c,
-                  uint32_t shard_bytes, struct bytes file)
+void content_root(struct digest *root, uint32_t shard_bytes, struct bytes file)
 {
     struct merkle tree;
     uint32_t index = 0;
@@ -84,7 +78,7 @@ void content_root(struct digest *root, const struct digest *run, const struct co
     for (size_t at = 0; at < file.len; at += shard_bytes) {
         size_t left = file.len - at;
         struct digest leaf;
-        content_leaf(&leaf, run, c, index++,
+        content_leaf(&leaf, index++,
                      bytes_slice(file, at, left < shard_bytes ? left : shard_bytes));
         merkle_add(&tree, BYTES_OF(leaf.b));
     }

@@ -4,12 +4,12 @@
  * A content is one file, cut into shards of `shard_bytes`, the last perhaps shorter, which are
  * numbered from 0. What a shard must be is said by its leaf:
  *
- *   leaf = BLAKE2b-256("muster/leaf" NUL run || version i64 || kind u32 || base i64 || index u32
- *                      || blob shard)
+ *   leaf = BLAKE2b-256("muster/leaf" NUL index u32 || blob shard)
  *
- * so that bytes of another place, content or run are never taken for it. The leaves come in signed
- * segments of MSG_MAX_LEAVES, and the root over them (merkle_root_of_digests) is the content's
- * name in manifests, submissions and the ledger.
+ * so that a shard is never taken for one of another place. The leaves come in segments of
+ * MSG_MAX_LEAVES, whose signature binds them to run and content. The root over all of them
+ * (merkle_root_of_digests) is a function of the file and how it is cut alone: the name of weights
+ * in manifests, submissions and the ledger, the same in every run that makes them.
  */
 #ifndef PROTO_CONTENT_H
 #define PROTO_CONTENT_H
@@ -39,11 +39,9 @@ uint32_t content_shard_bytes(uint64_t file_bytes);
 /* How many shards a file makes; 0 for an empty one. */
 uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes);
 
-void content_leaf(struct digest *leaf, const struct digest *run, const struct content *c,
-                  uint32_t index, struct bytes shard);
+void content_leaf(struct digest *leaf, uint32_t index, struct bytes shard);
 /* Root of a whole file in memory. */
-void content_root(struct digest *root, const struct digest *run, const struct content *c,
-                  uint32_t shard_bytes, struct bytes file);
+void content_root(struct digest *root, uint32_t shard_bytes, struct bytes file);
 
 /* ERR_MALFORMED unless a manifest's numbers agree: its content is valid, so many shards of that
  * size make so many bytes, and a delta, no other, names a base and an apply root. */

@@ -31,7 +31,7 @@
 #define MSG_MAX_LEASES  32u
 #define MSG_MAX_ROSTER  256u
 #define MSG_MAX_SHARDS  262144u /* of a content */
-#define MSG_MAX_LEAVES  256u    /* in a segment */
+#define MSG_MAX_LEAVES  64u     /* in a segment */
 #define MSG_MAX_INDICES 64u     /* of shards in a HAVE_NEWS or CANCEL; a SHARD_ASK: */
 #define MSG_MAX_ASKED   16u
 #define MSG_MAX_OFFERS  64u   /* contents in a HEAD */

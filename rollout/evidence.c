@@ -60,8 +60,7 @@ enum status evidence_decode(struct evidence *v, struct bytes in, struct err *e)
 }
 
 /* The weights must be those that the trainer's manifest names. */
-static enum status check_weights(const struct msg_manifest *m, const struct digest *run,
-                                 struct bytes file, struct err *e)
+static enum status check_weights(const struct msg_manifest *m, struct bytes file, struct err *e)
 {
     struct digest root;
     enum status st = content_manifest_check(m, e);
@@ -70,7 +69,7 @@ static enum status check_weights(const struct msg_manifest *m, const struct dige
         st = err_set(e, ERR_MALFORMED, "the manifest is not one of weights");
     if (st)
         return st;
-    content_root(&root, run, &m->content, m->shard_bytes, file);
+    content_root(&root, m->shard_bytes, file);
     if (file.len != m->file_bytes || !digest_equal(&root, &m->weights))
         return err_set(e, ERR_DIGEST, "the weights are not those of the manifest");
     return OK;
@@ -132,7 +131,7 @@ enum status evidence_replay(const struct evidence *v, const struct env_options *
                      "the manifest is of version %lld, the submission of version %lld",
                      (long long)m.version, (long long)s->version);
     if (!st)
-        st = check_weights(&m, &manifest.run, v->weights, e);
+        st = check_weights(&m, v->weights, e);
     if (!st) {
         out->worker = submission.signer;
         out->trainer = manifest.signer;

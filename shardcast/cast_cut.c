@@ -58,7 +58,7 @@ static enum status add_shard(struct cast_cut *c, struct bytes shard, struct err 
 
     if (c->n_shards == MSG_MAX_SHARDS)
         return err_set(e, ERR_LIMIT, "the content has more than %u shards", MSG_MAX_SHARDS);
-    content_leaf(&leaf, &c->opt.run, &c->opt.content, c->n_shards, shard);
+    content_leaf(&leaf, c->n_shards, shard);
     merkle_add(&c->tree, BYTES_OF(leaf.b));
     buf_append(&c->leaves, BYTES_OF(leaf.b));
     if (c->opt.on_shard)

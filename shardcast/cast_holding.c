@@ -469,13 +469,16 @@ void holding_gained(struct cast_state *s, struct holding *h, uint32_t index, int
         return;
     bit_set(h->have, index);
     h->n_have++;
+    if (h->n_have > 1)
+        h->each_ms = (7 * h->each_ms + (now_ms - h->gained_ms)) / 8;
     h->gained_ms = now_ms;
-    h->stall_wait_ms = STALL_MS;
+    h->stall_wait_ms =
+        (int32_t)(STALL_MS + 4 * (h->each_ms < STALL_MAX_MS ? h->each_ms : STALL_MAX_MS));
     if (h->pick) {
         pick_close(h->pick, index);
         h->pick->asked[index] = 0;
         if (h->stall_ms != NEVER_MS)
-            h->stall_ms = now_ms + STALL_MS;
+            h->stall_ms = now_ms + h->stall_wait_ms;
     }
     if (!h->lend)
         note_news(s, h, index, now_ms);

@@ -41,23 +41,26 @@
 #define WINDOW_MIN      2u
 #define WINDOW_MAX      32u
 #define WINDOW_SLACK_MS 50
+#define RTT_MAX_MS      2000
 #define LIES_MAX        3u
 #define DEADLINE_MIN_MS 1000
 #define DEADLINE_MAX_MS 120000
-#define RATE_GUESS      250u  /* bytes per ms, before anything was measured */
-#define ENDGAME         16u   /* so few missing may be asked of two */
-#define RANDOM_FIRST    4u    /* so many shards are drawn before the rarest count */
-#define COPIES_TOP      16u   /* shards with more copies than that are equally common */
-#define SLOTS_MIN       16u /* links served at a time, one of them by lot */
-#define SERVE_AHEAD     1u /* shards on their way out on one link, */
+#define RATE_GUESS      250u /* bytes per ms, before anything was measured */
+#define ENDGAME         16u  /* so few missing may be asked of two */
+#define RANDOM_FIRST    4u   /* so many shards are drawn before the rarest count */
+#define COPIES_TOP      16u  /* shards with more copies than that are equally common */
+#define SLOTS_MIN       16u  /* links served at a time, one of them by lot */
+#define SERVE_AHEAD     1u   /* shards on their way out on one link, */
 #define DEPRIVED_PART   256u /* so much of a content, */
 #define DEPRIVED_MIN    4u   /* and some shards, behind another: deprived */
 #define DEPRIVED_LEAD   64u
-#define SERVE_TOTAL     8u  /* and on all */
+#define SERVE_TOTAL     8u    /* and on all */
 #define CHOKE_MS        1000  /* between choices of whom to serve */
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
+#define LEND_KEPT       16u /* a neighbour that passes nothing on is lent no more than so many */
+#define LEND_IDLE_MS    1000
 #define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
 
 struct holding;
@@ -108,10 +111,11 @@ struct peer {
     struct want *want; /* owned: a ring */
     uint32_t want_first, n_wants, cap_wants;
     uint32_t n_serving;
-    bool is_served; /* it has one of the slots */
+    bool is_served;  /* it has one of the slots */
     uint32_t n_have; /* shards it had of what it asked for last */
-    uint64_t turn;  /* bytes it had, on the scale of all that are served: the least is next */
+    uint64_t turn;   /* bytes it had, on the scale of all that are served: the least is next */
     uint64_t given, given_before; /* bytes of it in this span, and in the one before */
+    uint32_t slot_spans;          /* how many it was a neighbour for */
 };
 
 struct segment {
@@ -139,9 +143,10 @@ struct lending {
     uint32_t *order; /* owned: not lent yet, by lot */
     uint32_t cap, n_order, n_unserved;
     uint32_t n_lent[CAST_LINKS_MAX];
-    bool is_over; /* everything is shown to everybody */
+    uint32_t n_kept[CAST_LINKS_MAX]; /* given to each, and not seen at another yet */
+    int64_t idle_ms;                 /* since when nobody fetches anything */
 };
-enum { LEND_NONE, LEND_LENT, LEND_SERVED };
+enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_SPREAD };
 
 struct holding {
     struct content content;
@@ -172,6 +177,7 @@ struct holding {
     bool has_whole_news; /* everybody is told what is here, not only what is new */
     int64_t push_ms, pushed_ms;
     int64_t gained_ms; /* when something of it came last */
+    int64_t each_ms;   /* smoothed, between two shards */
     int64_t stall_ms;
     int32_t stall_wait_ms;
 };
@@ -386,6 +392,8 @@ void lend_begin(struct cast_state *s, struct holding *h);
 void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to);
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
 void lend_free(struct lending **l);
+void lend_is_out(struct holding *h, uint32_t slot, uint32_t index); /* that neighbour has it */
+void lend_look(struct cast_state *s, int64_t now_ms);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);
 void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot);

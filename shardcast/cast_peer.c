@@ -116,6 +116,7 @@ static bool slot_in(struct cast_state *s, struct peer *p)
     if (!free_mask)
         return false;
     p->slot = (uint8_t)mask_take(&free_mask);
+    p->slot_spans = 0;
     s->slot[p->slot] = p;
     s->linked_mask |= slot_bit(p);
     for (size_t i = 0; i < s->n_holdings; i++)
@@ -135,7 +136,7 @@ bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, bool is_ours
         p->dialled = link;
     else if (link != p->dialled)
         p->inbound = link;
-    if (!is_ours || !p->via)
+    if (!p->via)
         p->via = link;
     if (!is_new)
         return true;

@@ -73,7 +73,7 @@ static void learn_rtt(struct peer *p, int64_t now_ms)
     if (took < 1)
         took = 1;
     if (!p->rtt_ms || took < p->rtt_ms)
-        p->rtt_ms = took < DEADLINE_MAX_MS ? (int32_t)took : DEADLINE_MAX_MS;
+        p->rtt_ms = took < RTT_MAX_MS ? (int32_t)took : RTT_MAX_MS;
 }
 
 void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
@@ -104,9 +104,11 @@ void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
 {
     struct reader r = reader_of(indices);
 
-    for (size_t i = 0; h->pick && i < indices.len / 4; i++) {
+    for (size_t i = 0; (h->pick || h->lend) && i < indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
-        if (index < h->cap)
+        if (h->lend)
+            lend_is_out(h, p->slot, index);
+        if (h->pick && index < h->cap)
             pick_learn(h->pick, &s->rng, p->slot, index);
     }
     s->stirred |= slot_bit(p);
@@ -372,10 +374,9 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
 static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct holding *h,
                              int64_t now_ms, struct cast_out *out)
 {
-    bool is_end = h->n_shards && h->n_leaves == h->n_shards &&
-                  h->n_shards - h->n_have <= ENDGAME;
-    int64_t best_ms =
-        expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
+    bool is_end =
+        h->n_shards && h->n_leaves == h->n_shards && h->n_shards - h->n_have <= ENDGAME;
+    int64_t best_ms = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
     struct peer *victim = NULL;
     uint32_t place = 0;
 
@@ -388,8 +389,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
                                         now_ms + q->rtt_ms + WINDOW_SLACK_MS;
-            if (a->h == h && theirs > best_ms && !is_soon && (h->pick->who[a->index] & slot_bit(p)) &&
-                !is_asked_of(p, h, a->index)) {
+            if (a->h == h && theirs > best_ms && !is_soon &&
+                (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;
                 place = i;
                 best_ms = theirs;
@@ -480,7 +481,7 @@ void pull(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             later = 0;
         }
         struct peer *p = s->slot[mask_take(&now)];
-        if (p->is_banned || p->is_choking || p->mute_ms > now_ms)
+        if (p->is_banned || p->is_choking || !p->is_heard || p->mute_ms > now_ms)
             continue;
         for (size_t i = 0; i < s->n_pulling; i++)
             pull_holding(s, p, s->pulling[i], now_ms, out);

@@ -107,9 +107,8 @@ void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
     p->wanted_ms = now_ms;
     p->n_have = m->n_have;
     if (!p->is_served) {
-        if (count_served(s) < s->slots) {
+        if (!p->is_choked && count_served(s) < s->slots) {
             admit(s, p);
-            p->is_choked = false;
         } else {
             if (!p->is_telling)
                 choke(s, p, out);
@@ -154,6 +153,19 @@ static bool is_candidate(const struct peer *p, int64_t now_ms)
     return p->is_choked && p->wanted_ms && p->wanted_ms + CHOKED_MS + 2 * CHOKE_MS > now_ms;
 }
 
+/* It gave garbage; or it has what is missing here and was asked for it, and gave nothing for a
+ * whole span. */
+static bool is_free_rider(const struct cast_state *s, const struct peer *p)
+{
+    bool offers = false;
+
+    if (p->is_banned)
+        return true;
+    for (size_t i = 0; i < s->n_pulling && !offers; i++)
+        offers = s->pulling[i]->pick && s->pulling[i]->pick->offers[p->slot] > 0;
+    return offers && p->slot_spans >= 2 && p->given == 0 && p->given_before == 0;
+}
+
 /* Who gave most; of those that gave the same, who had least. */
 static bool is_better(const struct peer *a, const struct peer *b)
 {
@@ -171,6 +183,7 @@ static void turn_span(struct cast_state *s, int64_t now_ms)
         struct peer *p = s->slot[mask_take(&all)];
         p->given_before = p->given;
         p->given = 0;
+        p->slot_spans++;
     }
 }
 
@@ -219,9 +232,26 @@ static uint64_t best_of(const struct cast_state *s, uint64_t candidates, uint32_
     return chosen;
 }
 
+/* Whom to serve, of those that want to be: all, while there are slots; else, or when some only
+ * take, the best and one by lot. */
+static uint64_t choose_of(struct cast_state *s, uint64_t candidates, uint64_t free_riders,
+                          uint32_t n)
+{
+    uint64_t chosen = candidates & ~free_riders;
+
+    if (n <= s->slots && (!free_riders || !chosen))
+        return candidates;
+    chosen = best_of(s, chosen, s->slots - 1);
+    bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
+                    !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
+    if (is_stale)
+        draw_lot(s, candidates & ~chosen);
+    return chosen | (uint64_t)1 << s->lot;
+}
+
 void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    uint64_t candidates = 0, chosen;
+    uint64_t candidates = 0, free_riders = 0, chosen;
     uint32_t n = 0;
 
     if (s->choke_ms > now_ms)
@@ -233,20 +263,15 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         struct peer *p = s->slot[mask_take(&all)];
         if (is_candidate(p, now_ms)) {
             candidates |= slot_bit(p);
+            free_riders |= is_free_rider(s, p) ? slot_bit(p) : 0;
             n++;
         } else {
-            p->is_served = false; /* no need to tell it: nothing is refused yet */
+            p->is_served = p->is_choked = false;
         }
     }
-    chosen = candidates;
-    if (n > s->slots) {
-        chosen = best_of(s, candidates, s->slots - 1);
-        bool is_stale = s->lot >= CAST_LINKS_MAX || ++s->lot_rounds >= LOT_ROUNDS ||
-                        !(candidates >> s->lot & 1) || (chosen >> s->lot & 1);
-        if (is_stale)
-            draw_lot(s, candidates & ~chosen);
-        chosen |= (uint64_t)1 << s->lot;
-    }
+    if (n == 0)
+        return;
+    chosen = choose_of(s, candidates, free_riders, n);
     for (uint64_t all = candidates; all;) {
         struct peer *p = s->slot[mask_take(&all)];
         bool is_chosen = (chosen & slot_bit(p)) != 0;
@@ -258,8 +283,7 @@ void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             choke(s, p, out);
         }
     }
-    if (candidates)
-        due(s, s->choke_ms);
+    due(s, s->choke_ms);
     s->is_serving_stirred = true;
 }
 
@@ -325,9 +349,8 @@ static struct peer *next_served(const struct cast_state *s)
         bool deprived = is_deprived(s, p, best);
         if (p->n_serving == SERVE_AHEAD && !deprived)
             continue;
-        bool is_sooner = !chosen || (deprived != is_chosen_deprived
-                                         ? deprived
-                                         : p->turn < chosen->turn);
+        bool is_sooner =
+            !chosen || (deprived != is_chosen_deprived ? deprived : p->turn < chosen->turn);
         if (is_sooner) {
             chosen = p;
             is_chosen_deprived = deprived;
@@ -380,12 +403,9 @@ void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint3
         p->is_telling = false;
         talk_choke(s, p, true, out);
     }
-    if (!h || !h->lend || index >= h->lend->cap || h->lend->state[index] == LEND_SERVED)
+    if (!h || !h->lend)
         return;
-    if (h->lend->state[index] == LEND_LENT)
-        h->lend->n_lent[h->lend->to[index]]--;
-    h->lend->state[index] = LEND_SERVED;
-    h->lend->n_unserved--;
+    lend_is_out(h, p->slot, index);
     lend(s, h, out);
 }
 
@@ -395,6 +415,7 @@ void lend_begin(struct cast_state *s, struct holding *h)
 {
     (void)s;
     h->lend = xcalloc(1, sizeof(*h->lend));
+    h->lend->idle_ms = NEVER_MS;
 }
 
 void lend_free(struct lending **l)
@@ -406,6 +427,17 @@ void lend_free(struct lending **l)
     free((*l)->order);
     free(*l);
     *l = NULL;
+}
+
+/* It waits no more; true if it did. */
+static bool take_order(struct lending *l, uint32_t index)
+{
+    for (uint32_t i = 0; i < l->n_order; i++)
+        if (l->order[i] == index) {
+            l->order[i] = l->order[--l->n_order];
+            return true;
+        }
+    return false;
 }
 
 /* Into a place drawn by lot among those that wait. */
@@ -433,6 +465,29 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
         l->n_unserved++;
         put_back(s, l, i);
     }
+}
+
+void lend_is_out(struct holding *h, uint32_t slot, uint32_t index)
+{
+    struct lending *l = h->lend;
+
+    if (index >= l->cap || l->state[index] == LEND_SPREAD)
+        return;
+    if (l->state[index] == LEND_SERVED) {
+        if (l->to[index] == slot)
+            return;
+        l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
+        l->state[index] = LEND_SPREAD;
+        return;
+    }
+    if (l->state[index] == LEND_LENT)
+        l->n_lent[l->to[index]]--;
+    else
+        (void)take_order(l, index);
+    l->state[index] = LEND_SERVED;
+    l->to[index] = (uint8_t)slot;
+    l->n_kept[slot]++;
+    l->n_unserved--;
 }
 
 /* Everything was given once: from now on this is a neighbour like any other. */
@@ -468,11 +523,24 @@ static uint32_t lend_again(struct cast_state *s, const struct lending *l, uint32
     return n;
 }
 
+/* What those that pass most on hold back: shards on their way to others. */
+static uint32_t least_kept(const struct lending *l, uint64_t all)
+{
+    uint32_t least = UINT32_MAX;
+
+    while (all) {
+        uint32_t slot = mask_take(&all);
+        if (l->n_kept[slot] < least)
+            least = l->n_kept[slot];
+    }
+    return least;
+}
+
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
 {
     struct lending *l = h->lend;
     uint64_t all = s->linked_mask & ~h->all_mask;
-    uint32_t n_links = count_bits(all);
+    uint32_t n_links = count_bits(all), least = least_kept(l, all);
 
     if (l->n_unserved == 0 && h->envelope) {
         end_lending(s, h);
@@ -482,6 +550,8 @@ void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
         uint32_t list[LEND_MAX], n = 0, slot = mask_take(&all);
         uint32_t aim = l->n_unserved / (2 * n_links);
         aim = aim < 1 ? 1 : aim < LEND_MAX ? aim : LEND_MAX;
+        if (l->n_kept[slot] > LEND_KEPT + 3 * least)
+            continue; /* what it gets goes no further */
         while (l->n_lent[slot] < aim && l->n_order && n < LEND_MAX) {
             uint32_t index = l->order[--l->n_order];
             l->state[index] = LEND_LENT;
@@ -496,6 +566,29 @@ void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
     }
 }
 
+/* Nobody fetches anything, though not all was given: what was shown may not have been seen. Then
+ * everything is shown. */
+void lend_look(struct cast_state *s, int64_t now_ms)
+{
+    for (size_t i = 0; i < s->n_holdings; i++) {
+        struct holding *h = s->holding[i];
+        if (!h->lend)
+            continue;
+        bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
+                       (s->linked_mask & ~h->all_mask) != 0;
+        if (!is_idle) {
+            h->lend->idle_ms = NEVER_MS;
+            continue;
+        }
+        if (h->lend->idle_ms == NEVER_MS)
+            h->lend->idle_ms = now_ms;
+        if (h->lend->idle_ms + LEND_IDLE_MS > now_ms)
+            due(s, h->lend->idle_ms + LEND_IDLE_MS);
+        else
+            end_lending(s, h);
+    }
+}
+
 void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
 {
     struct lending *l = h->lend;
@@ -505,7 +598,7 @@ void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
             l->state[i] = LEND_NONE;
             put_back(s, l, i);
         }
-    l->n_lent[slot] = 0;
+    l->n_lent[slot] = l->n_kept[slot] = 0;
 }
 
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)

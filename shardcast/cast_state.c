@@ -215,12 +215,12 @@ static void ask_haves(struct cast_state *s, int64_t now_ms, struct cast_out *out
             continue;
         }
         h->stall_ms = now_ms + h->stall_wait_ms;
-        h->stall_wait_ms =
-            h->stall_wait_ms < STALL_MAX_MS / 2 ? 2 * h->stall_wait_ms : STALL_MAX_MS;
+        if (h->stall_wait_ms < STALL_MAX_MS)
+            h->stall_wait_ms *= 2;
         due(s, h->stall_ms);
         for (uint64_t all = s->linked_mask; all;) {
             struct peer *p = s->slot[mask_take(&all)];
-            if (!p->is_banned)
+            if (!p->is_banned && p->is_heard)
                 talk_ask_have(s, p, h, now_ms, out);
         }
     }
@@ -315,6 +315,7 @@ static void run_timers(struct cast_state *s, int64_t now_ms, struct cast_out *ou
     ask_newest(s, now_ms, out);
     ask_gaps(s, now_ms, out);
     ask_haves(s, now_ms, out);
+    lend_look(s, now_ms);
     push_haves(s, now_ms, out);
     serve_choose(s, now_ms, out);
 }
@@ -505,6 +506,7 @@ void cast_state_message(struct cast_state *s, uint64_t link, const struct public
 
     if (!p || !p->is_active || !peer_link(s, p, link, link == p->dialled, now_ms, out))
         return;
+    p->via = link; /* it works */
     p->heard_ms = now_ms;
     if (!p->is_heard)
         begin_talk(s, p, now_ms, out);

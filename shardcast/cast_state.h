@@ -4,7 +4,7 @@
  * What spreads is a content (proto/content.h): a weight version, a delta between two, the state of
  * an optimizer; one file, cut into shards that are asked for by index. Three things signed by the
  * trainer flood over the links, byte for byte: HEAD (which contents there are; made anew every 5 s,
- * so that its absence is noticed), SEGMENT (the hashes of 256 shards, as soon as those are written,
+ * so that its absence is noticed), SEGMENT (the hashes of 64 shards, as soon as those are written,
  * so that they can be checked and passed on while the rest is not made yet), and PUBLISH (the
  * manifest: how long the content is, and the root over all its leaves). Shards are pulled, from
  * neighbours who said that they have them. docs/shardcast.md has the protocol.
@@ -29,7 +29,7 @@
  *
  * The shell carries out what is appended to `struct cast_out`, in order. Time comes in as a
  * parameter; lots are drawn from Philox keyed by the node's own key. The machine holds no bytes of
- * shards. Functions ending in _out take part in one thread only, as all of them.
+ * shards.
  */
 #ifndef SHARDCAST_CAST_STATE_H
 #define SHARDCAST_CAST_STATE_H

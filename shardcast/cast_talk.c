@@ -115,9 +115,8 @@ void talk_ask_shards(struct cast_state *s, struct peer *p, const struct holding 
                      const uint32_t *index, uint32_t n, struct cast_out *out)
 {
     uint8_t list[4 * MSG_MAX_ASKED];
-    struct msg_shard_ask m = {.content = h->content,
-                              .n_have = h->n_have,
-                              .indices = put_indices(list, index, n)};
+    struct msg_shard_ask m = {
+        .content = h->content, .n_have = h->n_have, .indices = put_indices(list, index, n)};
 
     SEND(s, p, SHARD_ASK, shard_ask, m, out);
 }
@@ -520,7 +519,7 @@ static bool is_good(const struct cast_state *s, const struct holding *h, uint32_
         return false;
     if (s->opt.check)
         return s->opt.check(s->opt.arg, &h->content, index, leaf, data);
-    content_leaf(&found, &h->run, &h->content, index, data);
+    content_leaf(&found, index, data);
     return digest_equal(&found, leaf);
 }
 

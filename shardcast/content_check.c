@@ -17,7 +17,7 @@ bool content_check_by_segment(struct content_store *s, const struct content *c, 
     if (!content_store_segment_get(s, c, index / MSG_MAX_LEAVES, &envelope, NULL) &&
         !msg_envelope_decode(&env, buf_bytes(&envelope), NULL) &&
         !msg_segment_decode(&m, env.body, NULL) && at < m.leaves.len) {
-        content_leaf(&leaf, &env.run, c, index, data);
+        content_leaf(&leaf, index, data);
         is_right = bytes_equal(BYTES_OF(leaf.b), bytes_slice(m.leaves, at, DIGEST_BYTES));
     }
     buf_clear(&envelope);

@@ -120,8 +120,7 @@ enum status course_file(const struct course *c, struct buf *out, struct err *e)
 /* How the file of version c->version + 1 is cut, and the root over that. */
 static enum status describe_file(const struct course *c, struct msg_manifest *m, struct err *e)
 {
-    struct cast_cut_options o = {.run = c->options.run,
-                                 .content = content_full(c->version + 1)};
+    struct cast_cut_options o = {.content = content_full(c->version + 1)};
     struct cast_cut cut;
     struct buf file;
     enum status st;

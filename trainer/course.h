@@ -21,7 +21,7 @@
 #include "rollout/setup.h"
 
 struct course_options {
-    struct digest run;             /* whose weights they are: their roots depend on it */
+    struct digest run;             /* as in learn_rules */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */

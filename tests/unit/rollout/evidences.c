@@ -32,7 +32,7 @@ void evidence_made_init(struct evidence_made *m, const struct small_world *s,
     struct err e = {0};
 
     memset(m, 0, sizeof(*m));
-    m->run = small_run;
+    m->run.b[5] = 77;
     buf_init(&body, MSG_MAX_BYTES);
     assert_ok(msg_submit_encode(&body, c->s, &e), &e);
     sign_as(&m->submission, MSG_SUBMIT, &m->worker, 1, &m->run, buf_bytes(&body));

@@ -43,8 +43,7 @@ void small_world_run_with(struct small_world *s, const char *kernels, size_t thr
 /* Weights of another seed instead; the root stays what it was. 1: the first ones. */
 void small_world_reweigh(struct small_world *s, uint64_t seed);
 
-/* The safetensors file of the weights, and its root as version 3 of the run `small_run`. */
-extern const struct digest small_run;
+/* The safetensors file of the weights, and its root. */
 void small_file(struct buf *out, const struct weights *w);
 void small_root(struct digest *root, struct bytes file);
 void small_weights(struct weights *w, uint64_t seed);

@@ -70,7 +70,7 @@ static void sign_file(struct version_made *v, const struct node_key *trainer,
     buf_init(&body, MSG_MAX_BYTES);
     for (size_t i = 0; i < version_n_shards(v); i++) {
         struct digest d;
-        content_leaf(&d, run, &v->content, (uint32_t)i, version_shard(v, i));
+        content_leaf(&d, (uint32_t)i, version_shard(v, i));
         buf_append(&v->leaves, BYTES_OF(d.b));
     }
     cast_cut_init(&cut, &o);
