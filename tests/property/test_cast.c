@@ -85,6 +85,9 @@ struct world {
     uint32_t loss, repeat; /* per mille */
     int64_t delay_ms;
     bool may_restart;
+    bool may_die;       /* the trainer, once it has given each shard of the last version */
+    uint8_t given[128]; /* which of them it has */
+    uint32_t n_given;
     uint32_t n_restarts, n_bans; /* so that a test can see that it was one */
 };
 
@@ -244,6 +247,11 @@ static void serve(struct world *w, uint32_t i, const struct cast_act *a)
     const struct part *p = disk_find(&w->node[i].disk, &a->content, a->index, false);
     struct buf envelope;
 
+    if (i == 0 && a->content.version == VERSIONS - 1 &&
+        !(w->given[a->index / 8] >> a->index % 8 & 1)) {
+        w->given[a->index / 8] |= (uint8_t)(1u << a->index % 8);
+        w->n_given++;
+    }
     buf_init(&envelope, MSG_MAX_BYTES);
     if (w->node[i].is_bad && !p) {
         cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, (struct bytes){0});
@@ -419,6 +427,9 @@ static void step(struct world *w)
         cast_state_tick(n->state, w->now_ms, &n->out);
         carry_out(w, i);
     }
+    if (w->may_die && w->n_published == VERSIONS &&
+        w->n_given == version_n_shards(&w->version[VERSIONS - 1]))
+        w->node[0].is_dead = true;
     if (w->may_restart && rng_below(&w->rng, 2000) == 0)
         restart(w, (uint32_t)rng_below(&w->rng, w->n));
 }
@@ -462,7 +473,8 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
         version_make(&w->version[v], w->node[0].key, &w->run, v, n_bytes, (uint32_t)seed);
     }
     for (uint32_t i = 0; i < n; i++)
-        start(w, i);
+        if (!w->node[i].is_dead)
+            start(w, i);
 }
 
 static void check_files(const struct world *w, const struct node *n)
@@ -584,6 +596,99 @@ static void a_node_that_cannot_be_dialled_takes_part(void **state)
     clear_world(w);
 }
 
+/* It claims everything and answers with nothing. */
+static void lying_maps_do_not_keep_anybody_from_finishing(void **state)
+{
+    (void)state;
+    struct world *w = new_world();
+    w->node[1].is_bad = w->node[1].is_empty = true;
+    make_world(w, random_seeded(6).key, 5);
+
+    run(w);
+
+    assert_true(w->n_bans > 0);
+    clear_world(w);
+}
+
+/* What each shard needs is to be given once. */
+static void all_finish_without_the_trainer_once_it_gave_each_shard(void **state)
+{
+    (void)state;
+    struct rng seeds = random_seeded(7);
+
+    for (int i = 0; i < 3; i++) {
+        struct world *w = new_world();
+        w->may_die = true;
+        make_world(w, rng_u64(&seeds), 8);
+        run(w);
+        assert_true(w->node[0].is_dead);
+        for (int64_t until = w->now_ms + 40000; w->now_ms < until;) {
+            w->now_ms += STEP_MS;
+            step(w);
+        }
+        for (uint32_t k = 1; k < w->n; k++)
+            assert_int_equal(w->node[k].n_frozen, 1); /* and everybody notices */
+        clear_world(w);
+    }
+}
+
+static void who_comes_late_gets_all_without_the_trainer(void **state)
+{
+    (void)state;
+    struct world *w = new_world();
+    w->node[5].is_dead = true;
+    make_world(w, random_seeded(8).key, 6);
+    run(w);
+
+    w->node[0].is_dead = true;
+    w->node[5].is_dead = false;
+    cast_state_free(&w->node[5].state);
+    start(w, 5);
+    cast_state_hint(w->node[5].state, VERSIONS - 1, w->now_ms, &w->node[5].out);
+    carry_out(w, 5);
+    run(w);
+
+    check_files(w, &w->node[5]);
+    clear_world(w);
+}
+
+static bool have_all_stopped(const struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        if (!w->node[i].is_stopped)
+            return false;
+    return true;
+}
+
+/* A second manifest of a version, told to one node alone. */
+static void an_equivocation_stops_every_node(void **state)
+{
+    (void)state;
+    struct world *w = new_world();
+    struct version_made other;
+    uint64_t link = 0;
+    w->loss = 50;
+    make_world(w, random_seeded(9).key, 6);
+    run(w);
+    version_make(&other, w->node[0].key, &w->run, VERSIONS - 1, 100000, 0x77777777u);
+
+    for (uint32_t i = 0; i < w->n_links && !link; i++)
+        if (w->link[i].dialler == 3 && w->link[i].server == 0)
+            link = w->link[i].dialler_id;
+    assert_true(link != 0); /* in a small network all dial the trainer */
+    cast_state_message(w->node[3].state, link, &w->node[0].key->transport,
+                       buf_bytes(&other.envelope), w->now_ms, &w->node[3].out);
+    carry_out(w, 3);
+    for (int64_t until = w->now_ms + 30000; !have_all_stopped(w) && w->now_ms < until;) {
+        w->now_ms += STEP_MS;
+        step(w);
+    }
+
+    assert_true(have_all_stopped(w));
+    version_clear(&other);
+    clear_world(w);
+}
+
 /* Messages take up to 20 ms. HEAD, SHARD_ASK and SHARD are three: a version of a shard or a few
  * must not need more than those and a little, let alone a timer. */
 static void without_faults_a_version_takes_a_few_messages_time(void **state)
@@ -605,6 +710,10 @@ int main(void)
         cmocka_unit_test(restarts_lose_nothing_and_fetch_nothing_twice),
         cmocka_unit_test(garbage_is_neither_stored_nor_passed_on),
         cmocka_unit_test(a_node_that_cannot_be_dialled_takes_part),
+        cmocka_unit_test(lying_maps_do_not_keep_anybody_from_finishing),
+        cmocka_unit_test(all_finish_without_the_trainer_once_it_gave_each_shard),
+        cmocka_unit_test(who_comes_late_gets_all_without_the_trainer),
+        cmocka_unit_test(an_equivocation_stops_every_node),
         cmocka_unit_test(without_faults_a_version_takes_a_few_messages_time),
     };
     return cmocka_run_group_tests_name("shardcast/cast_property", tests, NULL, NULL);
