@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "engine/checkpoint.h"
 #include "engine/kernels.h"
+#include "engine/safetensors.h"
 #include "proto/content.h"
 #include "proto/digest.h"
 #include "rollout/model_set.h"
@@ -292,6 +293,36 @@ static void a_loaded_course_goes_on_with_the_same_bits(void **state)
     course_clear(&other);
 }
 
+/* What a step needs besides its batch: a reader of the file has the learner's own numbers. */
+static void the_state_file_holds_the_moments_and_the_step(void **state)
+{
+    struct fixture *f = *state;
+    const struct adamw *opt;
+    struct safetensors st;
+    struct buf file;
+    char name[SAFETENSORS_NAME_MAX];
+
+    warm_up(f, &f->c);
+    take_step(f, &f->c);
+    opt = f->c.learner->opt;
+    buf_init(&file, course_state_bytes(&f->c));
+    assert_ok(course_state_file(&f->c, &file, &f->e), &f->e);
+    assert_ok(safetensors_decode(&st, buf_bytes(&file), "state", &f->e), &f->e);
+
+    assert_int_equal(st.n, 2 * opt->m->n_tensors + 1);
+    assert_true(bytes_equal(safetensors_find(&st, "step")->data, BYTES_OF(opt->step)));
+    for (size_t i = 0; i < opt->m->n_tensors; i++) {
+        const struct weights_tensor *t = &opt->v->tensors[i];
+
+        snprintf(name, sizeof(name), "v.%s", t->name);
+        assert_true(bytes_equal(
+            safetensors_find(&st, name)->data,
+            (struct bytes){(const uint8_t *)t->data, t->rows * t->cols * sizeof(float)}));
+    }
+    safetensors_clear(&st);
+    buf_clear(&file);
+}
+
 static void a_refused_batch_changes_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -530,6 +561,7 @@ int main(int argc, char **argv)
         CASE(an_empty_batch_makes_a_version_with_the_same_weights),
         CASE(two_runs_of_a_task_are_the_same),
         CASE(a_loaded_course_goes_on_with_the_same_bits),
+        CASE(the_state_file_holds_the_moments_and_the_step),
         CASE(a_refused_batch_changes_nothing),
         CASE(a_damaged_checkpoint_is_refused),
         CASE(pieces_of_two_checkpoints_are_refused),
