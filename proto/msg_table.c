@@ -9,20 +9,20 @@
 /* NOLINTBEGIN(bugprone-macro-parentheses): names of members take no parentheses. */
 
 /* Which member counts a repeated one, and which table describes its elements. */
-#define N_msg_roster_entry     n
-#define N_msg_lease_item       n
-#define N_msg_heartbeat_item   n
-#define N_msg_beat_dropped     n_dropped
-#define N_msg_submit_sample    n_samples
-#define N_msg_batch_envelope   n
-#define N_msg_head_offer       n
-#define N_msg_shuffle_cert     n
+#define N_msg_roster_entry       n
+#define N_msg_lease_item         n
+#define N_msg_heartbeat_item     n
+#define N_msg_beat_dropped       n_dropped
+#define N_msg_submit_sample      n_samples
+#define N_msg_batch_envelope     n
+#define N_msg_head_offer         n
+#define N_msg_shuffle_cert       n
 #define N_msg_shuffle_reply_cert n
-#define SUB_msg_roster_entry   &table_roster_entry
-#define SUB_msg_lease_item     &table_lease_item
-#define SUB_msg_heartbeat_item &table_progress_item
-#define SUB_msg_submit_sample  &table_sample
-#define SUB_msg_head_offer     &table_offer
+#define SUB_msg_roster_entry     &table_roster_entry
+#define SUB_msg_lease_item       &table_lease_item
+#define SUB_msg_heartbeat_item   &table_progress_item
+#define SUB_msg_submit_sample    &table_sample
+#define SUB_msg_head_offer       &table_offer
 
 /* nanopb's names of types to ours. */
 #define TYPE_UINT32             MSG_TYPE_UINT32
@@ -106,7 +106,7 @@
     }
 #define NO_RULE(owner)                                                                         \
     {                                                                                          \
-        .kind = MSG_RULE_NONE, .name = ""                                   \
+        .kind = MSG_RULE_NONE, .name = ""                                                      \
     }
 
 #define ROLE(owner)         RANGE(owner, role, ROLE_NONE + 1, ROLE_COUNT - 1)

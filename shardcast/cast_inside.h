@@ -60,8 +60,8 @@
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
 #define LEND_KEPT       16u /* a neighbour that passes nothing on is lent no more than so many */
-#define LEND_IDLE_MS    1000
-#define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
+#define LEND_IDLE_MS    120000 /* longer than any shard lies in a socket */
+#define GIVEN_SPAN_MS   10000  /* half of what was received counts for this long */
 
 struct holding;
 
