@@ -75,7 +75,9 @@ void learner_free(struct learner **l);
 
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
-void learner_roots(const struct learner *l, struct digest *masters, struct digest *optimizer);
+/* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */
+MUST_USE enum status learner_roots(const struct learner *l, struct digest *masters,
+                                   struct digest *optimizer, struct err *e);
 
 struct learn_report {
     float loss; /* -sum J / n */

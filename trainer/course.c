@@ -78,9 +78,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
     }
     learner_free(&c->learner);
     st = learner_new(&c->learner, w, opt, &c->settings, &lo, e);
-    if (!st)
-        learner_roots(c->learner, &c->masters, &c->optimizer);
-    return st;
+    return st ? st : learner_roots(c->learner, &c->masters, &c->optimizer, e);
 }
 
 enum status course_begin(struct course *c, struct err *e)
@@ -142,7 +140,9 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     learn_settings_digest(&m.settings, &c->settings);
     m.masters_before = c->masters;
     m.optimizer_before = c->optimizer;
-    learner_roots(c->learner, &m.masters_after, &m.optimizer_after);
+    st = learner_roots(c->learner, &m.masters_after, &m.optimizer_after, e);
+    if (st)
+        goto out;
     snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
     m.file_bytes = file.len;
     m.shard_bytes = SHARD_BYTES;

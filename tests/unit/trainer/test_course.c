@@ -304,7 +304,7 @@ static void a_refused_batch_changes_nothing(void **state)
     b = next_batch(f, &f->c);
     buf_init(&manifest, MSG_MAX_BYTES);
     buf_append(&manifest, buf_bytes(&f->c.manifest));
-    learner_roots(f->c.learner, &before.masters, &before.optimizer);
+    assert_ok(learner_roots(f->c.learner, &before.masters, &before.optimizer, &f->e), &f->e);
     b->m.root.b[0] ^= 1;
     assert_status(course_step(&f->c, &b->m, &run, &f->e), ERR_DIGEST, NULL);
     b->m.root.b[0] ^= 1;
@@ -313,7 +313,7 @@ static void a_refused_batch_changes_nothing(void **state)
     assert_contains(f->e.text, "batch 1 came where batch 0 was due");
     b->m.batch = 0;
     assert_status(course_step(&f->c, &b->m, &(struct digest){{6}}, &f->e), ERR_DENIED, NULL);
-    learner_roots(f->c.learner, &after.masters, &after.optimizer);
+    assert_ok(learner_roots(f->c.learner, &after.masters, &after.optimizer, &f->e), &f->e);
     assert_memory_equal(&after, &before, sizeof(before));
     assert_int_equal(f->c.version, 0);
     assert_true(bytes_equal(buf_bytes(&manifest), buf_bytes(&f->c.manifest)));
