@@ -523,6 +523,20 @@ static int run(struct exact *x, const char *dir, const struct shape *s)
     return st ? usage_fail(e.text) : conclude(x);
 }
 
+/* A model that is given has a shape of its own. */
+static int refuse_shape(const struct usage *u)
+{
+    static const char *const shape[] = {"dim", "layers", "heads", "kv-heads",
+                                        "ffn", "vocab",  "dtype"};
+
+    for (size_t i = 0; i < u->n; i++)
+        for (size_t k = 0; k < sizeof(shape) / sizeof(shape[0]); k++)
+            if (u->table[i].was_set && !strcmp(u->table[i].name, shape[k]))
+                return usage_complain(u->line, "--%s is for the random model, without DIR",
+                                      shape[k]);
+    return USAGE_RUN;
+}
+
 int bench_exact(int argc, char **argv)
 {
     const char *dir = NULL;
@@ -564,6 +578,8 @@ int bench_exact(int argc, char **argv)
     };
 
     status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN && dir)
+        status = refuse_shape(&u);
     if (status == USAGE_RUN) {
         x.n_new = (size_t)s.new;
         status =

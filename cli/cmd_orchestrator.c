@@ -58,7 +58,7 @@ int cmd_orchestrator(int argc, char **argv)
          false},
         {"beacon", OPT_INT, &o.beacon, "262144", "1..16777216",
          "rounds of audit draws that a new run can have", false},
-        {"mature", OPT_INT, &o.mature, "128", "0..1000000",
+        {"mature", OPT_INT, &o.mature, "4096", "0..1000000",
          "ledger entries after which pay of a new run matures", false},
         {"map-mib", OPT_INT, &o.map_mib, "65536", "1..16777216",
          "most MiB that the ledger's file may have", false},

@@ -6,8 +6,10 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/pool.h"
 #include "cli/commands.h"
 #include "cli/sft_run.h"
@@ -107,11 +109,28 @@ static int refuse_others(const struct opt *table, size_t n, bool is_data)
     return USAGE_RUN;
 }
 
+/* Two trainings into one directory would spoil each other's files. */
+static enum status lock_out(int *fd, const char *dir, struct err *e)
+{
+    char *path = file_join(dir, ".lock");
+    enum status st = file_mkdirs(dir, 0777, e);
+
+    if (!st)
+        st = file_lock(fd, path, dir, e);
+    free(path);
+    return st;
+}
+
 static int warm_up(const struct sft *o, const char *path)
 {
+    int lock = -1;
     struct err e;
+    enum status st = lock_out(&lock, o->out, &e);
 
-    if (run(o, path, &e))
+    if (!st)
+        st = run(o, path, &e);
+    file_unlock(&lock);
+    if (st)
         return usage_fail(e.text);
     printf("%s\n", o->out);
     return 0;
@@ -120,7 +139,9 @@ static int warm_up(const struct sft *o, const char *path)
 static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *m,
                 const char *path)
 {
+    int lock = -1;
     struct err e;
+    enum status st;
 
     if ((float)s->beta1 >= 1.0f || (float)s->beta2 >= 1.0f)
         return usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
@@ -130,7 +151,11 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     s->lr = o->lr > 0 ? o->lr : 1e-5;
     m->threads = o->threads;
     m->kernels = o->kernels;
-    return sft_run(s, m, path, o->out, &e) ? usage_fail(e.text) : 0;
+    st = lock_out(&lock, o->out, &e);
+    if (!st)
+        st = sft_run(s, m, path, o->out, &e);
+    file_unlock(&lock);
+    return st ? usage_fail(e.text) : 0;
 }
 
 static const char about[] =

@@ -25,6 +25,7 @@
     X("shardcast", cmd_shardcast, "Operator", "which weight versions and shards are here")     \
     X("task", cmd_task, "Initiator", "check, publish, list, show and close tasks")             \
     X("env", cmd_env, "Initiator", "check and try an environment")                             \
+    X("econ", cmd_econ, "Initiator", "what honest work and cheats bring under a task")         \
     X("explain", cmd_explain, "Audit", "why a unit was paid or refused")                       \
     X("verify", cmd_verify, "Audit", "replay the evidence of a rejection")                     \
     X("ledger", cmd_ledger, "Audit", "show and audit a ledger")                                \

@@ -50,6 +50,7 @@ static const struct field task_open_fields[] = {
     FIELD(task_open, deposit, MONEY), FIELD(task_open, price_token, MONEY),
     FIELD(task_open, fee_light, MONEY), FIELD(task_open, fee_full, MONEY),
     FIELD(task_open, price_step, MONEY), FIELD(task_open, stake_required, MONEY),
+    FIELD(task_open, stake_granted, MONEY),
     FIELD(task_open, steps, U64), FIELD(task_open, tokens_max, U64),
     FIELD(task_open, verdicts_max, U32), FIELD(task_open, validators, U32),
     FIELD(task_open, audit_first, U32), FIELD(task_open, audit_floor, U64),

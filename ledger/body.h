@@ -74,6 +74,7 @@ struct ledger_task_open {
     int64_t fee_light, fee_full; /* to a validator, per verdict */
     int64_t price_step;          /* to the trainer; deposit >= steps * price_step */
     int64_t stake_required;      /* of a worker, before it is leased a unit */
+    int64_t stake_granted;       /* what of a stake the run gave: it deters nobody */
     uint64_t steps;
     uint64_t tokens_max;    /* of one unit: group * max_new_tokens */
     uint32_t verdicts_max;  /* of one attempt, what is reserved for; 1..LEDGER_VERDICTS_MAX */

@@ -19,9 +19,10 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
     const struct ledger_task_open *open = &b->task.open;
     struct account stake = account_of_key(ACCOUNT_STAKE, &u->pub.worker);
     struct account pending = books_pending(&u->pub.worker);
+    int64_t staked = account_balance(&b->accounts, &stake);
     struct audit_policy policy = {
         .reward = (int64_t)u->pub.tokens * open->price_token,
-        .stake = account_balance(&b->accounts, &stake),
+        .stake = staked > open->stake_granted ? staked - open->stake_granted : 0,
         .pending = account_balance(&b->accounts, &pending),
         .saving_ppm = open->saving_ppm,
         .detection_ppm = open->detection_ppm,

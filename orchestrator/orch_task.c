@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "ledger/tables.h"
 #include "orchestrator/orch_internal.h"
+#include "orchestrator/orch_terms.h"
 #include "proto/digest.h"
 
 #define VERDICTS_MAX                                                                           \
@@ -58,7 +59,7 @@ enum status orch_load_task(struct orch *s, struct bytes bundle, struct err *e)
     return OK;
 }
 
-static void task_terms(struct ledger_task_open *x, const struct task *t, int64_t deposit)
+void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t deposit)
 {
     const char *numerics = task_class(t);
 
@@ -68,6 +69,7 @@ static void task_terms(struct ledger_task_open *x, const struct task *t, int64_t
     x->fee_full = t->budget.fee_full;
     x->price_step = t->budget.price_step;
     x->stake_required = t->budget.stake_required;
+    x->stake_granted = t->budget.stake_grant;
     x->steps = (uint64_t)t->algorithm.steps;
     x->tokens_max = (uint64_t)t->sampling.group * (uint64_t)t->sampling.max_new_tokens *
                     (uint64_t)(t->environment.turns > 0 ? t->environment.turns : 1);
@@ -139,7 +141,7 @@ static void open_task(struct orch *s, struct turn *t, struct bytes bundle,
     uint64_t seq;
     char hex[DIGEST_HEX_BYTES];
 
-    task_terms(&x, task, amount);
+    orch_task_terms(&x, task, amount);
     bundle_id(x.task.b, bundle);
     if (deposit(s, t, &from->owner, amount - ledger_books_balance(orch_books(s), &avail),
                 "muster/deposit", raw)) {

@@ -21,3 +21,9 @@ done
 grep -q '"equal": true}$' "$work/json"
 hash=$(sed -n '$s/.*"logits": "\([0-9a-f]*\)".*/\1/p' "$work/json")
 [ ${#hash} = 16 ] && ! grep -q "$hash" "$work/out"
+
+# a model that is given has a shape of its own
+status=0
+"$muster" bench exact "$work" --dim 64 2>"$work/err" || status=$?
+[ $status -eq 2 ]
+grep -q -- '--dim is for the random model' "$work/err"

@@ -97,6 +97,9 @@ start kept --checkpoint-every 3 --steps 100000
 until [ -e "$work/kept/sft.checkpoint" ]; do
     kill -0 $pid
 done
+# one training a directory at a time
+! sft kept --resume --checkpoint-every 3 --steps 100000 >/dev/null
+tail -n 1 "$work/kept.err" | grep -q 'another process works in'
 kill -9 $pid
 wait $pid 2>/dev/null || true
 pid=

@@ -86,6 +86,7 @@ static void make_terms(struct both *b, struct ledger_task_open *x)
     x->fee_full = random_money(b);
     x->price_step = random_money(b);
     x->stake_required = random_money(b);
+    x->stake_granted = random_money(b);
     x->steps = rng_u64(&b->rng);
     x->tokens_max = rng_u64(&b->rng);
     x->verdicts_max = rng_u32(&b->rng);

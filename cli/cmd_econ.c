@@ -1,0 +1,247 @@
+/*
+ * muster econ: does a cheat pay under a task's terms?
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "ledger/econ.h"
+#include "orchestrator/orch_terms.h"
+#include "sim/market.h"
+
+struct settings {
+    int64_t cost_ppm, verify_ppm, workers, dishonest, units, seed, mature;
+    bool simulate, as_json;
+    char *cheat;
+};
+
+/* ---- expected values --------------------------------------------------------------------- */
+
+static void print_row_json(const struct econ_row *r)
+{
+    json_t *o =
+        json_pack("{s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:b}", "cheat", r->cheat->name,
+                  "audited", r->audited, "pending", (json_int_t)r->pending, "found", r->found,
+                  "gain", r->gain, "loss", r->loss, "honest_per_unit", r->honest,
+                  "cheat_per_unit", r->cheats, "pays", r->pays);
+    char *line = json_dumps(o, JSON_COMPACT);
+
+    puts(line);
+    free(line);
+    json_decref(o);
+}
+
+static void print_terms(const struct econ_terms *t)
+{
+    const struct ledger_task_open *o = &t->open;
+
+    printf("a unit pays at most %" PRId64 " ucr and costs %" PRId64 "; stake %" PRId64
+           " ucr; the first %u units are checked in full, later ones with at least %.2f %%\n\n",
+           t->pay, t->cost, t->stake, o->audit_first,
+           100.0 * (double)o->audit_floor / (double)LEDGER_ONE);
+    printf("%-15s %9s %9s %12s %14s %14s %14s  %s\n", "cheat", "audited", "found", "gain",
+           "loss", "honest/unit", "cheat/unit", "");
+}
+
+/* How many pay that ought not to. */
+static unsigned print_rows(const struct econ_terms *t, const struct settings *o)
+{
+    unsigned n_pay = 0;
+    size_t n;
+    const struct econ_cheat *c = econ_cheats(&n);
+
+    if (!o->as_json)
+        print_terms(t);
+    for (size_t i = 0; i < n; i++) {
+        struct econ_row r;
+        if (*o->cheat && strcmp(o->cheat, c[i].name) != 0)
+            continue;
+        econ_judge(&r, t, &c[i]);
+        n_pay += r.pays;
+        if (o->as_json) {
+            print_row_json(&r);
+            continue;
+        }
+        printf("%-15s %8.2f%% %8.2f%% %12.1f %14.1f %14.1f %14.1f  %s\n", c[i].name,
+               100.0 * r.audited, 100.0 * r.found, r.gain, r.loss, r.honest, r.cheats,
+               r.pays ? "PAYS" : "does not pay");
+    }
+    return n_pay;
+}
+
+/* ---- a market of them -------------------------------------------------------------------- */
+
+static void print_market_json(const struct econ_cheat *c, const struct market_result *r,
+                              bool is_below)
+{
+    json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:b}",
+                          "cheat", c ? c->name : "none", "accepted", (json_int_t)r->accepted,
+                          "cheated", (json_int_t)r->cheated, "found", (json_int_t)r->found,
+                          "let_in", (json_int_t)r->let_in, "barred", (json_int_t)r->barred,
+                          "honest_refused", (json_int_t)r->honest_refused, "honest", r->honest,
+                          "cheats", r->cheats, "honest_lost", r->honest_lost, "audited",
+                          (double)r->audited / (double)(r->checked ? r->checked : 1),
+                          "verification", r->verification, "ok", is_below);
+    char *line = json_dumps(o, JSON_COMPACT);
+
+    puts(line);
+    free(line);
+    json_decref(o);
+}
+
+/* *n_bad grows where cheating ended above honesty, or an honest worker lost anything. */
+static enum status simulate_one(const struct econ_terms *t, const struct econ_cheat *c,
+                                const struct settings *o, unsigned *n_bad, struct err *e)
+{
+    struct market_options m = {.terms = *t,
+                               .mature_window = (uint64_t)o->mature,
+                               .workers = (uint32_t)o->workers,
+                               .dishonest = c ? (uint32_t)o->dishonest : 0,
+                               .verify_ppm = (uint32_t)o->verify_ppm,
+                               .units = (uint64_t)o->units,
+                               .seed = (uint64_t)o->seed,
+                               .cheat = c};
+    struct market_result r;
+    enum status st = market_run(&r, &m, e);
+    bool is_fine;
+
+    if (st)
+        return st;
+    is_fine = r.honest_refused == 0 && r.honest_lost == 0.0 && (!c || r.cheats < r.honest);
+    *n_bad += !is_fine;
+    if (o->as_json) {
+        print_market_json(c, &r, is_fine);
+        return OK;
+    }
+    printf("%-15s %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %7" PRIu64
+           " %14.0f %14.0f %8.2f%% %8.3f%%  %s\n",
+           c ? c->name : "(nobody)", r.cheated, r.found, r.let_in, r.barred, r.honest, r.cheats,
+           100.0 * (double)r.audited / (double)(r.checked ? r.checked : 1),
+           100.0 * r.verification,
+           !c        ? "honest workers only"
+           : is_fine ? "ends below honesty"
+                     : "CHEATING PAID");
+    fflush(stdout);
+    return OK;
+}
+
+static enum status simulate(const struct econ_terms *t, const struct settings *o,
+                            unsigned *n_bad, struct err *e)
+{
+    size_t n;
+    const struct econ_cheat *c = econ_cheats(&n);
+    enum status st = OK;
+
+    if (!o->as_json)
+        printf("\n%" PRId64 " workers, %" PRId64 " of them cheat, %" PRId64
+               " units; ucr that a worker's place brought, less what it cost\n\n"
+               "%-15s %8s %8s %8s %7s %14s %14s %9s %9s\n",
+               o->workers, o->dishonest, o->units, "cheat", "tried", "found", "let in",
+               "barred", "honest", "cheats", "audited", "checking");
+    if (!*o->cheat)
+        st = simulate_one(t, NULL, o, n_bad, e);
+    for (size_t i = 0; !st && i < n; i++)
+        if (!*o->cheat || !strcmp(o->cheat, c[i].name))
+            st = simulate_one(t, &c[i], o, n_bad, e);
+    return st;
+}
+
+/* ---- the command ------------------------------------------------------------------------- */
+
+static enum status read_terms(struct econ_terms *t, const char *path, int64_t cost_ppm,
+                              struct err *e)
+{
+    struct ledger_task_open open = {0};
+    struct bundle b;
+    struct task task;
+    struct buf bundle;
+    enum status st;
+
+    task_init(&task);
+    buf_init(&bundle, BUNDLE_MAX_BYTES);
+    st = bundle_load(&bundle, path, e);
+    if (!st)
+        st = bundle_decode(&b, buf_bytes(&bundle), e);
+    if (!st)
+        st = task_parse(&task, b.file[BUNDLE_TASK], path, e);
+    if (!st) {
+        orch_task_terms(&open, &task, task.budget.deposit);
+        econ_terms_of(t, &open, (uint32_t)cost_ppm);
+    }
+    task_clear(&task);
+    buf_clear(&bundle);
+    return st;
+}
+
+static int judge_task(const char *path, const struct settings *o)
+{
+    struct err e = {0};
+    struct econ_terms t;
+    unsigned n_pay, n_bad = 0;
+
+    if (*o->cheat && !econ_cheat_find(o->cheat)) {
+        (void)err_set(&e, ERR_NOT_FOUND,
+                      "no cheat is called '%s': without --cheat all are shown", o->cheat);
+        return usage_fail(e.text);
+    }
+    if (read_terms(&t, path, o->cost_ppm, &e))
+        return usage_fail(e.text);
+    n_pay = print_rows(&t, o);
+    if (o->simulate && simulate(&t, o, &n_bad, &e))
+        return usage_fail(e.text);
+    if (n_pay || n_bad) {
+        (void)err_set(&e, ERR_DENIED,
+                      "under these terms %u kinds of cheating pay: raise "
+                      "acceptance.audit_floor_ppm, acceptance.audit_saving_ppm or "
+                      "budget.stake_required",
+                      n_pay > n_bad ? n_pay : n_bad);
+        return usage_fail(e.text);
+    }
+    return 0;
+}
+
+int cmd_econ(int argc, char **argv)
+{
+    struct settings o = {0};
+    struct opt table[] = {
+        {"cost-ppm", OPT_INT, &o.cost_ppm, "600000", "1..1000000",
+         "what honest work costs, per million of its pay", false},
+        {"cheat", OPT_STRING, &o.cheat, "", NULL, "this one only", false},
+        {"simulate", OPT_FLAG, &o.simulate, "false", NULL,
+         "also let each cheat play in a market of workers, on a real ledger", false},
+        {"workers", OPT_INT, &o.workers, "50", "2..256", "of --simulate, cheats included",
+         false},
+        {"dishonest", OPT_INT, &o.dishonest, "5", "1..255", "how many of them cheat", false},
+        {"units", OPT_INT, &o.units, "20000", "1..1000000", "until so many are accepted",
+         false},
+        {"verify-ppm", OPT_INT, &o.verify_ppm, "40000", "0..1000000",
+         "what a full check costs, per million of what making the unit does", false},
+        {"mature", OPT_INT, &o.mature, "4096", "0..1000000",
+         "ledger entries after which pay matures", false},
+        {"seed", OPT_INT, &o.seed, "1", "0..9007199254740991", "of the simulation", false},
+        {"json", OPT_FLAG, &o.as_json, "false", NULL, "one JSON object a line", false},
+    };
+    const char *operand[1] = {"."};
+    struct usage u = {
+        .line = "muster econ [TASK.yaml] [options]",
+        .about =
+            "What honest work and each known cheat bring under a task's terms, at the pending\n"
+            "pay that suits the cheat best. Status 1 if a cheat pays: do not publish such a\n"
+            "task. The formulas are in docs/verification.md.",
+        .table = table,
+        .n = sizeof(table) / sizeof(table[0]),
+        .operand = operand,
+        .max_operands = 1};
+    int rc = usage_parse(&u, argc, argv);
+
+    if (rc == USAGE_RUN && o.dishonest >= o.workers)
+        rc = usage_complain(u.line, "--dishonest %" PRId64 " leaves no honest one of %" PRId64,
+                            o.dishonest, o.workers);
+    if (rc == USAGE_RUN)
+        rc = judge_task(operand[0], &o);
+    opt_clear(table, u.n);
+    return rc;
+}

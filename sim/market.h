@@ -1,0 +1,55 @@
+/*
+ * sim/market.h - what cheating brings, by a ledger of many workers
+ *
+ * A closed market in virtual time: workers lease units, commit to them, are drawn, judged, paid,
+ * slashed, and come back under other keys, through the entries of a real ledger (ledger/log.h),
+ * which computes all money, draws all checks and refuses what its rules forbid. Only the work is
+ * imagined: a unit costs what the terms say (ledger/econ.h), a check finds what the cheat's row
+ * says it finds. Validators are honest here.
+ *
+ * A round: every worker that is there takes one unit, commits to it, all are drawn at once and
+ * judged; a unit refused for fraud by two validators ends its worker, and is leased again. Every
+ * MARKET_BATCH accepted units become a batch. Deterministic by `seed`.
+ *
+ * Threads: any; a market belongs to one.
+ */
+#ifndef SIM_MARKET_H
+#define SIM_MARKET_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "ledger/econ.h"
+
+#define MARKET_BATCH       32u
+#define MARKET_WORKERS_MAX 256u /* at a time: a DRAW has so many rows */
+
+struct market_options {
+    struct econ_terms terms;
+    uint64_t mature_window; /* ledger entries until pay matures */
+    uint32_t workers;       /* 2..MARKET_WORKERS_MAX, dishonest ones included */
+    uint32_t dishonest;     /* how many of them follow `cheat` */
+    uint32_t verify_ppm;    /* what a full check costs, per million of what the unit did */
+    uint64_t units;         /* until so many are accepted */
+    uint64_t seed;
+    const struct econ_cheat *cheat; /* NULL: nobody cheats */
+};
+
+struct market_result {
+    uint64_t rounds, accepted;       /* units */
+    uint64_t cheated, found, let_in; /* units: tried, refused for it, accepted all the same */
+    uint64_t barred, honest_refused; /* workers; units of honest workers */
+    uint64_t checked, audited;       /* units judged; of these fully */
+    double honest,
+        cheats; /* ucr a worker's place brought: all it owns at the end less what it paid
+                              in and what its work cost */
+    double honest_lost;  /* of honest workers, by slashes: 0 */
+    double verification; /* cost of all full checks, as a part of that of all generation */
+};
+
+/* ERR_INVALID: options out of range. ERR_INSUFFICIENT: the terms' deposit is spent before `units` are
+ * made; others: the ledger refused an entry, which is a bug here. */
+MUST_USE enum status market_run(struct market_result *out, const struct market_options *opt,
+                                struct err *e);
+
+#endif
