@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/bench_dispute.h"
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
@@ -11,12 +12,13 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 
-#define BENCH_LINE "muster bench exact|engine|products|train [options]"
+#define BENCH_LINE "muster bench dispute|exact|engine|products|train [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
 {
     printf("usage: " BENCH_LINE "\n\n"
+           "  dispute   an altered gradient: rounds, opened bytes, and the referee's time\n"
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
            "  products  matrix products in each numerics class\n"
@@ -29,7 +31,8 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"exact", bench_exact},
+    } words[] = {{"dispute", bench_dispute},
+                 {"exact", bench_exact},
                  {"engine", bench_engine},
                  {"products", bench_products},
                  {"train", bench_train}};

@@ -183,9 +183,11 @@ static uint32_t product_dx(struct build *b, uint32_t dy, uint32_t parameter, uin
     return add_out(b, rows_of(b, dy), cols_of(b, W), add == NONE ? GRAPH_INS : 2);
 }
 
-static void product_dw(struct build *b, uint32_t *sum, uint32_t dy, uint32_t x, uint32_t weight)
+/* `sum` is the parameter's gradient, or a tied head's. */
+static void product_dw(struct build *b, uint32_t *sum, uint32_t parameter, uint32_t dy,
+                       uint32_t x, uint32_t weight)
 {
-    add_op(b, GRAPH_DW, IN(dy, x, weight, *sum, NONE, NONE));
+    add_op(b, GRAPH_DW, IN(dy, x, weight, *sum, NONE, NONE))->parameter = parameter;
     *sum = add_out(b, cols_of(b, dy), cols_of(b, x), 3);
 }
 
@@ -269,6 +271,7 @@ static uint32_t layer_forward(struct build *b, struct layer_tensors *l, uint32_t
     add_op(b, GRAPH_ATTEND, IN(l->q, l->k, l->v, NONE, NONE, NONE));
     l->att = add_out(b, rows, cols_of(b, l->q), GRAPH_INS);
     l->lse = add_out(b, rows, c->heads, GRAPH_INS);
+    b->g->tensor[l->lse].shape.tile_cols = 1; /* for each head has keys of its own */
     l->x_mid = linear(b, l->att, p->o, p->o_bias, x);
     l->h2 = norm(b, l->x_mid, p->post_norm, 1);
     l->gate = linear(b, l->h2.y, p->gate, NONE, NONE);
@@ -283,13 +286,13 @@ static uint32_t mlp_back(struct build *b, const struct layer_tensors *l, uint32_
     const struct layer_params *p = &l->p;
     uint32_t dact, dgate, dup, dh;
 
-    product_dw(b, &b->gradient[p->down], dx, l->act, NONE);
+    product_dw(b, &b->gradient[p->down], p->down, dx, l->act, NONE);
     dact = product_dx(b, dx, p->down, NONE);
     add_op(b, GRAPH_SWIGLU_BACK, IN(dact, l->gate, l->up, NONE, NONE, NONE));
     dgate = add_out(b, rows_of(b, dact), cols_of(b, dact), GRAPH_INS);
     dup = add_out(b, rows_of(b, dact), cols_of(b, dact), GRAPH_INS);
-    product_dw(b, &b->gradient[p->gate], dgate, l->h2.y, NONE);
-    product_dw(b, &b->gradient[p->up], dup, l->h2.y, NONE);
+    product_dw(b, &b->gradient[p->gate], p->gate, dgate, l->h2.y, NONE);
+    product_dw(b, &b->gradient[p->up], p->up, dup, l->h2.y, NONE);
     dh = product_dx(b, dgate, p->gate, NONE);
     dh = product_dx(b, dup, p->up, dh);
     return norm_back(b, dx, dh, l->x_mid, l->h2.r, p->post_norm);
@@ -299,7 +302,7 @@ static uint32_t mlp_back(struct build *b, const struct layer_tensors *l, uint32_
 static void project_back(struct build *b, const struct layer_tensors *l, uint32_t parameter,
                          uint32_t bias, uint32_t dy)
 {
-    product_dw(b, &b->gradient[parameter], dy, l->h1.y, NONE);
+    product_dw(b, &b->gradient[parameter], parameter, dy, l->h1.y, NONE);
     if (bias != NONE)
         bias_back(b, bias, dy);
 }
@@ -312,7 +315,7 @@ static uint32_t attention_back(struct build *b, const struct layer_tensors *l, u
 
     if (p->o_bias != NONE)
         bias_back(b, p->o_bias, dx);
-    product_dw(b, &b->gradient[p->o], dx, l->att, NONE);
+    product_dw(b, &b->gradient[p->o], p->o, dx, l->att, NONE);
     datt = product_dx(b, dx, p->o, NONE);
     add_op(b, GRAPH_ATTEND_BACK, IN(l->q, l->k, l->v, l->att, l->lse, datt));
     dq = add_out(b, rows_of(b, dx), cols_of(b, l->q), GRAPH_INS);
@@ -355,6 +358,7 @@ static uint32_t head(struct build *b, uint32_t hidden, uint32_t dh, uint32_t par
     add_op(b, GRAPH_GATHER, IN(hidden, NONE, NONE, NONE, NONE, NONE));
     x = add_out(b, n, C, GRAPH_INS);
     logits = linear(b, x, parameter, NONE, NONE);
+    b->g->tensor[logits].shape.tile_rows = 1; /* for whole rows have to be shown */
     add_op(b, GRAPH_LOGPROB, IN(logits, NONE, NONE, NONE, NONE, NONE));
     logp = add_column(b, n);
     top = add_column(b, n);
@@ -363,7 +367,8 @@ static uint32_t head(struct build *b, uint32_t hidden, uint32_t dh, uint32_t par
     weight = add_out(b, n, 1, GRAPH_INS);
     add_op(b, GRAPH_LOGPROB_BACK, IN(logits, top, sum, weight, NONE, NONE));
     dlogits = add_out(b, n, g->config.vocab, GRAPH_INS);
-    product_dw(b, tied ? &b->head_gradient : &b->gradient[parameter], dlogits, x, weight);
+    product_dw(b, tied ? &b->head_gradient : &b->gradient[parameter], parameter, dlogits, x,
+               weight);
     drows = product_dx(b, dlogits, parameter, NONE);
     add_op(b, GRAPH_SPREAD, IN(drows, dh, NONE, NONE, NONE, NONE));
     return add_out(b, rows, C, 1);

@@ -8,8 +8,9 @@
  * learn/referee.h computes any one tile of any one output again.
  *
  * Tensors are matrices of f32, made once and never changed (what the executor reuses in memory is
- * its own affair), and cut into tiles (learn/tiles.h) of TILE_SIDE by TILE_SIDE numbers, but those of
- * the log-probabilities of one row.
+ * its own affair), and cut into tiles (learn/tiles.h) of TILE_SIDE by TILE_SIDE numbers; those of
+ * logits and of what LOGPROB makes are of one row, since it takes whole rows of logits, and those of
+ * lse are of one column.
  *
  * Sums that run over more than GRAPH_SEGMENT terms in one operation can be taken up in between:
  * segment s of a tile goes from the accumulators after s * GRAPH_SEGMENT terms to those
@@ -79,9 +80,11 @@
     X(NORM)                                                                                    \
     X(LINEAR)                                                                                  \
     X(ROPE)                                                                                    \
-    X(ROPE_BACK) X(ATTEND) X(SWIGLU) X(GATHER) X(LOGPROB) X(WEIGH) X(LOGPROB_BACK) X(DX) X(DW) \
-        X(SPREAD) X(NORM_BACK) X(SWIGLU_BACK) X(BIAS_BACK) X(ATTEND_BACK) X(EMBED_BACK) X(ADD) \
-            X(ROW_SQUARES) X(SQUARES) X(SCALE) X(ADAMW) X(CONCLUDE)
+    X(ROPE_BACK)                                                                               \
+    X(ATTEND)                                                                                  \
+    X(SWIGLU) X(GATHER) X(LOGPROB) X(WEIGH) X(LOGPROB_BACK) X(DX) X(DW) X(SPREAD) X(NORM_BACK) \
+        X(SWIGLU_BACK) X(BIAS_BACK) X(ATTEND_BACK) X(EMBED_BACK) X(ADD) X(ROW_SQUARES)         \
+            X(SQUARES) X(SCALE) X(ADAMW) X(CONCLUDE)
 
 #define GRAPH_KIND_MEMBER(name) GRAPH_##name,
 enum graph_kind { GRAPH_KIND_MAP(GRAPH_KIND_MEMBER) GRAPH_KIND_COUNT };
@@ -109,7 +112,7 @@ struct graph_op {
     uint32_t chunk;            /* rows of loss: graph.chunk, or GRAPH_NONE */
     uint32_t layer;            /* or GRAPH_NONE */
     uint32_t heads;            /* heads in a row, or 1 */
-    uint32_t parameter;        /* SQUARES, ADAMW: which; else GRAPH_NONE */
+    uint32_t parameter;        /* DW, SQUARES, ADAMW: which; else GRAPH_NONE */
     uint8_t reuse[GRAPH_OUTS]; /* input that the output takes the place of; GRAPH_INS: none */
 };
 

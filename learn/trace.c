@@ -282,18 +282,37 @@ enum status trace_commit(struct trace *t, struct err *e)
     return st;
 }
 
+/* Goes on from the operation sought before: frees what it kept. */
+static void leave(struct trace *t)
+{
+    for (size_t i = 0; i < GRAPH_INS; i++) {
+        free(t->kept[i]);
+        t->kept[i] = NULL;
+    }
+    release(t, t->at);
+}
+
 enum status trace_seek(struct trace *t, uint32_t op, struct err *e)
 {
+    uint32_t first = 0;
     enum status st = OK;
 
     CHECK(op < t->g->n_ops);
-    reset(t);
-    for (uint32_t i = 0; !st && i <= op; i++) {
-        if (i == op)
-            t->at = op;
+    if (t->at == op)
+        return OK;
+    if (t->at != GRAPH_NONE && t->at < op) {
+        first = t->at + 1;
+        leave(t);
+    } else {
+        reset(t);
+    }
+    for (uint32_t i = first; !st && i <= op; i++) {
+        t->at = i == op ? op : GRAPH_NONE;
         st = step(t, i, i == op, e);
         if (!st && i < op)
             release(t, i);
     }
+    if (st)
+        reset(t);
     return st;
 }

@@ -68,7 +68,8 @@ void trace_free(struct trace **t);
 
 /* ERR_NO_MEMORY. */
 MUST_USE enum status trace_commit(struct trace *t, struct err *e);
-/* Makes the inputs and outputs of an operation available. ERR_NO_MEMORY. */
+/* Makes the inputs and outputs of an operation available. From one operation to a later one it goes on
+ * from there. ERR_NO_MEMORY: the next call begins anew. */
 MUST_USE enum status trace_seek(struct trace *t, uint32_t op, struct err *e);
 
 /* The numbers of an input or output of the operation sought. */
