@@ -141,6 +141,7 @@
 #define PB_msg_batch      PB(Batch)
 #define PB_msg_manifest   PB(Manifest)
 #define PB_msg_abandon    PB(Abandon)
+#define PB_msg_dispute    PB(Dispute)
 #define PB_msg_task_close PB(TaskClose)
 #define PB_msg_have_ask   PB(HaveAsk)
 #define PB_msg_have       PB(Have)
@@ -198,6 +199,8 @@ MESSAGE(manifest, Manifest, MIN(msg_manifest, version, 0),
         REQUIRED(msg_manifest, weights), RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
         LENGTH(msg_manifest, shards, 32, 32L * MSG_MAX_SHARDS, 32))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
+MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
+        LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))
 
 MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_SHARDS))
 MESSAGE(status, Status, LENGTH(msg_status, json, 0, MSG_MAX_BYTES, 1))

@@ -240,20 +240,26 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
     return st ? st : conclude(c, &no_batch, e);
 }
 
+struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
+                                uint32_t vocab, int64_t head, const struct digest *run)
+{
+    return (struct learn_rules){
+        .run = *run,
+        .task = *task_id,
+        .numerics = task_numerics(t),
+        .head = head,
+        .max_staleness =
+            strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness : t->algorithm.lag,
+        .vocab = vocab,
+        .max_len = (uint32_t)t->model.max_len,
+    };
+}
+
 enum status course_step(struct course *c, const struct msg_batch *m, const struct digest *run,
                         struct err *e)
 {
-    const struct task *t = &c->setup->task;
-    const struct learn_rules rules = {
-        .run = *run,
-        .task = c->setup->task_id,
-        .numerics = task_numerics(t),
-        .head = c->version,
-        .max_staleness =
-            strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness : t->algorithm.lag,
-        .vocab = c->setup->config.vocab,
-        .max_len = (uint32_t)t->model.max_len,
-    };
+    const struct learn_rules rules = course_rules(&c->setup->task, &c->setup->task_id,
+                                                  c->setup->config.vocab, c->version, run);
     struct learn_batch b;
     enum status st;
 

@@ -47,6 +47,10 @@ void course_clear(struct course *c);
 MUST_USE enum status course_settings(struct learn_settings *out, const struct task *t,
                                      struct err *e);
 
+/* What batch `head` of a task must agree with; it makes version head + 1. */
+struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
+                                uint32_t vocab, int64_t head, const struct digest *run);
+
 /* Initial weights: random by the task's seed, or those of model.init's directory, which must
  * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */
 MUST_USE enum status course_begin(struct course *c, struct err *e);
