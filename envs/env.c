@@ -68,10 +68,14 @@ static void reap(struct env *env, int *status)
     env->fd = -1;
 }
 
+/* In the worker's environment. A program that takes no notice of being a worker would start
+ * itself without end. */
+#define WORKER_MARK "MUSTER_ENV_WORKER"
+
 static enum status spawn(struct env *env, int fd, struct err *e)
 {
     char *argv[] = {(char *)"muster", (char *)ENV_WORKER_COMMAND, NULL};
-    char *environment[] = {NULL};
+    char *environment[] = {(char *)WORKER_MARK "=1", NULL};
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
     sigset_t signals;
@@ -254,6 +258,10 @@ enum status env_open(struct env **out, const struct task *t, const struct bundle
     enum status st;
 
     *out = NULL;
+    if (getenv(WORKER_MARK))
+        return err_set(e, ERR_DENIED,
+                       "this process was started as an environment's worker and opens another: "
+                       "its main() does not ask env_is_worker()");
     if (!b->file[BUNDLE_ENV].data)
         return err_set(e, ERR_INVALID, "the bundle has no env.lua");
     if (!opt || !opt->allow_unsandboxed) {

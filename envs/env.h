@@ -87,8 +87,8 @@ struct env_usage {
 #define ENV_COUNT_STEP 1000u
 
 /* Starts a worker with the environment of bundle `b`, whose task.yaml was parsed as `t`. Both
- * are copied. opt may be NULL. ERR_DENIED: the kernel gives no sandbox; the text says what is
- * missing. ERR_INVALID: the script does not load; the text has its message. */
+ * are copied. opt may be NULL. ERR_DENIED: this process is itself a worker, or the kernel gives no
+ * sandbox; the text says what is missing. ERR_INVALID: the script does not load; the text has its message. */
 MUST_USE enum status env_open(struct env **out, const struct task *t, const struct bundle *b,
                               const struct env_options *opt, struct err *e);
 void env_close(struct env **p);

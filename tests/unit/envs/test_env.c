@@ -331,6 +331,19 @@ static void a_program_that_is_no_worker_is_an_error(void **state)
     task_clear(&t);
 }
 
+/* Else a program whose main() forgets env_is_worker() would start itself without end. */
+static void a_worker_opens_no_environment(void **state)
+{
+    struct env *env;
+    struct err e = {0};
+
+    (void)state;
+    setenv("MUSTER_ENV_WORKER", "1", 1);
+    assert_int_equal(open_yaml(&env, HEAD, "return {}", &e), ERR_DENIED);
+    assert_contains(e.text, "env_is_worker()");
+    unsetenv("MUSTER_ENV_WORKER");
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
@@ -342,6 +355,7 @@ int main(int argc, char **argv)
         return 77;
     }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_worker_opens_no_environment),
         cmocka_unit_test(a_problem_is_posed_shown_and_scored),
         cmocka_unit_test(an_episode_of_several_turns_runs),
         cmocka_unit_test(a_failing_script_scores_the_least_reward),
