@@ -29,6 +29,7 @@
 #include "cli/usage.h"
 #include "node/key.h"
 #include "node/sock.h"
+#include "trainer/cheat.h"
 
 #define STEP_MS    100   /* how often children are looked after */
 #define STATUS_MS  500   /* how often the orchestrator is asked */
@@ -42,6 +43,7 @@ static volatile sig_atomic_t interrupted;
 struct up {
     /* options */
     char *dir, *kernels, *cheat, *listen;
+    char *cheat_trainer; /* "none": it is honest */
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
     /* the run */
@@ -193,7 +195,7 @@ static bool is_cheat(const struct up *u, int64_t worker)
 static enum status add_roles(struct up *u, struct err *e)
 {
     char name[NAME_BYTES];
-    enum status st = add_role(u, "trainer", "trainer", 0, NULL, e);
+    enum status st = add_role(u, "trainer", "trainer", 0, u->cheat_trainer, e);
 
     for (int64_t i = 0; !st && i < u->validators; i++) {
         snprintf(name, sizeof(name), "verifier-%" PRId64, i + 1);
@@ -565,6 +567,8 @@ int cmd_up(int argc, char **argv)
         {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
         {"cheat", OPT_CHOICE, &u.cheat, "int8", "int8|stale|reward|tokens|seed",
          "how they cheat", false},
+        {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
+         "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},

@@ -318,6 +318,8 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     st = gradients_policy(l, b, &t, e);
     if (st)
         return st;
+    if (l->options.tamper)
+        l->options.tamper(train_grads(l->train));
     report->loss = (float)(-t.objective / (double)b->n_tokens);
     report->kl = (float)(t.kl / (double)b->n_tokens);
     report->ratio_max = t.ratio_max;

@@ -51,6 +51,8 @@ struct learner_options {
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
     bool recompute;                /* as struct train_options */
+    /* Or NULL. A dishonest trainer's: may change a reinforcement step's gradients (tests). */
+    void (*tamper)(struct weights *grads);
 };
 
 /* What learner_new takes and what it is given, together: masters, published weights, moments,

@@ -19,11 +19,13 @@
 #include "learn/learner.h"
 #include "proto/msg.h"
 #include "rollout/setup.h"
+#include "trainer/cheat.h"
 
 struct course_options {
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
+    enum train_cheat cheat;        /* for trying a network's defences */
 };
 
 struct course {

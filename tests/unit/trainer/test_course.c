@@ -227,6 +227,31 @@ static void a_step_commits_to_what_was_before_and_to_its_batch(void **state)
     batch_free(&b);
 }
 
+/* What a replay of the same batch sees: every cheat has other weights, from the first step on. */
+static void a_cheating_trainer_has_other_weights(void **state)
+{
+    struct fixture *f = *state;
+    struct batch_made *b;
+
+    warm_up(f, &f->c);
+    b = next_batch(f, &f->c);
+    assert_ok(course_step(&f->c, &b->m, &run, &f->e), &f->e);
+    for (unsigned cheat = 0; cheat < TRAIN_CHEAT_COUNT; cheat++) {
+        struct course_options opt = f->c.options;
+        struct course c;
+
+        assert_int_equal(train_cheat_parse(train_cheat_name((enum train_cheat)cheat)), cheat);
+        opt.cheat = (enum train_cheat)cheat;
+        course_init(&c, f->setup, &opt);
+        warm_up(f, &c);
+        assert_ok(course_step(&c, &b->m, &run, &f->e), &f->e);
+        assert_int_equal(digest_equal(&c.weights, &f->c.weights), cheat == TRAIN_CHEAT_NONE);
+        assert_int_equal(digest_equal(&c.masters, &f->c.masters), cheat == TRAIN_CHEAT_NONE);
+        course_clear(&c);
+    }
+    batch_free(&b);
+}
+
 static void an_empty_batch_makes_a_version_with_the_same_weights(void **state)
 {
     struct fixture *f = *state;
@@ -524,6 +549,7 @@ int main(int argc, char **argv)
         CASE(version_0_commits_to_the_warm_up),
         CASE(manifests_name_the_file_that_travels),
         CASE(a_step_commits_to_what_was_before_and_to_its_batch),
+        CASE(a_cheating_trainer_has_other_weights),
         CASE(an_empty_batch_makes_a_version_with_the_same_weights),
         CASE(two_runs_of_a_task_are_the_same),
         CASE(a_loaded_course_goes_on_with_the_same_bits),
