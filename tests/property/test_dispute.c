@@ -192,6 +192,61 @@ static void long_sums_are_taken_apart(void **state)
     end(&f);
 }
 
+static size_t n_forged;
+
+/* Opens accumulators from which the altered number does follow, if a few units in the last place
+ * are enough. */
+static void forge_accumulators(struct fixture *f, const struct dispute *d, struct buf *move)
+{
+    const struct referee_question q = dispute_question(d);
+    struct opening_result found;
+
+    if (d->level != DISPUTE_OPENING || q.first == 0)
+        return;
+    for (size_t at = 2; at < 2 + 12 * sizeof(float); at += sizeof(float))
+        for (int ulp = -4; ulp <= 4; ulp++) {
+            uint32_t bits, was;
+
+            memcpy(&was, move->data + at, sizeof(was));
+            bits = was + (uint32_t)ulp;
+            memcpy(move->data + at, &bits, sizeof(bits));
+            assert_ok(opening_judge(&found, bytes_slice(buf_bytes(move), 1, move->len - 1),
+                                    f->g, kernels_best(), &d->claim, &q, &f->e),
+                      &f->e);
+            if (digest_equal(&found.after, &d->after)) {
+                n_forged++;
+                return;
+            }
+            memcpy(move->data + at, &was, sizeof(was));
+        }
+}
+
+static void accumulators_must_be_those_that_were_shown(void **state)
+{
+    struct model_config c = tiny_config(MODEL_ARCH_LLAMA);
+    struct fixture f;
+    uint32_t op = 0;
+
+    (void)state;
+    c.layers = 1;
+    c.ffn = 1100;
+    begin(&f, &c, 2, 4); /* few numbers in a tile */
+    while (f.g->op[op].kind != GRAPH_DX || graph_segments(f.g, &f.g->op[op], 0) < 2)
+        op++;
+    for (unsigned i = 0; i < 4; i++) {
+        struct trace_fault fault = {.op = op, .at = i, .flip = 1};
+        struct trace *t = trace_of(&f, &fault);
+        struct dispute d;
+
+        play(&f, &d, f.honest, t, forge_accumulators);
+        assert_int_equal(d.loser, DISPUTE_DEFENDER);
+        dispute_clear(&d);
+        trace_free(&t);
+    }
+    assert_true(n_forged > 0);
+    end(&f);
+}
+
 static void pick_anything(struct fixture *f, const struct dispute *d, struct buf *move)
 {
     if (d->turn != DISPUTE_CHALLENGER)
@@ -231,20 +286,34 @@ static void cut_short(struct fixture *f, const struct dispute *d, struct buf *mo
         move->len = rng_below(&f->rng, move->len);
 }
 
+/* Having begun with its own trace, goes on with what the honest one has. */
+static void show_the_truth(struct fixture *f, const struct dispute *d, struct buf *move)
+{
+    struct dispute_party honest;
+
+    if (d->turn != DISPUTE_DEFENDER || d->n_moves == 0 || rng_below(&f->rng, 3) > 0)
+        return;
+    buf_reset(move);
+    dispute_party_init(&honest, DISPUTE_DEFENDER, f->honest);
+    assert_ok(dispute_party_move(&honest, d, move, &f->e), &f->e);
+    dispute_party_clear(&honest);
+}
+
 /* A liar may say what it likes: an honest challenger does not lose to it. */
 static void no_forged_move_saves_a_liar(void **state)
 {
+    static meddle_fn *const lies[] = {alter_a_byte, cut_short, show_the_truth};
     struct model_config c = tiny_config(MODEL_ARCH_QWEN3);
     struct fixture f;
 
     (void)state;
     begin(&f, &c, 4, 9);
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < 90; i++) {
         struct trace_fault fault = fault_at(&f, (uint32_t)rng_below(&f.rng, f.g->n_ops));
         struct trace *t = trace_of(&f, &fault);
         struct dispute d;
 
-        play(&f, &d, f.honest, t, i % 2 ? alter_a_byte : cut_short);
+        play(&f, &d, f.honest, t, lies[i % 3]);
         assert_int_equal(d.loser, DISPUTE_DEFENDER);
         dispute_clear(&d);
         trace_free(&t);
@@ -372,6 +441,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_altered_number_is_found_and_its_owner_loses),
         cmocka_unit_test(long_sums_are_taken_apart),
+        cmocka_unit_test(accumulators_must_be_those_that_were_shown),
         cmocka_unit_test(whoever_accuses_the_honest_loses),
         cmocka_unit_test(no_forged_move_saves_a_liar),
         cmocka_unit_test(an_opening_has_one_spelling),
