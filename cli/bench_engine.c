@@ -265,7 +265,7 @@ static void print_product(const struct bench *b, const struct trial *p, const ch
              manner_text(b, p->dtype));
     bench_line_print(&(struct bench_line){
         name, flops / ours * 1e-9, "GFLOP/s", theirs > 0.0 ? "OpenBLAS" : NULL,
-        theirs > 0.0 ? flops / theirs * 1e-9 : 0.0, 0.85 * flops / bound * 1e-9});
+        theirs > 0.0 ? flops / theirs * 1e-9 : 0.0, 0.85 * flops / bound * 1e-9, false});
 }
 
 static enum status bench_products(const struct bench *b, const struct shape *s,
@@ -430,7 +430,7 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
         if (!st)
             bench_line_print(&(struct bench_line){name,
                                                   (double)batches[i] * (double)b->n_new / best,
-                                                  "tokens/s", NULL, 0.0, target});
+                                                  "tokens/s", NULL, 0.0, target, false});
     }
     return st;
 }

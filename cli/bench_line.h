@@ -9,6 +9,8 @@
 #ifndef CLI_BENCH_LINE_H
 #define CLI_BENCH_LINE_H
 
+#include <stdbool.h>
+
 struct bench_line {
     const char *name;
     double value;
@@ -16,6 +18,7 @@ struct bench_line {
     const char *peer;  /* NULL: none */
     double peer_value; /* 0: none */
     double target;     /* 0: none; `ok` tells whether value reaches it */
+    bool is_ceiling;   /* the target is what value must not exceed */
 };
 
 /* To stdout, at once. */

@@ -9,10 +9,11 @@
 #include "cli/bench_exact.h"
 #include "cli/bench_products.h"
 #include "cli/bench_train.h"
+#include "cli/bench_verify.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 
-#define BENCH_LINE "muster bench dispute|exact|engine|products|train [options]"
+#define BENCH_LINE "muster bench dispute|exact|engine|products|train|verify [options]"
 #define N(table)   (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
@@ -22,7 +23,8 @@ static void print_help(void)
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
            "  products  matrix products in each numerics class\n"
-           "  train     training steps, likewise\n\n"
+           "  train     training steps, likewise\n"
+           "  verify    cheats against checks, and honest work likewise\n\n"
            "'muster bench WORD --help' tells more.\n");
 }
 
@@ -35,7 +37,8 @@ int cmd_bench(int argc, char **argv)
                  {"exact", bench_exact},
                  {"engine", bench_engine},
                  {"products", bench_products},
-                 {"train", bench_train}};
+                 {"train", bench_train},
+                 {"verify", bench_verify}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

@@ -14,14 +14,15 @@ int cmd_inference(int argc, char **argv)
     struct opt table[ROLE_OPTIONS_COUNT + 2] = {
         [ROLE_OPTIONS_COUNT] = {"units", OPT_INT, &run.units, "4", "1..32",
                                 "units generated together", false},
-        {"cheat", OPT_CHOICE, &cheat, "none", "none|int8|stale|reward|tokens|seed",
+        {"cheat", OPT_CHOICE, &cheat, "none", "none" CHEAT_CHOICES,
          "be dishonest, to try a network's defences: such a worker loses its stake", false},
     };
     struct usage u = {
         .line = "muster inference --dir DIR [--join LINK] [options]",
         .about =
             "Generates rollouts for a run and is paid by the token. Started again with the\n"
-            "same --dir it goes on where it was.",
+            "same --dir it goes on where it was.\n\n"
+            "How a worker may cheat, to try a network's defences:\n" CHEAT_LINES,
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

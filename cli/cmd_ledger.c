@@ -154,7 +154,7 @@ out:
     X(entries, n_entries) X(blobs, n_blobs) X(signatures_checked, n_signatures)               \
     X(units, n_units) X(units_accepted, n_accepted) X(units_given_up, n_given_up)             \
     X(units_drawn, n_drawn) X(units_drawn_full, n_drawn_full)                                 \
-    X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
+    X(verdicts_contradicted, n_contradicted) X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
     X(ucr_pending, pending) X(ucr_escrow, escrow) X(ucr_reserved, reserved)                   \
     X(ucr_jackpot, jackpot) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
     X(ucr_paid_validators, paid_validators) X(ucr_paid_trainer, paid_trainer)                 \

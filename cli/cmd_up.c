@@ -27,6 +27,7 @@
 #include "cli/up_stall.h"
 #include "cli/up_task.h"
 #include "cli/usage.h"
+#include "inference/cheat.h"
 #include "node/key.h"
 #include "node/sock.h"
 #include "trainer/cheat.h"
@@ -42,7 +43,8 @@ static volatile sig_atomic_t interrupted;
 
 struct up {
     /* options */
-    char *dir, *kernels, *cheat, *listen;
+    char *dir, *kernels, *cheat, *cheat_verifier, *listen;
+    char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
     char *cheat_trainer; /* "none": it is honest */
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
@@ -162,7 +164,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
     const char *link = link_of(u, role, i);
     char *dir = in_dir(u, name);
     char threads[24];
-    const char *args[16] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
+    const char *args[20] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
     size_t n = 7;
 
     if (!link) {
@@ -181,6 +183,10 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = "--cheat";
         args[n++] = cheat;
     }
+    if (cheat && !strcmp(cheat, "colluding")) {
+        args[n++] = "--accomplice";
+        args[n++] = u->accomplice;
+    }
     args[n] = NULL;
     children_add(&u->children, name, u->dir, args);
     free(dir);
@@ -192,14 +198,45 @@ static bool is_cheat(const struct up *u, int64_t worker)
     return worker >= u->inference - u->cheats;
 }
 
+/* The last validator cheats if any does. A colluding one has to know its worker, the last: whose
+ * keys are made now. */
+static enum status meet_accomplice(struct up *u, struct err *e)
+{
+    char name[NAME_BYTES], *home, *keys;
+    enum status st = OK;
+
+    if (strcmp(u->cheat_verifier, "colluding") != 0)
+        return OK;
+    snprintf(name, sizeof(name), "inference-%" PRId64, u->inference);
+    home = in_dir(u, name);
+    keys = file_join(home, "keys");
+    if (!up_node_name(u->dir, name, u->accomplice)) {
+        st = file_mkdirs(keys, 0700, e);
+        if (!st)
+            st = key_create(keys, e);
+        if (!st && !up_node_name(u->dir, name, u->accomplice))
+            st = err_set(e, ERR_IO, "the keys of '%s' cannot be read", name);
+    }
+    free(keys);
+    free(home);
+    return st;
+}
+
 static enum status add_roles(struct up *u, struct err *e)
 {
     char name[NAME_BYTES];
     enum status st = add_role(u, "trainer", "trainer", 0, u->cheat_trainer, e);
 
+    if (!st)
+        st = meet_accomplice(u, e);
+
     for (int64_t i = 0; !st && i < u->validators; i++) {
         snprintf(name, sizeof(name), "verifier-%" PRId64, i + 1);
-        st = add_role(u, "verifier", name, i, NULL, e);
+        st = add_role(u, "verifier", name, i,
+                      i + 1 == u->validators && strcmp(u->cheat_verifier, "none") != 0
+                          ? u->cheat_verifier
+                          : NULL,
+                      e);
     }
     for (int64_t i = 0; !st && i < u->relays; i++) {
         snprintf(name, sizeof(name), "relay-%" PRId64, i + 1);
@@ -427,6 +464,8 @@ static int conclude(const struct up *u)
                                .status = u->status,
                                .inference = u->inference,
                                .cheats = u->cheats,
+                               .validators = u->validators,
+                               .cheat_verifier = u->cheat_verifier,
                                .seconds_ms = u->seconds_ms};
     struct up_result r;
     struct err e;
@@ -565,11 +604,13 @@ int cmd_up(int argc, char **argv)
         {"inference", OPT_INT, &u.inference, "4", "1..32", "inference workers, cheats included",
          false},
         {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
-        {"cheat", OPT_CHOICE, &u.cheat, "int8", "int8|stale|reward|tokens|seed",
-         "how they cheat", false},
+        {"cheat", OPT_CHOICE, &u.cheat, "int8", "none" CHEAT_CHOICES,
+         "how they cheat: see 'muster inference --help'", false},
         {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
          "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
+        {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none", "none|lazy|framing|colluding",
+         "how the last validator cheats", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
         {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,

@@ -1,6 +1,7 @@
 /*
  * muster verifier: earn by checking rollouts
  */
+#include "base/bytes.h"
 #include "cli/commands.h"
 #include "cli/role_options.h"
 #include "cli/usage.h"
@@ -9,10 +10,14 @@
 int cmd_verifier(int argc, char **argv)
 {
     struct role_options o = {0};
-    struct verify_run_options run = {.is_lazy = false};
-    struct opt table[ROLE_OPTIONS_COUNT + 1] = {
-        [ROLE_OPTIONS_COUNT] = {"lazy", OPT_FLAG, &run.is_lazy, "false", NULL,
-                                "approve without looking, to try a network's defences", false},
+    struct verify_run_options run = {.cheat = VERIFY_CHEAT_NONE};
+    char *cheat = NULL, *accomplice = NULL;
+    struct opt table[ROLE_OPTIONS_COUNT + 2] = {
+        [ROLE_OPTIONS_COUNT] = {"cheat", OPT_CHOICE, &cheat, "none",
+                                "none|lazy|framing|colluding",
+                                "how to cheat, to try a network's defences", false},
+        {"accomplice", OPT_STRING, &accomplice, "", NULL,
+         "key of the worker whose units a colluding validator accepts, in hexadecimal", false},
     };
     struct usage u = {
         .line = "muster verifier --dir DIR [--join LINK] [options]",
@@ -25,6 +30,12 @@ int cmd_verifier(int argc, char **argv)
 
     role_options_table(table, &o);
     status = usage_parse(&u, argc, argv);
+    if (status == USAGE_RUN) {
+        run.cheat = verify_cheat_parse(cheat);
+        if (run.cheat == VERIFY_CHEAT_COLLUDING &&
+            hex_decode(run.accomplice.b, KEY_BYTES, accomplice, &e))
+            status = usage_complain(u.line, "option 'accomplice': %s", e.text);
+    }
     if (status == USAGE_RUN) {
         run.node = role_options_apply(&o);
         run.allow_unsandboxed = o.allow_unsandboxed;

@@ -42,6 +42,24 @@ static bool is_cheat(const struct up_run *run, const char *hex)
     return false;
 }
 
+static bool is_cheat_verifier(const struct up_run *run, const char *hex)
+{
+    char name[NAME_BYTES], found[2 * KEY_BYTES + 1];
+
+    snprintf(name, sizeof(name), "verifier-%" PRId64, run->validators);
+    return strcmp(run->cheat_verifier, "none") != 0 && up_node_name(run->dir, name, found) &&
+           !strcmp(found, hex);
+}
+
+static void count_validator(struct up_result *r, const struct up_run *run, const json_t *node)
+{
+    int64_t n = json_view_int(node, "contradicted");
+
+    r->contradicted += n;
+    r->honest_contradicted += is_cheat_verifier(run, json_view_text(node, "node")) ? 0 : n;
+    r->validators_barred += json_is_true(json_object_get(node, "barred"));
+}
+
 static void count_nodes(struct up_result *r, const struct up_run *run)
 {
     size_t i;
@@ -52,6 +70,8 @@ static void count_nodes(struct up_result *r, const struct up_run *run)
         bool cheats = is_cheat(run, json_view_text(node, "node"));
         int64_t wrong = 0;
 
+        if (!strcmp(json_view_text(node, "role"), "verifier"))
+            count_validator(r, run, node);
         json_view_refused(json_object_get(node, "refused"), &wrong, &r->units_late);
         r->units_refused += wrong;
         r->honest_refused += cheats ? 0 : wrong;
@@ -67,6 +87,7 @@ static void count_status(struct up_result *r, const json_t *status)
     size_t n = json_array_size(recent);
 
     r->units_accepted = json_view_int(status, "accepted");
+    r->canaries = json_view_int(json_object_get(status, "canaries"), "revealed");
     r->tokens_trained = json_view_int(status, "tokens_trained");
     r->version = json_view_int(status, "version");
     for (size_t i = 0; i < json_array_size(bins); i++)
@@ -178,6 +199,10 @@ void up_result_json(FILE *to, const struct up_result *r, const struct up_run *ru
     set_int(o, "units_late", r->units_late);
     set_int(o, "cheats", run->cheats);
     set_int(o, "cheats_slashed", r->cheats_slashed);
+    set_int(o, "canaries", r->canaries);
+    set_int(o, "verdicts_contradicted", r->contradicted);
+    set_int(o, "honest_contradicted", r->honest_contradicted);
+    set_int(o, "validators_barred", r->validators_barred);
     set_int(o, "staleness_max", r->staleness_max);
     json_object_set_new(o, "ledger_ok", json_boolean(r->audit.result == AUDIT_CLEAN));
     json_object_set_new(o, "model_dir", json_string(r->model_dir));
@@ -272,6 +297,11 @@ void up_result_print(FILE *to, const struct up_result *r, const struct up_run *r
     if (run->cheats)
         fprintf(to, "cheats   %" PRId64 " of %" PRId64 " found and slashed\n",
                 r->cheats_slashed, run->cheats);
+    if (strcmp(run->cheat_verifier, "none") != 0)
+        fprintf(to,
+                "canaries %" PRId64 " contradicted %" PRId64 " verdicts; %" PRId64
+                " validators barred\n",
+                r->canaries, r->contradicted, r->validators_barred);
     if (r->audit.result == AUDIT_CLEAN)
         fprintf(to, "ledger   audited and clean: %" PRIu64 " entries, %" PRIu64 " signatures\n",
                 r->audit.n_entries, r->audit.n_signatures);

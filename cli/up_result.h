@@ -31,7 +31,9 @@ struct up_run {
     struct bytes bundle;
     const json_t *status;      /* the last STATUS_ASK's answer */
     int64_t inference, cheats; /* workers, and how many of them, the last ones, cheat */
-    int64_t seconds_ms;        /* from the first child's start to the last one's end */
+    int64_t validators;
+    const char *cheat_verifier; /* how the last validator cheats; "none" */
+    int64_t seconds_ms;         /* from the first child's start to the last one's end */
 };
 
 struct up_result {
@@ -40,6 +42,9 @@ struct up_result {
     struct audit_report audit;
     int64_t units_accepted, units_refused, units_late; /* refused: wrong; late: for its time */
     int64_t honest_refused; /* units of workers that do not cheat, found wrong: must be 0 */
+    int64_t canaries, contradicted; /* units revealed as such; verdicts that they contradict */
+    int64_t honest_contradicted;    /* of these, by validators that do not cheat: must be 0 */
+    int64_t validators_barred;
     int64_t cheats_slashed, staleness_max, tokens_trained, version;
     int64_t unit_refused; /* one, to look at; -1: none */
     char *evidence;       /* owned: the file that shows why; NULL: none */

@@ -71,6 +71,11 @@ static void head_rows(void *arg, size_t lo, size_t hi)
     }
     rope_forward(m->kernels, a->q + lo * Q, m->cos, m->sin, j->pos + lo, n, c->heads, D);
     rope_forward(m->kernels, a->k + lo * K, m->cos, m->sin, j->pos + lo, n, c->kv_heads, D);
+    if (m->round_cache) {
+        m->round_cache(a->k + lo * K, n * K);
+        m->round_cache(a->v + lo * K, n * K);
+        return;
+    }
     cache_round(m->kernels, a->k + lo * K, n * K);
     cache_round(m->kernels, a->v + lo * K, n * K);
 }

@@ -29,6 +29,7 @@ struct model {
     struct arena arena;                     /* what the packed matrices lie in */
     const struct kernels *kernels;
     struct pool *pool;
+    void (*round_cache)(float *x, size_t n); /* or NULL: cache_round */
     size_t max_rows;
     struct model_layer *layers; /* owned */
     struct packed head;

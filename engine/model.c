@@ -277,6 +277,7 @@ static enum status make(struct model **out, const struct weights *w,
     m->map = map;
     m->kernels = opt->kernels ? opt->kernels : kernels_best();
     m->pool = opt->pool;
+    m->round_cache = opt->round_cache;
     m->max_rows = opt->max_rows ? opt->max_rows : MAX_ROWS_DEFAULT;
     st = alloc_array(&m->layers, m->config.layers, sizeof(m->layers[0]), "layers", e);
     if (!st && map)

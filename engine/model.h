@@ -42,6 +42,9 @@ struct model_options {
     struct pool *pool;             /* borrowed; NULL: this thread alone */
     size_t max_rows;               /* rows computed at once; 0: 256. Never changes a result */
     uint64_t max_bytes;            /* refuse to take more memory than this; 0: no limit */
+    /* What is done to n keys or values before they are filed, instead of what the class does; for
+     * experiments with narrower caches. NULL: the class's. Called from the pool's threads. */
+    void (*round_cache)(float *x, size_t n);
 };
 
 /* Packs `w`, which is borrowed until model_reload or model_free (the embedding, norms and biases

@@ -202,6 +202,10 @@ int32_t argmax_forward(const struct kernels *k, const float *logits, size_t V);
  */
 int32_t sample_token(const struct kernels *k, float *logp, const float *logits, size_t V,
                      float temperature, uint64_t seed, uint32_t position);
+/* How far `token` is from being what sample_token draws there: max (y + g) less its own, >= 0, in
+ * units of y; 0 if it is drawn. temperature > 0. */
+float sample_margin(const struct kernels *k, const float *logits, size_t V, float temperature,
+                    uint64_t seed, uint32_t position, int32_t token);
 /* The Gumbel noise g of one 32-bit word, for tests and documentation. */
 float gumbel_f32(uint32_t r);
 

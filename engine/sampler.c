@@ -499,10 +499,17 @@ static void draw_range(void *arg, size_t lo, size_t hi)
         struct draw *d = &s->draws[i];
         const struct sequence *q = &s->sequences[d->slot];
 
-        d->is_finite = all_finite(model_kernels(s->model), s->logits + d->row * V, V);
-        d->token = sample_token(model_kernels(s->model), &d->logp, s->logits + d->row * V, V,
-                                q->request->temperature, q->request->seeds[q->sample],
-                                (uint32_t)position_of(q));
+        const struct sampler_place at = {.kernels = model_kernels(s->model),
+                                         .logits = s->logits + d->row * V,
+                                         .V = V,
+                                         .temperature = q->request->temperature,
+                                         .seed = q->request->seeds[q->sample],
+                                         .position = (uint32_t)position_of(q)};
+
+        d->is_finite = all_finite(at.kernels, at.logits, V);
+        d->token = s->opt.choose ? s->opt.choose(s->opt.choose_ctx, &at, &d->logp)
+                                 : sample_token(at.kernels, &d->logp, at.logits, V,
+                                                at.temperature, at.seed, at.position);
     }
 }
 

@@ -54,6 +54,16 @@ typedef void sampler_token_fn(void *ctx, const struct sampler_token *t);
 typedef void sampler_done_fn(void *ctx, uint64_t tag, size_t sample, size_t n,
                              enum sampler_finish why);
 
+/* Where a token is to be drawn. Pointers are good until the callback returns. */
+struct sampler_place {
+    const struct kernels *kernels;
+    const float *logits; /* (V) */
+    size_t V;
+    float temperature;
+    uint64_t seed;
+    uint32_t position;
+};
+
 struct sampler_options {
     size_t n_slots;     /* sequences decoded together */
     size_t max_len;     /* longest sequence, prompt included */
@@ -61,6 +71,10 @@ struct sampler_options {
     size_t chunk;       /* rows of a step, decoding apart; 0: 512. Never changes a result */
     sampler_token_fn *on_token; /* may be NULL */
     sampler_done_fn *on_done;   /* may be NULL */
+    /* Draws a token and gives its log-probability instead of sample_token, which is asked if it is
+     * NULL: for experiments. Called from the pool's threads. */
+    int32_t (*choose)(void *choose_ctx, const struct sampler_place *at, float *logp);
+    void *choose_ctx;
     void *ctx;
 };
 

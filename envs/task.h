@@ -123,11 +123,14 @@ struct task {
         int64_t audit_floor_ppm;       /* least probability of a full check, per million */
         int64_t audit_saving_ppm;      /* what cheating saves, per million of a unit's pay */
         int64_t audit_detect_ppm;      /* probability that a full check finds a cheat */
+        int64_t canary_ppm;            /* first attempts at units that are canaries */
     } acceptance;
     struct {
         int64_t deposit;             /* escrow at the opening */
         int64_t stake_required;      /* of a worker */
         int64_t stake_grant;         /* given to a node at admission: closed economies only */
+        int64_t bond_required;       /* stake of a validator */
+        int64_t canary_bonus;        /* to a validator that finds a bad one */
         int64_t fee_light, fee_full; /* of one verdict */
         int64_t price_step;          /* of one weight version, to the trainer */
     } budget;

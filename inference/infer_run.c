@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,10 +11,12 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
 #include "inference/cheat.h"
 #include "inference/infer_state.h"
+#include "proto/canary.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
@@ -36,7 +39,9 @@ struct worker {
     /* of the job thread, set before the first job starts */
     struct setup *setup;
     struct model_set *models;
-    pthread_mutex_t lock; /* guards progress */
+    struct cheat *cheat;     /* NULL: honest */
+    struct model_set *other; /* what a cheat computes with, if that is not `models` */
+    pthread_mutex_t lock;    /* guards progress */
     struct progress progress[MSG_MAX_LEASES];
     size_t n_progress;
     char said[MSG_TEXT_BYTES]; /* the last reason logged */
@@ -55,40 +60,95 @@ static void note_progress(void *arg, uint64_t unit, uint64_t tokens)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* The model of a version, read from the shards when it is not loaded. */
-static enum status model_of(struct worker *w, int64_t version, struct model **model,
-                            struct digest *root, struct err *e)
+static enum status root_of(struct worker *w, int64_t version, struct digest *root,
+                           struct err *e)
 {
     struct msg_manifest m;
-    struct buf envelope, file;
-    int64_t loaded = version;
+    struct buf envelope;
     enum status st;
 
-    if (w->opt->cheat == CHEAT_STALE && cast_oldest(w->at.cast) >= 0)
-        loaded = cast_oldest(w->at.cast);
     buf_init(&envelope, MSG_MAX_BYTES);
-    buf_init(&file, weights_encode_bytes(&w->setup->config));
     st = cast_manifest_decoded(w->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
-    *model = model_set_find(w->models, loaded);
-    if (!st && !*model) {
-        st = cast_read(w->at.cast, loaded, &file, e);
-        if (!st)
-            st = model_set_add(w->models, loaded, buf_bytes(&file), e);
-        *model = model_set_find(w->models, loaded);
-    }
-    buf_clear(&file);
     buf_clear(&envelope);
     return st;
 }
 
-static enum status put_result(const struct worker *w, struct rollout_unit *units, uint32_t n,
-                              struct buf *result, struct err *e)
+/* The model of a version, read from the shards when it is not loaded. */
+static enum status model_of(struct worker *w, struct model_set *set, int64_t version,
+                            struct model **model, struct err *e)
+{
+    struct buf file;
+    enum status st = OK;
+
+    *model = model_set_find(set, version);
+    if (*model)
+        return OK;
+    buf_init(&file, weights_encode_bytes(&w->setup->config));
+    st = cast_read(w->at.cast, version, &file, e);
+    if (!st)
+        st = model_set_add(set, version, buf_bytes(&file), e);
+    *model = model_set_find(set, version);
+    buf_clear(&file);
+    return st;
+}
+
+static enum status generate(struct worker *w, int64_t version, struct rollout_unit *units,
+                            size_t n, struct err *e)
+{
+    bool is_oldest = cheat_model(w->opt->cheat) == CHEAT_MODEL_OLDEST;
+    int64_t oldest = cast_oldest(w->at.cast);
+    struct model *model = NULL, *other = NULL;
+    struct digest root;
+    enum status st = root_of(w, version, &root, e);
+
+    if (!st)
+        st = model_of(w, w->models, version, &model, e);
+    if (st)
+        return st;
+    const struct rollout_world world = setup_world(w->setup, model, version, &root);
+    if (!w->cheat)
+        return rollout_generate(&world, units, n, note_progress, w, e);
+    if (w->other)
+        st = model_of(w, w->other, is_oldest && oldest >= 0 ? oldest : version, &other, e);
+    return st ? st
+              : cheat_generate(w->cheat, &world, other ? other : model, units, n, note_progress,
+                               w, e);
+}
+
+/* Obeys the order: kept on disk as DIR/orders/unit-U-lease-L.order before anything is altered. */
+static enum status obey(const struct worker *w, struct rollout_unit *unit, struct bytes order,
+                        struct err *e)
+{
+    char *dir = file_join(w->opt->node.dir, "orders"), name[80], *path;
+    struct msg_canary_order o;
+    struct msg_envelope env;
+    enum status st = file_mkdirs(dir, 0700, e);
+
+    snprintf(name, sizeof(name), "unit-%" PRIu64 "-lease-%" PRIu64 ".order", unit->unit,
+             unit->lease);
+    path = file_join(dir, name);
+    if (!st)
+        st = msg_envelope_decode(&env, order, e);
+    if (!st)
+        st = msg_canary_order_decode(&o, env.body, e);
+    if (!st)
+        st = file_write_atomic(path, order, 0600, e);
+    if (!st)
+        st = canary_alter(&unit->body, &o.salt, e);
+    free(path);
+    free(dir);
+    return st;
+}
+
+static enum status put_result(const struct worker *w, struct rollout_unit *units,
+                              const struct bytes *order, uint32_t n, struct buf *result,
+                              struct err *e)
 {
     buf_put_u32(result, n);
     for (uint32_t i = 0; i < n; i++) {
-        enum status st = cheat_submission(&units[i].body, w->opt->cheat, &w->setup->task, e);
+        enum status st = order[i].len ? obey(w, &units[i], order[i], e) : OK;
 
         if (st)
             return st;
@@ -108,8 +168,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     int64_t version = (int64_t)reader_u64(&r);
     uint32_t n = reader_u32(&r);
     struct rollout_unit units[MSG_MAX_LEASES];
-    struct model *model = NULL;
-    struct digest root;
+    struct bytes order[MSG_MAX_LEASES];
     enum status st;
 
     (void)job;
@@ -120,19 +179,13 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     for (uint32_t i = 0; i < n; i++) {
         uint64_t unit = reader_u64(&r);
         rollout_unit_init(&units[i], unit, reader_u64(&r));
+        order[i] = reader_blob(&r);
         w->progress[i] = (struct progress){unit, 0};
     }
     pthread_mutex_unlock(&w->lock);
-    st = model_of(w, version, &model, &root, e);
-    if (!st) {
-        struct rollout_world world = setup_world(w->setup, model, version, &root);
-
-        if (w->opt->cheat == CHEAT_SEED)
-            world.plan.seed ^= 1;
-        st = rollout_generate(&world, units, n, note_progress, w, e);
-    }
+    st = generate(w, version, units, n, e);
     if (!st)
-        st = put_result(w, units, n, result, e);
+        st = put_result(w, units, order, n, result, e);
     for (uint32_t i = 0; i < n; i++)
         rollout_unit_clear(&units[i]);
     return st;
@@ -236,6 +289,28 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
     maybe_stop(w);
 }
 
+static void tamper(void *ctx, struct weights *weights)
+{
+    const struct worker *w = ctx;
+
+    if (cheat_model(w->opt->cheat) == CHEAT_MODEL_ALTERED)
+        cheat_weights(w->opt->cheat, weights);
+}
+
+static void start_cheating(struct worker *w, struct model_set_options mo)
+{
+    enum infer_cheat kind = w->opt->cheat;
+
+    if (kind == CHEAT_NONE)
+        return;
+    cheat_new(&w->cheat, kind);
+    mo.tamper = tamper;
+    mo.tamper_ctx = w;
+    mo.round_cache = cheat_cache(kind);
+    if (cheat_model(kind) != CHEAT_MODEL_TRUE)
+        model_set_new(&w->other, &w->setup->config, &mo);
+}
+
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
                       struct effects *out)
 {
@@ -253,13 +328,13 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         station_fail(&w->at, st, &e);
         return;
     }
-    const struct model_set_options mo = {
+    struct model_set_options mo = {
         .kernels = setup_kernels(w->setup, w->kernels),
         .pool = w->pool,
         .cap = setup_versions(w->setup),
-        .tamper = w->opt->cheat == CHEAT_INT8 ? cheat_quantise : NULL,
     };
     model_set_new(&w->models, &w->setup->config, &mo);
+    start_cheating(w, mo);
     cast_set_keep(w->at.cast, setup_versions(w->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", w->setup->task.name,
              task_numerics(&w->setup->task), env_is_sandboxed(w->setup->env) ? "yes" : "no");
@@ -310,6 +385,8 @@ enum status infer_run(const struct infer_run_options *opt, struct err *e)
     station_close(&w.at);
     infer_free(&w.infer);
     model_set_free(&w.models);
+    model_set_free(&w.other);
+    cheat_free(&w.cheat);
     setup_close(&w.setup);
     pool_free(&w.pool);
     return st;

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "proto/canary.h"
 
 #define RETRY_MS       2000 /* a question unanswered for so long is asked again */
 #define AFTER_ERROR_MS 1000
@@ -14,10 +15,13 @@
 struct held {
     uint64_t unit, lease, tokens;
     bool is_dropped;
+    uint8_t order[MSG_MAX_ORDER]; /* a checked CANARY_ORDER envelope */
+    size_t order_bytes;           /* 0: none */
 };
 
 struct infer {
     struct rpc *rpc; /* owned */
+    struct digest run;
     uint32_t units;
     bool is_welcome, is_ready, is_stopped, is_drained;
     int64_t oldest, newest;
@@ -58,6 +62,7 @@ void infer_welcome(struct infer *s, uint64_t peer, const struct digest *run)
 {
     rpc_set_peer(s->rpc, peer);
     rpc_set_run(s->rpc, run);
+    s->run = *run;
     s->is_welcome = true;
 }
 
@@ -136,12 +141,13 @@ static void start_job(struct infer *s, int64_t version, int64_t now_ms, struct e
 {
     struct buf args;
 
-    buf_init(&args, 16 + 16 * MSG_MAX_LEASES);
+    buf_init(&args, 16 + (20 + MSG_MAX_ORDER) * MSG_MAX_LEASES);
     buf_put_u64(&args, (uint64_t)version);
     buf_put_u32(&args, s->n_held);
     for (uint32_t i = 0; i < s->n_held; i++) {
         buf_put_u64(&args, s->held[i].unit);
         buf_put_u64(&args, s->held[i].lease);
+        buf_put_blob(&args, (struct bytes){s->held[i].order, s->held[i].order_bytes});
     }
     CHECK(!args.bad);
     s->is_working = true;
@@ -149,6 +155,20 @@ static void start_job(struct infer *s, int64_t version, int64_t now_ms, struct e
     s->beat_at_ms = now_ms + s->beat_every_ms;
     effects_start(out, INFER_JOB_GENERATE, s->job, buf_bytes(&args));
     buf_clear(&args);
+}
+
+/* An order that is not for this lease, or not signed, is no order: the unit is made honestly. */
+static void hold(struct infer *s, const struct lease_item *it)
+{
+    struct held *h = &s->held[s->n_held++];
+    struct msg_canary_order order;
+
+    *h = (struct held){.unit = it->unit, .lease = it->lease};
+    if (!it->order.len || it->order.len > sizeof(h->order) ||
+        canary_order_read(&order, it->order, &s->run, it->unit, it->lease, NULL))
+        return;
+    memcpy(h->order, it->order.data, it->order.len);
+    h->order_bytes = it->order.len;
 }
 
 /* Takes the leases of the first one's version; others, if a server mixed them, will expire. */
@@ -164,8 +184,7 @@ static void on_lease(struct infer *s, struct bytes body, int64_t now_ms, struct 
     s->beat_every_ms = m.item[0].deadline_ms / BEATS_A_LEASE + 1;
     for (uint32_t i = 0; i < m.n; i++)
         if (m.item[i].version == m.item[0].version)
-            s->held[s->n_held++] =
-                (struct held){.unit = m.item[i].unit, .lease = m.item[i].lease};
+            hold(s, &m.item[i]);
     start_job(s, m.item[0].version, now_ms, out);
 }
 

@@ -27,7 +27,8 @@
 #include "proto/msg.h"
 
 /* The one job. Its arguments and its result, little-endian:
- *   args    i64 version, u32 n, then n times u64 unit, u64 lease
+ *   args    i64 version, u32 n, then n times u64 unit, u64 lease, u32 length, CANARY_ORDER envelope
+ *           (empty: none; else the submission is altered as proto/canary.h says)
  *   result  u32 n, then n times u64 unit, u64 lease, u64 tokens, u32 length, encoded msg_submit */
 #define INFER_JOB_GENERATE 1u
 

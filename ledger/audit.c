@@ -8,6 +8,7 @@
 #include "base/db.h"
 #include "ledger/log.h"
 #include "ledger/tables.h"
+#include "proto/canary.h"
 #include "proto/digest.h"
 #include "proto/msg.h"
 #include "proto/sign.h"
@@ -197,6 +198,32 @@ static enum status audit_node(struct audit *a, struct err *e)
     return OK;
 }
 
+/* The two submissions of a unit that was a canary say what the entry says. */
+static enum status audit_judge(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_canary_judge *x = &a->body->canary_judge_;
+    const struct ledger_unit *u = ledger_books_unit(ledger_log_books(a->log), x->unit);
+    struct ledger_entry any = *en; /* the envelope answered another request */
+    struct msg_envelope env;
+    struct digest root;
+    bool is_bad;
+    enum status st;
+
+    if (x->outcome == LEDGER_CANARY_GOOD)
+        return OK; /* the books have compared the roots */
+    memset(&any.idem, 0, sizeof(any.idem));
+    st = find_envelope(&env, a, &any, &u->envelope, MSG_SUBMIT, &u->worker, e);
+    if (!st)
+        st = canary_altered_root(&root, env.body, &u->canary->salt, e);
+    if (st)
+        return st;
+    is_bad = u->version == u->canary->version && digest_equal(&root, &u->canary->root);
+    if (is_bad != (x->outcome == LEDGER_CANARY_BAD))
+        return err_set(e, ERR_CORRUPT, "I9: the two submissions of unit %" PRIu64 " %s",
+                       x->unit, is_bad ? "prove a bad canary" : "prove no bad canary");
+    return OK;
+}
+
 static void count_draw(struct audit *a)
 {
     const struct ledger_draw *x = &a->body->draw_;
@@ -235,6 +262,7 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
     case LEDGER_COMMIT: return audit_commit(a, en, e);
     case LEDGER_DRAW: count_draw(a); return OK;
     case LEDGER_VERDICT: return audit_verdict(a, en, e);
+    case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);
     case LEDGER_EQUIVOCATION: return audit_equivocation(a, en, e);
     default: return OK;
@@ -329,6 +357,8 @@ static void report_totals(struct audit *a)
         r->n_accepted += state == UNIT_ACCEPTED;
         r->n_given_up += state == UNIT_GIVEN_UP;
     }
+    for (size_t i = 0; i < ledger_books_n_nodes(books); i++)
+        r->n_contradicted += ledger_books_node_at(books, i)->n_contradicted;
     r->paid_workers = task->paid_workers;
     r->paid_validators = task->paid_validators;
     r->paid_trainer = task->paid_trainer;

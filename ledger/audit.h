@@ -32,6 +32,7 @@ struct audit_report {
     uint64_t n_of_type[LEDGER_TYPE_COUNT];
     uint64_t n_signatures; /* verified */
     uint64_t n_drawn, n_drawn_full;
+    uint64_t n_contradicted; /* verdicts, by canaries */
     uint64_t n_units, n_accepted, n_given_up;
     int64_t deposited, escrow, reserved, stake, pending, avail, jackpot, burnt;
     int64_t paid_workers, paid_validators, paid_trainer, refunded, slashed;

@@ -55,6 +55,9 @@ static const struct field task_open_fields[] = {
     FIELD(task_open, verdicts_max, U32), FIELD(task_open, validators, U32),
     FIELD(task_open, audit_first, U32), FIELD(task_open, audit_floor, U64),
     FIELD(task_open, saving_ppm, U32), FIELD(task_open, detection_ppm, U32),
+    FIELD(task_open, canary_rate, U64), FIELD(task_open, canary_bonus, MONEY),
+    FIELD(task_open, bond_required, MONEY), FIELD(task_open, bond_slice_ppm, U32),
+    FIELD(task_open, bond_strikes, U32),
 };
 static const struct field task_close_fields[] = {
     FIELD(task_close, task, RAW),
@@ -62,7 +65,7 @@ static const struct field task_close_fields[] = {
 static const struct field lease_fields[] = {
     FIELD(lease, unit, U64), FIELD(lease, attempt, U32), FIELD(lease, worker, RAW),
     FIELD(lease, version, U64), FIELD(lease, expires_us, U64), FIELD(lease, hard_us, U64),
-    FIELD(lease, reserve, MONEY),
+    FIELD(lease, reserve, MONEY), FIELD(lease, seal, RAW),
 };
 static const struct field commit_fields[] = {
     FIELD(commit, unit, U64), FIELD(commit, lease, U64), FIELD(commit, version, U64),
@@ -82,18 +85,28 @@ static const struct field verdict_fields[] = {
     FIELD(verdict, code, CODE), FIELD(verdict, envelope, RAW),
 };
 static const struct field accept_fields[] = {
-    FIELD(accept, unit, U64), FIELD(accept, lease, U64),
+    FIELD(accept, unit, U64), FIELD(accept, lease, U64), FIELD(accept, salt, RAW),
 };
 static const struct field void_fields[] = {
     FIELD(void, unit, U64), FIELD(void, lease, U64), FIELD(void, code, CODE),
+    FIELD(void, salt, RAW),
 };
 static const struct field reject_soft_fields[] = {
     FIELD(reject_soft, unit, U64), FIELD(reject_soft, lease, U64),
-    FIELD(reject_soft, code, CODE),
+    FIELD(reject_soft, code, CODE), FIELD(reject_soft, salt, RAW),
 };
 static const struct field reject_hard_fields[] = {
     FIELD(reject_hard, unit, U64), FIELD(reject_hard, lease, U64),
     FIELD(reject_hard, code, CODE), FIELD(reject_hard, is_sole, BOOL),
+    FIELD(reject_hard, salt, RAW),
+};
+static const struct field canary_reveal_fields[] = {
+    FIELD(canary_reveal, unit, U64), FIELD(canary_reveal, lease, U64),
+    FIELD(canary_reveal, salt, RAW),
+};
+static const struct field canary_judge_fields[] = {
+    FIELD(canary_judge, unit, U64), FIELD(canary_judge, lease, U64),
+    FIELD(canary_judge, outcome, U32),
 };
 static const struct field giveup_fields[] = {
     FIELD(giveup, unit, U64), FIELD(giveup, code, CODE),
@@ -290,6 +303,8 @@ BODY_FLAT(accept, "ACCEPT")
 BODY_FLAT(void, "VOID")
 BODY_FLAT(reject_soft, "REJECT_SOFT")
 BODY_FLAT(reject_hard, "REJECT_HARD")
+BODY_FLAT(canary_reveal, "CANARY_REVEAL")
+BODY_FLAT(canary_judge, "CANARY_JUDGE")
 BODY_FLAT(giveup, "GIVEUP")
 BODY_FLAT(mature, "MATURE")
 BODY_FLAT(step, "STEP")

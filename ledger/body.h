@@ -83,6 +83,12 @@ struct ledger_task_open {
     uint64_t audit_floor;   /* least probability, in LEDGER_ONE */
     uint32_t saving_ppm;    /* what a cheat saves, of a unit's pay: 550000 */
     uint32_t detection_ppm; /* chance that a full check finds it: 980000 */
+    uint64_t
+        canary_rate; /* of first attempts that are canaries (proto/canary.h), in LEDGER_ONE */
+    int64_t canary_bonus;    /* to who finds a bad one, at most a third of the jackpot */
+    int64_t bond_required;   /* stake of a validator, before it is drawn */
+    uint32_t bond_slice_ppm; /* of its stake, for a verdict that a canary contradicts */
+    uint32_t bond_strikes;   /* so many such verdicts cost all and bar it */
 };
 struct ledger_task_close {
     struct digest task;
@@ -94,6 +100,7 @@ struct ledger_lease {
     int64_t version;
     int64_t expires_us, hard_us; /* wall clock */
     int64_t reserve;             /* ledger_unit_reserve() */
+    struct digest seal;          /* canary_seal() of the attempt's salt */
 };
 struct ledger_commit {
     uint64_t unit, lease;
@@ -133,21 +140,42 @@ struct ledger_verdict {
     uint32_t code;          /* enum reason */
     struct digest envelope; /* of the VERDICT envelope, which is a blob */
 };
+/* `salt` in all that ends an attempt: what the LEASE sealed. */
 struct ledger_accept {
     uint64_t unit, lease;
+    struct digest salt;
 };
 struct ledger_void {
     uint64_t unit, lease;
     uint32_t code; /* enum reason: EXPIRED, STALE, REVOKED ... */
+    struct digest salt;
 };
 struct ledger_reject_soft {
     uint64_t unit, lease;
     uint32_t code;
+    struct digest salt;
 };
 struct ledger_reject_hard {
     uint64_t unit, lease;
     uint32_t code;
     bool is_sole; /* one validator's word, because no second one was alive */
+    struct digest salt;
+};
+struct
+    ledger_canary_reveal { /* ends an attempt that was a canary: all are paid, nothing is kept */
+    uint64_t unit, lease;
+    struct digest salt;
+};
+/* What the verdicts on a revealed canary were worth, when the unit was made again, in full checked
+ * and accepted. */
+enum ledger_canary_outcome {
+    LEDGER_CANARY_BAD = 1, /* its root is that of the new submission altered by its salt */
+    LEDGER_CANARY_GOOD,    /* its root is that of the new submission */
+    LEDGER_CANARY_OPEN,    /* neither, or there is no new submission: nobody is judged */
+};
+struct ledger_canary_judge {
+    uint64_t unit, lease; /* of the canary */
+    uint32_t outcome;
 };
 struct ledger_giveup {
     uint64_t unit;

@@ -33,6 +33,8 @@ void ledger_books_free(struct ledger_books **books)
         return;
     for (size_t i = 0; i < b->n_nodes; i++)
         free(b->node[i].credit);
+    for (size_t i = 0; i < b->n_units; i++)
+        free(b->unit[i].canary);
     account_table_clear(&b->accounts);
     map_clear(&b->node_at);
     map_clear(&b->unit_at);
@@ -442,6 +444,8 @@ static void apply_task_open(struct ledger_books *b, const struct ledger_task_ope
     b->task.is_open = true;
     b->task.opened = b->next_seq;
     map_clear(&b->unit_at);
+    for (size_t i = 0; i < b->n_units; i++)
+        free(b->unit[i].canary);
     b->n_units = 0;
     b->undrawn_head = b->n_undrawn = 0;
     b->n_versions = b->n_batches = 0;
@@ -473,17 +477,21 @@ static void apply_mature(struct ledger_books *b, const struct ledger_mature *x)
 static void apply_lease(struct ledger_books *b, const struct ledger_lease *x)
 {
     struct map_key k = map_key_u64(x->unit);
-    struct unit_book *u;
+    struct unit_book *u, before;
     uint64_t i;
 
     if (!map_find(&b->unit_at, &k, &i)) {
         i = b->n_units;
         map_put(&b->unit_at, &k, i);
         b->unit = grow(b->unit, b->n_units, &b->cap_units, sizeof(*b->unit));
-        b->n_units++;
+        memset(&b->unit[b->n_units++], 0, sizeof(*b->unit));
     }
     u = &b->unit[i];
+    before = *u;
     memset(u, 0, sizeof(*u));
+    u->canary = before.canary;
+    u->pub.canary = u->canary;
+    u->pub.n_canaries = before.pub.n_canaries;
     u->pub.unit = x->unit;
     u->pub.state = UNIT_LEASED;
     u->pub.attempt = x->attempt;
@@ -493,6 +501,7 @@ static void apply_lease(struct ledger_books *b, const struct ledger_lease *x)
     u->pub.expires_us = x->expires_us;
     u->pub.hard_us = x->hard_us;
     u->pub.reserve = x->reserve;
+    u->pub.seal = x->seal;
     node_at(b, &x->worker)->pub.n_live++;
     b->task.promised += x->reserve;
 }
@@ -523,7 +532,9 @@ static void apply_draw(struct ledger_books *b, const struct ledger_draw *x)
     b->round = x->round;
     for (uint32_t i = 0; i < x->n_rows; i++) {
         struct unit_book *u = unit_at(b, x->row[i].unit);
-        u->pub.depth = x->row[i].depth;
+        u->pub.depth = u->drawn = x->row[i].depth;
+        u->probability = x->row[i].probability;
+        draw_value(&u->r, &x->value, u->pub.unit, &u->pub.root);
         for (uint32_t k = 0; k < x->row[i].n_assigned; k++)
             assign(b, u, &x->candidate[x->row[i].assigned[k]]);
     }
@@ -630,6 +641,19 @@ static void apply_reject_hard(struct ledger_books *b, const struct ledger_reject
     worker->pub.is_slashed = true;
 }
 
+static void apply_canary_reveal(struct ledger_books *b, const struct ledger_canary_reveal *x,
+                                const struct ledger_posting *v, uint32_t n)
+{
+    struct unit_book *u = unit_at(b, x->unit);
+    struct account pending = books_pending(&u->pub.worker);
+
+    for (uint32_t i = 0; i < n; i++)
+        if (account_equal(&v[i].account, &pending))
+            b->task.paid_workers += v[i].delta;
+    settle(b, u, UNIT_FREE);
+    books_keep_canary(u, &x->salt);
+}
+
 static void apply_batch(struct ledger_books *b, const struct ledger_batch *x)
 {
     for (uint32_t i = 0; i < x->n_rows; i++)
@@ -694,6 +718,12 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_REJECT_SOFT: apply_refusal(b, x->reject_soft_.unit); break;
     case LEDGER_REJECT_HARD:
         apply_reject_hard(b, &x->reject_hard_, en->posting, en->n_postings);
+        break;
+    case LEDGER_CANARY_REVEAL:
+        apply_canary_reveal(b, &x->canary_reveal_, en->posting, en->n_postings);
+        break;
+    case LEDGER_CANARY_JUDGE:
+        books_judge_canary(b, &x->canary_judge_, en->posting, en->n_postings);
         break;
     case LEDGER_GIVEUP: unit_at(b, x->giveup_.unit)->pub.state = UNIT_GIVEN_UP; break;
     case LEDGER_MATURE: apply_mature(b, &x->mature_); break;

@@ -11,6 +11,12 @@
  * or ACCEPT an attempt), or from FREE to GIVEN_UP for good. An ACCEPTED unit that is in no batch
  * yet goes back to FREE by VOID when its worker was barred: then the next attempt may be paid.
  *
+ * Canaries (proto/canary.h). Each LEASE seals a salt, which the end of the attempt must show. It
+ * decided whether the check was light or full, and whether the attempt was a canary: that ends by
+ * CANARY_REVEAL (or by VOID before anybody judged it) and goes back to FREE. Its next attempt is
+ * checked in full; when it is accepted, CANARY_JUDGE says what the two submissions prove, and no
+ * BATCH takes the unit before.
+ *
  * Who is paid what:
  *   LEASE        escrow -> reserved: ledger_unit_reserve()
  *   ACCEPT       reserved -> pending(worker): tokens * price; reserved -> pending(validators):
@@ -20,6 +26,10 @@
  *   REJECT_HARD  also: pending(worker) -> escrow for its accepted units that are in no batch and
  *                not matured; what is left of pending and all of stake -> finders, jackpot, burn.
  *                The node is barred
+ *   CANARY_REVEAL  the worker its pay, the validators their fees, the rest -> escrow
+ *   CANARY_JUDGE stake of who is contradicted -> jackpot: the fee and bond_slice_ppm of it, the
+ *                bond_strikes-th time all of it and of pending, and the node is barred; of a bad
+ *                canary also jackpot -> pending(finders): canary_bonus, together at most a third
  *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
  *   MATURE       pending(node) -> avail(owner), after genesis.mature_window entries, or at any
  *                time once the task is closed
@@ -70,15 +80,27 @@ struct ledger_opinion {
     bool is_accepted;
     uint32_t code;
 };
+/* A revealed canary and what was said of it. */
+struct ledger_canary {
+    uint64_t lease;
+    int64_t version;
+    struct digest root, envelope, salt;
+    bool is_judged;
+    uint32_t n_opinions;
+    struct ledger_opinion opinion[LEDGER_VERDICTS_MAX];
+};
 struct ledger_unit {
     uint64_t unit;
     enum ledger_unit_state state;
     bool is_batched;
-    uint32_t attempt; /* leases so far */
+    uint32_t attempt;                   /* leases so far */
+    uint32_t n_canaries;                /* attempts that were revealed as canaries */
+    const struct ledger_canary *canary; /* the last of them; NULL: none */
     /* of the live or accepted attempt: */
     uint64_t lease; /* seq of the LEASE entry */
     struct public_key worker;
     int64_t version, expires_us, hard_us, reserve;
+    struct digest seal;
     uint64_t commit; /* seq of the COMMIT entry; 0: none */
     struct digest root, envelope;
     uint64_t tokens;
@@ -94,8 +116,9 @@ struct ledger_node {
     bool is_revoked, is_slashed;
     uint64_t admitted; /* seq */
     uint64_t n_commits, n_accepted, n_refused, n_verdicts;
-    uint64_t n_live; /* units LEASED or COMMITTED */
-    int64_t earned;  /* ever credited to pending */
+    uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE */
+    uint64_t n_live;         /* units LEASED or COMMITTED */
+    int64_t earned;          /* ever credited to pending */
 };
 struct ledger_task {
     struct ledger_task_open open;
@@ -143,12 +166,22 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
 /* What a LEASE sets aside: tokens_max * price_token + verdicts_max * the larger fee. 0 without
  * an open task. */
 int64_t ledger_unit_reserve(const struct ledger_books *b);
+/* Where the salts of attempts come from, for whoever has sealed them. */
+struct ledger_salts {
+    void *ctx;
+    void (*salt)(void *ctx, uint64_t unit, uint32_t attempt, struct digest *out);
+};
 /* The next DRAW: every committed and undrawn unit (at most LEDGER_DRAW_ROWS_MAX, oldest commits
  * first), its depth and its validators, from the beacon's next value. `candidate`: the
  * admitted validators that are there now, at most LEDGER_CANDIDATES_MAX. d->n_rows is 0 when there is nothing to draw. */
 void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
                        const struct digest *value, const struct public_key *candidate,
-                       uint32_t n_candidates);
+                       uint32_t n_candidates, const struct ledger_salts *salts);
+/* Is the live attempt a canary, by this salt? */
+bool ledger_books_is_canary(const struct ledger_books *b, uint64_t unit,
+                            const struct digest *salt);
+/* Has the validator the stake that the task wants of it? */
+bool ledger_books_has_bond(const struct ledger_books *b, const struct public_key *validator);
 /* What a HEAD entry says of the log so far. */
 void ledger_books_roots(const struct ledger_books *b, struct digest *entries,
                         struct digest *balances);

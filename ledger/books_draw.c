@@ -29,16 +29,19 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
         .floor = open->audit_floor,
     };
 
-    return u->nth <= open->audit_first ? LEDGER_ONE : audit_probability(&policy);
+    if (u->nth <= open->audit_first || (u->canary && !u->canary->is_judged))
+        return LEDGER_ONE;
+    return audit_probability(&policy);
 }
 
 static void fill_row(struct ledger_draw_row *row, const struct ledger_books *b,
                      const struct unit_book *u, const struct digest *value,
-                     const struct draw_candidate *candidate, size_t n_candidates)
+                     const struct draw_candidate *candidate, size_t n_candidates,
+                     const struct ledger_salts *salts)
 {
     const struct node_book *worker = books_find_node(b, &u->pub.worker);
     uint8_t order[LEDGER_CANDIDATES_MAX];
-    struct digest r;
+    struct digest r, salt;
     size_t n;
 
     memset(row, 0, sizeof(*row));
@@ -46,7 +49,10 @@ static void fill_row(struct ledger_draw_row *row, const struct ledger_books *b,
     row->unit = u->pub.unit;
     row->lease = u->pub.lease;
     row->probability = unit_probability(b, u);
-    row->depth = draw_is_audited(&r, row->probability) ? CHECK_FULL : CHECK_LIGHT;
+    if (salts) {
+        salts->salt(salts->ctx, u->pub.unit, u->pub.attempt, &salt);
+        row->depth = books_sealed_depth(b, u, &r, row->probability, &salt);
+    }
     n = draw_validators(order, &r, candidate, n_candidates, &u->pub.worker, &worker->pub.owner);
     row->n_assigned = n < b->task.open.validators ? (uint32_t)n : b->task.open.validators;
     memcpy(row->assigned, order, row->n_assigned);
@@ -60,7 +66,8 @@ static int compare_rows(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b)
+bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b,
+                     const struct ledger_salts *salts)
 {
     struct draw_candidate candidate[LEDGER_CANDIDATES_MAX];
 
@@ -76,7 +83,7 @@ bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b)
         if (d->n_rows == LEDGER_DRAW_ROWS_MAX)
             return false;
         fill_row(&d->row[d->n_rows++], b, &b->unit[b->undrawn[i].unit], &d->value, candidate,
-                 d->n_candidates);
+                 d->n_candidates, salts);
     }
     if (d->n_rows)
         qsort(d->row, d->n_rows, sizeof(d->row[0]), compare_rows);
@@ -85,7 +92,7 @@ bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b)
 
 void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
                        const struct digest *value, const struct public_key *candidate,
-                       uint32_t n_candidates)
+                       uint32_t n_candidates, const struct ledger_salts *salts)
 {
     uint32_t n = 0;
 
@@ -102,7 +109,7 @@ void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
         d->through = b->undrawn[i].seq;
         n++;
     }
-    CHECK(books_draw_rows(d, b) && d->n_rows == n);
+    CHECK(books_draw_rows(d, b, salts) && d->n_rows == n);
 }
 
 enum status ledger_batch_root(struct digest *root, const struct ledger_books *b,

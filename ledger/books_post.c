@@ -228,7 +228,8 @@ static enum status check_terms(const struct ledger_task_open *x, int64_t *steps,
         return err_set(e, ERR_INVALID, "I9: %u validators of at most %u verdicts",
                        x->validators, x->verdicts_max);
     if (x->audit_floor > LEDGER_ONE || x->saving_ppm > 1000000 || x->detection_ppm < 1 ||
-        x->detection_ppm > 1000000)
+        x->detection_ppm > 1000000 || x->canary_rate > LEDGER_ONE ||
+        x->bond_slice_ppm > 1000000 || (x->canary_rate && !x->bond_strikes))
         return err_set(e, ERR_INVALID, "I9: the audit policy is out of range");
     return OK;
 }
@@ -297,6 +298,8 @@ static bool row_fits(const struct ledger_books *b, const struct ledger_batch_row
     const struct unit_book *u = books_find_unit(b, row->unit);
 
     if (!u || u->pub.is_batched)
+        return false;
+    if (u->pub.state == UNIT_ACCEPTED && u->canary && !u->canary->is_judged)
         return false;
     if (row->use == LEDGER_GIVEN_UP)
         return u->pub.state == UNIT_GIVEN_UP;

@@ -22,6 +22,17 @@ MUST_USE enum status post_find_actor(const struct node_book **out, const struct 
                                      const struct public_key *key, enum role role,
                                      struct err *e);
 MUST_USE enum status post_need_task(const struct ledger_books *b, struct err *e);
+/* The unit in its live attempt, which is committed. */
+MUST_USE enum status post_find_committed(const struct unit_book **out,
+                                         const struct ledger_books *b, uint64_t unit,
+                                         uint64_t lease, struct err *e);
+/* The salt shown is the one that was sealed, and the attempt was checked as deep as it says. */
+MUST_USE enum status post_check_salt(const struct ledger_books *b, const struct unit_book *u,
+                                     const struct digest *salt, struct err *e);
+/* Ends an attempt: fees and pay out of its reserve, the rest back to the escrow. */
+void post_settle(const struct ledger_books *b, const struct unit_book *u, int64_t pay,
+                 struct post *p);
+uint32_t post_count_accepts(const struct unit_book *u, uint32_t depth); /* at least so deep */
 struct account post_task_account(const struct ledger_books *b, enum account_kind kind);
 
 #define POST_DECLARE(NAME, number, body, moves_money, text)                                    \

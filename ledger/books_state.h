@@ -24,7 +24,11 @@ struct node_book {
 };
 struct unit_book {
     struct ledger_unit pub;
-    uint64_t nth;                     /* of its worker's commits, from 1 */
+    struct ledger_canary *canary; /* owned; what pub.canary lends */
+    uint64_t nth;                 /* of its worker's commits, from 1 */
+    struct digest r;              /* of its draw */
+    uint64_t probability;         /* the one it was drawn with */
+    uint32_t drawn;               /* depth by the draw, which ASSIGN does not change; 0: none */
     uint32_t assigned[ASSIGNED_KEPT]; /* nodes, the last so many */
     uint32_t n_assigned;              /* ever */
 };
@@ -87,7 +91,17 @@ int64_t books_fee(const struct ledger_books *b, uint32_t depth);
 int64_t books_unmatured(const struct ledger_books *b, const struct unit_book *u);
 bool books_has_version(const struct ledger_books *b, int64_t version);
 
-/* The rows that a DRAW of `value` through `through` must have, in d. False: more than fit. */
-bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b);
+/* The depth at which the salt has the unit checked, drawn with r and p. */
+uint32_t books_sealed_depth(const struct ledger_books *b, const struct unit_book *u,
+                            const struct digest *r, uint64_t p, const struct digest *salt);
+/* The attempt that ended was a canary: what it was and what was said of it stays. */
+void books_keep_canary(struct unit_book *u, const struct digest *salt);
+void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge *x,
+                        const struct ledger_posting *v, uint32_t n);
+bool books_is_contradicted(const struct ledger_opinion *o, uint32_t outcome);
+/* The rows that a DRAW of `value` through `through` must have, in d. False: more than fit. With
+ * `salts` NULL the depths are left 0: only who has the salts knows them. */
+bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b,
+                     const struct ledger_salts *salts);
 
 #endif

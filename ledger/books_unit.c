@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "ledger/beacon.h"
 #include "ledger/books_post.h"
+#include "proto/canary.h"
 
 /* The unit in its live or accepted attempt. */
 static enum status find_attempt(const struct unit_book **out, const struct ledger_books *b,
@@ -25,14 +26,42 @@ static enum status find_attempt(const struct unit_book **out, const struct ledge
     return OK;
 }
 
-static enum status find_committed(const struct unit_book **out, const struct ledger_books *b,
-                                  uint64_t unit, uint64_t lease, struct err *e)
+enum status post_find_committed(const struct unit_book **out, const struct ledger_books *b,
+                                uint64_t unit, uint64_t lease, struct err *e)
 {
     enum status st = find_attempt(out, b, unit, lease, e);
 
     if (!st && (*out)->pub.state != UNIT_COMMITTED)
         st = err_set(e, ERR_DENIED, "I4: unit %" PRIu64 " is %s, not committed", unit,
                      ledger_unit_state_name((*out)->pub.state));
+    return st;
+}
+
+enum status post_check_salt(const struct ledger_books *b, const struct unit_book *u,
+                            const struct digest *salt, struct err *e)
+{
+    struct digest seal;
+
+    canary_seal(&seal, salt, u->pub.unit, u->pub.attempt);
+    if (!digest_equal(&seal, &u->pub.seal))
+        return err_set(e, ERR_DIGEST, "I9: the salt of unit %" PRIu64 " is not the sealed one",
+                       u->pub.unit);
+    if (u->drawn && u->drawn != books_sealed_depth(b, u, &u->r, u->probability, salt))
+        return err_set(e, ERR_INVALID,
+                       "I9: by its salt unit %" PRIu64 " was to be drawn otherwise",
+                       u->pub.unit);
+    return OK;
+}
+
+/* The same for the ends that only an attempt which was no canary may have. */
+static enum status check_no_canary(const struct ledger_books *b, const struct unit_book *u,
+                                   const struct digest *salt, struct err *e)
+{
+    enum status st = post_check_salt(b, u, salt, e);
+
+    if (!st && ledger_books_is_canary(b, u->pub.unit, salt))
+        st = err_set(e, ERR_DENIED, "I9: this attempt at unit %" PRIu64 " was a canary",
+                     u->pub.unit);
     return st;
 }
 
@@ -98,6 +127,8 @@ static enum status check_candidates(const struct ledger_books *b, const struct l
     for (uint32_t i = 0; i < x->n_candidates; i++) {
         const struct node_book *node;
         enum status st = post_find_actor(&node, b, &x->candidate[i], ROLE_VERIFIER, e);
+        if (!st && !ledger_books_has_bond(b, &x->candidate[i]))
+            st = err_set(e, ERR_DENIED, "I9: candidate %u has not the stake of a validator", i);
         if (st)
             return st;
         for (uint32_t k = 0; k < i; k++)
@@ -136,15 +167,17 @@ enum status post_draw(const struct ledger_books *b, const struct ledger_draw *x,
     want.through = x->through;
     want.n_candidates = x->n_candidates;
     memcpy(want.candidate, x->candidate, sizeof(want.candidate));
-    if (x->through >= b->next_seq || !books_draw_rows(&want, b) || want.n_rows == 0 ||
+    if (x->through >= b->next_seq || !books_draw_rows(&want, b, NULL) || want.n_rows == 0 ||
         want.n_rows != x->n_rows)
         return err_set(e, ERR_INVALID,
                        "I9: %u units are drawn, %u were committed and undrawn through %" PRIu64,
                        x->n_rows, want.n_rows, x->through);
-    for (uint32_t i = 0; i < want.n_rows; i++)
+    for (uint32_t i = 0; i < want.n_rows; i++) {
+        want.row[i].depth = x->row[i].depth; /* told by the salt, which comes later */
         if (!same_row(&want.row[i], &x->row[i]))
             return err_set(e, ERR_INVALID, "I9: unit %" PRIu64 " was drawn otherwise",
                            want.row[i].unit);
+    }
     return OK;
 }
 
@@ -163,7 +196,7 @@ static enum status check_judge(const struct unit_book **out, const struct ledger
 {
     const struct node_book *node;
     const struct unit_book *u;
-    enum status st = find_committed(&u, b, unit, lease, e);
+    enum status st = post_find_committed(&u, b, unit, lease, e);
 
     *out = u;
     if (!st)
@@ -207,9 +240,8 @@ enum status post_verdict(const struct ledger_books *b, const struct ledger_verdi
     return OK;
 }
 
-/* Ends an attempt: fees and pay out of its reserve, the rest back to the escrow. */
-static void post_settle(const struct ledger_books *b, const struct unit_book *u, int64_t pay,
-                        struct post *p)
+void post_settle(const struct ledger_books *b, const struct unit_book *u, int64_t pay,
+                 struct post *p)
 {
     struct account reserved = post_task_account(b, ACCOUNT_RESERVED);
     int64_t rest = u->pub.reserve;
@@ -223,7 +255,7 @@ static void post_settle(const struct ledger_books *b, const struct unit_book *u,
     post_move(p, reserved, post_task_account(b, ACCOUNT_ESCROW), rest - pay);
 }
 
-static uint32_t count_accepts(const struct unit_book *u, uint32_t depth)
+uint32_t post_count_accepts(const struct unit_book *u, uint32_t depth)
 {
     uint32_t n = 0;
 
@@ -254,15 +286,18 @@ enum status post_accept(const struct ledger_books *b, const struct ledger_accept
                         struct post *p, struct err *e)
 {
     const struct unit_book *u;
-    enum status st = find_committed(&u, b, x->unit, x->lease, e);
+    enum status st = post_find_committed(&u, b, x->unit, x->lease, e);
 
+    if (st)
+        return st;
+    st = check_no_canary(b, u, &x->salt, e);
     if (st)
         return st;
     if (books_find_node(b, &u->pub.worker)->pub.is_slashed)
         return err_set(e, ERR_DENIED, "I8: the worker of unit %" PRIu64 " was slashed",
                        x->unit);
-    if (!u->pub.depth || !count_accepts(u, u->pub.depth) ||
-        count_accepts(u, CHECK_LIGHT) <= count_hard(u))
+    if (!u->pub.depth || !post_count_accepts(u, u->pub.depth) ||
+        post_count_accepts(u, CHECK_LIGHT) <= count_hard(u))
         return err_set(e, ERR_DENIED,
                        "I9: unit %" PRIu64 " has no verdict that would accept it", x->unit);
     post_settle(b, u, (int64_t)u->pub.tokens * b->task.open.price_token, p);
@@ -278,6 +313,11 @@ enum status post_void(const struct ledger_books *b, const struct ledger_void *x,
 
     if (st)
         return st;
+    st = post_check_salt(b, u, &x->salt, e);
+    if (st)
+        return st;
+    if (u->pub.n_opinions && ledger_books_is_canary(b, x->unit, &x->salt))
+        return err_set(e, ERR_DENIED, "I9: a canary that was judged ends by CANARY_REVEAL");
     if (reason_is_hard((enum reason)x->code))
         return err_set(e, ERR_INVALID, "I4: fraud is no reason to void a unit");
     if (u->pub.state != UNIT_ACCEPTED) {
@@ -296,8 +336,10 @@ enum status post_reject_soft(const struct ledger_books *b, const struct ledger_r
                              struct post *p, struct err *e)
 {
     const struct unit_book *u;
-    enum status st = find_committed(&u, b, x->unit, x->lease, e);
+    enum status st = post_find_committed(&u, b, x->unit, x->lease, e);
 
+    if (!st)
+        st = check_no_canary(b, u, &x->salt, e);
     if (st)
         return st;
     if (reason_is_hard((enum reason)x->code) || !has_code(u, x->code))
@@ -353,20 +395,22 @@ enum status post_reject_hard(const struct ledger_books *b, const struct ledger_r
                              struct post *p, struct err *e)
 {
     const struct unit_book *u;
-    enum status st = find_committed(&u, b, x->unit, x->lease, e);
+    enum status st = post_find_committed(&u, b, x->unit, x->lease, e);
     uint32_t n_hard;
 
+    if (!st)
+        st = check_no_canary(b, u, &x->salt, e);
     if (st)
         return st;
     n_hard = count_hard(u);
     if (!reason_is_hard((enum reason)x->code) || !has_code(u, x->code))
         return err_set(e, ERR_DENIED, "I9: no verdict on unit %" PRIu64 " gives this reason",
                        x->unit);
-    if (n_hard <= count_accepts(u, CHECK_LIGHT) || n_hard < (x->is_sole ? 1u : 2u))
+    if (n_hard <= post_count_accepts(u, CHECK_LIGHT) || n_hard < (x->is_sole ? 1u : 2u))
         return err_set(e, ERR_DENIED,
                        "I9: %u validators found fraud in unit %" PRIu64
                        ", %u did not: no ground to slash",
-                       n_hard, x->unit, count_accepts(u, CHECK_LIGHT));
+                       n_hard, x->unit, post_count_accepts(u, CHECK_LIGHT));
     post_settle(b, u, 0, p);
     post_slash(b, u, p);
     return OK;

@@ -26,7 +26,7 @@
 #define LEDGER_MAGIC        0x4745444cu /* "LDEG" */
 #define LEDGER_VERSION      1u
 #define LEDGER_HEADER_BYTES 144u
-#define LEDGER_POSTINGS_MAX 16u
+#define LEDGER_POSTINGS_MAX 20u
 #define LEDGER_BODY_MAX     (128u << 10)
 #define LEDGER_ENTRY_MAX    (LEDGER_HEADER_BYTES + LEDGER_BODY_MAX + LEDGER_POSTINGS_MAX * 24u)
 
@@ -58,7 +58,9 @@
     X(STEP, 23, step, true, "a weight version was published")                                  \
     X(ABANDON, 24, abandon, false, "a weight version was abandoned")                           \
     X(EQUIVOCATION, 25, equivocation, false, "two contents for one weight version")            \
-    X(HEAD, 26, head, false, "a summary of all before")
+    X(HEAD, 26, head, false, "a summary of all before")                                        \
+    X(CANARY_REVEAL, 27, canary_reveal, true, "a unit was a canary, and is free again")        \
+    X(CANARY_JUDGE, 28, canary_judge, true, "a canary was compared with the unit made again")
 
 #define LEDGER_TYPE_MEMBER(name, number, body, moves_money, text) LEDGER_##name = number,
 enum ledger_type { LEDGER_NONE, LEDGER_TYPE_MAP(LEDGER_TYPE_MEMBER) LEDGER_TYPE_COUNT };

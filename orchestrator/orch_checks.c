@@ -26,7 +26,8 @@ static uint32_t list_candidates(const struct orch *s, const struct turn *t,
 
     for (size_t i = 1; i < s->n_nodes && n < LEDGER_CANDIDATES_MAX; i++)
         if (s->node[i].role == ROLE_VERIFIER && !s->node[i].is_draining &&
-            orch_is_alive(s, (uint32_t)i, t->now_ms))
+            orch_is_alive(s, (uint32_t)i, t->now_ms) &&
+            ledger_books_has_bond(orch_books(s), &s->node[i].node))
             out[n++] = s->node[i].node;
     return n;
 }
@@ -52,6 +53,7 @@ void orch_draw(struct orch *s, struct turn *t)
 {
     struct public_key candidate[LEDGER_CANDIDATES_MAX];
     struct ledger_draw *d = &s->make->draw_;
+    struct ledger_salts salts = orch_salts(s);
     struct digest value;
     struct err e;
     uint32_t n;
@@ -67,7 +69,7 @@ void orch_draw(struct orch *s, struct turn *t)
                  "the beacon is used up after %" PRIu64 " rounds", s->n_rounds);
         return;
     }
-    ledger_draw_build(d, orch_books(s), &value, candidate, n);
+    ledger_draw_build(d, orch_books(s), &value, candidate, n, &salts);
     keep_durable(d, s);
     if (!d->n_rows) {
         s->drawn_commit = s->durable_commit; /* what was committed is void by now */
@@ -162,6 +164,12 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
         orch_wait(s, t, REASON_DONE, ORCH_RETRY_FAR, "the run is over");
         return;
     }
+    if (!ledger_books_has_bond(orch_books(s), &s->node[t->from].node)) {
+        orch_wait(s, t, REASON_NO_STAKE, ORCH_RETRY_FAR,
+                  "stake is below the %" PRId64 " ucr that a validator must have",
+                  ledger_books_task(orch_books(s))->open.bond_required);
+        return;
+    }
     c = next_check(s, t, &ask, &unit, &wanted, &n_sent);
     /* A validator asks for one more while it is at one: with two out, it has lost one. */
     again_ms = n_sent > 1 ? ORCH_RESEND_MS : ORCH_RESEND_LONE;
@@ -204,7 +212,8 @@ static uint32_t pick_validator(struct orch *s, const struct turn *t, uint64_t un
         const struct orch_node *v = &s->node[i];
         const struct orch_check *c = find_check(s, unit, i);
         if (v->role != ROLE_VERIFIER || v->is_draining || i == not_this || (c && !c->is_over) ||
-            !orch_is_alive(s, i, t->now_ms) || has_opinion(u, &v->node))
+            !orch_is_alive(s, i, t->now_ms) || has_opinion(u, &v->node) ||
+            !ledger_books_has_bond(orch_books(s), &v->node))
             continue;
         if (best == ORCH_NONE_NODE)
             best = i;
@@ -247,16 +256,20 @@ static bool another_opinion(struct orch *s, struct turn *t, uint64_t unit)
 static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
-    struct ledger_accept a = {.unit = unit, .lease = u->lease};
+    struct ledger_accept a = {
+        .unit = unit, .lease = u->lease, .salt = orch_salt_shown(s, unit)};
 
     if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL))
         orch_void(s, t, unit, REASON_INTERNAL);
+    else
+        orch_judge_canary(s, t, unit);
 }
 
 static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t code)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
-    struct ledger_reject_soft r = {.unit = unit, .lease = u->lease, .code = code};
+    struct ledger_reject_soft r = {
+        .unit = unit, .lease = u->lease, .code = code, .salt = orch_salt_shown(s, unit)};
     char who[17];
 
     orch_node_short(who, s, s->unit[unit].worker);
@@ -271,8 +284,11 @@ static void reject_hard(struct orch *s, struct turn *t, uint64_t unit, uint32_t 
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
     uint32_t worker = s->unit[unit].worker;
-    struct ledger_reject_hard r = {
-        .unit = unit, .lease = u->lease, .code = code, .is_sole = is_sole};
+    struct ledger_reject_hard r = {.unit = unit,
+                                   .lease = u->lease,
+                                   .code = code,
+                                   .is_sole = is_sole,
+                                   .salt = orch_salt_shown(s, unit)};
     struct ledger_node_revoke bar = {.node = s->node[worker].node, .code = code};
     char who[17];
 
@@ -291,6 +307,10 @@ void orch_judge(struct orch *s, struct turn *t, uint64_t unit)
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
     uint32_t n_accept = 0, n_hard = 0, n_soft = 0, n_deep = 0, soft = 0, hard = 0;
 
+    if (u->n_opinions && orch_is_canary(s, unit)) {
+        orch_reveal(s, t, unit);
+        return;
+    }
     for (uint32_t i = 0; i < u->n_opinions; i++) {
         const struct ledger_opinion *o = &u->opinion[i];
         if (o->is_accepted) {
@@ -465,5 +485,7 @@ void orch_look_after_checks(struct orch *s, struct turn *t)
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         if (u && u->state == UNIT_COMMITTED && u->depth)
             look_after_unit(s, t, i);
+        else
+            orch_judge_canary(s, t, i);
     }
 }

@@ -204,6 +204,17 @@ static void apply_end(struct orch *s, const struct ledger_entry *en, uint64_t un
     }
 }
 
+/* The worker is paid, and the unit is to be made again. */
+static void apply_canary_reveal(struct orch *s, const struct ledger_entry *en,
+                                const struct ledger_canary_reveal *x)
+{
+    struct orch_unit *u = orch_unit_at(s, x->unit);
+
+    set_fact(s, en, u->worker, x->unit, x->lease, 0);
+    u->n_checks = 0;
+    s->n_canaries++;
+}
+
 static void apply_batch(struct orch *s, const struct ledger_entry *en,
                         const struct ledger_batch *x)
 {
@@ -336,6 +347,8 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
         apply_end(s, en, b->reject_hard_.unit, b->reject_hard_.lease, b->reject_hard_.code);
         bar_node(s, &s->node[orch_unit_at(s, b->reject_hard_.unit)->worker].node);
         break;
+    case LEDGER_CANARY_REVEAL: apply_canary_reveal(s, en, &b->canary_reveal_); break;
+    case LEDGER_CANARY_JUDGE: s->canaries[b->canary_judge_.outcome]++; break;
     case LEDGER_GIVEUP:
         set_fact(s, en, ORCH_NONE_NODE, b->giveup_.unit, 0, b->giveup_.code);
         s->n_given_up++;

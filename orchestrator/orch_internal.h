@@ -5,6 +5,7 @@
  * orch_facts.c   orch_apply: the fold            orch_task.c    opening and closing the task
  * orch_units.c   leases and submissions          orch_checks.c  draws, checks, verdicts
  * orch_train.c   batches and weight versions     orch_status.c  what people see
+ * orch_canary.c  salts, orders, reveals
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
 #define ORCHESTRATOR_ORCH_INTERNAL_H
@@ -114,6 +115,22 @@ void orch_look_after_checks(struct orch *s, struct turn *t);
 void orch_judge(struct orch *s, struct turn *t, uint64_t unit);
 /* Takes back everything unbatched of nodes that were barred. */
 void orch_sweep_barred(struct orch *s, struct turn *t);
+
+/* ---- orch_canary.c --------------------------------------------------------------------- */
+/* What the LEASE of this attempt seals: a function of the beacon's seed. */
+void orch_salt(const struct orch *s, uint64_t unit, uint32_t attempt, struct digest *salt);
+/* The same, of the unit's live or accepted attempt. */
+struct digest orch_salt_shown(const struct orch *s, uint64_t unit);
+struct ledger_salts orch_salts(struct orch *s);
+bool orch_is_canary(const struct orch *s, uint64_t unit); /* the live attempt is one */
+/* A canary was revealed, and its unit is not made again or not compared yet. */
+bool orch_has_canary(const struct orch *s, uint64_t unit);
+/* Puts the orders for the canaries among these leases into them; lent from s->orders. */
+void orch_put_orders(struct orch *s, const struct turn *t, struct msg_lease *l);
+/* Ends a judged canary attempt. */
+void orch_reveal(struct orch *s, struct turn *t, uint64_t unit);
+/* If the unit was a canary and is made again and accepted: says what that proves. */
+void orch_judge_canary(struct orch *s, struct turn *t, uint64_t unit);
 
 /* ---- orch_train.c ---------------------------------------------------------------------- */
 void orch_on_batch_ask(struct orch *s, struct turn *t);

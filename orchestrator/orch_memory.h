@@ -134,7 +134,8 @@ struct orch {
     uint64_t durable_commit; /* COMMITs up to here are known to be on disk */
     uint64_t drawn_commit;   /* COMMITs up to here are drawn */
     bool is_draw_started;    /* a DRAW job is on its way */
-    uint64_t n_given_up, n_flat, n_accepted;
+    uint64_t n_given_up, n_flat, n_accepted, n_canaries;
+    uint64_t canaries[LEDGER_CANARY_OPEN + 1]; /* judged, by outcome */
     uint32_t rejected[REASON_COUNT];
     uint64_t staleness[ORCH_STALE_BINS];
     uint64_t first_open;   /* units below are in batches or given up (order unit) */
@@ -148,7 +149,7 @@ struct orch {
     bool is_roster_new; /* it must be PUT */
 
     /* scratch, kept to save allocations */
-    struct buf body, frame, blob;
+    struct buf body, frame, blob, orders;
     struct msg_submit *submit;   /* owned */
     struct msg_batch *out_batch; /* owned */
     struct msg_roster *roster;   /* owned */

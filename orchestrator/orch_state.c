@@ -28,6 +28,7 @@ void orch_new(struct orch **out, const struct orch_options *opt)
     buf_init(&s->body, MSG_MAX_BYTES);
     buf_init(&s->frame, MSG_MAX_BYTES);
     buf_init(&s->blob, MSG_MAX_BYTES);
+    buf_init(&s->orders, (size_t)MSG_MAX_LEASES * MSG_MAX_ORDER);
     buf_init(&s->notes, ORCH_NOTES_BYTES);
     s->roster_seq = 1;
     s->node = orch_grow(NULL, &s->cap_nodes, 1, sizeof(*s->node));
@@ -62,6 +63,7 @@ void orch_free(struct orch **sp)
     buf_clear(&s->body);
     buf_clear(&s->frame);
     buf_clear(&s->blob);
+    buf_clear(&s->orders);
     buf_clear(&s->notes);
     task_clear(&s->task);
     beacon_free(&s->beacon);

@@ -175,6 +175,7 @@ static json_t *node_json(const struct orch *s, uint32_t i, int64_t now_ms)
     set_int(o, "submitted", b ? (int64_t)b->n_commits : 0);
     set_int(o, "accepted", b ? (int64_t)b->n_accepted : 0);
     set_int(o, "verdicts", b ? (int64_t)b->n_verdicts : 0);
+    set_int(o, "contradicted", b ? (int64_t)b->n_contradicted : 0);
     set_int(o, "tokens", (int64_t)n->tokens_paid);
     json_object_set_new(o, "refused", reasons_json(n->refused));
     return o;
@@ -236,6 +237,17 @@ static json_t *money_json(const struct orch *s)
     return o;
 }
 
+static json_t *canaries_json(const struct orch *s)
+{
+    json_t *o = json_object();
+
+    set_int(o, "revealed", (int64_t)s->n_canaries);
+    set_int(o, "bad", (int64_t)s->canaries[LEDGER_CANARY_BAD]);
+    set_int(o, "good", (int64_t)s->canaries[LEDGER_CANARY_GOOD]);
+    set_int(o, "open", (int64_t)s->canaries[LEDGER_CANARY_OPEN]);
+    return o;
+}
+
 static json_t *given_up_json(const struct orch *s)
 {
     json_t *list = json_array();
@@ -279,6 +291,7 @@ static json_t *summary_json(const struct orch *s, int64_t now_ms)
     json_object_set_new(o, "units", units_json(s));
     json_object_set_new(o, "given_up", given_up_json(s));
     json_object_set_new(o, "refused", reasons_json(s->rejected));
+    json_object_set_new(o, "canaries", canaries_json(s));
     json_object_set_new(o, "recent", versions_json(s));
     for (size_t i = 0; i < ORCH_STALE_BINS; i++)
         json_array_append_new(stale, json_integer((json_int_t)s->staleness[i]));

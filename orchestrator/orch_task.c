@@ -9,8 +9,10 @@
 #include "proto/digest.h"
 
 #define VERDICTS_MAX                                                                           \
-    4u                /* reserved for: one, a second opinion, a third, and one that came late */
-#define VALIDATORS 1u /* drawn for each unit */
+    4u /* reserved for: one, a second opinion, a third, and one that came late */
+#define VALIDATORS     1u /* drawn for each unit */
+#define BOND_SLICE_PPM 250000u
+#define BOND_STRIKES   3u
 
 bool orch_is_open(const struct orch *s)
 {
@@ -79,6 +81,14 @@ void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t d
     x->audit_floor = (uint64_t)t->acceptance.audit_floor_ppm * LEDGER_ONE / 1000000;
     x->saving_ppm = (uint32_t)t->acceptance.audit_saving_ppm;
     x->detection_ppm = (uint32_t)t->acceptance.audit_detect_ppm;
+    /* where checks tolerate, what a bad canary alters would pass honest ones */
+    x->canary_rate = strcmp(numerics, "open")
+                         ? (uint64_t)t->acceptance.canary_ppm * LEDGER_ONE / 1000000
+                         : 0;
+    x->canary_bonus = t->budget.canary_bonus;
+    x->bond_required = t->budget.bond_required;
+    x->bond_slice_ppm = BOND_SLICE_PPM;
+    x->bond_strikes = BOND_STRIKES;
 }
 
 /* What the machine itself cannot handle of a well-formed task. */
@@ -121,7 +131,7 @@ void orch_grant_stakes(struct orch *s, struct turn *t)
         const struct orch_node *n = &s->node[i];
         struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
         struct ledger_stake body = {.node = n->node, .amount = grant};
-        if (n->role != ROLE_INFERENCE || n->is_revoked ||
+        if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER) || n->is_revoked ||
             ledger_books_balance(orch_books(s), &stake) > 0)
             continue;
         if (deposit(s, t, &n->owner, grant, "muster/grant", BYTES_OF(n->node.b)) ||

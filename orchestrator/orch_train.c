@@ -18,7 +18,8 @@ static bool collect_by_number(const struct orch *s, struct ledger_batch *b, uint
     for (uint64_t i = first; i < first + n; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         uint32_t use = LEDGER_GIVEN_UP;
-        if (!u || (u->state != UNIT_ACCEPTED && u->state != UNIT_GIVEN_UP)) {
+        if (!u || (u->state != UNIT_ACCEPTED && u->state != UNIT_GIVEN_UP) ||
+            (u->state == UNIT_ACCEPTED && orch_has_canary(s, i))) {
             *missing = i;
             return false;
         }
@@ -43,7 +44,7 @@ static bool collect_by_arrival(struct orch *s, struct ledger_batch *b, uint64_t 
         if (f->type != LEDGER_ACCEPT || s->unit[f->unit].last_fact != seq)
             continue;
         u = ledger_books_unit(orch_books(s), f->unit);
-        if (u->is_batched ||
+        if (u->is_batched || orch_has_canary(s, f->unit) ||
             (!u->is_flat && orch_head(s) - u->version > s->task.algorithm.max_staleness))
             continue;
         n += !u->is_flat;

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "ledger/tables.h"
 #include "orchestrator/orch_internal.h"
+#include "proto/canary.h"
 #include "proto/digest.h"
 #include "proto/submission.h"
 
@@ -88,8 +89,11 @@ int64_t orch_unit_version(const struct orch *s, uint64_t unit)
     uint64_t batch = unit / orch_batch_size(s), lag = (uint64_t)s->task.algorithm.lag;
     uint64_t nth = batch > lag ? batch - lag : 0;
 
-    if (orch_is_arrival(s))
-        return orch_head(s);
+    if (orch_is_arrival(s)) {
+        const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
+        bool again = orch_has_canary(s, unit) && is_fresh(s, u->canary->version);
+        return again ? u->canary->version : orch_head(s);
+    }
     return nth < s->n_versions ? s->version[nth].number : -1;
 }
 
@@ -117,8 +121,8 @@ void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reas
     struct ledger_giveup g = {.unit = unit, .code = (uint32_t)code};
 
     orch_unit_at(s, unit)->failed_ms = t->now_ms;
-    if (!u || u->state != UNIT_FREE || (int64_t)u->attempt < s->task.leases.tries ||
-        orch_is_done(s))
+    if (!u || u->state != UNIT_FREE ||
+        (int64_t)(u->attempt - u->n_canaries) < s->task.leases.tries || orch_is_done(s))
         return;
     if (!orch_append_giveup(s, t, &g, BY_ITSELF, NULL, NULL))
         orch_note(s, 'W', "gave up unit=%" PRIu64 " attempts=%u why=%s", unit, u->attempt,
@@ -128,9 +132,16 @@ void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reas
 void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
-    struct ledger_void v = {.unit = unit, .lease = u->lease, .code = (uint32_t)code};
+    struct ledger_void v = {.unit = unit,
+                            .lease = u->lease,
+                            .code = (uint32_t)code,
+                            .salt = orch_salt_shown(s, unit)};
     char who[17];
 
+    if (u->state == UNIT_COMMITTED && u->n_opinions && orch_is_canary(s, unit)) {
+        orch_reveal(s, t, unit); /* what was said of it stays on record */
+        return;
+    }
     orch_node_short(who, s, orch_unit_at(s, unit)->worker);
     if (orch_append_void(s, t, &v, BY_ITSELF, NULL, NULL))
         return;
@@ -172,9 +183,10 @@ void orch_expire(struct orch *s, struct turn *t)
 
 /* ---- leases ---------------------------------------------------------------------------- */
 
-static void answer_lease(struct orch *s, struct turn *t, const struct msg_lease *l)
+static void answer_lease(struct orch *s, struct turn *t, struct msg_lease *l)
 {
     s->node[t->from].waits[0] = 0;
+    orch_put_orders(s, t, l);
     buf_reset(&s->body);
     CHECK(!msg_lease_encode(&s->body, l, NULL));
     orch_answer(s, t, MSG_LEASE);
@@ -255,14 +267,15 @@ static bool may_lease(const struct orch *s, const struct turn *t, uint64_t unit,
              t->now_ms - u->failed_ms < AGAIN_AFTER_MS);
 }
 
-/* Order arrival: a worker without the newest weights works on what it has, within lag. */
+/* Order arrival: a worker without the newest weights works on what it has, within lag. What was
+ * a canary is made again as it was. */
 static int64_t arrival_version(const struct orch *s, const struct msg_lease_ask *ask,
-                               int64_t version)
+                               uint64_t unit, int64_t version)
 {
     int64_t least = version - s->task.algorithm.lag;
 
-    if (!orch_is_arrival(s) || ask->newest_version >= version || ask->newest_version < least ||
-        !is_fresh(s, ask->newest_version))
+    if (!orch_is_arrival(s) || orch_has_canary(s, unit) || ask->newest_version >= version ||
+        ask->newest_version < least || !is_fresh(s, ask->newest_version))
         return version;
     for (size_t i = 0; i < s->n_versions; i++)
         if (s->version[i].number == ask->newest_version)
@@ -283,7 +296,10 @@ static enum status lease_one(struct orch *s, struct turn *t, uint64_t unit, int6
         .hard_us = t->wall_us + s->task.leases.hard_deadline_ms * 1000,
         .reserve = ledger_unit_reserve(orch_books(s)),
     };
+    struct digest salt;
 
+    orch_salt(s, unit, x.attempt, &salt);
+    canary_seal(&x.seal, &salt, unit, x.attempt);
     return orch_append_lease(s, t, &x, is_first ? AS_ANSWER : BY_SENDER, NULL, NULL);
 }
 
@@ -303,7 +319,7 @@ static void scan_units(struct orch *s, const struct turn *t, const struct msg_le
         int64_t version;
         if (!may_lease(s, t, i, has_others, &version))
             continue;
-        version = arrival_version(s, ask, version);
+        version = arrival_version(s, ask, i, version);
         if (version >= ask->oldest_version && version <= ask->newest_version) {
             sc->n_free++;
         } else {
@@ -330,7 +346,7 @@ static void give_units(struct orch *s, struct turn *t, const struct msg_lease_as
         enum status st;
         if (!may_lease(s, t, i, has_others, &version))
             continue;
-        version = arrival_version(s, ask, version);
+        version = arrival_version(s, ask, i, version);
         if (version < ask->oldest_version || version > ask->newest_version ||
             !fits_answer(l, version))
             continue;

@@ -29,6 +29,7 @@
 #define MSG_MAX_SAMPLES 64u         /* in a unit's group */
 #define MSG_MAX_TOKENS  65536u      /* in one sample */
 #define MSG_MAX_LEASES  32u
+#define MSG_MAX_ORDER   1024u /* bytes of a CANARY_ORDER envelope */
 #define MSG_MAX_ROSTER  256u
 #define MSG_MAX_SHARDS  65536u
 #define MSG_MAX_UNITS   4096u /* in a batch */
@@ -46,8 +47,7 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true)                                                                       \
-    X(DISPUTE, 70, true)                                                                       \
+    X(ABANDON, 32, true) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                        \
     X(HEAD, 40, false) X(MANIFEST_ASK, 41, false) X(MANIFEST, 42, false)                       \
     X(HAVE_ASK, 43, false) X(HAVE, 44, false) X(SHARD_ASK, 45, false) X(SHARD, 46, false)
 // clang-format on
@@ -158,6 +158,14 @@ struct lease_item {
     uint64_t lease;       /* ledger sequence of the LEASE entry */
     uint32_t deadline_ms; /* from now: the lease expires unless renewed */
     uint32_t hard_ms;     /* from now: it expires then, renewed or not */
+    struct bytes order;   /* a CANARY_ORDER envelope, or empty */
+};
+/* Signed: the worker shall alter its submission (proto/canary.h), is paid for it as for any other
+ * and keeps this, for with it no third party takes it for a cheat. */
+struct msg_canary_order {
+    uint64_t unit, lease;
+    uint32_t attempt;
+    struct digest salt; /* whose seal is in the LEASE entry */
 };
 struct msg_lease {
     uint32_t n;
@@ -365,7 +373,7 @@ struct msg_shard {
     X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \
     X(invite, msg_invite) X(head, msg_head) X(manifest_ask, msg_manifest_ask)                  \
     X(manifest_reply, msg_manifest_reply) X(have_ask, msg_have_ask) X(have, msg_have)          \
-    X(shard_ask, msg_shard_ask) X(shard, msg_shard)
+    X(shard_ask, msg_shard_ask) X(shard, msg_shard) X(canary_order, msg_canary_order)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

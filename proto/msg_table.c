@@ -137,6 +137,7 @@
 #define PB_roster_entry   PB(RosterEntry)
 #define PB_msg_submit     PB(Submit)
 #define PB_msg_receipt    PB(Receipt)
+#define PB_msg_canary_order PB(CanaryOrder)
 #define PB_msg_verdict    PB(Verdict)
 #define PB_msg_batch      PB(Batch)
 #define PB_msg_manifest   PB(Manifest)
@@ -170,7 +171,8 @@ MESSAGE(roster, Roster, NO_RULE(msg_roster))
 MESSAGE(lease_ask, LeaseAsk, MIN(msg_lease_ask, newest_version, -1),
         MIN(msg_lease_ask, oldest_version, -1), RANGE(msg_lease_ask, max, 1, MSG_MAX_LEASES))
 ELEMENT(table_lease_item, "lease item", lease_item, LeaseItem,
-        MIN(lease_item, version, 0))
+        MIN(lease_item, version, 0), LENGTH(lease_item, order, 0, MSG_MAX_ORDER, 1))
+MESSAGE(canary_order, CanaryOrder, REQUIRED(msg_canary_order, salt))
 MESSAGE(lease, Lease, COUNT(msg_lease, item, 1))
 MESSAGE(wait, Wait, REASON(msg_wait), MIN(msg_wait, head_version, -1))
 ELEMENT(table_progress_item, "progress item", progress_item, ProgressItem,

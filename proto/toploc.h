@@ -45,10 +45,6 @@ static inline size_t toploc_proof_bytes(uint32_t k)
  * in 1..2^31-1. ERR_INVALID, ERR_NO_MEMORY, and ERR_NUMERIC when a value is NaN. */
 MUST_USE enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size_t dim,
                                   uint32_t k, enum toploc_tie tie, struct err *e);
-/* The same for f32 rows, each rounded to bf16. */
-MUST_USE enum status toploc_prove_f32(uint8_t *out, const float *values, size_t rows,
-                                      size_t dim, uint32_t k, enum toploc_tie tie,
-                                      struct err *e);
 uint16_t toploc_bf16(float x); /* to nearest, ties to even; NaN stays NaN */
 
 /* The parts, for vectors and for other implementations' tests. */
@@ -62,7 +58,9 @@ uint32_t toploc_modulus(const uint32_t *index, uint32_t n);
  * agree mod 65497. */
 MUST_USE enum status toploc_interpolate(uint16_t *coef, const uint32_t *x, const uint16_t *y,
                                         uint32_t n, struct err *e);
-uint32_t toploc_evaluate(const uint16_t *coef, uint32_t n, uint32_t x);
+/* y (n_x), the polynomial of `n` <= TOPLOC_K_MAX coefficients, ascending, at each of x (n_x). */
+void toploc_evaluate(uint16_t *y, const uint32_t *x, uint32_t n_x, const uint16_t *coef,
+                     uint32_t n);
 
 struct toploc_result {
     uint32_t exp_mismatches;

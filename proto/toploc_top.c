@@ -168,6 +168,35 @@ static enum status top_heap(uint32_t *index, const uint16_t *values, size_t n, u
 
 /* ---- the lowest index -------------------------------------------------------------------- */
 
+#define BLOCK_MIN      16u /* values; with fewer to a block their maxima say little */
+#define BLOCKS_A_VALUE 8u  /* blocks to each value that is wanted */
+#define BLOCKS_MAX     8192u
+#define CANDIDATES_MAX 8192u
+
+/* Some of the values, ascending: all of them if `index` is NULL. */
+struct among {
+    const uint16_t *values;
+    const uint32_t *index;
+    size_t n;
+};
+
+static uint32_t index_at(const struct among *a, size_t i)
+{
+    return a->index ? a->index[i] : (uint32_t)i;
+}
+
+/* The largest magnitude, 0 of none. Signed, as every vector unit has that maximum. */
+static uint16_t largest(const uint16_t *values, size_t n)
+{
+    int16_t top = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int16_t magnitude = (int16_t)(values[i] & 0x7fff);
+        top = magnitude > top ? magnitude : top;
+    }
+    return (uint16_t)top;
+}
+
 /* The largest bin b such that the bins from b up hold at least *k; *k becomes how many of bin b
  * itself are needed. */
 static uint32_t find_bin(const uint32_t *bin, uint32_t n_bins, uint32_t *k)
@@ -181,48 +210,93 @@ static uint32_t find_bin(const uint32_t *bin, uint32_t n_bins, uint32_t *k)
     return b;
 }
 
-/* The k-th magnitude by counting exponents and then, within one exponent, mantissas: two passes
- * and no sort. */
-static void top_lowest(uint32_t *index, const uint16_t *values, size_t n, uint32_t k)
+/* The k-th magnitude by counting exponents and then, within one exponent, mantissas: no sort.
+ * *k becomes how many of those equal to it are taken. */
+static uint32_t find_kth(const struct among *a, uint32_t *k)
 {
     uint32_t by_exponent[256] = {0};
     uint32_t by_mantissa[128] = {0};
-    uint32_t rest = k; /* how many of those equal to the k-th are taken */
-    uint32_t n_top = 0;
-    uint32_t exponent, kth;
+    uint32_t exponent;
 
-    for (size_t i = 0; i < n; i++)
-        by_exponent[values[i] >> 7 & 0xff]++;
-    exponent = find_bin(by_exponent, 256, &rest);
-    for (size_t i = 0; i < n; i++) {
-        if ((values[i] >> 7 & 0xffu) == exponent)
-            by_mantissa[values[i] & 0x7f]++;
+    for (size_t i = 0; i < a->n; i++)
+        by_exponent[a->values[index_at(a, i)] >> 7 & 0xff]++;
+    exponent = find_bin(by_exponent, 256, k);
+    for (size_t i = 0; i < a->n; i++) {
+        uint16_t v = a->values[index_at(a, i)];
+        if ((v >> 7 & 0xffu) == exponent)
+            by_mantissa[v & 0x7f]++;
     }
-    kth = exponent << 7 | find_bin(by_mantissa, 128, &rest);
-    for (size_t i = 0; i < n && n_top < k; i++) {
-        uint32_t magnitude = values[i] & 0x7fffu;
+    return exponent << 7 | find_bin(by_mantissa, 128, k);
+}
+
+/* Those that can be among the k largest, or all where that would be many. The k-th largest of the
+ * maxima of blocks is no larger than the k-th largest value, since k blocks have one as large: what
+ * is below it need not be looked at again. */
+static struct among find_candidates(uint32_t *candidate, const uint16_t *values, size_t n,
+                                    uint32_t k)
+{
+    const struct among all = {values, NULL, n};
+    size_t block = n / ((size_t)BLOCKS_A_VALUE * k), n_found = 0, n_blocks;
+    uint16_t top[BLOCKS_MAX];
+    uint32_t rest = k, bound;
+
+    n_blocks = block ? (n + block - 1) / block : 0;
+    if (block < BLOCK_MIN || n_blocks > BLOCKS_MAX)
+        return all;
+    for (size_t b = 0; b < n_blocks; b++)
+        top[b] = largest(values + b * block, n - b * block < block ? n - b * block : block);
+    bound = find_kth(&(struct among){top, NULL, n_blocks}, &rest);
+    for (size_t b = 0; b < n_blocks; b++) {
+        size_t end = (b + 1) * block < n ? (b + 1) * block : n;
+
+        if (top[b] < bound)
+            continue;
+        if (n_found + block > CANDIDATES_MAX)
+            return all;
+        for (size_t i = b * block; i < end; i++) {
+            candidate[n_found] = (uint32_t)i;
+            n_found += (values[i] & 0x7fffu) >= bound;
+        }
+    }
+    return (struct among){values, candidate, n_found};
+}
+
+static void top_lowest(uint32_t *index, const uint16_t *values, size_t n, uint32_t k)
+{
+    uint32_t candidate[CANDIDATES_MAX + 1]; /* one is written before it is known to be one */
+    struct among a = find_candidates(candidate, values, n, k);
+    uint32_t rest = k, kth = find_kth(&a, &rest), n_top = 0;
+
+    for (size_t i = 0; i < a.n && n_top < k; i++) {
+        uint32_t at = index_at(&a, i), magnitude = values[at] & 0x7fffu;
 
         if (magnitude > kth || (magnitude == kth && rest > 0)) {
             rest -= magnitude == kth;
-            index[n_top++] = (uint32_t)i;
+            index[n_top++] = at;
         }
     }
+}
+
+static enum status refuse_nan(const uint16_t *values, struct err *e)
+{
+    size_t i = 0;
+
+    while ((values[i] & 0x7fff) <= 0x7f80)
+        i++;
+    return err_set(e, ERR_NUMERIC, "toploc: value %zu is not a number", i);
 }
 
 enum status toploc_top(uint32_t *index, uint32_t *n_top, const uint16_t *values, size_t n,
                        uint32_t k, enum toploc_tie tie, struct err *e)
 {
-    for (size_t i = 0; i < n; i++) {
-        if ((values[i] & 0x7fff) > 0x7f80)
-            return err_set(e, ERR_NUMERIC, "toploc: value %zu is not a number", i);
-    }
+    if (largest(values, n) > 0x7f80)
+        return refuse_nan(values, e);
+    *n_top = n < k ? (uint32_t)n : k;
     if (n <= k) {
         for (size_t i = 0; i < n; i++)
             index[i] = (uint32_t)i;
-        *n_top = (uint32_t)n;
         return OK;
     }
-    *n_top = k;
     if (tie == TOPLOC_TIE_HEAP)
         return top_heap(index, values, n, k, e);
     top_lowest(index, values, n, k);

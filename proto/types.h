@@ -98,10 +98,14 @@ enum status_view {
     X(LOGPROB, true, "log-probability differs")                                                \
     X(PROOF, true, "TOPLOC proof differs")                                                     \
     X(FINISH, true, "episode ends where it should not")                                        \
+    X(MARGIN, false, "tokens are too far from what the assigned seed samples")                 \
+    X(LIKELIHOOD, false, "log-probabilities are too far off")                                  \
+    X(STATES, false, "TOPLOC proof is malformed or outside the thresholds")                    \
     X(WEIGHTS, true, "submission names other weights than its version")                        \
     X(NOT_FINITE, false, "a number is not finite")                                             \
     X(BATCH_PENDING, false, "the batch is not complete yet")                                   \
     X(EQUIVOCATION, true, "two contents for one version")                                      \
+    X(FALSE_VERDICT, false, "verdicts that others' work contradicts")                          \
     X(OUT_OF_ORDER, false, "not the next version")                                             \
     X(DRAINING, false, "node is draining")                                                     \
     X(DONE, false, "the run is over")                                                          \

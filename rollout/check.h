@@ -21,6 +21,15 @@
 #include "proto/types.h"
 #include "rollout/rollout.h"
 
+/* What an open class saw of a unit, refused or not: the largest of each difference. */
+struct rollout_noise {
+    uint64_t tokens, chunks;    /* judged */
+    uint64_t n_drawn_otherwise; /* tokens that the verifier's numbers do not draw */
+    double margin, logprob;     /* Gumbel units; nats */
+    uint32_t exponents;         /* of a proof: mismatches among its values */
+    double mantissa, mantissa_median;
+};
+
 struct rollout_finding {
     bool is_accepted;
     enum reason code;     /* why not */
@@ -29,13 +38,19 @@ struct rollout_finding {
     uint64_t claimed;     /* bits the worker gave */
     uint64_t found;       /* bits that recomputation gives */
     struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed proofs */
+    struct rollout_noise noise;
+    bool is_second; /* the first kernels would have refused it; this is what the second say */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };
 
-/* Judges `s`. OK means a verdict was reached, for or against; an error means that none was
+/* Judges `s`, or n of them in one prefill, each into its finding. OK means a verdict was reached, for or against; an error means that none was
  * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `key` (the
  * validator's public key) goes into `states`, so that two validators' digests differ. The
  * world's model may be NULL for CHECK_LIGHT. */
+MUST_USE enum status rollout_check_all(const struct rollout_world *w,
+                                       const struct msg_submit *const *s, size_t n,
+                                       enum check_depth depth, const struct public_key *key,
+                                       struct rollout_finding *f, struct err *e);
 MUST_USE enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
                                    enum check_depth depth, const struct public_key *key,
                                    struct rollout_finding *f, struct err *e);

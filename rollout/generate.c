@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/ops.h"
 #include "engine/sampler.h"
 #include "proto/toploc.h"
 
@@ -13,7 +14,7 @@
 
 /* Hidden states of the chunk being filled, of every episode of every group. */
 struct pending {
-    float *rows; /* owned, (ROLLOUT_PROOF_EVERY, C) */
+    uint16_t *rows; /* owned, (ROLLOUT_PROOF_EVERY, C), bf16 */
     size_t n;
 };
 
@@ -63,20 +64,21 @@ void group_clear(struct group *g)
     memset(g, 0, sizeof(*g));
 }
 
-enum status rollout_prove(struct buf *out, const float *hidden, size_t rows, size_t dim,
+enum status rollout_prove(struct buf *out, const uint16_t *hidden, size_t rows, size_t dim,
                           struct err *e)
 {
     uint8_t *proof = buf_extend(out, TOPLOC_PROOF_BYTES);
 
     if (!proof)
         return err_set(e, ERR_LIMIT, "a sample's proofs exceed %zu bytes", out->max);
-    return toploc_prove_f32(proof, hidden, rows, dim, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, e);
+    return toploc_prove(proof, hidden, rows, dim, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, e);
 }
 
 static void keep_state(struct generation *gen, struct episode *ep, struct pending *p,
                        const float *hidden)
 {
-    memcpy(p->rows + p->n * gen->dim, hidden, gen->dim * sizeof(*hidden));
+    bf16_from_f32_row(model_kernels(gen->w->model), p->rows + p->n * gen->dim, hidden,
+                      gen->dim);
     if (++p->n < ROLLOUT_PROOF_EVERY)
         return;
     gen->st = rollout_prove(&ep->proofs, p->rows, p->n, gen->dim, gen->e);
@@ -175,7 +177,7 @@ static enum status pending_new(struct generation *gen)
         for (size_t s = 0; s < gen->groups[i].n_samples; s++) {
             struct pending *p = &gen->pending[i * MSG_MAX_SAMPLES + s];
             enum status st = alloc_array(&p->rows, ROLLOUT_PROOF_EVERY * gen->dim,
-                                         sizeof(float), "hidden states", gen->e);
+                                         sizeof(*p->rows), "hidden states", gen->e);
             if (st)
                 return st;
         }
@@ -259,6 +261,8 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         .max_len = (size_t)w->task->model.max_len,
         .on_token = on_token,
         .on_done = on_done,
+        .choose = w->choose,
+        .choose_ctx = w->choose_ctx,
         .ctx = &gen,
     };
     enum status st = sampler_new(&gen.sampler, w->model, &opt, e);

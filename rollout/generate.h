@@ -36,8 +36,8 @@ MUST_USE enum status groups_generate(const struct rollout_world *w, struct group
                                      rollout_progress *progress, void *progress_arg,
                                      struct err *e);
 
-/* Appends the proof of `rows` hidden states (rows, C) to `out`. */
-MUST_USE enum status rollout_prove(struct buf *out, const float *hidden, size_t rows,
+/* Appends the proof of `rows` hidden states (rows, C), rounded to bf16, to `out`. */
+MUST_USE enum status rollout_prove(struct buf *out, const uint16_t *hidden, size_t rows,
                                    size_t dim, struct err *e);
 
 #endif

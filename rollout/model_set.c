@@ -81,6 +81,7 @@ enum status model_set_add(struct model_set *s, int64_t version, struct bytes fil
         .pool = s->opt.pool,
         .max_rows = s->opt.max_rows,
         .max_bytes = s->opt.max_bytes,
+        .round_cache = s->opt.round_cache,
     };
     enum status st;
 
@@ -90,7 +91,7 @@ enum status model_set_add(struct model_set *s, int64_t version, struct bytes fil
     if (!st)
         st = weights_check_finite(l->weights, e);
     if (!st && s->opt.tamper)
-        s->opt.tamper(l->weights);
+        s->opt.tamper(s->opt.tamper_ctx, l->weights);
     if (!st)
         st = model_new(&l->model, l->weights, &mo, e);
     if (st)

@@ -28,7 +28,9 @@ struct model_set_options {
     size_t max_rows;               /* as struct model_options */
     uint64_t max_bytes;            /* of one model; 0: no limit */
     /* Called on weights just decoded, before they are packed; NULL in an honest program. */
-    void (*tamper)(struct weights *w);
+    void (*tamper)(void *tamper_ctx, struct weights *w);
+    void *tamper_ctx;
+    void (*round_cache)(float *x, size_t n); /* as struct model_options; NULL likewise */
 };
 
 void model_set_new(struct model_set **out, const struct model_config *config,

@@ -61,7 +61,7 @@ static enum status encode_unit(struct rollout_unit *u, const struct rollout_worl
     m->version = w->version;
     m->task = w->task_id;
     m->weights = w->weights;
-    snprintf(m->numerics, sizeof(m->numerics), "%s", task_numerics(w->task));
+    snprintf(m->numerics, sizeof(m->numerics), "%s", numerics_name(w->numerics));
     m->prompt = (struct bytes){(const uint8_t *)g->prompt.ids, g->prompt.n * sizeof(int32_t)};
     m->n_samples = (uint32_t)g->n_samples;
     for (size_t s = 0; s < g->n_samples; s++) {

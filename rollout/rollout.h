@@ -17,7 +17,9 @@
 #include "base/bytes.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "engine/kernels.h"
 #include "engine/model.h"
+#include "engine/sampler.h"
 #include "engine/tokenizer.h"
 #include "envs/env.h"
 #include "envs/task.h"
@@ -37,7 +39,15 @@ struct rollout_world {
     struct env *env;
     struct model *model; /* holds the weights of `version` */
     int64_t version;
-    struct digest weights; /* their root */
+    struct digest weights;  /* their root */
+    enum numerics numerics; /* the class of the run: what submissions name */
+    /* In open classes: other kernels with the same weights, without whose word nothing is refused
+     * for what a tolerance says; NULL: `model` is believed. */
+    struct model *second;
+    /* Draws tokens otherwise than the plan's seeds do (engine/sampler.h); NULL in an honest
+     * program. */
+    int32_t (*choose)(void *choose_ctx, const struct sampler_place *at, float *logp);
+    void *choose_ctx;
 };
 
 struct rollout_unit {

@@ -140,8 +140,10 @@ const struct kernels *setup_kernels(const struct setup *s, const struct kernels 
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,
                                  const struct digest *weights)
 {
-    CHECK(!m ||
-          !strcmp(numerics_name(kernels_numerics(model_kernels(m))), task_numerics(&s->task)));
+    enum numerics numerics;
+    enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
+
+    CHECK(!st && (!m || kernels_numerics(model_kernels(m)) == numerics));
     return (struct rollout_world){
         .task = &s->task,
         .task_id = s->task_id,
@@ -151,6 +153,7 @@ struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t
         .model = m,
         .version = version,
         .weights = *weights,
+        .numerics = numerics,
     };
 }
 

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "ledger/beacon.h"
 #include "ledger/log.h"
+#include "proto/canary.h"
 #include "proto/digest.h"
 
 #define VALIDATORS    4u
@@ -65,6 +66,22 @@ static void name(void *out, size_t n, const char *what, uint64_t number)
     digest_add_u64(&s, number);
     digest_end(&s, &d);
     memcpy(out, d.b, n);
+}
+
+static void give_salt(void *ctx, uint64_t unit, uint32_t attempt, struct digest *out)
+{
+    const struct market *m = ctx;
+
+    name(out->b, DIGEST_BYTES, "salt", (m->opt->seed << 48) ^ (unit << 16) ^ attempt);
+}
+
+/* Of the attempt that is under way or was accepted. */
+static struct digest salt_of(struct market *m, uint64_t unit)
+{
+    struct digest salt;
+
+    give_salt(m, unit, ledger_books_unit(books(m), unit)->attempt, &salt);
+    return salt;
 }
 
 static bool happens(struct market *m, uint32_t ppm)
@@ -139,6 +156,8 @@ static enum status begin(struct market *m)
     for (unsigned i = 0; !st && i < VALIDATORS; i++)
         st = admit(m, &m->validator[i], &owner, ROLE_VERIFIER, 0, 0);
     open.initiator = m->initiator;
+    open.canary_rate = 0; /* a market of workers: its validators are honest */
+    open.bond_required = 0;
     name(open.task.b, DIGEST_BYTES, "task", m->opt->seed);
     why = now(m);
     if (!st)
@@ -170,6 +189,7 @@ static enum status work(struct market *m, struct place *p)
     struct ledger_commit c = {.tokens = m->opt->terms.open.tokens_max};
     struct ledger_cause why = now(m);
     double cost = (double)m->opt->terms.cost;
+    struct digest salt;
     enum status st;
 
     p->unit = m->n_again ? m->again[--m->n_again] : m->next_unit++;
@@ -177,6 +197,8 @@ static enum status work(struct market *m, struct place *p)
     x.unit = c.unit = p->unit;
     x.attempt = (u ? u->attempt : 0) + 1;
     x.expires_us = x.hard_us = m->now_us + 1000000;
+    give_salt(m, x.unit, x.attempt, &salt);
+    canary_seal(&x.seal, &salt, x.unit, x.attempt);
     p->lease = c.lease = ledger_log_length(m->log);
     st = ledger_append_lease(m->log, &x, &why, &m->puts, NULL, m->e);
     if (st)
@@ -197,13 +219,14 @@ static enum status work(struct market *m, struct place *p)
 static enum status draw(struct market *m)
 {
     struct ledger_draw *d = xcalloc(1, sizeof(*d));
+    const struct ledger_salts salts = {m, give_salt};
     struct ledger_cause why = now(m);
     struct digest value;
     enum status st;
 
     st = beacon_value(&value, m->beacon, ledger_books_next_round(books(m)), m->e);
     if (!st) {
-        ledger_draw_build(d, books(m), &value, m->validator, VALIDATORS);
+        ledger_draw_build(d, books(m), &value, m->validator, VALIDATORS, &salts);
         st = ledger_append_draw(m->log, d, &why, &m->puts, NULL, m->e);
     }
     free(d);
@@ -270,7 +293,10 @@ static enum status take_back(struct market *m, const struct public_key *worker)
 
     for (uint32_t i = 0; !st && i < m->batch.n_rows; i++) {
         const struct ledger_unit *u = ledger_books_unit(books(m), m->batch.row[i].unit);
-        struct ledger_void x = {.unit = u->unit, .lease = u->lease, .code = REASON_REVOKED};
+        struct ledger_void x = {.unit = u->unit,
+                                .lease = u->lease,
+                                .code = REASON_REVOKED,
+                                .salt = salt_of(m, u->unit)};
         struct ledger_cause why = now(m);
         if (!key_equal(&u->worker, worker)) {
             m->batch.row[kept++] = m->batch.row[i];
@@ -286,7 +312,8 @@ static enum status take_back(struct market *m, const struct public_key *worker)
 
 static enum status refuse(struct market *m, struct place *p)
 {
-    struct ledger_reject_hard x = {.unit = p->unit, .lease = p->lease, .code = REASON_TOKEN};
+    struct ledger_reject_hard x = {
+        .unit = p->unit, .lease = p->lease, .code = REASON_TOKEN, .salt = salt_of(m, p->unit)};
     struct public_key barred = p->node;
     struct ledger_cause why = now(m);
     enum status st = ledger_append_reject_hard(m->log, &x, &why, &m->puts, NULL, m->e);
@@ -305,7 +332,7 @@ static enum status refuse(struct market *m, struct place *p)
 
 static enum status accept(struct market *m, const struct place *p)
 {
-    struct ledger_accept x = {p->unit, p->lease};
+    struct ledger_accept x = {p->unit, p->lease, salt_of(m, p->unit)};
     struct ledger_cause why = now(m);
     enum status st = ledger_append_accept(m->log, &x, &why, &m->puts, NULL, m->e);
 

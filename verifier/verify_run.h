@@ -14,10 +14,23 @@
 
 #include "base/status.h"
 #include "node/node_options.h"
+#include "proto/types.h"
+
+/* How a dishonest validator cheats: for trying a network's defences. */
+enum verify_cheat {
+    VERIFY_CHEAT_NONE,
+    VERIFY_CHEAT_LAZY,      /* accepts everything without looking */
+    VERIFY_CHEAT_FRAMING,   /* accuses everybody */
+    VERIFY_CHEAT_COLLUDING, /* accepts what its accomplice made, and checks the rest */
+    VERIFY_CHEAT_COUNT
+};
+const char *verify_cheat_name(enum verify_cheat c);     /* "lazy"; "none" */
+enum verify_cheat verify_cheat_parse(const char *name); /* VERIFY_CHEAT_COUNT if unknown */
 
 struct verify_run_options {
     struct node_options node;
-    bool is_lazy; /* approves without looking: for trying a network's defences */
+    enum verify_cheat cheat;
+    struct public_key accomplice; /* a worker's node key, of COLLUDING */
     bool allow_unsandboxed;
 };
 

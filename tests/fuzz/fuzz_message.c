@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "proto/canary.h"
 #include "proto/msg_table.h"
 #include "proto/submission.h"
 
@@ -36,6 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             submission_root(&root, m);
             (void)(submission_check_bounds(m, NULL, NULL) == OK);
             (void)submission_tokens(m);
+            (void)!canary_altered_root(&root, in, &root, NULL);
         }
     }
     free(m);

@@ -199,6 +199,132 @@ static void one_lying_validator_of_three_gets_nobody_slashed(void **state)
     }
 }
 
+/* ---- canaries -------------------------------------------------------------------------- */
+
+static const struct ledger_node *validator_of(struct world *w, uint32_t i)
+{
+    return ledger_books_node(books_of(w),
+                             &w->node[world_node_of(w, ROLE_VERIFIER, i)].key->node);
+}
+
+static int64_t stake_of(struct world *w, const struct ledger_node *n)
+{
+    struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
+
+    return ledger_books_balance(books_of(w), &stake);
+}
+
+#define GRANT 1000000
+
+/* Nobody but perhaps the first validator has lost anything. */
+static void the_honest_lost_nothing(struct world *w, bool first_is_honest)
+{
+    for (uint32_t i = first_is_honest ? 0 : 1; i < w->opt.n_verifiers; i++) {
+        assert_int_equal(validator_of(w, i)->n_contradicted, 0);
+        assert_int_equal(stake_of(w, validator_of(w, i)), GRANT);
+    }
+    for (uint32_t i = 0; i < w->opt.n_workers; i++) {
+        const struct ledger_node *n = ledger_books_node(
+            books_of(w), &w->node[world_node_of(w, ROLE_INFERENCE, i)].key->node);
+        assert_false(n->is_slashed);
+        assert_int_equal(n->n_refused, 0);
+        assert_int_equal(stake_of(w, n), GRANT);
+    }
+}
+
+static uint64_t count_revealed(struct world *w)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < ledger_books_n_units(books_of(w)); i++)
+        n += ledger_books_unit_at(books_of(w), i)->n_canaries;
+    return n;
+}
+
+static struct world_options with_canaries(int64_t ppm)
+{
+    struct world_options o = stormy();
+
+    o.canary_ppm = ppm;
+    o.steps = 6;
+    return o;
+}
+
+static void canaries_reach_no_batch_and_hurt_nobody_honest(void **state)
+{
+    struct rng r = random_seeded(25);
+    uint64_t revealed = 0;
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct world_options o = with_canaries(500000);
+        struct world *w;
+        o.order = i % 3 == 2 ? "arrival" : "unit";
+        world_new(&w, &o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        revealed += count_revealed(w);
+        the_honest_lost_nothing(w, true);
+        all_receipts_are_kept(w);
+        if (i % 3 != 2)
+            batches_are_the_expected_ones(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+    assert_true(revealed > 30); /* of 180 units about a half were, once */
+}
+
+/* Runs four networks whose first validator is dishonest; how often it was contradicted. */
+static uint64_t run_dishonest(const struct world_options *o, uint64_t tag, uint32_t *n_barred)
+{
+    struct rng r = random_seeded(tag);
+    uint64_t n = 0;
+
+    *n_barred = 0;
+    for (int i = 0; i < 4; i++) {
+        struct world *w;
+        world_new(&w, o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        const struct ledger_node *first = validator_of(w, 0);
+        n += first->n_contradicted;
+        *n_barred += first->is_slashed;
+        assert_int_equal(first->is_slashed, first->n_contradicted >= 3);
+        assert_true(first->n_contradicted == 0 || stake_of(w, first) < GRANT);
+        the_honest_lost_nothing(w, false);
+        batches_are_the_expected_ones(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+    return n;
+}
+
+static void a_lazy_validator_is_caught_by_canaries(void **state)
+{
+    struct world_options o = with_canaries(600000);
+    uint32_t n_barred;
+
+    (void)state;
+    o.has_lazy = true;
+    /* 30 units, of which 0.6 * 3/4 are bad canaries, a third of them for it: four and a half */
+    assert_true(run_dishonest(&o, 26, &n_barred) >= 6);
+    assert_true(n_barred >= 1);
+}
+
+static void a_framing_validator_is_caught_by_canaries(void **state)
+{
+    struct world_options o = with_canaries(1000000);
+    uint32_t n_barred;
+
+    (void)state;
+    o.has_framer = true;
+    o.steps = 8;
+    /* 40 units, a quarter of them good canaries, a third of those for it: three */
+    assert_true(run_dishonest(&o, 27, &n_barred) >= 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +333,9 @@ int main(void)
         cmocka_unit_test(lag_and_batch_size_do_not_matter),
         cmocka_unit_test(arrival_order_ends_too),
         cmocka_unit_test(a_cheat_is_slashed_and_the_run_goes_on),
+        cmocka_unit_test(canaries_reach_no_batch_and_hurt_nobody_honest),
+        cmocka_unit_test(a_lazy_validator_is_caught_by_canaries),
+        cmocka_unit_test(a_framing_validator_is_caught_by_canaries),
         cmocka_unit_test(one_lying_validator_of_three_gets_nobody_slashed),
     };
     return cmocka_run_group_tests_name("property/orchestrator", tests, NULL, NULL);

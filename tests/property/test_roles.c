@@ -472,6 +472,7 @@ static void end_infer_job(struct world *w, struct node *n, enum status st)
     for (uint32_t k = 0; k < count; k++) {
         uint64_t unit = reader_u64(&r), lease = reader_u64(&r);
 
+        (void)reader_blob(&r); /* no orders here */
         buf_reset(&body);
         buf_put_u64(&body, unit);
         buf_put_u64(&body, lease);

@@ -1,34 +1,25 @@
 /*
- * inference/cheat: the dishonest workers do what their names say, and each is found out.
+ * inference/cheat: every dishonest worker of the gallery does something, and is found for a reason
+ * that its row names: in classes that define bits, and within the tolerances of the open ones,
+ * which are tried here with the exact kernels.
  */
 #include "inference/cheat.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "inference/cheat_hooks.h"
+#include "proto/digest.h"
+#include "proto/submission.h"
+#include "proto/toploc.h"
 #include "rollout/check.h"
 #include "support/test.h"
 
 #include "unit/rollout/small_world.h"
 
+#define UNITS 4u
+
 static const struct public_key key = {{3}};
-
-static struct rollout_finding check(const struct small_world *s, const struct claim *c,
-                                    enum check_depth depth)
-{
-    struct rollout_finding f;
-    struct err e = {0};
-
-    assert_ok(rollout_check(&s->world, c->s, depth, &key, &f, &e), &e);
-    return f;
-}
-
-static void cheat_on(struct claim *c, enum infer_cheat cheat, const struct small_world *s)
-{
-    struct err e = {0};
-
-    assert_ok(cheat_submission(&c->unit.body, cheat, &s->setup->task, &e), &e);
-    assert_ok(msg_submit_decode(c->s, buf_bytes(&c->unit.body), &e), &e);
-}
 
 static void names_are_read_as_they_are_written(void **state)
 {
@@ -40,99 +31,201 @@ static void names_are_read_as_they_are_written(void **state)
     assert_string_equal(infer_cheat_name(CHEAT_COUNT), "?");
 }
 
-static void an_honest_submission_is_left_alone(void **state)
+static void every_cheat_says_what_it_does_and_what_finds_it(void **state)
+{
+    (void)state;
+
+    for (int i = CHEAT_NONE + 1; i < CHEAT_COUNT; i++) {
+        assert_true(strlen(infer_cheat_about((enum infer_cheat)i)) > 5);
+        assert_true(cheat_reasons((enum infer_cheat)i, false) != 0);
+        assert_true(cheat_reasons((enum infer_cheat)i, true) != 0);
+    }
+    assert_true(cheat_reasons(CHEAT_NONE, false) == 0);
+}
+
+/* ---- the gallery ------------------------------------------------------------------------- */
+
+/* LONG with weights of its own for the cheat. */
+struct bench {
+    struct small_world s;
+    struct weights *weights; /* owned */
+    struct model *other;     /* owned */
+};
+
+static void bench_open(struct bench *b, enum infer_cheat kind)
+{
+    struct model_options mo = {.round_cache = cheat_cache(kind)};
+    struct err e = {0};
+
+    small_world_open(&b->s, SMALL_TASK_LONG, 40);
+    assert_ok(weights_new(&b->weights, &b->s.setup->config, &e), &e);
+    small_weights(b->weights, cheat_model(kind) == CHEAT_MODEL_OLDEST ? 2 : 1);
+    cheat_weights(kind, b->weights);
+    assert_ok(kernels_choose(&mo.kernels, NUMERICS_F32_1, "scalar", &e), &e);
+    assert_ok(model_new(&b->other, b->weights, &mo, &e), &e);
+}
+
+static void bench_close(struct bench *b)
+{
+    model_free(&b->other);
+    weights_free(&b->weights);
+    small_world_close(&b->s);
+}
+
+/* Finds it in at least one of its units that are not honest work, and never in one that is. */
+static void assert_found(enum infer_cheat kind, bool is_open)
+{
+    struct rollout_unit made[UNITS], honest[UNITS];
+    struct msg_submit *m = test_calloc(1, sizeof(*m));
+    struct rollout_world w;
+    struct bench b;
+    struct cheat *cheat;
+    struct err e = {0};
+    uint32_t n_found = 0, n_cheated = 0;
+    bool is_own = cheat_model(kind) != CHEAT_MODEL_TRUE;
+
+    bench_open(&b, kind);
+    w = b.s.world;
+    w.numerics = is_open ? NUMERICS_OPEN_OPENBLAS : NUMERICS_F32_1;
+    cheat_new(&cheat, kind);
+    for (uint64_t i = 0; i < UNITS; i++) {
+        rollout_unit_init(&made[i], 20 * i, i); /* rare-units cheats on these */
+        rollout_unit_init(&honest[i], 20 * i, i);
+    }
+    assert_ok(
+        cheat_generate(cheat, &w, is_own ? b.other : w.model, made, UNITS, NULL, NULL, &e), &e);
+    assert_ok(rollout_generate(&w, honest, UNITS, NULL, NULL, &e), &e);
+    for (size_t i = 0; i < UNITS; i++) {
+        bool is_honest = bytes_equal(buf_bytes(&made[i].body), buf_bytes(&honest[i].body));
+        struct rollout_finding f;
+
+        assert_ok(msg_submit_decode(m, buf_bytes(&made[i].body), &e), &e);
+        assert_ok(rollout_check(&w, m, CHECK_FULL, &key, &f, &e), &e);
+        n_cheated += !is_honest;
+        n_found += !f.is_accepted;
+        if (is_honest)
+            assert_true(f.is_accepted);
+        else if (!is_open)
+            assert_false(f.is_accepted);
+        if (!f.is_accepted && !(cheat_reasons(kind, is_open) >> f.code & 1))
+            fail_msg("%s: %s", infer_cheat_name(kind), f.text);
+        if (f.is_accepted || !cheat_is_light(kind))
+            continue;
+        assert_ok(rollout_check(&w, m, CHECK_LIGHT, &key, &f, &e), &e);
+        assert_false(f.is_accepted);
+    }
+    if (n_cheated == 0 || n_found == 0)
+        fail_msg("%s: found in %u of %u units", infer_cheat_name(kind), n_found, n_cheated);
+    for (size_t i = 0; i < UNITS; i++) {
+        rollout_unit_clear(&made[i]);
+        rollout_unit_clear(&honest[i]);
+    }
+    cheat_free(&cheat);
+    bench_close(&b);
+    test_free(m);
+}
+
+static void every_cheat_is_found_by_equality(void **state)
+{
+    (void)state;
+
+    for (int kind = CHEAT_NONE + 1; kind < CHEAT_COUNT; kind++)
+        assert_found((enum infer_cheat)kind, false);
+}
+
+/* One token of a hundred is within what an open class lets pass in units of eighty. */
+static void every_cheat_is_found_within_tolerances(void **state)
+{
+    (void)state;
+
+    for (int kind = CHEAT_NONE + 1; kind < CHEAT_COUNT; kind++)
+        if (kind != CHEAT_RARE_TOKENS)
+            assert_found((enum infer_cheat)kind, true);
+}
+
+static void who_does_not_cheat_is_accepted(void **state)
 {
     (void)state;
     struct small_world s;
+    struct cheat *cheat;
+    struct rollout_unit u;
     struct claim c;
-    struct digest before;
+    struct err e = {0};
 
     small_world_open(&s, SMALL_TASK_SMALL, 0);
     claim_make(&c, &s.world, 1);
-    before = c.s->root;
-    cheat_on(&c, CHEAT_NONE, &s);
-    assert_true(digest_equal(&c.s->root, &before));
-    assert_true(check(&s, &c, CHECK_FULL).is_accepted);
+    cheat_new(&cheat, CHEAT_NONE);
+    rollout_unit_init(&u, 1, 1001);
+    assert_ok(cheat_generate(cheat, &s.world, s.model, &u, 1, NULL, NULL, &e), &e);
+    assert_true(bytes_equal(buf_bytes(&u.body), buf_bytes(&c.unit.body)));
+    rollout_unit_clear(&u);
+    cheat_free(&cheat);
     claim_clear(&c);
     small_world_close(&s);
 }
 
-static void forged_rewards_are_found_by_a_light_check(void **state)
+/* ---- what they do ------------------------------------------------------------------------ */
+
+static void rare_units_are_honest_but_for_one_in_twenty(void **state)
 {
     (void)state;
     struct small_world s;
+    struct cheat *cheat;
+    struct rollout_unit u[2];
     struct claim c;
-
-    small_world_open(&s, SMALL_TASK_SMALL, 0);
-    claim_make(&c, &s.world, 1);
-    cheat_on(&c, CHEAT_REWARD, &s);
-    assert_true(c.s->sample[0].reward == 1.0f);
-    assert_int_equal(check(&s, &c, CHECK_LIGHT).code, REASON_REWARD);
-    claim_clear(&c);
-    small_world_close(&s);
-}
-
-static void forged_tokens_are_found(void **state)
-{
-    (void)state;
-    struct small_world s;
-    struct claim c;
-    struct rollout_finding f;
+    struct err e = {0};
 
     small_world_open(&s, SMALL_TASK_LONG, 20);
-    claim_make(&c, &s.world, 1);
-    cheat_on(&c, CHEAT_TOKENS, &s);
-    f = check(&s, &c, CHECK_FULL);
-    assert_int_equal(f.code, REASON_TOKEN);
-    assert_int_equal(f.position, 0);
-    claim_clear(&c);
-    small_world_close(&s);
-}
-
-static void quantised_weights_are_found(void **state)
-{
-    (void)state;
-    struct small_world s;
-    struct claim c;
-    struct rollout_finding f;
-
-    small_world_open(&s, SMALL_TASK_LONG, 40);
-    cheat_quantise(s.weights);
-    model_reload(s.model, s.weights);
-    claim_make(&c, &s.world, 1);
-    small_world_reweigh(&s, 1);
-    assert_true(check(&s, &c, CHECK_LIGHT).is_accepted); /* it names the right weights */
-    f = check(&s, &c, CHECK_FULL);
-    assert_false(f.is_accepted);
-    assert_true(f.code == REASON_TOKEN || f.code == REASON_LOGPROB);
-    assert_int_equal(f.sample, 0);
-    assert_int_equal(f.position, 0);
-    claim_clear(&c);
-    small_world_close(&s);
-}
-
-static void quantising_leaves_255_values_a_row(void **state)
-{
-    (void)state;
-    struct small_world s;
-    const float *row;
-    float top = 0.0f;
-
-    small_world_open(&s, SMALL_TASK_LONG, 4);
-    row = s.weights->layers[0].q;
-    for (size_t i = 0; i < 16; i++)
-        top = row[i] > top ? row[i] : -row[i] > top ? -row[i] : top;
-    s.weights->norm[0] = 0.3f;
-    cheat_quantise(s.weights);
-    for (size_t i = 0; i < 16; i++) {
-        float step = row[i] / (top / 127.0f);
-        float nearest = (float)(int)(step + (step < 0.0f ? -0.5f : 0.5f));
-
-        /* A product and a quotient: one ulp of at most 127 each. */
-        assert_true(step - nearest < 2e-5f && nearest - step < 2e-5f);
+    cheat_new(&cheat, CHEAT_RARE_UNITS);
+    rollout_unit_init(&u[0], 20, 1020);
+    rollout_unit_init(&u[1], 21, 1021);
+    assert_ok(cheat_generate(cheat, &s.world, s.model, u, 2, NULL, NULL, &e), &e);
+    for (size_t i = 0; i < 2; i++) {
+        claim_make(&c, &s.world, 20 + i);
+        assert_int_equal(bytes_equal(buf_bytes(&u[i].body), buf_bytes(&c.unit.body)), i == 1);
+        claim_clear(&c);
+        rollout_unit_clear(&u[i]);
     }
-    assert_true(s.weights->norm[0] == 0.3f); /* vectors are left alone */
+    cheat_free(&cheat);
     small_world_close(&s);
+}
+
+static void quantising_leaves_255_or_15_values(void **state)
+{
+    (void)state;
+    const float steps[2] = {127.0f, 7.0f};
+
+    for (int k = 0; k < 2; k++) {
+        struct small_world s;
+        const float *row;
+        float top = 0.0f;
+
+        small_world_open(&s, SMALL_TASK_LONG, 4);
+        row = s.weights->layers[0].q; /* 16 wide: one group */
+        for (size_t i = 0; i < 16; i++)
+            top = fmaxf(top, fabsf(row[i]));
+        s.weights->norm[0] = 0.3f;
+        cheat_weights(k ? CHEAT_INT4 : CHEAT_INT8, s.weights);
+        for (size_t i = 0; i < 16; i++) {
+            float step = row[i] / (top / steps[k]);
+
+            /* A product and a quotient: one ulp of at most 127 each. */
+            assert_true(fabsf(step - rintf(step)) < 2e-5f);
+        }
+        assert_true(s.weights->norm[0] == 0.3f); /* vectors are left alone */
+        small_world_close(&s);
+    }
+}
+
+static void fp8_has_three_bits_of_mantissa(void **state)
+{
+    (void)state;
+    float x[] = {1.0f, 1.0625f, 1.19f, -3.3f, 1000.0f, 0.0f, 0.001f, 0.003f};
+    const float want[] = {1.0f, 1.0f, 1.25f, -3.25f, 448.0f, 0.0f, 0.001953125f, 0.00390625f};
+
+    cheat_cache_fp8(x, 8);
+    for (int i = 0; i < 8; i++)
+        assert_true(x[i] == want[i]);
 }
 
 int main(int argc, char **argv)
@@ -140,11 +233,13 @@ int main(int argc, char **argv)
     SMALL_WORLD_MAIN(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_are_read_as_they_are_written),
-        cmocka_unit_test(an_honest_submission_is_left_alone),
-        cmocka_unit_test(forged_rewards_are_found_by_a_light_check),
-        cmocka_unit_test(forged_tokens_are_found),
-        cmocka_unit_test(quantised_weights_are_found),
-        cmocka_unit_test(quantising_leaves_255_values_a_row),
+        cmocka_unit_test(every_cheat_says_what_it_does_and_what_finds_it),
+        cmocka_unit_test(every_cheat_is_found_by_equality),
+        cmocka_unit_test(every_cheat_is_found_within_tolerances),
+        cmocka_unit_test(who_does_not_cheat_is_accepted),
+        cmocka_unit_test(rare_units_are_honest_but_for_one_in_twenty),
+        cmocka_unit_test(quantising_leaves_255_or_15_values),
+        cmocka_unit_test(fp8_has_three_bits_of_mantissa),
     };
     return cmocka_run_group_tests_name("inference/cheat", tests, NULL, NULL);
 }

@@ -168,11 +168,86 @@ static void a_lease_starts_one_job_with_its_units(void **state)
     for (uint64_t i = 0; i < 3; i++) {
         assert_int_equal(reader_u64(&r), 40 + i);
         assert_int_equal(reader_u64(&r), 1040 + i);
+        assert_int_equal(reader_blob(&r).len, 0);
     }
     assert_ok(reader_done(&r, "arguments", NULL), NULL);
     assert_string_equal(infer_why(f->s), "");
     assert_false(infer_is_idle(f->s));
     assert_int_equal(orders_sent(&f->o, MSG_LEASE_ASK), 0); /* one job at a time */
+}
+
+/* Of the order that stands in the lease; 0: it was not handed on. */
+static size_t order_of_job(struct fixture *f, struct bytes order)
+{
+    struct msg_envelope asked = ask(f, 0);
+    struct msg_lease m = {.n = 1,
+                          .item = {{.unit = 40,
+                                    .lease = 1040,
+                                    .version = 5,
+                                    .deadline_ms = 3000,
+                                    .hard_ms = 9000,
+                                    .order = order}}};
+    struct reader r;
+    struct buf body;
+
+    buf_init(&body, 4096);
+    assert_ok(msg_lease_encode(&body, &m, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_LEASE, buf_bytes(&body)), 0);
+    buf_clear(&body);
+    assert_non_null(orders_job(&f->o));
+    r = reader_of(orders_job(&f->o)->value);
+    (void)reader_bytes(&r, 28);
+    return reader_blob(&r).len;
+}
+
+static void encode_order(struct fixture *f, struct buf *out, uint64_t lease)
+{
+    const struct msg_canary_order order = {
+        .unit = 40, .lease = lease, .attempt = 1, .salt = {{3}}};
+    const struct idem idem = {{1}};
+    struct buf body;
+
+    buf_init(&body, 256);
+    buf_init(out, MSG_MAX_ORDER);
+    assert_ok(msg_canary_order_encode(&body, &order, NULL), NULL);
+    assert_ok(msg_envelope_encode(out, MSG_CANARY_ORDER, &f->o.run, &idem, buf_bytes(&body),
+                                  f->o.server->node_secret, NULL),
+              NULL);
+    buf_clear(&body);
+}
+
+static void an_order_is_handed_to_the_job(void **state)
+{
+    struct fixture *f = *state;
+    struct buf order;
+
+    be_ready(f);
+    encode_order(f, &order, 1040);
+    assert_int_equal(order_of_job(f, buf_bytes(&order)), order.len);
+    buf_clear(&order);
+}
+
+static void an_order_for_another_lease_is_none(void **state)
+{
+    struct fixture *f = *state;
+    struct buf order;
+
+    be_ready(f);
+    encode_order(f, &order, 1041);
+    assert_int_equal(order_of_job(f, buf_bytes(&order)), 0);
+    buf_clear(&order);
+}
+
+static void an_order_that_nobody_signed_is_none(void **state)
+{
+    struct fixture *f = *state;
+    struct buf order;
+
+    be_ready(f);
+    encode_order(f, &order, 1040);
+    order.data[order.len - 1] ^= 1;
+    assert_int_equal(order_of_job(f, buf_bytes(&order)), 0);
+    buf_clear(&order);
 }
 
 static void a_second_copy_of_a_lease_starts_nothing(void **state)
@@ -486,6 +561,9 @@ int main(void)
         CASE(the_question_says_what_is_here),
         CASE(a_lost_question_is_asked_again_with_the_same_key),
         CASE(a_lease_starts_one_job_with_its_units),
+        CASE(an_order_is_handed_to_the_job),
+        CASE(an_order_for_another_lease_is_none),
+        CASE(an_order_that_nobody_signed_is_none),
         CASE(a_second_copy_of_a_lease_starts_nothing),
         CASE(leases_of_another_version_are_left_to_expire),
         CASE(units_made_are_submitted_and_more_are_asked_for),

@@ -95,6 +95,11 @@ static void make_terms(struct both *b, struct ledger_task_open *x)
     x->audit_floor = rng_u64(&b->rng);
     x->saving_ppm = rng_u32(&b->rng);
     x->detection_ppm = rng_u32(&b->rng);
+    x->canary_rate = rng_u64(&b->rng);
+    x->canary_bonus = random_money(b);
+    x->bond_required = random_money(b);
+    x->bond_slice_ppm = rng_u32(&b->rng);
+    x->bond_strikes = rng_u32(&b->rng);
 }
 
 static void make_draw(struct both *b, struct ledger_draw *x)
@@ -181,6 +186,7 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
                                           .hard_us = 6,
                                           .reserve = random_money(b)};
         random_digest(b, &x->lease_.worker);
+        random_digest(b, &x->lease_.seal);
         break;
     case LEDGER_COMMIT:
         x->commit_.unit = rng_u64(&b->rng);
@@ -213,6 +219,16 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     case LEDGER_ACCEPT:
         x->accept_.unit = rng_u64(&b->rng);
         x->accept_.lease = rng_u64(&b->rng);
+        break;
+    case LEDGER_CANARY_REVEAL:
+        x->canary_reveal_.unit = rng_u64(&b->rng);
+        x->canary_reveal_.lease = rng_u64(&b->rng);
+        random_digest(b, &x->canary_reveal_.salt);
+        break;
+    case LEDGER_CANARY_JUDGE:
+        x->canary_judge_.unit = rng_u64(&b->rng);
+        x->canary_judge_.lease = rng_u64(&b->rng);
+        x->canary_judge_.outcome = LEDGER_CANARY_BAD;
         break;
     case LEDGER_GIVEUP:
         x->giveup_.unit = rng_u64(&b->rng);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "proto/canary.h"
 #include "support/test.h"
 #include "unit/ledger/world.h"
 
@@ -490,7 +491,8 @@ static void a_draw_takes_the_beacons_next_value_only(void **state)
     assert_ok(world_try_lease(w, 0, 1), &w->e);
     assert_ok(world_try_commit(w, 0, 10, false), &w->e);
     assert_ok(beacon_value(&value, w->beacon, 2, &w->e), &w->e);
-    ledger_draw_build(d, world_books(w), &value, NULL, 0);
+    struct ledger_salts salts = world_salts(w);
+    ledger_draw_build(d, world_books(w), &value, NULL, 0, &salts);
 
     assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_DIGEST,
                    "I9: this is not the beacon's value of round 1");
@@ -513,7 +515,8 @@ static void a_draw_cannot_be_bent(void **state)
         assert_ok(world_try_commit(w, 2 - u, 10, false), &w->e);
     }
     assert_ok(beacon_value(&value, w->beacon, 1, &w->e), &w->e);
-    ledger_draw_build(good, world_books(w), &value, candidate, WORLD_VALIDATORS);
+    struct ledger_salts salts = world_salts(w);
+    ledger_draw_build(good, world_books(w), &value, candidate, WORLD_VALIDATORS, &salts);
     assert_int_equal(good->n_rows, 3);
     assert_int_equal(good->row[0].unit, 0); /* ascending, though committed last */
 
@@ -521,10 +524,6 @@ static void a_draw_cannot_be_bent(void **state)
     d->n_rows = 2; /* one left out */
     assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_INVALID,
                    "I9: 2 units are drawn, 3");
-    *d = *good;
-    d->row[1].depth = d->row[1].depth == CHECK_FULL ? CHECK_LIGHT : CHECK_FULL;
-    assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_INVALID,
-                   "I9: unit 1 was drawn otherwise");
     *d = *good;
     d->row[2].assigned[0] = (uint8_t)((d->row[2].assigned[0] + 1) % 3);
     assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_INVALID,
@@ -542,6 +541,42 @@ static void a_draw_cannot_be_bent(void **state)
     free(d);
 }
 
+static void a_depth_that_the_salt_does_not_give_cannot_end(void **state)
+{
+    struct world *w = *state;
+    struct ledger_draw *d = xcalloc(1, sizeof(*d));
+    struct public_key candidate[] = {world_validator(w, 1)->node};
+    struct ledger_salts salts = world_salts(w);
+    struct ledger_cause why = world_cause(w);
+    struct digest value;
+
+    assert_ok(world_try_lease(w, 0, 1), &w->e);
+    assert_ok(world_try_commit(w, 0, 10, false), &w->e); /* its worker's first: in full */
+    assert_ok(beacon_value(&value, w->beacon, 1, &w->e), &w->e);
+    ledger_draw_build(d, world_books(w), &value, candidate, 1, &salts);
+    d->row[0].depth = CHECK_LIGHT;
+    assert_ok(ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), &w->e);
+    assert_ok(world_try_verdict(w, 0, 1, REASON_NONE), &w->e);
+
+    assert_refused(w, world_try_accept(w, 0), ERR_INVALID,
+                   "I9: by its salt unit 0 was to be drawn otherwise");
+    free(d);
+}
+
+static void a_salt_that_was_not_sealed_ends_nothing(void **state)
+{
+    struct world *w = *state;
+
+    world_commit_unit(w, 0, 1);
+    assert_ok(world_try_verdict(w, 0, world_judge(w, 0), REASON_NONE), &w->e);
+    w->salts = 7;
+    assert_refused(w, world_try_accept(w, 0), ERR_DIGEST,
+                   "I9: the salt of unit 0 is not the sealed one");
+    assert_refused(w, world_try_void(w, 0, REASON_EXPIRED), ERR_DIGEST, "I9: the salt");
+    w->salts = 0;
+    assert_ok(world_try_accept(w, 0), &w->e);
+}
+
 static void the_first_units_of_a_worker_are_checked_fully(void **state)
 {
     struct world *w = *state;
@@ -550,9 +585,12 @@ static void the_first_units_of_a_worker_are_checked_fully(void **state)
     world_accept_unit(w, 1, 1, false);
     world_commit_unit(w, 2, 1);
     struct audit_policy third = {PAY, WORLD_STAKE, 2 * PAY, 550000, 980000, LEDGER_ONE / 50};
-    struct digest value, r;
+    struct ledger_salts salts = world_salts(w);
+    struct digest value, r, salt;
     assert_ok(beacon_value(&value, w->beacon, 3, &w->e), &w->e);
     draw_value(&r, &value, 2, &world_unit(w, 2)->root);
+    salts.salt(salts.ctx, 2, 1, &salt);
+    canary_draw_value(&r, &r, &salt);
 
     assert_int_equal(world_unit(w, 2)->depth,
                      draw_is_audited(&r, audit_probability(&third)) ? CHECK_FULL : CHECK_LIGHT);
@@ -774,6 +812,8 @@ int main(void)
         TEST(a_revoked_worker_gives_back_pay_for_units_not_used),
         TEST(a_draw_takes_the_beacons_next_value_only),
         TEST(a_draw_cannot_be_bent),
+        TEST(a_depth_that_the_salt_does_not_give_cannot_end),
+        TEST(a_salt_that_was_not_sealed_ends_nothing),
         TEST(the_first_units_of_a_worker_are_checked_fully),
         TEST(a_worker_is_not_judged_by_its_owners_validator),
         TEST(a_batch_takes_each_accepted_unit_once),

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "ledger/tables.h"
+#include "proto/canary.h"
 #include "proto/digest.h"
 #include "proto/msg.h"
 #include "proto/sign.h"
@@ -160,7 +161,7 @@ static void add_node(struct world *w, unsigned i)
     deposit.amount = i == WORLD_INITIATOR ? WORLD_DEPOSIT : WORLD_STAKE;
     why = world_cause(w);
     assert_ok(ledger_append_deposit(w->log, &deposit, &why, &w->out, NULL, &w->e), &w->e);
-    if (n->role == ROLE_INFERENCE)
+    if (n->role == ROLE_INFERENCE || (n->role == ROLE_VERIFIER && w->canary_rate))
         assert_ok(ledger_append_stake(w->log, &stake, &why, &w->out, NULL, &w->e), &w->e);
 }
 
@@ -181,7 +182,12 @@ static void add_task(struct world *w)
                                  .audit_first = 2,
                                  .audit_floor = LEDGER_ONE / 50,
                                  .saving_ppm = 550000,
-                                 .detection_ppm = 980000};
+                                 .detection_ppm = 980000,
+                                 .canary_rate = w->canary_rate,
+                                 .canary_bonus = 500,
+                                 .bond_required = w->canary_rate ? 1000 : 0,
+                                 .bond_slice_ppm = 250000,
+                                 .bond_strikes = 3};
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&initiator->node, &idem, w->now_us};
 
@@ -193,6 +199,11 @@ static void add_task(struct world *w)
 
 void world_init(struct world *w, const char *dir)
 {
+    world_init_canaries(w, dir, 0);
+}
+
+void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
+{
     const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
                                    .version = LEDGER_DB_VERSION,
                                    .tables = ledger_tables,
@@ -200,6 +211,7 @@ void world_init(struct world *w, const char *dir)
                                    .no_sync = true};
 
     memset(w, 0, sizeof(*w));
+    w->canary_rate = rate;
     w->now_us = 1700000000000000;
     effects_init(&w->out);
     ledger_log_new(&w->log);
@@ -254,6 +266,28 @@ static void file_envelope(struct world *w, enum msg_kind kind, const struct worl
     buf_clear(&out);
 }
 
+static void give_salt(void *ctx, uint64_t unit, uint32_t attempt, struct digest *out)
+{
+    const struct world *w = ctx;
+
+    fill(out->b, sizeof(out->b), "salt", w->salts + unit * 1000 + attempt);
+}
+
+struct ledger_salts world_salts(struct world *w)
+{
+    return (struct ledger_salts){w, give_salt};
+}
+
+/* Of the unit's attempt as it is. */
+static struct digest salt_of(struct world *w, uint64_t unit)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+    struct digest salt;
+
+    give_salt(w, unit, u ? u->attempt : 1, &salt);
+    return salt;
+}
+
 static uint64_t lease_of(const struct world *w, uint64_t unit)
 {
     const struct ledger_unit *u = world_unit(w, unit);
@@ -272,7 +306,10 @@ enum status world_try_lease(struct world *w, uint64_t unit, unsigned worker)
                              .expires_us = w->now_us + 1000000,
                              .hard_us = w->now_us + 5000000,
                              .reserve = ledger_unit_reserve(world_books(w))};
+    struct digest salt;
 
+    give_salt(w, unit, x.attempt, &salt);
+    canary_seal(&x.seal, &salt, unit, x.attempt);
     return ledger_append_lease(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
@@ -293,7 +330,7 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct ledger_commit x = {.unit = unit, .tokens = tokens, .is_flat = is_flat};
-    struct buf body;
+    struct buf body, altered;
     enum status st;
 
     CHECK(tokens >= 2 && tokens <= sizeof(ones));
@@ -315,6 +352,16 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
                                            .finish = FINISH_LENGTH};
     }
     submission_root(&m->root, m);
+    if (w->alters) {
+        struct digest salt = salt_of(w, unit);
+        buf_init(&body, ENVELOPE_MAX);
+        assert_ok(msg_submit_encode(&body, m, &w->e), &w->e);
+        assert_ok(canary_alter(&body, &salt, &w->e), &w->e);
+        assert_ok(msg_submit_decode(m, buf_bytes(&body), &w->e), &w->e);
+    } else {
+        buf_init(&body, 1);
+    }
+    altered = body; /* which *m lends from */
     m->root.b[5] ^= w->bend == BEND_ROOT;
     x.root = m->root;
     x.tokens -= w->bend == BEND_TOKENS;
@@ -323,6 +370,7 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     assert_ok(msg_submit_encode(&body, m, &w->e), &w->e);
     file_envelope(w, MSG_SUBMIT, n, &idem, &body, &x.envelope);
     st = ledger_append_commit(w->log, &x, &why, &w->out, NULL, &w->e);
+    buf_clear(&altered);
     buf_clear(&body);
     free(m);
     return st;
@@ -333,6 +381,7 @@ enum status world_try_draw(struct world *w)
     struct public_key candidate[WORLD_VALIDATORS];
     struct ledger_cause why = world_cause(w);
     struct ledger_draw *d = xcalloc(1, sizeof(*d));
+    struct ledger_salts salts = world_salts(w);
     struct digest value;
     enum status st;
 
@@ -340,7 +389,7 @@ enum status world_try_draw(struct world *w)
         candidate[i] = world_validator(w, i)->node;
     assert_ok(beacon_value(&value, w->beacon, ledger_books_next_round(world_books(w)), &w->e),
               &w->e);
-    ledger_draw_build(d, world_books(w), &value, candidate, WORLD_VALIDATORS);
+    ledger_draw_build(d, world_books(w), &value, candidate, WORLD_VALIDATORS, &salts);
     st = ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e);
     free(d);
     return st;
@@ -393,7 +442,7 @@ enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator
 enum status world_try_accept(struct world *w, uint64_t unit)
 {
     struct ledger_cause why = world_cause(w);
-    struct ledger_accept x = {unit, lease_of(w, unit)};
+    struct ledger_accept x = {unit, lease_of(w, unit), salt_of(w, unit)};
 
     return ledger_append_accept(w->log, &x, &why, &w->out, NULL, &w->e);
 }
@@ -401,7 +450,7 @@ enum status world_try_accept(struct world *w, uint64_t unit)
 enum status world_try_void(struct world *w, uint64_t unit, enum reason code)
 {
     struct ledger_cause why = world_cause(w);
-    struct ledger_void x = {unit, lease_of(w, unit), code};
+    struct ledger_void x = {unit, lease_of(w, unit), code, salt_of(w, unit)};
 
     return ledger_append_void(w->log, &x, &why, &w->out, NULL, &w->e);
 }
@@ -409,7 +458,7 @@ enum status world_try_void(struct world *w, uint64_t unit, enum reason code)
 enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code)
 {
     struct ledger_cause why = world_cause(w);
-    struct ledger_reject_soft x = {unit, lease_of(w, unit), code};
+    struct ledger_reject_soft x = {unit, lease_of(w, unit), code, salt_of(w, unit)};
 
     return ledger_append_reject_soft(w->log, &x, &why, &w->out, NULL, &w->e);
 }
@@ -418,9 +467,26 @@ enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason co
                                   bool is_sole)
 {
     struct ledger_cause why = world_cause(w);
-    struct ledger_reject_hard x = {unit, lease_of(w, unit), code, is_sole};
+    struct ledger_reject_hard x = {unit, lease_of(w, unit), code, is_sole, salt_of(w, unit)};
 
     return ledger_append_reject_hard(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_reveal(struct world *w, uint64_t unit)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_canary_reveal x = {unit, lease_of(w, unit), salt_of(w, unit)};
+
+    return ledger_append_canary_reveal(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_judge_canary(struct world *w, uint64_t unit, uint32_t outcome)
+{
+    const struct ledger_unit *u = world_unit(w, unit);
+    struct ledger_cause why = world_cause(w);
+    struct ledger_canary_judge x = {unit, u && u->canary ? u->canary->lease : 0, outcome};
+
+    return ledger_append_canary_judge(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
 enum status world_try_giveup(struct world *w, uint64_t unit)

@@ -52,12 +52,17 @@ struct world {
     int64_t now_us;
     uint64_t n_idem;
     enum world_bend bend;
+    uint64_t canary_rate;
+    uint64_t salts; /* other numbers, other salts */
+    bool alters;    /* submissions are altered as a bad canary's order says */
     struct err e;
 };
 
 /* Genesis, nodes with stakes, and a task that is open. `dir` NULL: memory only. worker(0) and
  * validator(0) have one owner. */
 void world_init(struct world *w, const char *dir);
+/* With canaries among first attempts, and validators with stakes of which 1000 are required. */
+void world_init_canaries(struct world *w, const char *dir, uint64_t rate);
 void world_clear(struct world *w);
 /* Everything put since the last time, in one transaction. */
 void world_flush(struct world *w);
@@ -70,6 +75,7 @@ int64_t world_balance(const struct world *w, enum account_kind kind,
                       const struct public_key *key);
 int64_t world_escrow(const struct world *w);
 int64_t world_reserved(const struct world *w);
+struct ledger_salts world_salts(struct world *w);
 /* A cause of its own time, without actor. */
 struct ledger_cause world_cause(struct world *w);
 
@@ -85,6 +91,8 @@ enum status world_try_void(struct world *w, uint64_t unit, enum reason code);
 enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code);
 enum status world_try_reject_hard(struct world *w, uint64_t unit, enum reason code,
                                   bool is_sole);
+enum status world_try_reveal(struct world *w, uint64_t unit);
+enum status world_try_judge_canary(struct world *w, uint64_t unit, uint32_t outcome);
 enum status world_try_giveup(struct world *w, uint64_t unit);
 enum status world_try_mature(struct world *w, const struct public_key *node);
 /* A batch of these units, each with the use that its state has. */

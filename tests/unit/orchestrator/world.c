@@ -207,7 +207,9 @@ bool world_run(struct world *w, int64_t most_ms)
         is_over = orch_is_done(w->orch);
         for (uint32_t i = 0; i < w->n_nodes && is_over; i++)
             is_over = w->node[i].knows_done || w->node[i].is_dead ||
-                      (w->opt.has_cheat && i == world_node_of(w, ROLE_INFERENCE, 0));
+                      (w->opt.has_cheat && i == world_node_of(w, ROLE_INFERENCE, 0)) ||
+                      ((w->opt.has_lazy || w->opt.has_framer) &&
+                       i == world_node_of(w, ROLE_VERIFIER, 0)); /* it may be barred */
     }
     return is_over;
 }

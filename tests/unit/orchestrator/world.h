@@ -37,6 +37,15 @@ struct world_options {
     uint32_t node_crash;  /* of a node: of 10000 rounds */
     bool has_cheat;       /* the first worker alters its tokens */
     bool has_liar;        /* the first validator accuses at random */
+    bool has_lazy;        /* the first validator accepts all it is given */
+    bool has_framer;      /* the first validator accuses everybody */
+    int64_t canary_ppm;   /* of first attempts; workers obey orders */
+};
+
+#define WORLD_ORDERS 64u /* a worker remembers */
+struct world_order {
+    uint64_t lease;
+    struct digest salt;
 };
 
 struct world_node {
@@ -53,6 +62,8 @@ struct world_node {
     /* a worker's leases; a validator's check; the trainer's course */
     struct lease_item lease[MSG_MAX_LEASES];
     uint32_t n_leases;
+    struct world_order order[WORLD_ORDERS]; /* a ring */
+    uint32_t n_orders;
     uint64_t tokens;
     struct msg_verdict verdict;
     bool has_verdict;
@@ -124,6 +135,9 @@ void world_pass(struct world *w, int64_t ms); /* time goes by; ticks happen */
 /* Bodies of what honest nodes send; `out` is overwritten. */
 void world_submission(const struct world *w, struct buf *out, const struct lease_item *l,
                       bool is_cheating);
+/* The same, altered if this node was ordered to. */
+void world_ordered_submission(const struct world *w, const struct world_node *n,
+                              struct buf *out, const struct lease_item *l, bool is_cheating);
 void world_expected_root(const struct world *w, uint64_t unit, int64_t version,
                          struct digest *root);
 void world_manifest(const struct world *w, struct buf *out, int64_t version,
@@ -143,6 +157,7 @@ void world_encode(const struct world *w, struct world_node *n, enum msg_kind kin
 void world_join_body(const struct world_node *n, struct buf *body);
 void world_act(struct world *w, uint32_t node);
 void world_hear(struct world *w, uint32_t node, struct bytes data);
+void world_take_orders(const struct world *w, struct world_node *n, struct msg_lease *l);
 void world_crash_node(struct world *w, uint32_t node);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "envs/task.h"
+#include "proto/canary.h"
 #include "proto/digest.h"
 #include "proto/merkle.h"
 #include "proto/submission.h"
@@ -80,6 +81,30 @@ void world_submission(const struct world *w, struct buf *out, const struct lease
     free(m);
 }
 
+void world_ordered_submission(const struct world *w, const struct world_node *n,
+                              struct buf *out, const struct lease_item *l, bool is_cheating)
+{
+    world_submission(w, out, l, is_cheating);
+    for (uint32_t i = 0; i < WORLD_ORDERS && i < n->n_orders; i++)
+        if (n->order[i].lease == l->lease)
+            CHECK(!canary_alter(out, &n->order[i].salt, NULL));
+}
+
+void world_take_orders(const struct world *w, struct world_node *n, struct msg_lease *l)
+{
+    for (uint32_t i = 0; i < l->n; i++) {
+        struct lease_item *it = &l->item[i];
+        struct msg_canary_order order;
+        if (it->order.len) {
+            CHECK(!canary_order_read(&order, it->order, orch_run_id(w->orch), it->unit,
+                                     it->lease, NULL));
+            n->order[n->n_orders++ % WORLD_ORDERS] =
+                (struct world_order){it->lease, order.salt};
+        }
+        it->order = (struct bytes){NULL, 0}; /* it was lent */
+    }
+}
+
 void world_expected_root(const struct world *w, uint64_t unit, int64_t version,
                          struct digest *root)
 {
@@ -130,10 +155,11 @@ void world_make_bundle(struct world *w)
         "name: made-up\nsampling:\n  group: %u\n  max_new_tokens: 8\n"
         "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64 "\n  lag: %" PRId64
         "\n  order: %s\n"
+        "acceptance:\n  canary_ppm: %" PRId64 "\n"
         "leases:\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n  tries: %" PRId64
         "\n",
         WORLD_GROUP, w->opt.units_per_batch, w->opt.steps, w->opt.lag, w->opt.order,
-        WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS,
+        w->opt.canary_ppm, WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS,
         w->opt.tries ? w->opt.tries : (int64_t)1000);
     b.file[BUNDLE_TASK] = buf_bytes(&yaml);
     b.file[BUNDLE_ENV] = BYTES_LIT("return {}");

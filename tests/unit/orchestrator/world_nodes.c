@@ -111,8 +111,8 @@ static void act_worker(struct world *w, uint32_t i, struct buf *body)
                                      .max = 1 + (uint32_t)rng_below(&w->rng, 4)};
 
     if (n->n_leases) {
-        world_submission(w, body, &n->lease[0],
-                         w->opt.has_cheat && i == world_node_of(w, ROLE_INFERENCE, 0));
+        world_ordered_submission(w, n, body, &n->lease[0],
+                                 w->opt.has_cheat && i == world_node_of(w, ROLE_INFERENCE, 0));
         ask(w, i, MSG_SUBMIT, buf_bytes(body));
         return;
     }
@@ -226,8 +226,9 @@ static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m
     struct msg_envelope sub;
     struct msg_check c;
     struct digest want;
-    bool is_false, lies = w->opt.has_liar && i == world_node_of(w, ROLE_VERIFIER, 0) &&
-                          rng_below(&w->rng, 3) == 0;
+    bool is_first = i == world_node_of(w, ROLE_VERIFIER, 0);
+    bool is_false, lies = is_first && (w->opt.has_framer ||
+                                       (w->opt.has_liar && rng_below(&w->rng, 3) == 0));
 
     CHECK(!msg_check_decode(&c, m->body, NULL));
     CHECK(!msg_envelope_decode(&sub, c.submission, NULL));
@@ -235,6 +236,7 @@ static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m
     CHECK(!msg_submit_decode(s, sub.body, NULL));
     world_expected_root(w, s->unit, s->version, &want);
     is_false = (c.depth == CHECK_FULL && !digest_equal(&want, &s->root)) || lies;
+    is_false &= !(is_first && w->opt.has_lazy);
     n->verdict = (struct msg_verdict){.unit = c.unit,
                                       .lease = c.lease,
                                       .depth = c.depth,
@@ -299,6 +301,7 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         break;
     case MSG_LEASE:
         CHECK(!msg_lease_decode(&l, m->body, NULL));
+        world_take_orders(w, n, &l);
         memcpy(n->lease, l.item, sizeof(n->lease));
         n->n_leases = l.n;
         n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 100);

@@ -53,10 +53,15 @@ static void polynomials_evaluate_over_the_field(void **state)
 {
     (void)state;
     const uint16_t coef[4] = {1, 2, 3, 4};
+    const uint32_t x[4] = {42, 0, 1, 65496};
+    uint16_t y[4];
 
-    assert_int_equal(toploc_evaluate(coef, 4, 42),
-                     (1 + 2 * 42 + 3 * 42 * 42 + 4 * 42 * 42 * 42) % TOPLOC_PRIME);
-    assert_int_equal(toploc_evaluate(coef, 4, 42), 39741);
+    toploc_evaluate(y, x, 4, coef, 4);
+    assert_int_equal(y[0], (1 + 2 * 42 + 3 * 42 * 42 + 4 * 42 * 42 * 42) % TOPLOC_PRIME);
+    assert_int_equal(y[0], 39741);
+    assert_int_equal(y[1], 1);
+    assert_int_equal(y[2], 10);
+    assert_int_equal(y[3], 65495); /* f(-1) = -2 */
 }
 
 static void interpolation_gives_the_reference_coefficients(void **state)
@@ -279,31 +284,56 @@ static void fill(struct rng *r, uint16_t *v, size_t n, uint32_t n_magnitudes)
         v[i] = (uint16_t)(0x3f00 + rng_below(r, n_magnitudes) + (rng_u32(r) & 0x8000));
 }
 
+/* A naive model: the taken ones, in index order, are the greatest k by (magnitude down, index
+ * up). */
+static void assert_top(const uint16_t *v, size_t n, const uint32_t *index, uint32_t k)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t before = 0;
+        for (size_t j = 0; j < n; j++)
+            before += (v[j] & 0x7fff) > (v[i] & 0x7fff) ||
+                      ((v[j] & 0x7fff) == (v[i] & 0x7fff) && j < i);
+        if (before < k)
+            assert_int_equal(index[at++], i);
+    }
+    assert_int_equal(at, k);
+}
+
+/* With k = 100 every value is looked at, with fewer those in blocks that have a large one. */
 static void among_equals_the_lowest_index_is_taken(void **state)
 {
     (void)state;
+    const uint32_t wanted[] = {100, 10, 4, 1};
     struct rng rng = random_seeded(5);
-    uint16_t v[2000];
+    uint16_t v[2001];
     uint32_t index[100], n;
 
-    for (int round = 0; round < 50; round++) {
-        size_t at = 0;
-        fill(&rng, v, 2000, 40);
-        assert_ok(toploc_top(index, &n, v, 2000, 100, TOPLOC_TIE_LOWEST, NULL), NULL);
-        assert_int_equal(n, 100);
-
-        /* A naive model: the taken ones, in index order, are the greatest 100 by (magnitude
-         * down, index up). */
-        for (size_t i = 0; i < 2000; i++) {
-            size_t before = 0;
-            for (size_t j = 0; j < 2000; j++)
-                before += (v[j] & 0x7fff) > (v[i] & 0x7fff) ||
-                          ((v[j] & 0x7fff) == (v[i] & 0x7fff) && j < i);
-            if (before < 100)
-                assert_int_equal(index[at++], i);
-        }
-        assert_int_equal(at, 100);
+    for (uint32_t round = 0; round < 60; round++) {
+        uint32_t k = wanted[round % 4];
+        size_t size = 2001 - round % 3;
+        fill(&rng, v, size, round % 2 ? 40 : 16000);
+        assert_ok(toploc_top(index, &n, v, size, k, TOPLOC_TIE_LOWEST, NULL), NULL);
+        assert_int_equal(n, k);
+        assert_top(v, size, index, k);
     }
+}
+
+/* So many are as large as the k-th that it is no use to set them apart. */
+static void values_that_are_all_alike_are_taken_from_the_front(void **state)
+{
+    (void)state;
+    static uint16_t v[70000];
+    uint32_t index[128], n;
+
+    for (size_t i = 0; i < 70000; i++)
+        v[i] = i % 2 ? 0x3f80 : 0xbf80;
+    v[69999] = 0x4000;
+    assert_ok(toploc_top(index, &n, v, 70000, 128, TOPLOC_TIE_LOWEST, NULL), NULL);
+    assert_int_equal(index[127], 69999);
+    for (uint32_t i = 0; i < 127; i++)
+        assert_int_equal(index[i], i);
 }
 
 static uint32_t magnitude_at(const uint16_t *v, uint32_t i)
@@ -506,21 +536,56 @@ static void f32_is_rounded_to_nearest_even(void **state)
     }
 }
 
-static void f32_rows_give_the_proof_of_their_rounded_values(void **state)
+/* f at x by its definition, in 64 bits. */
+static uint32_t evaluate_slowly(const uint16_t *coef, uint32_t n, uint32_t x)
+{
+    uint64_t v = 0;
+
+    for (uint32_t i = n; i-- > 0;)
+        v = (v * (x % TOPLOC_PRIME) + coef[i]) % TOPLOC_PRIME;
+    return (uint32_t)v;
+}
+
+static void evaluation_is_that_of_the_definition(void **state)
 {
     (void)state;
-    struct rng rng = random_seeded(10);
-    uint8_t a[TOPLOC_PROOF_BYTES], b[TOPLOC_PROOF_BYTES];
-    float x[400];
-    uint16_t v[400];
-    random_floats(&rng, x, 400, 8.0f);
-    for (int i = 0; i < 400; i++)
-        v[i] = toploc_bf16(x[i]);
+    struct rng rng = random_seeded(11);
+    uint16_t coef[200], y[77];
+    uint32_t x[77];
 
-    assert_ok(toploc_prove_f32(a, x, 4, 100, 128, TOPLOC_TIE_LOWEST, NULL), NULL);
-    assert_ok(toploc_prove(b, v, 4, 100, 128, TOPLOC_TIE_LOWEST, NULL), NULL);
+    for (int round = 0; round < 50; round++) {
+        uint32_t n = 1 + rng_u32(&rng) % 200, n_x = 1 + rng_u32(&rng) % 77;
 
-    assert_memory_equal(a, b, sizeof(a));
+        for (uint32_t i = 0; i < n; i++) /* what is no residue counts as one */
+            coef[i] = (uint16_t)(round % 2 ? rng_u32(&rng) : 65400 + rng_u32(&rng) % 136);
+        for (uint32_t i = 0; i < n_x; i++)
+            x[i] = round % 3 ? rng_u32(&rng) : 65480 + rng_u32(&rng) % 40;
+        toploc_evaluate(y, x, n_x, coef, n);
+        for (uint32_t i = 0; i < n_x; i++)
+            assert_int_equal(y[i], evaluate_slowly(coef, n, x[i]));
+    }
+}
+
+static void interpolation_passes_through_its_points(void **state)
+{
+    (void)state;
+    struct rng rng = random_seeded(12);
+    const uint32_t sizes[] = {1, 2, 7, 128, 129, 1000};
+
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        uint32_t n = sizes[s], x[1000];
+        uint16_t y[1000], coef[1000], got[1000];
+
+        for (uint32_t i = 0; i < n; i++) {
+            x[i] = (65496 - i * 64) % TOPLOC_PRIME; /* 64 and the prime share no factor */
+            y[i] = (uint16_t)rng_u32(&rng);
+        }
+        y[0] = 65535;
+        assert_ok(toploc_interpolate(coef, x, y, n, NULL), NULL);
+        toploc_evaluate(got, x, n, coef, n);
+        for (uint32_t i = 0; i < n; i++)
+            assert_int_equal(got[i], y[i] % TOPLOC_PRIME);
+    }
 }
 
 static void sizes_out_of_range_are_refused(void **state)
@@ -554,6 +619,7 @@ int main(void)
         cmocka_unit_test(readme_proofs_come_out_to_the_byte),
         cmocka_unit_test(readme_errors_come_out_for_values_one_percent_off),
         cmocka_unit_test(among_equals_the_lowest_index_is_taken),
+        cmocka_unit_test(values_that_are_all_alike_are_taken_from_the_front),
         cmocka_unit_test(both_rules_take_the_same_magnitudes),
         cmocka_unit_test(the_heap_rule_is_that_of_libstdcpp),
         cmocka_unit_test(an_honest_proof_verifies_without_error),
@@ -562,7 +628,8 @@ int main(void)
         cmocka_unit_test(strict_mode_refuses_what_a_forger_would_send),
         cmocka_unit_test(not_a_number_is_refused),
         cmocka_unit_test(f32_is_rounded_to_nearest_even),
-        cmocka_unit_test(f32_rows_give_the_proof_of_their_rounded_values),
+        cmocka_unit_test(evaluation_is_that_of_the_definition),
+        cmocka_unit_test(interpolation_passes_through_its_points),
         cmocka_unit_test(sizes_out_of_range_are_refused),
     };
 

@@ -20,8 +20,9 @@ struct fixture {
 
 static unsigned n_tampered;
 
-static void count_tamper(struct weights *w)
+static void count_tamper(void *ctx, struct weights *w)
 {
+    (void)ctx;
     (void)w;
     n_tampered++;
 }

@@ -1,0 +1,302 @@
+/* The part of a check that needs the weights: one prefill, then every token, log-probability and
+ * proof of sample after sample. What counts as the same is the class's: equality here, tolerances
+ * in check_open.c. */
+#include "rollout/check_inside.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/pool.h"
+#include "engine/ops.h"
+#include "proto/digest.h"
+#include "proto/toploc.h"
+#include "rollout/check_open.h"
+#include "rollout/prefill.h"
+
+#define LOGIT_ROWS 64u   /* rows of logits held at once */
+#define DRAW_GRAIN 4096u /* vocabulary entries: fewer are not worth another thread */
+
+/* All submissions of a check, and scratch for the sample at hand. */
+struct full {
+    struct check *checks;
+    size_t n_checks;
+    struct digest_state *states; /* owned, (n_checks) */
+    struct where {
+        size_t check, sample;
+    } * where;                      /* owned: of each sample of the prefill */
+    struct prefill_sample *samples; /* owned */
+    size_t n;
+    float *logits; /* owned, (LOGIT_ROWS, V) */
+    float *picked; /* owned, (LOGIT_ROWS, C): the states they come from */
+
+    /* Of the sample at hand; rows are those of sampled tokens only. */
+    struct model *model; /* borrowed */
+    const struct prefill_rows *rows;
+    struct check *c;
+    size_t sample, n_sampled, n_proofs, block;
+    size_t *position;             /* owned, (longest): the row of each sampled token */
+    struct check_sampled *found;  /* owned, (longest) */
+    uint16_t *chunk;              /* owned, (longest, C): the states, bf16 */
+    uint8_t *proofs;              /* owned: recomputed, or unused where tolerances hold */
+    struct toploc_result *errors; /* owned: by tolerances */
+    enum status *statuses;        /* owned, of each proof */
+    struct err *errs;             /* owned, likewise */
+};
+
+static bool is_open(const struct full *x)
+{
+    return check_open_applies(x->checks[0].w->numerics);
+}
+
+static size_t longest_sample(const struct full *x)
+{
+    size_t longest = 1;
+
+    for (size_t i = 0; i < x->n; i++) {
+        size_t n = x->samples[i].tokens.len / sizeof(int32_t);
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+static enum status full_init(struct full *x, struct check *checks, size_t n, struct err *e)
+{
+    const struct model_config *c = model_config(checks[0].w->model);
+    size_t n_samples = 0, longest, proofs;
+    enum status st;
+
+    *x = (struct full){.checks = checks, .n_checks = n, .model = checks[0].w->model};
+    for (size_t i = 0; i < n; i++)
+        n_samples += checks[i].s->n_samples;
+    x->states = xcalloc(n, sizeof(*x->states));
+    x->where = xcalloc(n_samples, sizeof(*x->where));
+    x->samples = xcalloc(n_samples, sizeof(*x->samples));
+    for (size_t i = 0; i < n; i++)
+        for (size_t s = 0; s < checks[i].s->n_samples; s++, x->n++) {
+            x->where[x->n] = (struct where){i, s};
+            x->samples[x->n] = (struct prefill_sample){.prompt = checks[i].prompt.ids,
+                                                       .n_prompt = checks[i].prompt.n,
+                                                       .tokens = checks[i].s->sample[s].tokens};
+        }
+    longest = longest_sample(x);
+    proofs = longest / ROLLOUT_PROOF_EVERY + 1;
+    st = alloc_array(&x->logits, (size_t)LOGIT_ROWS * c->vocab, sizeof(float), "logits", e);
+    if (!st)
+        st = alloc_array(&x->picked, (size_t)LOGIT_ROWS * c->dim, sizeof(float), "states", e);
+    if (!st)
+        st = alloc_array(&x->position, longest, sizeof(*x->position), "positions", e);
+    if (!st)
+        st = alloc_array(&x->found, longest, sizeof(*x->found), "draws", e);
+    if (!st)
+        st = alloc_array(&x->chunk, longest * c->dim, sizeof(*x->chunk), "bf16 states", e);
+    if (!st)
+        st = alloc_array(&x->proofs, proofs * TOPLOC_PROOF_BYTES, 1, "proofs", e);
+    if (!st)
+        st = alloc_array(&x->errors, proofs, sizeof(*x->errors), "proofs", e);
+    if (!st)
+        st = alloc_array(&x->statuses, proofs, sizeof(*x->statuses), "proofs", e);
+    if (!st)
+        st = alloc_array(&x->errs, proofs, sizeof(*x->errs), "proofs", e);
+    return st;
+}
+
+static void full_clear(struct full *x)
+{
+    free(x->states);
+    free(x->where);
+    free(x->samples);
+    free(x->logits);
+    free(x->picked);
+    free(x->position);
+    free(x->found);
+    free(x->chunk);
+    free(x->proofs);
+    free(x->errors);
+    free(x->statuses);
+    free(x->errs);
+}
+
+/* ---- tokens ------------------------------------------------------------------------------ */
+
+/* Rows [lo, hi) of the block of logits: what the seed draws there. */
+static void draw_rows(void *arg, size_t lo, size_t hi)
+{
+    struct full *x = arg;
+    const struct rollout_world *w = x->c->w;
+    const struct kernels *k = model_kernels(x->model);
+    const struct msg_sample *m = &x->c->s->sample[x->sample];
+    uint64_t seed = plan_sample_seed(&w->plan, x->c->s->unit, (uint32_t)x->sample);
+    float temperature = (float)w->task->sampling.temperature;
+    size_t V = model_config(x->model)->vocab;
+
+    for (size_t i = lo; i < hi; i++) {
+        struct check_sampled *d = &x->found[x->block + i];
+        const float *logits = x->logits + i * V;
+        size_t at = x->position[x->block + i];
+        int32_t claimed = check_token(m->tokens, at);
+        uint32_t position = (uint32_t)(x->c->prompt.n + at);
+
+        d->is_finite = all_finite(k, logits, V);
+        d->logp_claimed = check_float(m->logprobs, at);
+        if (is_open(x)) {
+            d->margin = sample_margin(k, logits, V, temperature, seed, position, claimed);
+            logprob_forward(k, NULL, &d->logp, logits, &claimed, temperature, 1, V);
+        } else {
+            d->token = sample_token(k, &d->logp, logits, V, temperature, seed, position);
+        }
+    }
+}
+
+static bool draws_are_equal(struct full *x, size_t n)
+{
+    const struct msg_sample *m = &x->c->s->sample[x->sample];
+
+    for (size_t i = x->block; i < x->block + n; i++) {
+        const struct check_sampled *d = &x->found[i];
+        size_t at = x->position[i];
+        int32_t claimed = check_token(m->tokens, at);
+
+        if (d->token != claimed)
+            return check_refuse(x->c, REASON_TOKEN, x->sample, at, (uint32_t)claimed,
+                                (uint32_t)d->token);
+        if (check_bits(d->logp) != check_bits(d->logp_claimed))
+            return check_refuse(x->c, REASON_LOGPROB, x->sample, at,
+                                check_bits(d->logp_claimed), check_bits(d->logp));
+    }
+    return true;
+}
+
+/* Draws every sampled token again, LOGIT_ROWS at a time. *good: so far nothing differs. */
+static enum status draw_all(struct full *x, bool *good, struct err *e)
+{
+    size_t dim = x->rows->dim, V = model_config(x->model)->vocab;
+
+    *good = true;
+    for (x->block = 0; *good && x->block < x->n_sampled; x->block += LOGIT_ROWS) {
+        size_t left = x->n_sampled - x->block, n = left < LOGIT_ROWS ? left : LOGIT_ROWS;
+
+        for (size_t i = 0; i < n; i++)
+            memcpy(x->picked + i * dim, prefill_row(x->rows, x->position[x->block + i]),
+                   dim * sizeof(float));
+        model_logits(x->model, x->logits, x->picked, n);
+        pool_run(model_pool(x->model), n, 1 + DRAW_GRAIN / V, draw_rows, x);
+        for (size_t i = x->block; i < x->block + n; i++)
+            if (!x->found[i].is_finite)
+                return err_set(e, ERR_NUMERIC, "the model's logits are not finite");
+        if (!is_open(x))
+            *good = draws_are_equal(x, n);
+    }
+    return OK;
+}
+
+/* ---- proofs ------------------------------------------------------------------------------ */
+
+static void prove_chunks(void *arg, size_t lo, size_t hi)
+{
+    struct full *x = arg;
+    size_t dim = x->rows->dim;
+    struct bytes claimed = x->c->s->sample[x->sample].proofs;
+
+    for (size_t i = lo; i < hi; i++) {
+        size_t first = i * ROLLOUT_PROOF_EVERY, left = x->n_sampled - first;
+        const struct toploc_rows own = {
+            .values = x->chunk + first * dim,
+            .rows = left < ROLLOUT_PROOF_EVERY ? left : ROLLOUT_PROOF_EVERY,
+            .dim = dim};
+
+        for (size_t r = first; r < first + own.rows; r++)
+            bf16_from_f32_row(model_kernels(x->model), x->chunk + r * dim,
+                              prefill_row(x->rows, x->position[r]), dim);
+        if (is_open(x))
+            x->statuses[i] = toploc_verify(
+                &x->errors[i], bytes_slice(claimed, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
+                &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, &x->errs[i]);
+        else
+            x->statuses[i] =
+                toploc_prove(x->proofs + i * TOPLOC_PROOF_BYTES, own.values, own.rows, dim,
+                             ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, &x->errs[i]);
+    }
+}
+
+static enum status proofs_are_equal(struct full *x, bool *good, struct err *e)
+{
+    struct bytes claimed = x->c->s->sample[x->sample].proofs;
+    struct bytes found = {x->proofs, x->n_proofs * TOPLOC_PROOF_BYTES};
+    size_t at = 0;
+
+    for (size_t i = 0; i < x->n_proofs; i++)
+        if (x->statuses[i]) {
+            if (e)
+                *e = x->errs[i];
+            return x->statuses[i];
+        }
+    while (at < found.len && at < claimed.len && found.data[at] == claimed.data[at])
+        at++;
+    *good = bytes_equal(found, claimed) ||
+            check_refuse(x->c, REASON_PROOF, x->sample,
+                         x->position[at / TOPLOC_PROOF_BYTES * ROLLOUT_PROOF_EVERY],
+                         claimed.data[at], found.data[at]);
+    return OK;
+}
+
+/* ---- a sample ---------------------------------------------------------------------------- */
+
+static void find_sampled(struct full *x)
+{
+    struct bytes mask = x->c->s->sample[x->sample].mask;
+
+    x->n_sampled = 0;
+    for (size_t r = 0; r < x->rows->n; r++)
+        if (mask.data[r])
+            x->position[x->n_sampled++] = r;
+    x->n_proofs = (x->n_sampled + ROLLOUT_PROOF_EVERY - 1) / ROLLOUT_PROOF_EVERY;
+}
+
+static enum status judge_sample(void *ctx, size_t i, const struct prefill_rows *rows,
+                                struct err *e)
+{
+    struct full *x = ctx;
+    struct digest_state *states = &x->states[x->where[i].check];
+    enum status st;
+    bool good;
+
+    x->c = &x->checks[x->where[i].check];
+    x->sample = x->where[i].sample;
+    x->rows = rows;
+    if (!x->c->f->is_accepted)
+        return OK; /* the first difference has ended the check of this submission */
+    digest_add(states, (struct bytes){(const uint8_t *)rows->first, rows->dim * sizeof(float)});
+    digest_add(states, (struct bytes){(const uint8_t *)rows->rest,
+                                      (rows->n - 1) * rows->dim * sizeof(float)});
+    find_sampled(x);
+    st = draw_all(x, &good, e);
+    if (st || !good)
+        return st;
+    pool_run(model_pool(x->model), x->n_proofs, 1, prove_chunks, x);
+    if (!is_open(x))
+        return proofs_are_equal(x, &good, e);
+    return check_open_sample(x->c, x->sample,
+                             &(struct check_evidence){.position = x->position,
+                                                      .sampled = x->found,
+                                                      .n_sampled = x->n_sampled,
+                                                      .proof = x->errors,
+                                                      .proof_status = x->statuses,
+                                                      .n_proofs = x->n_proofs});
+}
+
+enum status check_full(struct check *checks, size_t n, const struct public_key *key,
+                       struct err *e)
+{
+    size_t max_len = (size_t)checks[0].w->task->model.max_len;
+    struct full x;
+    enum status st = full_init(&x, checks, n, e);
+
+    for (size_t i = 0; i < n; i++)
+        digest_begin_keyed(&x.states[i], BYTES_OF(key->b));
+    if (!st)
+        st = prefill_run(x.model, max_len, x.samples, x.n, judge_sample, &x, e);
+    for (size_t i = 0; i < n; i++)
+        digest_end(&x.states[i], &checks[i].f->states);
+    full_clear(&x);
+    return st;
+}

@@ -1,0 +1,88 @@
+#include "rollout/check_open.h"
+
+#include <math.h>
+
+/*
+ * Page's test. A token is far off or it is not. In honest work at most HONEST of them are, in the
+ * weakest cheat that is looked for at least CHEAT; the logarithms of the two ratios are added up,
+ * never below zero. Such a sum has E[e^step] <= 1 in honest work, so a climb that begins at some
+ * token reaches HEIGHT with a chance of at most e^-HEIGHT (Wald), and of the 32 of a chunk one
+ * does so with at most 32 e^-HEIGHT = 3e-7. It takes two far tokens no more than 64 apart.
+ *
+ *   HONEST 1e-6, CHEAT 0.02:  DOWN = log((1 - 0.02) / 1), UP = log(0.02 / 1e-6)
+ */
+#define DOWN   (-0.0202027)
+#define UP     9.9034876
+#define HEIGHT 18.5
+
+/* From where on a token is far off; docs/verification.md says what was measured. */
+#define MARGIN_FAR 1e-3 /* in units of the Gumbel noise */
+#define LOGP_FAR   3e-4 /* nats */
+
+static const struct toploc_thresholds thresholds = {4, 0.5, 0};
+
+bool check_open_applies(enum numerics n)
+{
+    return n == NUMERICS_OPEN_OPENBLAS;
+}
+
+/* Whether the test is over the top. */
+static bool climb(double *height, bool is_far)
+{
+    *height += is_far ? UP : DOWN;
+    if (*height < 0.0)
+        *height = 0.0;
+    return *height >= HEIGHT;
+}
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static void note_token(struct rollout_noise *n, double margin, double off)
+{
+    n->tokens++;
+    n->n_drawn_otherwise += margin > 0.0;
+    n->margin = larger(n->margin, margin);
+    n->logprob = larger(n->logprob, off);
+}
+
+static void note_proof(struct rollout_noise *n, const struct toploc_result *r)
+{
+    n->chunks++;
+    n->exponents = r->exp_mismatches > n->exponents ? r->exp_mismatches : n->exponents;
+    n->mantissa = larger(n->mantissa, r->mant_err_mean);
+    n->mantissa_median = larger(n->mantissa_median, r->mant_err_median);
+}
+
+enum status check_open_sample(struct check *c, size_t sample, const struct check_evidence *v)
+{
+    for (size_t i = 0; i < v->n_sampled; i++) {
+        const struct check_sampled *d = &v->sampled[i];
+        double off = fabs((double)d->logp - (double)d->logp_claimed);
+        size_t proof = i / ROLLOUT_PROOF_EVERY;
+
+        note_token(&c->f->noise, (double)d->margin, off);
+        if (climb(&c->margin, (double)d->margin > MARGIN_FAR)) {
+            check_refuse(c, REASON_MARGIN, sample, v->position[i], 0, check_bits(d->margin));
+            return OK;
+        }
+        if (climb(&c->logp, off > LOGP_FAR)) {
+            check_refuse(c, REASON_LIKELIHOOD, sample, v->position[i],
+                         check_bits(d->logp_claimed), check_bits(d->logp));
+            return OK;
+        }
+        if ((i + 1) % ROLLOUT_PROOF_EVERY != 0 && i + 1 != v->n_sampled)
+            continue; /* a proof is judged with its last token */
+        if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
+            return v->proof_status[proof];
+        note_proof(&c->f->noise, &v->proof[proof]);
+        if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &thresholds)) {
+            check_refuse(c, REASON_STATES, sample, v->position[i], 0,
+                         v->proof[proof].exp_mismatches);
+            return OK;
+        }
+    }
+    return OK;
+}

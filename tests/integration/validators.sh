@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Networks whose last validator is dishonest, with many canaries: a lazy one loses stake by them,
+# nobody honest does, the ledger is clean, and canaries change no weight. A colluding one lets
+# units of its worker through until another is drawn, and cannot save it.
+set -euo pipefail
+
+muster=${MUSTER:?the program to test}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp -r "$here/tasks/small" "$work/task"
+sed -i 's/^  steps: 60/  steps: 12/' "$work/task/task.yaml"
+printf 'acceptance: {canary_ppm: 250000}\n' >>"$work/task/task.yaml"
+
+field() { # name, field: of the line the run printed, a JSON object
+    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$work/$1.out" | tail -n 1
+}
+
+run() { # name, validators, options
+    "$muster" up "$work/task" --dir "$work/$1" --json --inference 2 --validators "$2" --relays 0 \
+        "${@:3}" >"$work/$1.out" 2>"$work/$1.err" || { tail "$work/$1.err"; exit 1; }
+    [ "$(field "$1" ledger_ok)" = true ]
+    [ "$(field "$1" honest_refused)" = 0 ]
+    [ "$(field "$1" honest_contradicted)" = 0 ]
+    [ "$(field "$1" canaries)" -gt 0 ]
+}
+
+# Which units are canaries differs from run to run: of 96 about 24, three quarters of them bad, half
+# of those for the lazy one: 9. That none is, has a chance of 1 in 10,000.
+run honest 2 --cheats 0
+[ "$(field honest verdicts_contradicted)" = 0 ]
+run lazy 2 --cheats 0 --cheat-verifier lazy
+[ "$(field lazy verdicts_contradicted)" -ge 1 ]
+run colluding 3 --cheats 1 --cheat tokens --cheat-verifier colluding
+[ "$(field colluding cheats_slashed)" = 1 ]
+[ "$(field honest weights)" = "$(field lazy weights)" ]
+ls "$work"/lazy/inference-*/orders/*.order >/dev/null
+"$muster" ledger show "$work/lazy" --type CANARY_JUDGE | grep -q 'outcome=1 .*stake:'
+echo "$(field lazy canaries) canaries contradicted $(field lazy verdicts_contradicted) verdicts"
