@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_shape.h"
 #include "cli/bench_train.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
@@ -31,15 +32,6 @@ struct bench {
     bool recompute, json;
 };
 
-/* Llama-shaped, tied: what `--shape` names. */
-struct shape {
-    const char *name;
-    uint32_t dim, layers, heads, ffn;
-    double target; /* times PyTorch f32, on two cores */
-};
-static const struct shape shapes[] = {{"15m", 288, 6, 6, 768, 2.8},
-                                      {"110m", 768, 12, 12, 2048, 1.9}};
-
 struct figures {
     double rate;   /* tokens a second, of the median step */
     double gflops; /* likewise */
@@ -49,34 +41,6 @@ struct figures {
     float loss;
     uint8_t root[WEIGHTS_DIGEST_BYTES];
 };
-
-static const struct shape *shape_of(const char *name)
-{
-    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
-        if (!strcmp(shapes[i].name, name))
-            return &shapes[i];
-    return NULL;
-}
-
-static struct model_config config_of(const struct shape *s, int64_t length)
-{
-    return (struct model_config){
-        .arch = MODEL_ARCH_LLAMA,
-        .vocab = 32000,
-        .dim = s->dim,
-        .layers = s->layers,
-        .heads = s->heads,
-        .kv_heads = s->heads,
-        .head_dim = s->dim / s->heads,
-        .ffn = s->ffn,
-        .max_len = (uint32_t)length,
-        .norm_eps = 1e-5f,
-        .rope_theta = 10000.0,
-        .tie = true,
-        .bos = -1,
-        .pad = -1,
-    };
-}
 
 /* What a token costs, recomputation not counted: three products with every weight (the embedding's
  * as the head), and attention over half of the positions. */
@@ -127,10 +91,10 @@ static enum status time_steps(int64_t *us, struct learner *l, const struct bench
     return st;
 }
 
-static enum status measure(struct figures *f, const struct bench *o, const struct shape *s,
-                           struct err *e)
+static enum status measure(struct figures *f, const struct bench *o,
+                           const struct bench_shape *s, struct err *e)
 {
-    const struct model_config c = config_of(s, o->length);
+    const struct model_config c = bench_shape_config(s, o->length);
     const struct learn_settings settings = {
         .temperature = 1.0f,
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip_norm = 1.0f},
@@ -183,7 +147,8 @@ static enum status measure(struct figures *f, const struct bench *o, const struc
 
 /* ---- telling --------------------------------------------------------------------------------- */
 
-static void tell_json(const struct figures *f, const struct bench *o, const struct shape *s)
+static void tell_json(const struct figures *f, const struct bench *o,
+                      const struct bench_shape *s)
 {
     char name[64];
 
@@ -209,7 +174,7 @@ static void tell_json(const struct figures *f, const struct bench *o, const stru
                                           .peer_value = o->peer_memory});
 }
 
-static void tell(const struct figures *f, const struct bench *o, const struct shape *s)
+static void tell(const struct figures *f, const struct bench *o, const struct bench_shape *s)
 {
     char root[2 * WEIGHTS_DIGEST_BYTES + 1];
 
@@ -231,7 +196,7 @@ int bench_train(int argc, char **argv)
     struct figures f = {0};
     struct err e;
     struct opt table[] = {
-        {"shape", OPT_CHOICE, &o.shape, "15m", "15m|110m", "the shape; weights are random",
+        {"shape", OPT_CHOICE, &o.shape, "15m", BENCH_SHAPES, "the shape; weights are random",
          false},
         {"batch", OPT_INT, &o.batch, "8", "1..65536", "sequences a step", false},
         {"length", OPT_INT, &o.length, "256", "1..65536", "tokens of a sequence", false},
@@ -263,7 +228,7 @@ int bench_train(int argc, char **argv)
 
     if (status != USAGE_RUN)
         goto out;
-    const struct shape *s = shape_of(o.shape);
+    const struct bench_shape *s = bench_shape_find(o.shape);
     status = measure(&f, &o, s, &e) ? usage_fail(e.text) : 0;
     if (!status && o.json)
         tell_json(&f, &o, s);

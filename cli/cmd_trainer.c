@@ -10,7 +10,8 @@ int cmd_trainer(int argc, char **argv)
 {
     struct role_options o = {0};
     struct train_run_options run = {0};
-    struct opt table[ROLE_OPTIONS_COUNT + 2] = {
+    char *cheat = NULL;
+    struct opt table[ROLE_OPTIONS_COUNT + 3] = {
         [ROLE_OPTIONS_COUNT] = {"checkpoint-every", OPT_INT, &run.checkpoint_every, "4",
                                 "1..1000",
                                 "versions between checkpoints; a restart redoes the others",
@@ -18,6 +19,9 @@ int cmd_trainer(int argc, char **argv)
         [ROLE_OPTIONS_COUNT + 1] = {"state-every", OPT_INT, &run.state_every, "16", "0..1000",
                                     "versions between publications of the optimizer's state; "
                                     "0: none",
+                                    false},
+        [ROLE_OPTIONS_COUNT + 2] = {"cheat", OPT_CHOICE, &cheat, "none", TRAIN_CHEATS,
+                                    "behave dishonestly, for trying a network's defences",
                                     false},
     };
     struct usage u = {
@@ -33,6 +37,7 @@ int cmd_trainer(int argc, char **argv)
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN) {
         run.node = role_options_apply(&o);
+        run.cheat = train_cheat_parse(cheat);
         run.allow_unsandboxed = o.allow_unsandboxed;
         status = role_finish("trainer", train_run(&run, &e), &e);
     }

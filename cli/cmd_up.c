@@ -30,6 +30,7 @@
 #include "inference/cheat.h"
 #include "node/key.h"
 #include "node/sock.h"
+#include "trainer/cheat.h"
 
 #define STEP_MS    100   /* how often children are looked after */
 #define STATUS_MS  500   /* how often the orchestrator is asked */
@@ -44,6 +45,7 @@ struct up {
     /* options */
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
+    char *cheat_trainer; /* "none": it is honest */
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
     /* the run */
@@ -223,7 +225,7 @@ static enum status meet_accomplice(struct up *u, struct err *e)
 static enum status add_roles(struct up *u, struct err *e)
 {
     char name[NAME_BYTES];
-    enum status st = add_role(u, "trainer", "trainer", 0, NULL, e);
+    enum status st = add_role(u, "trainer", "trainer", 0, u->cheat_trainer, e);
 
     if (!st)
         st = meet_accomplice(u, e);
@@ -604,6 +606,8 @@ int cmd_up(int argc, char **argv)
         {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
         {"cheat", OPT_CHOICE, &u.cheat, "int8", "none" CHEAT_CHOICES,
          "how they cheat: see 'muster inference --help'", false},
+        {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
+         "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none", "none|lazy|framing|colluding",
          "how the last validator cheats", false},

@@ -1,5 +1,5 @@
 /*
- * muster verify: replay the evidence of a rejection
+ * muster verify: replay the evidence of a rejection, or the moves of a dispute
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "rollout/evidence.h"
+#include "trainer/transcript.h"
 
 static void print_result(const struct evidence_result *r, bool as_json)
 {
@@ -39,6 +40,60 @@ static void print_result(const struct evidence_result *r, bool as_json)
         printf("confirmed: %s\n", f->text);
 }
 
+static const char *side_name(enum dispute_side s)
+{
+    return s == DISPUTE_DEFENDER     ? "trainer"
+           : s == DISPUTE_CHALLENGER ? "challenger"
+                                     : "nobody";
+}
+
+static void print_dispute(const struct transcript_result *r, bool as_json)
+{
+    char defender[2 * KEY_BYTES + 1], challenger[2 * KEY_BYTES + 1], run[2 * DIGEST_BYTES + 1];
+
+    hex_encode(defender, BYTES_OF(r->defender.b));
+    hex_encode(challenger, BYTES_OF(r->challenger.b));
+    hex_encode(run, BYTES_OF(r->run.b));
+    if (as_json) {
+        printf("{\"version\": %" PRId64 ", \"run\": \"%s\", \"trainer\": \"%s\", "
+               "\"challenger\": \"%s\", \"moves\": %" PRIu32 ", \"opened_bytes\": %" PRIu64
+               ", \"loser\": \"%s\", \"silent\": \"%s\", \"where\": \"%s\", \"why\": "
+               "\"%s\"}\n",
+               r->version, run, defender, challenger, r->n_moves, r->opened_bytes,
+               side_name(r->loser), side_name(r->turn), r->where, r->why);
+        return;
+    }
+    printf("step to version %" PRId64 " of run %s\n", r->version, run);
+    printf("trainer %s\nchallenger %s\n", defender, challenger);
+    printf("%" PRIu32 " signed moves, %" PRIu64 " bytes opened\n", r->n_moves, r->opened_bytes);
+    if (r->loser == DISPUTE_NOBODY)
+        printf("NOT over: it is the %s's turn, who loses by silence at the deadline\n",
+               side_name(r->turn));
+    else
+        printf("the %s loses: %s%s%s\n", side_name(r->loser), r->why, r->where[0] ? ": " : "",
+               r->where);
+}
+
+/* Status 0: the dispute is over, and the trainer lost it; else 1, as for a rejection. */
+static int verify_dispute(struct bytes in, bool as_json)
+{
+    struct transcript_result r;
+    struct transcript t;
+    struct err e;
+
+    if (transcript_decode(&t, in, &e) || transcript_replay(&r, &t, &e))
+        return usage_fail(e.text);
+    print_dispute(&r, as_json);
+    return r.loser == DISPUTE_DEFENDER ? 0 : 1;
+}
+
+static bool is_dispute(struct bytes in)
+{
+    struct bytes magic = BYTES_LIT(TRANSCRIPT_MAGIC);
+
+    return in.len >= magic.len && bytes_equal(bytes_slice(in, 0, magic.len), magic);
+}
+
 int cmd_verify(int argc, char **argv)
 {
     bool as_json = false, allow_unsandboxed = false;
@@ -52,8 +107,9 @@ int cmd_verify(int argc, char **argv)
         .line = "muster verify FILE [options]",
         .about =
             "Replays the evidence of a rejection, as a validator wrote it into its\n"
-            "DIR/evidence. Status 0: the rejection was right; 1: it was not, or the evidence\n"
-            "is unsound.",
+            "DIR/evidence, or the moves of a dispute over a training step. Status 0: the\n"
+            "rejection was right, the trainer lost; 1: it was not, it did not, or the file is\n"
+            "unsound.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -73,6 +129,11 @@ int cmd_verify(int argc, char **argv)
     }
     if (file_map_open(&file, path, &e))
         return usage_fail(e.text);
+    if (is_dispute(file.bytes)) {
+        status = verify_dispute(file.bytes, as_json);
+        file_map_close(&file);
+        return status;
+    }
     const struct env_options eo = {.allow_unsandboxed = allow_unsandboxed};
     if (evidence_decode(&v, file.bytes, &e) || evidence_replay(&v, &eo, &r, &e)) {
         status = usage_fail(e.text);

@@ -3,8 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include <sodium.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/ops.h"
@@ -73,22 +71,4 @@ enum status adamw_step(struct adamw *a, struct weights *masters, struct weights 
                  masters->n_data);
     *report = (struct adamw_report){.grad_norm = norm, .scale = scalars.grad_scale};
     return weights_check_finite(masters, e);
-}
-
-void adamw_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct adamw *a)
-{
-    crypto_generichash_state h;
-    uint8_t step[8];
-
-    for (int i = 0; i < 8; i++)
-        step[i] = (uint8_t)(a->step >> 8 * i);
-    crypto_generichash_init(&h, NULL, 0, WEIGHTS_DIGEST_BYTES);
-    crypto_generichash_update(&h, step, sizeof(step));
-    for (size_t i = 0; i < a->m->n_tensors; i++) {
-        size_t n = a->m->tensors[i].rows * a->m->tensors[i].cols * sizeof(float);
-
-        crypto_generichash_update(&h, (const uint8_t *)a->m->tensors[i].data, n);
-        crypto_generichash_update(&h, (const uint8_t *)a->v->tensors[i].data, n);
-    }
-    crypto_generichash_final(&h, out, WEIGHTS_DIGEST_BYTES);
 }

@@ -1,5 +1,5 @@
 /*
- * engine/adamw.h - the optimizer: norm clip, AdamW, and the roots a step commits to
+ * engine/adamw.h - the optimizer: norm clip and AdamW
  *
  * Exactly as docs/numerics.md has it (Loshchilov & Hutter 2019, arXiv:1711.05101); weight decay
  * applies to every tensor. The state is two moments shaped like the weights, and a step count.
@@ -43,9 +43,5 @@ void adamw_free(struct adamw **a);
 MUST_USE enum status adamw_step(struct adamw *a, struct weights *masters, struct weights *grads,
                                 const struct adamw_settings *s, const struct kernels *k,
                                 struct pool *pool, struct adamw_report *report, struct err *e);
-
-/* BLAKE2b-256 over the step count (u64, little-endian), then m and v of each tensor in name
- * order. The root of the masters is weights_digest. */
-void adamw_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct adamw *a);
 
 #endif

@@ -189,6 +189,10 @@ void logprob_backward(const struct kernels *k, struct pool *pool, float *dlogits
                       const float *weight, const float *logits, const int32_t *token,
                       float temperature, size_t N, size_t V);
 
+/* What both of them are made of: sum(exp(y - m)), and *m = max y. */
+float exp_sum_forward(const struct kernels *k, const float *logits, float *m, float temperature,
+                      size_t V);
+
 /* The highest logit; the lowest id on ties. NaN never wins. */
 int32_t argmax_forward(const struct kernels *k, const float *logits, size_t V);
 /*

@@ -87,7 +87,7 @@ void weights_round(struct weights *w, enum dtype dtype);
 /* ERR_NUMERIC naming the tensor and index of the first NaN or infinity. */
 MUST_USE enum status weights_check_finite(const struct weights *w, struct err *e);
 struct weights_tensor *weights_find(const struct weights *w, const char *name);
-/* BLAKE2b-256 over the f32 data in name order, little-endian: the "masters root". */
+/* BLAKE2b-256 over the f32 data in name order, little-endian: a name for these very numbers. */
 void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w);
 
 /* One safetensors file in memory: what shardcast cuts. `dtype` F32 or BF16. weights_encode_bytes

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/ops.h"
+#include "learn/tiles.h"
 #include "proto/digest.h"
 
 #define PI 3.14159265358979323846
@@ -133,10 +134,10 @@ const struct weights *learner_published(const struct learner *l)
     return l->published ? l->published : l->masters;
 }
 
-void learner_roots(const struct learner *l, struct digest *masters, struct digest *optimizer)
+enum status learner_roots(const struct learner *l, struct digest *masters,
+                          struct digest *optimizer, struct err *e)
 {
-    weights_digest(masters->b, l->masters);
-    adamw_digest(optimizer->b, l->opt);
+    return state_roots(masters, optimizer, l->masters, l->opt, l->options.pool, e);
 }
 
 /* The arrays of one micro-batch, of max_rows rows. */
@@ -317,6 +318,8 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     st = gradients_policy(l, b, &t, e);
     if (st)
         return st;
+    if (l->options.tamper)
+        l->options.tamper(train_grads(l->train));
     report->loss = (float)(-t.objective / (double)b->n_tokens);
     report->kl = (float)(t.kl / (double)b->n_tokens);
     report->ratio_max = t.ratio_max;

@@ -51,6 +51,8 @@ struct learner_options {
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
     bool recompute;                /* as struct train_options */
+    /* Or NULL. A dishonest trainer's: may change a reinforcement step's gradients (tests). */
+    void (*tamper)(struct weights *grads);
 };
 
 /* What learner_new takes and what it is given, together: masters, published weights, moments,
@@ -75,7 +77,9 @@ void learner_free(struct learner **l);
 
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
-void learner_roots(const struct learner *l, struct digest *masters, struct digest *optimizer);
+/* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */
+MUST_USE enum status learner_roots(const struct learner *l, struct digest *masters,
+                                   struct digest *optimizer, struct err *e);
 
 struct learn_report {
     float loss; /* -sum J / n */

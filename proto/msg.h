@@ -54,7 +54,7 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(CANARY_ORDER, 80, true)                                             \
+    X(ABANDON, 32, true) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                                             \
     X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
     X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
     X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
@@ -330,6 +330,14 @@ struct msg_abandon {
     char text[MSG_TEXT_BYTES];
 };
 
+/* One move of a dispute over a step (learn/dispute.h), by one of its two parties. */
+struct msg_dispute {
+    struct digest dispute;  /* what both argue about: transcript_id */
+    uint32_t number;        /* of the move, from 0 */
+    struct digest previous; /* of the envelope of the move before; zero for the first */
+    struct bytes move;
+};
+
 /* ---- people ------------------------------------------------------------------------------ */
 
 struct msg_status_ask {
@@ -493,6 +501,7 @@ struct msg_ping_ask {
     X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
     X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
     X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
+    X(dispute, msg_dispute)                                                                    \
     X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \
     X(task_publish, msg_task_publish) X(task_close, msg_task_close)                            \
     X(ledger_ask, msg_ledger_ask) X(ledger, msg_ledger) X(invite_ask, msg_invite_ask)          \

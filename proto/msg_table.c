@@ -152,6 +152,7 @@
 #define PB_msg_batch      PB(Batch)
 #define PB_msg_manifest   PB(Manifest)
 #define PB_msg_abandon    PB(Abandon)
+#define PB_msg_dispute    PB(Dispute)
 #define PB_msg_task_close PB(TaskClose)
 #define PB_msg_segment    PB(Segment)
 #define PB_msg_cert       PB(Cert)
@@ -213,6 +214,8 @@ MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weight
         RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
         RANGE(msg_manifest, n_shards, 1, MSG_MAX_SHARDS))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
+MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
+        LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))
 
 MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_SHARDS))
 MESSAGE(status, Status, LENGTH(msg_status, json, 0, MSG_MAX_BYTES, 1))

@@ -69,6 +69,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
+        .tamper = c->options.cheat == TRAIN_CHEAT_GRADIENT ? train_cheat_gradient : NULL,
     };
     enum status st = course_settings(&c->settings, &c->setup->task, e);
 
@@ -79,9 +80,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
     }
     learner_free(&c->learner);
     st = learner_new(&c->learner, w, opt, &c->settings, &lo, e);
-    if (!st)
-        learner_roots(c->learner, &c->masters, &c->optimizer);
-    return st;
+    return st ? st : learner_roots(c->learner, &c->masters, &c->optimizer, e);
 }
 
 enum status course_begin(struct course *c, struct err *e)
@@ -213,7 +212,9 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     learn_settings_digest(&m.settings, &c->settings);
     m.masters_before = c->masters;
     m.optimizer_before = c->optimizer;
-    learner_roots(c->learner, &m.masters_after, &m.optimizer_after);
+    st = learner_roots(c->learner, &m.masters_after, &m.optimizer_after, e);
+    if (st)
+        goto out;
     snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
     m.tokens_trained = c->report.n_tokens;
     m.loss = c->report.loss;
@@ -305,19 +306,39 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
     return st ? st : conclude(c, &no_batch, e);
 }
 
-enum status course_step(struct course *c, const struct msg_batch *m, struct err *e)
+struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
+                                uint32_t vocab, int64_t head, const struct digest *run)
 {
-    const struct task *t = &c->setup->task;
-    const struct learn_rules rules = {
-        .run = c->options.run,
-        .task = c->setup->task_id,
+    return (struct learn_rules){
+        .run = *run,
+        .task = *task_id,
         .numerics = task_numerics(t),
-        .head = c->version,
+        .head = head,
         .max_staleness =
             strcmp(t->algorithm.order, "unit") ? t->algorithm.max_staleness : t->algorithm.lag,
-        .vocab = c->setup->config.vocab,
+        .vocab = vocab,
         .max_len = (uint32_t)t->model.max_len,
     };
+}
+
+/* The step from batch b, as the course's options would have it. */
+static enum status advance(struct course *c, const struct learn_batch *b, struct err *e)
+{
+    static const struct learn_batch nothing;
+    struct learner *l = c->learner;
+    enum status st = learner_step(l, c->options.cheat == TRAIN_CHEAT_SKIP_BATCH ? &nothing : b,
+                                  (uint64_t)c->version, &c->report, e);
+
+    if (!st && c->options.cheat == TRAIN_CHEAT_WEIGHTS)
+        train_cheat_weights(l->published ? l->published : l->masters);
+    return st;
+}
+
+enum status course_step(struct course *c, const struct msg_batch *m, struct err *e)
+{
+    const struct learn_rules rules =
+        course_rules(&c->setup->task, &c->setup->task_id, c->setup->config.vocab, c->version,
+                     &c->options.run);
     struct learn_batch b;
     enum status st;
 
@@ -328,7 +349,7 @@ enum status course_step(struct course *c, const struct msg_batch *m, struct err 
     st = learn_batch_build(&b, m, &rules, e);
     if (st)
         return st;
-    st = learner_step(c->learner, &b, (uint64_t)c->version, &c->report, e);
+    st = advance(c, &b, e);
     if (!st)
         st = conclude(c, &b.root, e);
     learn_batch_clear(&b);

@@ -19,12 +19,14 @@
 #include "learn/learner.h"
 #include "proto/msg.h"
 #include "rollout/setup.h"
+#include "trainer/cheat.h"
 
 struct course_options {
     struct digest run;             /* as in learn_rules */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
+    enum train_cheat cheat;        /* for trying a network's defences */
 };
 
 struct course {
@@ -47,6 +49,10 @@ void course_clear(struct course *c);
  * this program does not have. */
 MUST_USE enum status course_settings(struct learn_settings *out, const struct task *t,
                                      struct err *e);
+
+/* What batch `head` of a task must agree with; it makes version head + 1. */
+struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
+                                uint32_t vocab, int64_t head, const struct digest *run);
 
 /* Initial weights: random by the task's seed, or those of model.init's directory, which must
  * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */

@@ -17,12 +17,14 @@
 
 #include "base/status.h"
 #include "node/node_options.h"
+#include "trainer/cheat.h"
 
 struct train_run_options {
     struct node_options node;
     int64_t checkpoint_every; /* versions, >= 1; version 0 and the last are always written */
     int64_t state_every; /* versions between publications of the optimizer's state; 0: never */
     bool allow_unsandboxed;
+    enum train_cheat cheat;
 };
 
 MUST_USE enum status train_run(const struct train_run_options *opt, struct err *e);

@@ -226,6 +226,12 @@ void logprob_forward(const struct kernels *k, struct pool *pool, float *logp,
     pool_run(pool, N, row_grain(V), logprob_rows, &job);
 }
 
+float exp_sum_forward(const struct kernels *k, const float *logits, float *m, float temperature,
+                      size_t V)
+{
+    return k->exp_sum(logits, m, temperature == 0.0f ? 1.0f : temperature, V);
+}
+
 /* The element of the token is written apart: it alone has a 1 to subtract. */
 static void logprob_grad_row(const struct logprob_job *j, size_t n)
 {

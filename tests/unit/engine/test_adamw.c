@@ -117,28 +117,6 @@ static void gradients_that_are_not_finite_change_nothing(void **state)
     assert_int_equal(f->opt->step, 1);
 }
 
-static void the_root_covers_step_and_both_moments(void **state)
-{
-    struct fixture *f = *state;
-    uint8_t a[WEIGHTS_DIGEST_BYTES], b[WEIGHTS_DIGEST_BYTES];
-
-    adamw_digest(a, f->opt);
-    f->opt->step++;
-    adamw_digest(b, f->opt);
-    assert_memory_not_equal(a, b, sizeof(a));
-    f->opt->step--;
-    f->opt->m->head[0] = 1.0f;
-    adamw_digest(b, f->opt);
-    assert_memory_not_equal(a, b, sizeof(a));
-    f->opt->m->head[0] = 0.0f;
-    f->opt->v->head[0] = 1.0f;
-    adamw_digest(b, f->opt);
-    assert_memory_not_equal(a, b, sizeof(a));
-    f->opt->v->head[0] = 0.0f;
-    adamw_digest(b, f->opt);
-    assert_memory_equal(a, b, sizeof(a));
-}
-
 #define WITH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -147,7 +125,6 @@ int main(void)
         WITH(steps_are_those_of_the_paper),
         WITH(the_norm_is_reported_and_clipped),
         WITH(gradients_that_are_not_finite_change_nothing),
-        WITH(the_root_covers_step_and_both_moments),
     };
     return cmocka_run_group_tests_name("engine/adamw", tests, NULL, NULL);
 }

@@ -165,8 +165,9 @@ struct roots {
 static struct roots roots_of(const struct learner *l)
 {
     struct roots r;
+    struct err e;
 
-    learner_roots(l, &r.masters, &r.optimizer);
+    assert_ok(learner_roots(l, &r.masters, &r.optimizer, &e), &e);
     return r;
 }
 

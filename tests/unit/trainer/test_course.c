@@ -229,6 +229,31 @@ static void a_step_commits_to_what_was_before_and_to_its_batch(void **state)
     batch_free(&b);
 }
 
+/* What a replay of the same batch sees: every cheat has other weights, from the first step on. */
+static void a_cheating_trainer_has_other_weights(void **state)
+{
+    struct fixture *f = *state;
+    struct batch_made *b;
+
+    warm_up(f, &f->c);
+    b = next_batch(f, &f->c);
+    assert_ok(course_step(&f->c, &b->m, &run, &f->e), &f->e);
+    for (unsigned cheat = 0; cheat < TRAIN_CHEAT_COUNT; cheat++) {
+        struct course_options opt = f->c.options;
+        struct course c;
+
+        assert_int_equal(train_cheat_parse(train_cheat_name((enum train_cheat)cheat)), cheat);
+        opt.cheat = (enum train_cheat)cheat;
+        course_init(&c, f->setup, &opt);
+        warm_up(f, &c);
+        assert_ok(course_step(&c, &b->m, &run, &f->e), &f->e);
+        assert_int_equal(digest_equal(&c.weights, &f->c.weights), cheat == TRAIN_CHEAT_NONE);
+        assert_int_equal(digest_equal(&c.masters, &f->c.masters), cheat == TRAIN_CHEAT_NONE);
+        course_clear(&c);
+    }
+    batch_free(&b);
+}
+
 static void an_empty_batch_makes_a_version_with_the_same_weights(void **state)
 {
     struct fixture *f = *state;
@@ -336,7 +361,7 @@ static void a_refused_batch_changes_nothing(void **state)
     b = next_batch(f, &f->c);
     buf_init(&manifest, MSG_MAX_BYTES);
     buf_append(&manifest, buf_bytes(&f->c.manifest));
-    learner_roots(f->c.learner, &before.masters, &before.optimizer);
+    assert_ok(learner_roots(f->c.learner, &before.masters, &before.optimizer, &f->e), &f->e);
     b->m.root.b[0] ^= 1;
     assert_status(course_step(&f->c, &b->m, &f->e), ERR_DIGEST, NULL);
     b->m.root.b[0] ^= 1;
@@ -347,7 +372,7 @@ static void a_refused_batch_changes_nothing(void **state)
     f->c.options.run.b[0] ^= 1;
     assert_status(course_step(&f->c, &b->m, &f->e), ERR_DENIED, NULL);
     f->c.options.run.b[0] ^= 1;
-    learner_roots(f->c.learner, &after.masters, &after.optimizer);
+    assert_ok(learner_roots(f->c.learner, &after.masters, &after.optimizer, &f->e), &f->e);
     assert_memory_equal(&after, &before, sizeof(before));
     assert_int_equal(f->c.version, 0);
     assert_true(bytes_equal(buf_bytes(&manifest), buf_bytes(&f->c.manifest)));
@@ -558,6 +583,7 @@ int main(int argc, char **argv)
         CASE(version_0_commits_to_the_warm_up),
         CASE(manifests_name_the_file_that_travels),
         CASE(a_step_commits_to_what_was_before_and_to_its_batch),
+        CASE(a_cheating_trainer_has_other_weights),
         CASE(an_empty_batch_makes_a_version_with_the_same_weights),
         CASE(two_runs_of_a_task_are_the_same),
         CASE(a_loaded_course_goes_on_with_the_same_bits),
