@@ -143,7 +143,7 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
 void lend_free(struct lending **l);
 void lend_is_out(struct holding *h, uint32_t slot, uint32_t index); /* that neighbour has it */
-void lend_look(struct cast_state *s, int64_t now_ms);
+void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);
 void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot);

@@ -51,6 +51,7 @@
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
 #define LEND_KEPT       16u /* a neighbour that passes nothing on is lent no more than so many */
 #define LEND_IDLE_MS    1000
+#define LEND_ANEW_MAX   3u
 #define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
 
 #endif

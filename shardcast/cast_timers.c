@@ -260,7 +260,7 @@ static void run_timers(struct cast_state *s, int64_t now_ms, struct cast_out *ou
     ask_newest(s, now_ms, out);
     ask_gaps(s, now_ms, out);
     ask_haves(s, now_ms, out);
-    lend_look(s, now_ms);
+    lend_look(s, now_ms, out);
     push_haves(s, now_ms, out);
     serve_choose(s, now_ms, out);
 }
