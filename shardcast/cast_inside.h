@@ -1,7 +1,10 @@
 /*
  * shardcast/cast_inside.h - inside the machine of cast_state.h
  *
- *   cast_state.c   inputs and timers
+ *   cast_rules.h   its numbers
+ *   cast_parts.h   its structs
+ *   cast_state.c   inputs
+ *   cast_timers.c  timers
  *   cast_peer.c    peers, links, the roster
  *   cast_holding.c contents: what is known of them and what is here, retention
  *   cast_check.c   what the trainer signed: is it right, do two of them contradict each other
@@ -16,8 +19,8 @@
 #ifndef SHARDCAST_CAST_INSIDE_H
 #define SHARDCAST_CAST_INSIDE_H
 
-#include "base/rng.h"
 #include "proto/digest.h"
+<<<<<<< HEAD
 #include "shardcast/cast_state.h"
 
 #define CAST_PEERS_MAX  512u /* the roster twice: those that left it are remembered a while */
@@ -271,6 +274,9 @@ static inline void due(struct cast_state *s, int64_t at_ms)
 }
 /* Room for `n` elements; cap doubles. */
 void *grow(void *p, uint32_t *cap, uint32_t n, size_t size);
+=======
+#include "shardcast/cast_parts.h"
+>>>>>>> w-cast
 
 /* ---- cast_peer.c ------------------------------------------------------------------------- */
 
@@ -393,7 +399,7 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
 void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
 void lend_free(struct lending **l);
 void lend_is_out(struct holding *h, uint32_t slot, uint32_t index); /* that neighbour has it */
-void lend_look(struct cast_state *s, int64_t now_ms);
+void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);
 void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot);
@@ -439,9 +445,18 @@ MUST_USE enum status talk_take_segment(struct cast_state *s, const struct peer *
                                        struct bytes envelope, bool is_own, int64_t now_ms,
                                        struct cast_out *out, struct err *e);
 
-/* ---- cast_state.c ------------------------------------------------------------------------ */
+/* ---- cast_timers.c ----------------------------------------------------------------------- */
 
+/* What follows from any input. */
+void settle(struct cast_state *s, int64_t now_ms, struct cast_out *out);
+/* The newest version that anybody spoke of; -1: none. */
+int64_t newest_named(const struct cast_state *s);
 /* Looks for missing manifests and segments soon. */
 void gaps_restart(struct cast_state *s, int64_t now_ms);
+
+/* ---- cast_state.c ------------------------------------------------------------------------ */
+
+/* Room for `n` elements; cap doubles. */
+void *grow(void *p, uint32_t *cap, uint32_t n, size_t size);
 
 #endif

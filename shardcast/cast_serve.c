@@ -405,6 +405,8 @@ void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint3
     }
     if (!h || !h->lend)
         return;
+    h->lend->idle_ms = NEVER_MS;
+    h->lend->n_anew = 0;
     lend_is_out(h, p->slot, index);
     lend(s, h, out);
 }
@@ -567,30 +569,7 @@ void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
     }
 }
 
-/* Nobody fetches anything, though not all was given: what was shown may not have been seen. Then
- * everything is shown. */
-void lend_look(struct cast_state *s, int64_t now_ms)
-{
-    for (size_t i = 0; i < s->n_holdings; i++) {
-        struct holding *h = s->holding[i];
-        if (!h->lend)
-            continue;
-        bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
-                       (s->linked_mask & ~h->all_mask) != 0;
-        if (!is_idle) {
-            h->lend->idle_ms = NEVER_MS;
-            continue;
-        }
-        if (h->lend->idle_ms == NEVER_MS)
-            h->lend->idle_ms = now_ms;
-        if (h->lend->idle_ms + LEND_IDLE_MS > now_ms)
-            due(s, h->lend->idle_ms + LEND_IDLE_MS);
-        else
-            end_lending(s, h);
-    }
-}
-
-void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
+static void take_back(struct cast_state *s, struct holding *h, uint32_t slot)
 {
     struct lending *l = h->lend;
 
@@ -599,7 +578,48 @@ void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
             l->state[i] = LEND_NONE;
             put_back(s, l, i);
         }
-    l->n_lent[slot] = l->n_kept[slot] = 0;
+    l->n_lent[slot] = 0;
+}
+
+void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
+{
+    take_back(s, h, slot);
+    h->lend->n_kept[slot] = 0;
+}
+
+/* Nobody fetches anything, though not all was given: what was shown may not have been seen, so it
+ * is lent once more; if that does not help either, everything is shown. */
+static void lend_anew(struct cast_state *s, struct holding *h, int64_t now_ms,
+                      struct cast_out *out)
+{
+    struct lending *l = h->lend;
+
+    l->idle_ms = now_ms;
+    if (++l->n_anew > LEND_ANEW_MAX) {
+        end_lending(s, h);
+        return;
+    }
+    for (uint32_t slot = 0; slot < CAST_LINKS_MAX; slot++)
+        if (l->n_lent[slot])
+            take_back(s, h, slot);
+    lend(s, h, out);
+}
+
+void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out)
+{
+    for (size_t i = 0; i < s->n_holdings; i++) {
+        struct holding *h = s->holding[i];
+        if (!h->lend)
+            continue;
+        bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
+                       (s->linked_mask & ~h->all_mask) != 0;
+        if (!is_idle || h->lend->idle_ms == NEVER_MS)
+            h->lend->idle_ms = is_idle ? now_ms : NEVER_MS;
+        if (is_idle && h->lend->idle_ms + LEND_IDLE_MS <= now_ms)
+            lend_anew(s, h, now_ms, out);
+        if (is_idle)
+            due(s, now_ms + LEND_IDLE_MS);
+    }
 }
 
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)

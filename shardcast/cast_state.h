@@ -14,22 +14,14 @@
  *     nothing of it is believed;
  *   - two signed statements that contradict each other are a proof against the trainer: it is
  *     passed on, and the machine stops for good (cast_state_is_stopped);
- *   - no message is needed: what is lost is asked for again, of this neighbour or another;
- *   - what was on disk is not fetched again.
- *
- * Choosing: the rarest shard among the neighbours first, ties by lot; of several contents
- * that with the newer version, a delta before a full one. A neighbour is asked for as many shards
- * at a time as its link carries in its round trip (2..32). The last few are asked of two. Uploads go
- * to those who gave most in the last 20 s, and to one by lot; the origin gives every shard to
- * somebody before it gives any twice.
+ *   - no message is needed: what is lost is asked for again; what was on disk is not fetched.
  *
  * Links: with a roster, a node dials CAST_DIAL_MAX peers by their place on a ring of hashed keys,
  * and the trainer besides while the network is small. Without one, whoever manages the overlay
  * says cast_state_meet() and cast_state_linked(). A link carries messages both ways.
  *
  * The shell carries out what is appended to `struct cast_out`, in order. Time comes in as a
- * parameter; lots are drawn from Philox keyed by the node's own key. The machine holds no bytes of
- * shards.
+ * parameter; lots are drawn from Philox keyed by the node's own key. No bytes of shards are held.
  */
 #ifndef SHARDCAST_CAST_STATE_H
 #define SHARDCAST_CAST_STATE_H
@@ -102,7 +94,6 @@ void cast_out_reset(struct cast_out *l);
 /* Appends an act with a copy of `value`; the caller fills in the rest. */
 struct cast_act *cast_out_add(struct cast_out *out, enum cast_act_kind kind,
                               struct bytes value);
-
 /* Stand-ins for what a simulation cannot afford: NULL takes the real ones. */
 typedef bool cast_verify_fn(void *arg, const struct msg_envelope *env);
 typedef bool cast_check_fn(void *arg, const struct content *c, uint32_t index,
@@ -178,13 +169,12 @@ void cast_state_unpin(struct cast_state *s, int64_t version, int64_t now_ms,
 /* Whether shards of a content are fetched. At first those of CONTENT_FULL are, others are not. */
 void cast_state_want(struct cast_state *s, const struct content *c, bool is_wanted,
                      int64_t now_ms, struct cast_out *out);
-/* Makes it forgotten, wanted or not; the disk is told. */
+/* Forgets it, wanted or not. */
 void cast_state_drop(struct cast_state *s, const struct content *c, int64_t now_ms,
                      struct cast_out *out);
-/* So old that it is not kept, nor known: nobody here wants it. */
+/* So old that nobody here wants it. */
 bool cast_state_is_past(const struct cast_state *s, int64_t version);
-/* The disk is full: forgets the oldest version that is neither pinned nor the newest. False: there
- * is none. */
+/* Forgets the oldest version that is neither pinned nor the newest; false: there is none. */
 bool cast_state_make_room(struct cast_state *s, struct cast_out *out);
 
 /* ---- the origin -------------------------------------------------------------------------- */
@@ -230,8 +220,7 @@ MUST_USE enum status cast_proof_check(struct bytes first, struct bytes second,
 
 bool cast_state_is_complete(const struct cast_state *s, const struct content *c);
 int64_t cast_state_newest(const struct cast_state *s); /* CONTENT_FULL, complete; -1: none */
-int64_t
-cast_state_oldest(const struct cast_state *s); /* of the unbroken row up to the newest */
+int64_t cast_state_oldest(const struct cast_state *s); /* of the row up to the newest */
 /* A HEAD was heard within CAST_FRESH_MS. The origin's own counts. */
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms);
 /* An equivocation was proved: nothing is fetched, served or published any more. */

@@ -214,7 +214,7 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     m.optimizer_before = c->optimizer;
     st = learner_roots(c->learner, &m.masters_after, &m.optimizer_after, e);
     if (st)
-        goto out;
+        return st;
     snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
     m.tokens_trained = c->report.n_tokens;
     m.loss = c->report.loss;

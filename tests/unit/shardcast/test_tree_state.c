@@ -149,7 +149,7 @@ a_failure_is_tried_again_after_two_seconds_and_the_fourth_after_fifteen(void **s
 static void fast_servers_are_drawn_more_often(void **state)
 {
     struct fixture f;
-    struct tree_act a;
+    struct tree_act a = {0};
     unsigned n_fast = 0;
     (void)state;
     open_tree(&f, TREE_CLIENT, 2, 1);

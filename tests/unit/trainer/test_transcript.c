@@ -45,7 +45,7 @@ struct fixture {
 
 static void open_task(struct fixture *f)
 {
-    const struct course_options opt = {.kernels = kernels_best()};
+    const struct course_options opt = {.run = run, .kernels = kernels_best()};
     struct bundle b = {0};
     struct buf encoded;
 
@@ -107,11 +107,11 @@ static void sign_manifest(struct fixture *f)
     struct buf body;
 
     /* What the step makes, but for the roots; the course itself stays before it. */
-    const struct course_options opt = {.kernels = kernels_best()};
+    const struct course_options opt = {.run = run, .kernels = kernels_best()};
     course_init(&wrong, f->setup, &opt);
     assert_ok(course_begin(&wrong, &f->e), &f->e);
     assert_ok(course_warm_up(&wrong, NULL, NULL, &f->e), &f->e);
-    assert_ok(course_step(&wrong, &f->made->m, &run, &f->e), &f->e);
+    assert_ok(course_step(&wrong, &f->made->m, &f->e), &f->e);
     assert_ok(msg_manifest_decode(&m, buf_bytes(&wrong.manifest), &f->e), &f->e);
     assert_memory_equal(m.masters_after.b, f->honest->masters_after.b, DIGEST_BYTES);
     assert_memory_equal(m.optimizer_after.b, f->honest->optimizer_after.b, DIGEST_BYTES);
