@@ -418,7 +418,6 @@ void lend_begin(struct cast_state *s, struct holding *h)
     (void)s;
     h->lend = xcalloc(1, sizeof(*h->lend));
     h->lend->idle_ms = NEVER_MS;
-    h->lend->idle_ms = NEVER_MS;
 }
 
 void lend_free(struct lending **l)
