@@ -33,12 +33,9 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"dispute", bench_dispute},
-                 {"exact", bench_exact},
-                 {"engine", bench_engine},
-                 {"products", bench_products},
-                 {"train", bench_train},
-                 {"verify", bench_verify}};
+    } words[] = {{"dispute", bench_dispute}, {"exact", bench_exact},
+                 {"engine", bench_engine},   {"products", bench_products},
+                 {"train", bench_train},     {"verify", bench_verify}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();
