@@ -45,7 +45,7 @@ struct up {
     /* options */
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
-    char *cheat_trainer; /* "none": it is honest */
+    char *cheat_trainer;                /* "none": it is honest */
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
     /* the run */

@@ -82,7 +82,8 @@
     X(ROPE)                                                                                    \
     X(ROPE_BACK)                                                                               \
     X(ATTEND)                                                                                  \
-    X(SWIGLU) X(GATHER) X(LOGPROB) X(WEIGH) X(LOGPROB_BACK) X(DX) X(DW) X(SPREAD) X(NORM_BACK) \
+    X(SWIGLU)                                                                                  \
+    X(GATHER) X(LOGPROB) X(WEIGH) X(LOGPROB_BACK) X(DX) X(DW) X(SPREAD) X(NORM_BACK)           \
         X(SWIGLU_BACK) X(BIAS_BACK) X(ATTEND_BACK) X(EMBED_BACK) X(ADD) X(ROW_SQUARES)         \
             X(SQUARES) X(SCALE) X(ADAMW) X(CONCLUDE)
 
