@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$here/tasks/small" "$work/task"
-sed -i 's/^  steps: 60/  steps: 12/' "$work/task/task.yaml"
+sed -i 's/^  steps: 60/  steps: 30/' "$work/task/task.yaml"
 printf 'acceptance: {canary_ppm: 250000}\n' >>"$work/task/task.yaml"
 
 field() { # name, field: of the line the run printed, a JSON object
@@ -25,8 +25,8 @@ run() { # name, validators, options
     [ "$(field "$1" canaries)" -gt 0 ]
 }
 
-# Which units are canaries differs from run to run: of 96 about 24, three quarters of them bad, half
-# of those for the lazy one: 9. That none is, has a chance of 1 in 10,000.
+# Which units are canaries differs from run to run: of 240 about 60, three quarters of them bad, half
+# of those for the lazy one: 22. That none is, has a chance of 1 in 10^9.
 run honest 2 --cheats 0
 [ "$(field honest verdicts_contradicted)" = 0 ]
 run lazy 2 --cheats 0 --cheat-verifier lazy
@@ -38,5 +38,6 @@ run colluding 3 --cheats 1 --cheat tokens --cheat-verifier colluding
 grep -q '^heads_witnessed  *[1-9]' "$work/audit"
 grep -q '^  WITNESS  *[1-9]' "$work/audit"
 ls "$work"/lazy/inference-*/orders/*.order >/dev/null
-"$muster" ledger show "$work/lazy" --type CANARY_JUDGE | grep -q 'outcome=1 .*stake:'
+"$muster" ledger show "$work/lazy" --type CANARY_JUDGE >"$work/judged"
+grep -q 'outcome=1 .*stake:' "$work/judged"
 echo "$(field lazy canaries) canaries contradicted $(field lazy verdicts_contradicted) verdicts"
