@@ -22,7 +22,7 @@
     X("keys", cmd_keys, "Operator", "make and show keys")                                      \
     X("doctor", cmd_doctor, "Operator", "check this machine")                                  \
     X("status", cmd_status, "Operator", "what a run does, and why it waits")                   \
-    X("shardcast", cmd_shardcast, "Operator", "what of the weights is here, and what moves")     \
+    X("shardcast", cmd_shardcast, "Operator", "what of the weights is here, and what moves")   \
     X("task", cmd_task, "Initiator", "check, publish, list, show and close tasks")             \
     X("env", cmd_env, "Initiator", "check and try an environment")                             \
     X("econ", cmd_econ, "Initiator", "what honest work and cheats bring under a task")         \
@@ -36,7 +36,7 @@
     X("bench", cmd_bench, "Engine", "figures, and whether all ways of computing agree")        \
     X("sim", cmd_sim, "Engine", "whole networks of these machines in virtual time")            \
     X("toploc", cmd_toploc, "Engine", "prove and verify activations")                          \
-    X("cast-node", cmd_cast_node, "", "one node of a shardcast measurement (internal)")         \
+    X("cast-node", cmd_cast_node, "", "one node of a shardcast measurement (internal)")        \
     X("env-worker", cmd_env_worker, "", "runs one environment in its sandbox (internal)")
 
 #define COMMAND_DECLARE(word, function, group, summary) int function(int argc, char **argv);
