@@ -531,7 +531,8 @@ int bench_shardcast(int argc, char **argv)
         {"kill-origin-at", OPT_REAL, &b.kill_origin_at, "0", "0..100",
          "kill -9 the origin when it has sent so many files; 0: never", false},
         {"seed", OPT_INT, &b.seed, "1", "0..1000000000", "of keys and files", false},
-        {"port", OPT_INT, &b.port, "47000", "1024..65000", "where nodes listen", false},
+        {"port", OPT_INT, &b.port, "21000", "1024..65000",
+         "where nodes listen: below the ports that the system gives out by itself", false},
         {"dir", OPT_STRING, &b.dir, "/tmp", NULL, "where their directories are made", false},
         {"keep", OPT_FLAG, &b.is_kept, "false", NULL, "leave those directories", false},
     };

@@ -74,19 +74,13 @@
  *   ADAMW       p, m, v, g, scale -> p, m, v
  *   CONCLUDE    of no tensors: the roots of masters and optimizer state after the step
  */
+// clang-format off
 #define GRAPH_KIND_MAP(X)                                                                      \
-    X(ROUND)                                                                                   \
-    X(EMBED)                                                                                   \
-    X(NORM)                                                                                    \
-    X(LINEAR)                                                                                  \
-    X(ROPE)                                                                                    \
-    X(ROPE_BACK)                                                                               \
-    X(ATTEND)                                                                                  \
-    X(SWIGLU)                                                                                  \
-    X(GATHER)                                                                                  \
+    X(ROUND) X(EMBED) X(NORM) X(LINEAR) X(ROPE) X(ROPE_BACK) X(ATTEND) X(SWIGLU) X(GATHER)     \
     X(LOGPROB) X(WEIGH) X(LOGPROB_BACK) X(DX) X(DW) X(SPREAD) X(NORM_BACK) X(SWIGLU_BACK)      \
-        X(BIAS_BACK) X(ATTEND_BACK) X(EMBED_BACK) X(ADD) X(ROW_SQUARES) X(SQUARES) X(SCALE)    \
-            X(ADAMW) X(CONCLUDE)
+    X(BIAS_BACK) X(ATTEND_BACK) X(EMBED_BACK) X(ADD) X(ROW_SQUARES) X(SQUARES) X(SCALE)        \
+    X(ADAMW) X(CONCLUDE)
+// clang-format on
 
 #define GRAPH_KIND_MEMBER(name) GRAPH_##name,
 enum graph_kind { GRAPH_KIND_MAP(GRAPH_KIND_MEMBER) GRAPH_KIND_COUNT };

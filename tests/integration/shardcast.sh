@@ -41,17 +41,17 @@ bench() # PORT OPTIONS...
 
 case ${1:-loopback} in
 loopback)
-    bench 46000 --nodes 5 --mib 8
+    bench 21000 --nodes 5 --mib 8
     at_most shardcast_written_worst 1.2
     at_most shardcast_memory_worst 256 # under a sanitizer
-    bench 46100 --nodes 5 --mib 8 --writing --rate 64
-    bench 46200 --nodes 6 --mib 8 --garbage 0.4
+    bench 21100 --nodes 5 --mib 8 --writing --rate 64
+    bench 21200 --nodes 6 --mib 8 --garbage 0.4
     at_most shardcast_garbage_worst 0.1 # one shard of 64 KiB a spoiler and link, of 8 MiB
     # of 257 shards 1 % is two: what was on its way when the node died
-    bench 46300 --nodes 5 --mib 16 --cap 40 --kill-half
+    bench 21300 --nodes 5 --mib 16 --cap 40 --kill-half
     at_most shardcast_refetched_worst 0.01
     # What the socket took counts as sent: of 129 shards some twenty may be lost with the process.
-    bench 46400 --nodes 5 --mib 8 --cap 40 --kill-origin-at 1.2
+    bench 21400 --nodes 5 --mib 8 --cap 40 --kill-origin-at 1.2
     ;;
 netns)
     ip netns add "muster-probe-$$" 2> /dev/null || {
@@ -59,7 +59,7 @@ netns)
         exit 77
     }
     ip netns delete "muster-probe-$$"
-    bench 46500 --nodes 4 --mib 4 --netns --rate 50
+    bench 21500 --nodes 4 --mib 4 --netns --rate 50
     ;;
 *)
     echo "usage: shardcast.sh loopback|netns" >&2
