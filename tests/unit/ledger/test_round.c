@@ -42,12 +42,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void assert_refused(struct world *w, enum status got, enum status want, const char *why)
-{
-    assert_status(got, want, NULL);
-    assert_contains(w->e.text, why);
-}
-
 static void commit(struct world *w, uint64_t unit, unsigned worker)
 {
     assert_ok(world_try_lease(w, unit, worker), &w->e);
@@ -88,18 +82,18 @@ static void a_draw_wants_a_head_before_it_and_takes_all_it_covers(void **state)
     struct digest value;
 
     commit(w, 0, 1);
-    assert_refused(w, world_try_draw(w), ERR_DENIED, "I9: a draw is of all that the head");
+    world_refused(w, world_try_draw(w), ERR_DENIED, "I9: a draw is of all that the head");
     assert_ok(world_try_head(w), &w->e);
     commit(w, 1, 1); /* too late for this head */
     assert_ok(beacon_value(&value, w->beacon, 1, &w->e), &w->e);
     ledger_draw_build(d, world_books(w), &value, &world_validator(w, 1)->node, 1, &salts);
     assert_int_equal(d->n_rows, 1);
     d->through--;
-    assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_DENIED,
-                   "I9: a draw is of all that the head");
+    world_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                  "I9: a draw is of all that the head");
     d->through += 3;
-    assert_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_DENIED,
-                   "I9: a draw is of all that the head");
+    world_refused(w, ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                  "I9: a draw is of all that the head");
     d->through -= 2;
     assert_ok(ledger_append_draw(w->log, d, &why, &w->out, NULL, &w->e), &w->e);
     free(d);
@@ -143,14 +137,14 @@ static void a_nonce_is_the_one_committed_to_and_counts_once(void **state)
     struct world *w = &((struct place *)*state)->w;
 
     assert_ok(world_try_head(w), &w->e);
-    assert_refused(w, world_try_witness(w, 1, false), ERR_DIGEST, "not the nonce");
+    world_refused(w, world_try_witness(w, 1, false), ERR_DIGEST, "not the nonce");
     assert_ok(world_try_witness(w, 1, true), &w->e);
-    assert_refused(w, world_try_witness(w, 1, false), ERR_EXISTS, "has seen head");
+    world_refused(w, world_try_witness(w, 1, false), ERR_EXISTS, "has seen head");
     begin(w);
     commit(w, 9, 1);
     assert_ok(world_try_head(w), &w->e);
     w->n_nonces[1]++; /* another than it committed to */
-    assert_refused(w, world_try_witness(w, 1, false), ERR_DIGEST, "not the nonce");
+    world_refused(w, world_try_witness(w, 1, false), ERR_DIGEST, "not the nonce");
 }
 
 /* Else nonces could be tried out: look at them, and fix another head. */
@@ -161,7 +155,7 @@ static void no_head_comes_between_a_nonce_and_its_draw(void **state)
     begin(w);
     commit(w, 2, 1);
     open_round(w, false);
-    assert_refused(w, world_try_head(w), ERR_DENIED, "nonces were given for head");
+    world_refused(w, world_try_head(w), ERR_DENIED, "nonces were given for head");
     assert_ok(world_try_draw(w), &w->e);
     assert_ok(world_try_head(w), &w->e);
 }

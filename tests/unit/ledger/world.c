@@ -680,3 +680,9 @@ void world_accept_unit(struct world *w, uint64_t unit, unsigned worker, bool is_
     assert_ok(world_try_verdict(w, unit, world_judge(w, unit), REASON_NONE), &w->e);
     assert_ok(world_try_accept(w, unit), &w->e);
 }
+
+void world_refused(const struct world *w, enum status got, enum status want, const char *why)
+{
+    assert_status(got, want, NULL);
+    assert_contains(w->e.text, why);
+}

@@ -120,4 +120,7 @@ void world_two_judges(struct world *w, uint64_t unit, unsigned judge[2]);
 /* The validator that a drawn unit was given to first. */
 unsigned world_judge(struct world *w, uint64_t unit);
 
+/* The move was refused with this status, for this reason. */
+void world_refused(const struct world *w, enum status got, enum status want, const char *why);
+
 #endif
