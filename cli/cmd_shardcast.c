@@ -260,6 +260,11 @@ int cmd_shardcast(int argc, char **argv)
         status = usage_complain(u.line, "shardcast what?");
     if (status == USAGE_RUN) {
         enum status st = content_store_open(&r.store, dir, &so, &e);
+        if (st == ERR_NOT_FOUND)
+            st = err_prefix(&e, st,
+                            "'%s' is not the directory of a node that has weights "
+                            "(of 'muster up' these are DIR/relay-1, DIR/inference-1 ...)",
+                            dir);
         if (!st)
             st = print_all(&r, &e);
         if (!st)

@@ -37,7 +37,10 @@ static void print_result(const struct evidence_result *r, bool as_json)
     if (f->is_accepted)
         printf("NOT confirmed: the replay gives the very bits that were submitted\n");
     else
-        printf("confirmed: %s\n", f->text);
+        printf("confirmed: %s\nunless the worker was told to: a CANARY_REVEAL of this lease in "
+               "the "
+               "run's ledger clears it ('muster ledger show DIR --unit %" PRIu64 "')\n",
+               f->text, r->unit);
 }
 
 static const char *side_name(enum dispute_side s)
@@ -136,6 +139,7 @@ int cmd_verify(int argc, char **argv)
     }
     const struct env_options eo = {.allow_unsandboxed = allow_unsandboxed};
     if (evidence_decode(&v, file.bytes, &e) || evidence_replay(&v, &eo, &r, &e)) {
+        (void)err_prefix(&e, e.code, "'%s'", path);
         status = usage_fail(e.text);
     } else {
         print_result(&r, as_json);

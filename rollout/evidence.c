@@ -44,7 +44,10 @@ enum status evidence_decode(struct evidence *v, struct bytes in, struct err *e)
     magic = reader_bytes(&r, sizeof(MAGIC) - 1);
     version = reader_u32(&r);
     if (r.bad || !bytes_equal(magic, BYTES_LIT(MAGIC)))
-        return err_set(e, ERR_MALFORMED, "this is no evidence of muster's");
+        return err_set(
+            e, ERR_MALFORMED,
+            "neither evidence of a rejection (validators keep theirs in DIR/evidence) nor "
+            "the transcript of a dispute");
     if (version != VERSION)
         return err_set(e, ERR_UNSUPPORTED, "evidence of format %u; this program knows %u",
                        version, VERSION);

@@ -545,17 +545,6 @@ struct cast_content_info cast_state_content(const struct cast_state *s, size_t i
     };
 }
 
-bool cast_state_find(const struct cast_state *s, const struct content *c,
-                     struct cast_content_info *info)
-{
-    for (size_t i = 0; i < s->n_holdings; i++)
-        if (content_equal(&s->holding[i]->content, c)) {
-            *info = cast_state_content(s, i);
-            return true;
-        }
-    return false;
-}
-
 struct cast_counters cast_state_counters(const struct cast_state *s)
 {
     return s->counters;

@@ -198,9 +198,6 @@ bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelop
 /* The envelope of SHARD that answers a CAST_SERVE, appended: one copy of `data`. Empty: not here. */
 void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct content *c,
                       uint32_t index, struct bytes data);
-/* Are these bytes that shard? False also when its segment is not here. */
-bool cast_state_check(const struct cast_state *s, const struct content *c, uint32_t index,
-                      struct bytes data);
 
 /* Checks a PUBLISH envelope: signature, run, that its numbers agree. *m lends from it. `trainer`
  * may be NULL: any signer. */
@@ -239,8 +236,6 @@ struct cast_content_info {
 size_t cast_state_n_contents(const struct cast_state *s);
 /* By version, kind and base, ascending; i < cast_state_n_contents. */
 struct cast_content_info cast_state_content(const struct cast_state *s, size_t i);
-bool cast_state_find(const struct cast_state *s, const struct content *c,
-                     struct cast_content_info *info);
 
 struct cast_counters {
     uint64_t shards_in, bytes_in;   /* checked and stored */

@@ -523,14 +523,6 @@ static bool is_good(const struct cast_state *s, const struct holding *h, uint32_
     return digest_equal(&found, leaf);
 }
 
-bool cast_state_check(const struct cast_state *s, const struct content *c, uint32_t index,
-                      struct bytes data)
-{
-    const struct holding *h = holding_peek(s, c);
-
-    return h && is_good(s, h, index, data);
-}
-
 static void on_no_shard(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
                         bool was_asked, int64_t now_ms, struct cast_out *out)
 {

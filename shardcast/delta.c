@@ -23,11 +23,6 @@ const struct delta_loops *delta_loops_find(const char *name)
     return !name || !strcmp(name, delta_loops_scalar.name) ? &delta_loops_scalar : NULL;
 }
 
-const char *delta_loops_name(const struct delta_loops *l)
-{
-    return l->name;
-}
-
 static const struct delta_loops *loops_of(const struct delta_options *opt)
 {
     return opt && opt->loops ? opt->loops : delta_loops_find(NULL);

@@ -55,7 +55,6 @@ struct
 /* NULL: the best this machine has. "scalar" and "avx2" otherwise; NULL is returned if the machine
  * lacks them. */
 const struct delta_loops *delta_loops_find(const char *name);
-const char *delta_loops_name(const struct delta_loops *l);
 
 struct delta_options {
     const struct delta_loops *loops; /* NULL: the best */

@@ -732,15 +732,6 @@ void overlay_message(struct overlay *o, uint64_t link, const struct public_key *
     settle(o, now_ms, out);
 }
 
-void overlay_heard(struct overlay *o, const struct public_key *from, int64_t now_ms,
-                   struct overlay_out *out)
-{
-    struct active *a = active_find(o, from);
-
-    if (a && is_up(a))
-        alive(o, a, now_ms, out);
-}
-
 void overlay_tick(struct overlay *o, int64_t now_ms, struct overlay_out *out)
 {
     o->armed_ms = OVERLAY_NEVER;
@@ -773,15 +764,6 @@ struct overlay_neighbour overlay_neighbour(const struct overlay *o, size_t i)
                                       .is_chosen = a->is_chosen,
                                       .is_suspect = a->stage == STAGE_SUSPECT,
                                       .is_seed = a->is_seed};
-}
-
-size_t overlay_n_passive(const struct overlay *o)
-{
-    size_t n = 0;
-
-    for (uint32_t i = 0; i < o->n_known; i++)
-        n += !o->known[i].is_assigned && !o->has_roster;
-    return n;
 }
 
 struct overlay_counters overlay_counters(const struct overlay *o)

@@ -133,9 +133,6 @@ void overlay_linked(struct overlay *o, const struct public_key *key, uint64_t li
 /* A frame of kinds 60 to 69 from the peer authenticated as `from`. */
 void overlay_message(struct overlay *o, uint64_t link, const struct public_key *from,
                      struct bytes frame, int64_t now_ms, struct overlay_out *out);
-/* Any other frame came from it: it is alive. */
-void overlay_heard(struct overlay *o, const struct public_key *from, int64_t now_ms,
-                   struct overlay_out *out);
 void overlay_tick(struct overlay *o, int64_t now_ms, struct overlay_out *out);
 
 /* ---- what is known ----------------------------------------------------------------------- */
@@ -150,11 +147,6 @@ struct overlay_neighbour {
 /* Links that are up; i < overlay_n_neighbours. */
 size_t overlay_n_neighbours(const struct overlay *o);
 struct overlay_neighbour overlay_neighbour(const struct overlay *o, size_t i);
-size_t overlay_n_passive(const struct overlay *o);
-
-/* May `dialler` dial `peer`, by the roster that is set? */
-bool overlay_is_assigned(const struct overlay *o, const struct public_key *dialler,
-                         const struct public_key *peer);
 
 struct overlay_counters {
     uint64_t dialled, refused, lost, malformed, denied;

@@ -155,12 +155,6 @@ bool known_may_dial(const struct overlay *o, const struct public_key *dialler,
     return k && k->endpoint[0] && is_near(o, dialler, k, &is_seed);
 }
 
-bool overlay_is_assigned(const struct overlay *o, const struct public_key *dialler,
-                         const struct public_key *peer)
-{
-    return known_may_dial(o, dialler, peer);
-}
-
 void known_set_roster(struct overlay *o, const struct msg_roster *r)
 {
     struct known *before = o->known;

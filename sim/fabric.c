@@ -49,7 +49,7 @@ struct node {
     uint32_t round_first, round_last, n_round;
     bool is_up, is_sending;
     uint32_t life;
-    uint64_t bytes_out, bytes_in;
+    uint64_t bytes_out;
 };
 
 struct fabric {
@@ -444,7 +444,6 @@ static void on_arrive(struct fabric *n, const struct event *e)
     int64_t start = x->down_free_ns > n->now_ns ? x->down_free_ns : n->now_ns;
     int64_t left_ns = n->now_ns + (int64_t)((double)size * n->node[t->from].up_ns);
     x->down_free_ns = start + (int64_t)((double)size * x->down_ns);
-    x->bytes_in += size;
     t->n_flying--;
     t->passed_ns[0] = t->passed_ns[1];
     t->passed_ns[1] = x->down_free_ns > left_ns ? x->down_free_ns : left_ns;
@@ -495,7 +494,6 @@ static void small_send(struct fabric *n, uint32_t s, uint32_t id)
     to->down_free_ns =
         (to->down_free_ns > n->now_ns ? to->down_free_ns : n->now_ns) + (int64_t)down;
     from->bytes_out += m->wire;
-    to->bytes_in += m->wire;
     n->counters.small_bytes += m->wire;
     int64_t at = n->now_ns + t->latency_ns + (int64_t)(wait + up + down);
     if (at < t->small_ns)
@@ -619,9 +617,4 @@ struct fabric_counters fabric_counters(const struct fabric *n)
 uint64_t fabric_bytes_out(const struct fabric *n, uint32_t node)
 {
     return n->node[node].bytes_out;
-}
-
-uint64_t fabric_bytes_in(const struct fabric *n, uint32_t node)
-{
-    return n->node[node].bytes_in;
 }

@@ -97,6 +97,5 @@ struct fabric_counters {
 };
 struct fabric_counters fabric_counters(const struct fabric *n);
 uint64_t fabric_bytes_out(const struct fabric *n, uint32_t node); /* that left its uplink */
-uint64_t fabric_bytes_in(const struct fabric *n, uint32_t node);
 
 #endif
