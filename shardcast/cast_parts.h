@@ -89,8 +89,9 @@ struct lending {
     uint32_t cap, n_order, n_unserved;
     uint32_t n_lent[CAST_LINKS_MAX];
     uint32_t n_kept[CAST_LINKS_MAX]; /* given to each, and not seen at another yet */
-    uint32_t n_anew; /* how often it was lent anew since somebody fetched something */
-    int64_t idle_ms; /* since when nobody fetches anything */
+    uint32_t n_anew;  /* how often it was lent anew since somebody fetched something */
+    int64_t idle_ms;  /* since when nobody fetches anything */
+    int64_t begin_ms; /* first looked at; NEVER_MS: not yet */
 };
 enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_SPREAD };
 

@@ -49,9 +49,11 @@
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
-#define LEND_KEPT       16u /* a neighbour that passes nothing on is lent no more than so many */
-#define LEND_IDLE_MS    1000
-#define LEND_ANEW_MAX   3u
-#define GIVEN_SPAN_MS   10000 /* half of what was received counts for this long */
+#define LEND_KEPT       64u /* a neighbour that passes nothing on is lent no more than so many */
+#define LEND_IDLE_MS                                                                           \
+    1000 /* nobody fetches for this long, and the time of so many shards: lent anew */
+#define LEND_IDLE_SHARDS 64
+#define LEND_ANEW_MAX    3u
+#define GIVEN_SPAN_MS    10000 /* half of what was received counts for this long */
 
 #endif

@@ -417,7 +417,7 @@ void lend_begin(struct cast_state *s, struct holding *h)
 {
     (void)s;
     h->lend = xcalloc(1, sizeof(*h->lend));
-    h->lend->idle_ms = NEVER_MS;
+    h->lend->idle_ms = h->lend->begin_ms = NEVER_MS;
 }
 
 void lend_free(struct lending **l)
@@ -604,20 +604,34 @@ static void lend_anew(struct cast_state *s, struct holding *h, int64_t now_ms,
     lend(s, h, out);
 }
 
+/* How long nobody may fetch anything before it is lent anew. What the sockets took counts as served,
+ * and lies there as long as some shards take to leave. */
+static int64_t idle_wait(struct lending *l, int64_t now_ms)
+{
+    uint32_t n_served = l->cap - l->n_unserved;
+
+    if (l->begin_ms == NEVER_MS)
+        l->begin_ms = now_ms;
+    if (n_served == 0)
+        return LEND_IDLE_MS;
+    return LEND_IDLE_MS + LEND_IDLE_SHARDS * (now_ms - l->begin_ms) / n_served;
+}
+
 void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
     for (size_t i = 0; i < s->n_holdings; i++) {
         struct holding *h = s->holding[i];
         if (!h->lend)
             continue;
+        int64_t wait_ms = idle_wait(h->lend, now_ms);
         bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
                        (s->linked_mask & ~h->all_mask) != 0;
         if (!is_idle || h->lend->idle_ms == NEVER_MS)
             h->lend->idle_ms = is_idle ? now_ms : NEVER_MS;
-        if (is_idle && h->lend->idle_ms + LEND_IDLE_MS <= now_ms)
+        if (is_idle && h->lend->idle_ms + wait_ms <= now_ms)
             lend_anew(s, h, now_ms, out);
         if (is_idle)
-            due(s, now_ms + LEND_IDLE_MS);
+            due(s, now_ms + wait_ms);
     }
 }
 
