@@ -24,6 +24,8 @@ struct device {
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */
     unsigned multiprocessors;
     size_t shared_max; /* bytes of dynamic shared memory that a block may have */
+    struct open_products *products; /* owned, open_products.c; NULL: not used yet */
+    struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
 };
 
 static inline int device_is_well(const struct device *d)

@@ -38,6 +38,7 @@ struct open_product {
 };
 
 void open_product(struct device *d, const struct open_product *p);
+void open_products_close(struct device *d);
 
 /* ---- attention ---- */
 
