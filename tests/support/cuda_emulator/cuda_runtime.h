@@ -143,6 +143,10 @@ void emulator_barrier();
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from);
 void emulator_warp_barrier(unsigned mask);
 void *emulator_shared();
+/* Copies wait until they are waited for: who reads too early sees what was there before. */
+void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there);
+void emulator_copy_commit();
+void emulator_copy_wait(unsigned groups);
 cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared,
                             const std::function<void()> &kernel);
 

@@ -3,8 +3,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <sys/mman.h>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -15,12 +17,19 @@
 
 emulated_place *emulator_place;
 
-namespace {
+namespace
+{
 
 const unsigned threads_max = 1024, lanes = 32;
 const size_t stack_bytes = 128 << 10, shared_bytes = 228 << 10;
 
 enum waits { runs, at_barrier, at_exchange, is_over };
+
+struct async_copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    size_t bytes;
+};
 
 struct fiber {
     void *sp;
@@ -29,6 +38,8 @@ struct fiber {
     emulated_place place;
     waits state;
     unsigned mask;
+    std::vector<async_copy> copies;             /* not yet committed */
+    std::deque<std::vector<async_copy>> groups; /* not yet waited for */
 };
 
 fiber fibers[threads_max];
@@ -102,6 +113,8 @@ void start(fiber *f)
         *--sp = nullptr;
     f->sp = sp;
     f->state = runs;
+    f->copies.clear();
+    f->groups.clear();
 }
 
 void resume(fiber *f)
@@ -219,6 +232,30 @@ void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, 
     emulator_warp_barrier(mask);
     memcpy(to, slots[first + from], bytes);
     emulator_warp_barrier(mask);
+}
+
+void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there)
+{
+    if ((uintptr_t)to % bytes != 0 || (is_there && (uintptr_t)from % bytes != 0))
+        stop("an asynchronous copy whose address is not a multiple of its size");
+    running->copies.push_back({to, is_there ? from : nullptr, bytes});
+}
+
+void emulator_copy_commit()
+{
+    running->groups.push_back(running->copies);
+    running->copies.clear();
+}
+
+void emulator_copy_wait(unsigned groups)
+{
+    for (; running->groups.size() > groups; running->groups.pop_front())
+        for (const async_copy &c : running->groups.front()) {
+            if (c.from)
+                memcpy(c.to, c.from, c.bytes);
+            else
+                memset(c.to, 0, c.bytes);
+        }
 }
 
 void *emulator_shared()
