@@ -40,6 +40,17 @@ struct open_product {
 void open_product(struct device *d, const struct open_product *p);
 void open_products_close(struct device *d);
 
+/* ---- graphs: open_graphs.c ---- */
+
+#define OPEN_GRAPH_KEY_BYTES 128u /* padded with zeros */
+
+typedef void open_launches(struct device *d, const void *arg);
+
+/* launches(d, arg), or what it launched when it was called with this key before. */
+void open_graph_run(struct device *d, const void *key, open_launches *launches,
+                    const void *arg);
+void open_graphs_close(struct device *d);
+
 /* ---- attention ---- */
 
 struct open_attention {

@@ -130,38 +130,7 @@ static __device__ __forceinline__ void load_matrices(uint32_t r[4], const uint16
 #endif
 }
 
-/* 16 bytes from global to shared memory, past the registers; seen by this thread after copies_wait<n>,
- * which leaves the n youngest groups of copies_commit under way. !is_there: zeros, nothing is read. */
-static __device__ __forceinline__ void copy_16(void *to, const void *from, bool is_there)
-{
-#ifdef MUSTER_CUDA_EMULATED
-    if (is_there)
-        memcpy(to, from, 16);
-    else
-        memset(to, 0, 16);
-#else
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(is_there ? 16 : 0)
-                 : "memory");
-#endif
-}
-
-static __device__ __forceinline__ void copies_commit()
-{
-#ifndef MUSTER_CUDA_EMULATED
-    asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-template <int n> static __device__ __forceinline__ void copies_wait()
-{
-#ifndef MUSTER_CUDA_EMULATED
-    asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
-#endif
-}
-
-/* 2^x, and 1 / x, as fast as the unit gives them: 2 ulp. */
+/* 2^x as fast as the unit gives it: 2 ulp, subnormals are 0. */
 static __device__ __forceinline__ float fast_exp2(float x)
 {
 #ifdef MUSTER_CUDA_EMULATED

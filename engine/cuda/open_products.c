@@ -22,7 +22,7 @@
 #define PROBES          8u
 #define CANDIDATES      8
 #define TRIES           3
-#define TUNE_AT         3u                /* a plan is tuned at this use of it */
+#define TUNE_AT         3u                /* a plan is tuned when it is used so often */
 #define TUNE_OPS        (1ull << 39)      /* and only if a product has at most so many operations */
 
 /* X(name, arguments): what is used of the library */
@@ -351,6 +351,7 @@ static void tune(struct device *d, struct plan *p, const struct open_product *x)
         }
     }
     p->algo[0] = p->algo[first];
+    p->n_algo = 1;
     (void)device_note(d, cudaFree(y), "releasing memory");
 }
 
@@ -365,7 +366,8 @@ void open_product(struct device *d, const struct open_product *x)
         (void)make(d);
     if (!device_is_well(d) || !(p = plan_of(d, x)))
         return;
-    if (++p->uses == TUNE_AT && p->n_algo > 1 && 2 * x->M * x->N * x->K <= TUNE_OPS)
+    if (++p->uses >= TUNE_AT && p->n_algo > 1 && !d->is_capturing &&
+        2 * x->M * x->N * x->K <= TUNE_OPS)
         tune(d, p, x);
     (void)well(d, multiply(d, p, x, x->y, 0), "a product");
 }
