@@ -23,6 +23,23 @@ void device_launched(struct device *d, const char *what)
     (void)device_note(d, cudaGetLastError(), what);
 }
 
+void *device_scratch(struct device *d, size_t bytes)
+{
+    if (!device_is_well(d))
+        return NULL;
+    if (bytes > d->scratch_bytes) {
+        size_t room = bytes > (1u << 20) ? bytes : 1u << 20;
+
+        (void)device_note(d, cudaFree(d->scratch), "releasing scratch memory"); /* waits */
+        d->scratch = NULL;
+        d->scratch_bytes = 0;
+        if (!device_note(d, cudaMalloc(&d->scratch, room), "allocating scratch memory"))
+            return NULL;
+        d->scratch_bytes = room;
+    }
+    return d->scratch;
+}
+
 size_t cuda_count(void)
 {
     int n = 0;
@@ -93,6 +110,7 @@ void cuda_close(struct device *d)
 {
     (void)cudaStreamSynchronize(d->stream);
     (void)cudaStreamDestroy(d->stream);
+    (void)cudaFree(d->scratch);
     free(d->tables);
     free(d);
 }

@@ -14,6 +14,7 @@
 extern "C" {
 #endif
 
+#include "engine/device_backend.h"
 #include "engine/device_ops.h"
 
 struct device {
@@ -24,6 +25,8 @@ struct device {
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */
     unsigned multiprocessors;
     size_t shared_max; /* bytes of dynamic shared memory that a block may have */
+    void *scratch;     /* owned; device_scratch */
+    size_t scratch_bytes;
 };
 
 static inline int device_is_well(const struct device *d)
@@ -35,6 +38,10 @@ static inline int device_is_well(const struct device *d)
 int device_note(struct device *d, cudaError_t e, const char *what);
 /* After a launch. */
 void device_launched(struct device *d, const char *what);
+
+/* Memory of the device for the kernels that are launched next; whoever asks again may get the same.
+ * NULL: the device failed, or has none left. */
+void *device_scratch(struct device *d, size_t bytes);
 
 /* Class f32-1. */
 extern const struct device_ops device_ops_f32;

@@ -2,7 +2,11 @@
 #
 # MUSTER_CUDA (top CMakeLists.txt) is by now "cuda", "emulated" or "off".
 set(ENGINE_CUDA_KERNELS
+  cuda/gemm.cu
+  cuda/logits.cu
+  cuda/optimizer.cu
   cuda/rows.cu
+  cuda/top.cu
   )
 set(ENGINE_CUDA_SOURCES device.c)
 if(MUSTER_CUDA_MODE STREQUAL "off")
@@ -20,7 +24,7 @@ elseif(MUSTER_CUDA_MODE STREQUAL "emulated")
   list(APPEND ENGINE_CUDA_SOURCES
        "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/emulator.cpp")
   set_source_files_properties(${ENGINE_CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math")
+    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math;-Wno-unknown-pragmas")
 endif()
 
 # What the sources above need of CUDA, or of the emulator.
