@@ -15,6 +15,7 @@
 extern "C" {
 #endif
 
+#include "engine/device_backend.h"
 #include "engine/device_ops.h"
 
 struct device {
