@@ -191,8 +191,24 @@ const struct device_ops device_ops_open = {
     .dx_packed = dx_packed,
     .dw = dw,
     .bias_backward = open_bias_backward,
+
     .add = cuda_f32_add,
+    .scale = cuda_f32_scale,
+    .embed = cuda_f32_embed,
+    .embed_packed = cuda_f32_embed_packed,
+    .embed_backward = cuda_f32_embed_backward,
+    .gather = cuda_f32_gather,
+    .scatter = cuda_f32_scatter,
+    .rmsnorm = cuda_f32_rmsnorm,
+    .rmsnorm_backward = cuda_f32_rmsnorm_backward,
+
     .page_floats = page_floats,
     .logprob = open_logprob,
     .logprob_backward = open_logprob_backward,
+    .sample = cuda_f32_sample,
+    .top = cuda_f32_top,
+
+    .square_sum = cuda_f32_square_sum,
+    .adamw = cuda_f32_adamw,
+    .not_finite = cuda_f32_not_finite,
 };

@@ -4,7 +4,11 @@
 set(ENGINE_CUDA_KERNELS
   cuda/attention.cu
   cuda/attention_backward.cu
+  cuda/gemm.cu
+  cuda/logits.cu
+  cuda/optimizer.cu
   cuda/rows.cu
+  cuda/top.cu
   )
 # Those of class open-cuda, which keeps to no order and no bits.
 set(ENGINE_CUDA_OPEN_KERNELS
@@ -32,7 +36,7 @@ elseif(MUSTER_CUDA_MODE STREQUAL "emulated")
        "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/emulator.cpp"
        "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/cublaslt.cpp")
   set_source_files_properties(${ENGINE_CUDA_KERNELS} ${ENGINE_CUDA_OPEN_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math")
+    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math;-Wno-unknown-pragmas")
 endif()
 
 # What the sources above need of CUDA, or of the emulator.
