@@ -24,6 +24,9 @@ struct device {
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */
     unsigned multiprocessors;
     size_t shared_max; /* bytes of dynamic shared memory that a block may have */
+    struct open_products *products; /* owned, open_products.c; NULL: not used yet */
+    struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
+    bool is_capturing;              /* what is launched goes to a graph */
 };
 
 static inline int device_is_well(const struct device *d)
@@ -36,8 +39,8 @@ int device_note(struct device *d, cudaError_t e, const char *what);
 /* After a launch. */
 void device_launched(struct device *d, const char *what);
 
-/* Class f32-1. */
-extern const struct device_ops device_ops_f32;
+extern const struct device_ops device_ops_f32;  /* class f32-1 */
+extern const struct device_ops device_ops_open; /* class open-cuda: open.c */
 
 #ifdef __cplusplus
 }
