@@ -24,6 +24,20 @@ void device_launched(struct device *d, const char *what)
     (void)device_note(d, cudaGetLastError(), what);
 }
 
+void *device_scratch(struct device *d, size_t bytes)
+{
+    if (bytes <= d->scratch_bytes)
+        return d->scratch;
+    (void)device_note(d, cudaFree(d->scratch), "releasing memory");
+    d->scratch = NULL;
+    d->scratch_bytes = 0;
+    if (!device_is_well(d) ||
+        !device_note(d, cudaMalloc(&d->scratch, bytes), "allocating scratch memory"))
+        return NULL;
+    d->scratch_bytes = bytes;
+    return d->scratch;
+}
+
 size_t cuda_count(void)
 {
     int n = 0;
@@ -96,6 +110,7 @@ void cuda_close(struct device *d)
     open_graphs_close(d);
     open_products_close(d);
     (void)cudaStreamDestroy(d->stream);
+    (void)cudaFree(d->scratch);
     free(d->tables);
     free(d);
 }

@@ -27,6 +27,8 @@ struct device {
     struct open_products *products; /* owned, open_products.c; NULL: not used yet */
     struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
     bool is_capturing;              /* what is launched goes to a graph */
+    void *scratch;     /* owned; device_scratch() */
+    size_t scratch_bytes;
 };
 
 static inline int device_is_well(const struct device *d)
@@ -41,6 +43,11 @@ void device_launched(struct device *d, const char *what);
 
 extern const struct device_ops device_ops_f32;  /* class f32-1 */
 extern const struct device_ops device_ops_open; /* class open-cuda: open.c */
+/* Memory for what kernels of one launcher hand to each other; the next call gives the same again.
+ * Grows, waiting for the device, and is kept until the device is closed. NULL: there is none, which
+ * is noted. */
+void *device_scratch(struct device *d, size_t bytes);
+
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,8 @@
 #
 # MUSTER_CUDA (top CMakeLists.txt) is by now "cuda", "emulated" or "off".
 set(ENGINE_CUDA_KERNELS
+  cuda/attention.cu
+  cuda/attention_backward.cu
   cuda/rows.cu
   )
 set(ENGINE_CUDA_SOURCES device.c)
