@@ -3,6 +3,7 @@
 # MUSTER_CUDA (top CMakeLists.txt) is by now "cuda", "emulated" or "off".
 set(ENGINE_CUDA_KERNELS
   cuda/gemm.cu
+  cuda/limits.cu
   cuda/logits.cu
   cuda/optimizer.cu
   cuda/rows.cu
