@@ -11,6 +11,9 @@ const struct device_ops device_ops_f32 = {
     .bias_backward = cuda_f32_bias_backward,
 
     .add = cuda_f32_add,
+    .page_floats = cuda_f32_page_floats,
+    .attention = cuda_f32_attention,
+    .attention_backward = cuda_f32_attention_backward,
     .scale = cuda_f32_scale,
     .embed = cuda_f32_embed,
     .embed_packed = cuda_f32_embed_packed,

@@ -12,6 +12,12 @@
 extern "C" {
 #endif
 
+/* Pages: the keys of a head as columns (D, ATTENTION_PAGE), after those of all heads the values of a
+ * head as rows (ATTENTION_PAGE, D). */
+size_t cuda_f32_page_floats(const struct attention_shape *s);
+void cuda_f32_attention(struct device *d, const struct device_attention *a);
+void cuda_f32_attention_backward(struct device *d, const struct device_attention_grad *a);
+
 /* gemm.cu */
 size_t cuda_f32_bytes(size_t N, size_t K, enum dtype dtype);
 enum dtype cuda_f32_keeps(enum dtype dtype);

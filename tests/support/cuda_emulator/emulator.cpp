@@ -17,6 +17,10 @@
 
 emulated_place *emulator_place;
 
+struct emulated_graph {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
 namespace
 {
 
@@ -53,6 +57,7 @@ unsigned char slots[threads_max][64];
 __attribute__((aligned(128))) unsigned char shared[shared_bytes];
 cudaError_t last_error, planned_error;
 std::mutex one_at_a_time;
+emulated_graph *captured;
 bool is_descending;
 
 [[noreturn]] void stop(const char *what)
@@ -285,6 +290,14 @@ cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
     return result(cudaSuccess);
 }
 
+cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work)
+{
+    if (!captured)
+        return work();
+    captured->work.push_back(work);
+    return cudaSuccess;
+}
+
 extern "C" {
 
 void emulator_fail_next(cudaError_t e)
@@ -394,22 +407,106 @@ cudaError_t cudaFreeHost(void *p)
     return cudaFree(p);
 }
 
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = nullptr;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    (void)e;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    (void)e;
+    (void)s;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    (void)e;
+    return result(captured ? cudaErrorLaunchFailure : cudaSuccess);
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    (void)from;
+    (void)to;
+    *ms = 1.0f;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode)
+{
+    (void)s;
+    (void)mode;
+    captured = new emulated_graph;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
+{
+    (void)s;
+    *graph = captured;
+    captured = nullptr;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags)
+{
+    (void)flags;
+    *exec = new emulated_graph(*graph);
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
+{
+    (void)s;
+    for (const auto &work : exec->work) {
+        cudaError_t e = work();
+        if (e)
+            return result(e);
+    }
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return result(cudaSuccess);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
     (void)kind;
     (void)s;
-    if (n > 0)
-        memmove(to, from, n);
-    return result(cudaSuccess);
+    return result(emulator_enqueue([=] {
+        if (n > 0)
+            memmove(to, from, n);
+        return cudaSuccess;
+    }));
 }
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s)
 {
     (void)s;
-    if (n > 0)
-        memset(to, value, n);
-    return result(cudaSuccess);
+    return result(emulator_enqueue([=] {
+        if (n > 0)
+            memset(to, value, n);
+        return cudaSuccess;
+    }));
 }
 
 } /* extern "C" */
