@@ -179,6 +179,8 @@ struct device_ops {
                        size_t rows, size_t cols);
     void (*adamw)(struct device *d, float *p, float *m, float *v, const float *g,
                   const struct adamw_scalars *s, size_t n);
+    /* y = the nearest bf16 of x, as f32 */
+    void (*round_bf16)(struct device *d, float *y, const float *x, size_t n);
     /* *flag (zeroed before) becomes 1 if some element is not finite */
     void (*not_finite)(struct device *d, uint32_t *flag, const float *x, size_t n);
 };

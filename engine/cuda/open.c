@@ -79,7 +79,7 @@ static void forward(struct device *d, const struct product *p, const float *x, s
     if (!narrow)
         return;
     open_narrow(d, narrow, x, M * W->K);
-    open_product(d, &(struct open_product){.kind = OPEN_FORWARD,
+    open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
                                            .is_f32 = true,
                                            .M = M,
                                            .N = W->N,
@@ -99,7 +99,7 @@ static void forward(struct device *d, const struct product *p, const float *x, s
 static void multiply_dx(struct device *d, float *dx, const uint16_t *dy, const uint16_t *W,
                         const size_t shape[3], bool is_added)
 {
-    open_product(d, &(struct open_product){.kind = OPEN_DX,
+    open_multiply(d, &(struct open_product){.kind = OPEN_DX,
                                            .is_f32 = true,
                                            .M = shape[0],
                                            .N = shape[2],
@@ -155,7 +155,7 @@ static void dw(struct device *d, float *dW, const float *dy, const float *x, siz
         return;
     open_narrow(d, a, dy, T * N);
     open_narrow(d, b, x, T * K);
-    open_product(d, &(struct open_product){.kind = OPEN_DW,
+    open_multiply(d, &(struct open_product){.kind = OPEN_DW,
                                            .is_f32 = true,
                                            .M = N,
                                            .N = K,
@@ -191,8 +191,25 @@ const struct device_ops device_ops_open = {
     .dx_packed = dx_packed,
     .dw = dw,
     .bias_backward = open_bias_backward,
+
     .add = cuda_f32_add,
+    .scale = cuda_f32_scale,
+    .round_bf16 = cuda_f32_round_bf16,
+    .embed = cuda_f32_embed,
+    .embed_packed = cuda_f32_embed_packed,
+    .embed_backward = cuda_f32_embed_backward,
+    .gather = cuda_f32_gather,
+    .scatter = cuda_f32_scatter,
+    .rmsnorm = cuda_f32_rmsnorm,
+    .rmsnorm_backward = cuda_f32_rmsnorm_backward,
+
     .page_floats = page_floats,
     .logprob = open_logprob,
     .logprob_backward = open_logprob_backward,
+    .sample = cuda_f32_sample,
+    .top = cuda_f32_top,
+
+    .square_sum = cuda_f32_square_sum,
+    .adamw = cuda_f32_adamw,
+    .not_finite = cuda_f32_not_finite,
 };

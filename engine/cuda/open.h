@@ -37,7 +37,7 @@ struct open_product {
     const void *add; /* y = add + a b, of y's type and stride; may be y. NULL: y = a b */
 };
 
-void open_product(struct device *d, const struct open_product *p);
+void open_multiply(struct device *d, const struct open_product *p);
 void open_products_close(struct device *d);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */
@@ -65,7 +65,7 @@ struct open_heads {
     size_t H, G, D;
     float eps;
 };
-void open_heads(struct device *d, const struct open_heads *h);
+void open_heads_forward(struct device *d, const struct open_heads *h);
 
 /* dx (N, C) += of the norm of x; dw += ; and *narrow (N, C) = the new dx, or NULL. */
 void open_norm_backward(struct device *d, float *dx, float *dw, uint16_t *narrow,

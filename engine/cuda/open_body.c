@@ -210,14 +210,14 @@ static void products(struct device *d, uint16_t *y, size_t stride, const uint16_
     if (is_adjacent(all, n)) {
         p.N = stride;
         p.b = all[0]->data;
-        open_product(d, &p);
+        open_multiply(d, &p);
         return;
     }
     for (size_t i = 0; i < n; i++) {
         p.N = all[i]->N;
         p.b = all[i]->data;
         p.y = y;
-        open_product(d, &p);
+        open_multiply(d, &p);
         y += all[i]->N;
     }
 }
@@ -226,7 +226,7 @@ static void products(struct device *d, uint16_t *y, size_t stride, const uint16_
 static void add_product(struct device *d, float *y, const float *add, const uint16_t *x,
                         const struct packed *W, size_t M)
 {
-    open_product(d, &(struct open_product){.kind = OPEN_FORWARD,
+    open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
                                            .is_f32 = true,
                                            .M = M,
                                            .N = W->N,
@@ -285,7 +285,7 @@ static void layer_forward(struct device *d, const struct device_pass *p, const s
 
     open_norm(d, a->h, a->x_in, v->input_norm, p->rows, w.C, c->norm_eps);
     products(d, a->raw, w.all, a->h, qkv, 3, p->rows);
-    open_heads(d, &(struct open_heads){
+    open_heads_forward(d, &(struct open_heads){
                       .y = a->qkv,
                       .x = a->raw,
                       .q_bias = v->q_bias,
@@ -374,7 +374,7 @@ void open_body_train_forward(struct device *d, const struct device_train_pass *p
 static void weight_grad(struct device *d, float *dW, const uint16_t *dy, size_t stride,
                         const uint16_t *x, const struct packed *W, size_t T)
 {
-    open_product(d, &(struct open_product){.kind = OPEN_DW,
+    open_multiply(d, &(struct open_product){.kind = OPEN_DW,
                                            .is_f32 = true,
                                            .M = W->N,
                                            .N = W->K,
@@ -404,7 +404,7 @@ static void input_grad(struct device *d, uint16_t *dx, const uint16_t *dy, size_
     if (is_adjacent(all, n)) {
         p.K = stride;
         p.b = all[0]->data;
-        open_product(d, &p);
+        open_multiply(d, &p);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -412,7 +412,7 @@ static void input_grad(struct device *d, uint16_t *dx, const uint16_t *dy, size_
         p.a = dy;
         p.b = all[i]->data;
         p.add = i > 0 ? dx : NULL;
-        open_product(d, &p);
+        open_multiply(d, &p);
         dy += all[i]->N;
     }
 }

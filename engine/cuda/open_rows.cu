@@ -219,7 +219,7 @@ void open_bias(struct device *d, float *x, const float *bias, size_t T, size_t C
     device_launched(d, "bias");
 }
 
-void open_heads(struct device *d, const struct open_heads *o)
+void open_heads_forward(struct device *d, const struct open_heads *o)
 {
     const struct heads h = {o->y,
                             o->x,

@@ -144,7 +144,7 @@ static void keys_and_values_of_bf16_1_are_bf16(void **state)
 
     assert_ok(kernels_choose(&opt.kernels, NUMERICS_BF16_1, NULL, &f->e), &f->e);
     assert_ok(model_new(&m, f->w, &opt, &f->e), &f->e);
-    assert_ok(kv_cache_new(&kv, &f->w->config, 1, LEN, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &f->w->config, NULL, 1, LEN, 0, &f->e), &f->e);
     assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
 
     for (size_t layer = 0; layer < 2; layer++) {

@@ -150,7 +150,7 @@ static void forward_has_the_bits_of_inference(void **state)
     size_t row = 0;
 
     assert_ok(train_forward(f->t, &f->b, logp, &f->e), &f->e);
-    assert_ok(kv_cache_new(&kv, &f->c, N_SEQS, 16, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &f->c, NULL, N_SEQS, 16, 0, &f->e), &f->e);
     for (size_t i = 0; i < N_SEQS; i++) {
         for (size_t j = 0; j < lengths[i]; j++, row++) {
             const struct model_run one = {.slot = i, .first = j, .n = 1, .n_out = 1};

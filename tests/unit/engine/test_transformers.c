@@ -152,7 +152,7 @@ static void logits_and_the_greedy_continuation_are_those_of_transformers(void **
     int32_t *next = expected_ids(&f, "continuation", NEW);
     float *want = expected(&f, "logits", ROWS * V), *got = xcalloc(ROWS * V, sizeof(got[0]));
 
-    assert_ok(kv_cache_new(&kv, &f.w->config, 1, MAX_LEN, 0, &f.e), &f.e);
+    assert_ok(kv_cache_new(&kv, &f.w->config, NULL, 1, MAX_LEN, 0, &f.e), &f.e);
     logits_of(got, &f, kv, 0, tokens, PROMPT, ROWS);
     double far = distance(got, want, ROWS * V);
     print_message("%s: logits %.2e\n", (const char *)*state, far);
