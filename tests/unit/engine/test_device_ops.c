@@ -446,6 +446,28 @@ static void adamw_has_the_bits(void **state)
     free(v);
 }
 
+static void rounding_is_the_definition_s(void **state)
+{
+    const struct on_device *t = *state;
+    enum { n = 3000 };
+    struct rng r = random_seeded(11);
+    float x[n], want[n];
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = i % 3 ? rng_u32(&r) : (uint32_t)i << 16 | 0x8000u; /* ties */
+        uint16_t narrow;
+
+        memcpy(&x[i], &u, sizeof(u));
+        t->cpu->bf16_from_f32(&narrow, &x[i], 1);
+        t->cpu->f32_from_bf16(&want[i], &narrow, 1);
+    }
+    float *on_x = PUT(t, x, n), *on_y = PUT(t, x, n);
+
+    t->ops->round_bf16(t->device, on_y, on_x, n);
+    assert_device_has(t, on_y, want, n, "the nearest bf16");
+    device_release(t->device, on_x);
+}
+
 static void what_is_not_finite_is_found_anywhere(void **state)
 {
     const struct on_device *t = *state;
@@ -481,6 +503,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(top_takes_the_largest_and_of_equals_the_first, &t),
         cmocka_unit_test_prestate(square_sums_have_the_bits, &t),
         cmocka_unit_test_prestate(adamw_has_the_bits, &t),
+        cmocka_unit_test_prestate(rounding_is_the_definition_s, &t),
         cmocka_unit_test_prestate(what_is_not_finite_is_found_anywhere, &t),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
