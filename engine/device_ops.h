@@ -117,6 +117,9 @@ struct device_ops {
                    size_t M, bool keep);
     void (*dx)(struct device *d, float *dx, const float *dy, const float *W, size_t M, size_t N,
                size_t K, bool is_added);
+    /* The same with a matrix as `set` keeps it, assigned; or NULL: the class has only the other */
+    void (*dx_packed)(struct device *d, float *dx, const float *dy, const struct packed *W,
+                      size_t M);
     void (*dw)(struct device *d, float *dW, const float *dy, const float *x, size_t T, size_t N,
                size_t K);
     void (*bias_backward)(struct device *d, float *dbias, const float *dy, size_t T, size_t N);

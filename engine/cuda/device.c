@@ -26,15 +26,18 @@ void device_launched(struct device *d, const char *what)
 
 void *device_scratch(struct device *d, size_t bytes)
 {
-    if (bytes <= d->scratch_bytes)
-        return d->scratch;
-    (void)device_note(d, cudaFree(d->scratch), "releasing memory");
-    d->scratch = NULL;
-    d->scratch_bytes = 0;
-    if (!device_is_well(d) ||
-        !device_note(d, cudaMalloc(&d->scratch, bytes), "allocating scratch memory"))
+    if (!device_is_well(d))
         return NULL;
-    d->scratch_bytes = bytes;
+    if (bytes > d->scratch_bytes) {
+        size_t room = bytes > (1u << 20) ? bytes : 1u << 20;
+
+        (void)device_note(d, cudaFree(d->scratch), "releasing scratch memory"); /* waits */
+        d->scratch = NULL;
+        d->scratch_bytes = 0;
+        if (!device_note(d, cudaMalloc(&d->scratch, room), "allocating scratch memory"))
+            return NULL;
+        d->scratch_bytes = room;
+    }
     return d->scratch;
 }
 

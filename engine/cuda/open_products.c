@@ -355,7 +355,7 @@ static void tune(struct device *d, struct plan *p, const struct open_product *x)
     (void)device_note(d, cudaFree(y), "releasing memory");
 }
 
-void open_product(struct device *d, const struct open_product *x)
+void open_multiply(struct device *d, const struct open_product *x)
 {
     struct plan *p;
 

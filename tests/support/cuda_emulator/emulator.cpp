@@ -78,13 +78,11 @@ __asm__(".text\n.globl emulator_switch\n.type emulator_switch,@function\nemulato
 #error "the emulator knows x86-64 only"
 #endif
 
-void to_scheduler(bool is_last)
+void to_scheduler()
 {
 #if SANITIZED
-    __sanitizer_start_switch_fiber(is_last ? nullptr : &running->fake, scheduler_bottom,
-                                   scheduler_size);
+    __sanitizer_start_switch_fiber(&running->fake, scheduler_bottom, scheduler_size);
 #endif
-    (void)is_last;
     emulator_switch(&running->sp, scheduler_sp);
 #if SANITIZED
     __sanitizer_finish_switch_fiber(running->fake, nullptr, nullptr);
@@ -96,10 +94,11 @@ void fiber_main()
 #if SANITIZED
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
 #endif
-    (*body)();
-    running->state = is_over;
-    to_scheduler(true);
-    stop("a thread that was over ran on");
+    for (;;) { /* fibers are kept: AddressSanitizer makes a stack of its own for every new one */
+        (*body)();
+        running->state = is_over;
+        to_scheduler();
+    }
 }
 
 void start(fiber *f)
@@ -110,13 +109,13 @@ void start(fiber *f)
         if (p == MAP_FAILED)
             stop("no memory for a stack");
         f->stack = static_cast<unsigned char *>(p);
+        void **sp = reinterpret_cast<void **>(f->stack + stack_bytes);
+        *--sp = nullptr; /* keeps the stack aligned as after a call */
+        *--sp = reinterpret_cast<void *>(fiber_main);
+        for (int i = 0; i < 6; i++)
+            *--sp = nullptr;
+        f->sp = sp;
     }
-    void **sp = reinterpret_cast<void **>(f->stack + stack_bytes);
-    *--sp = nullptr; /* keeps the stack aligned as after a call */
-    *--sp = reinterpret_cast<void *>(fiber_main);
-    for (int i = 0; i < 6; i++)
-        *--sp = nullptr;
-    f->sp = sp;
     f->state = runs;
     f->copies.clear();
     f->groups.clear();
@@ -172,11 +171,11 @@ void run_warp(fiber *warp, unsigned n)
             stop("a warp exchange that not all lanes of its mask reach");
 }
 
-void run_block(unsigned n)
+void run_block(unsigned n, size_t shared_size)
 {
     for (unsigned i = 0; i < n; i++)
         start(&fibers[i]);
-    memset(shared, 0xff, sizeof(shared));
+    memset(shared, 0xff, shared_size);
     for (;;) {
         unsigned n_over = 0, n_warps = (n + lanes - 1) / lanes;
         for (unsigned j = 0; j < n_warps; j++) {
@@ -210,7 +209,7 @@ cudaError_t result(cudaError_t e)
 void emulator_barrier()
 {
     running->state = at_barrier;
-    to_scheduler(false);
+    to_scheduler();
 }
 
 void emulator_warp_barrier(unsigned mask)
@@ -223,7 +222,7 @@ void emulator_warp_barrier(unsigned mask)
         mask &= (1u << (n - first)) - 1u;
     running->mask = mask;
     running->state = at_exchange;
-    to_scheduler(false);
+    to_scheduler();
 }
 
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from)
@@ -285,7 +284,7 @@ cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
                     uint3 t = {i % block.x, i / block.x % block.y, i / block.x / block.y};
                     fibers[i].place = {t, {x, y, z}, block, grid};
                 }
-                run_block(n);
+                run_block(n, shared_size);
             }
     is_descending = !is_descending;
     return result(cudaSuccess);
