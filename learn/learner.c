@@ -62,20 +62,32 @@ float learn_rate(const struct learn_settings *s, uint64_t step)
     return (float)(lr * (end + (1.0 - end) * 0.5 * (1.0 + cos_f64(PI * done))));
 }
 
-/* Refreshes the published weights and packs them. */
+/* Refreshes the published weights of the host. */
 static void publish(struct learner *l)
 {
     if (l->published) {
         weights_copy(l->published, l->masters);
         weights_round(l->published, l->masters->config.dtype);
     }
-    if (l->train)
-        train_reload(l->train, learner_published(l));
+}
+
+enum status learner_fetch(struct learner *l, struct err *e)
+{
+    enum status st;
+
+    if (!l->is_behind)
+        return OK;
+    st = train_fetch(l->train, l->opt, l->masters, e);
+    if (st)
+        return st;
+    publish(l);
+    l->is_behind = false;
+    return OK;
 }
 
 uint64_t learner_bytes(const struct model_config *c, const struct learner_options *options)
 {
-    uint64_t train = train_bytes(c, options->max_rows, options->recompute);
+    uint64_t train = train_bytes(c, options->kernels, options->max_rows, options->recompute);
     uint64_t state = model_config_params(c) * sizeof(float) * (c->dtype == DTYPE_F32 ? 3 : 4);
 
     return train > UINT64_MAX - state ? UINT64_MAX : train + state;
@@ -293,13 +305,28 @@ static enum status take_step(struct learner *l, float lr, struct learn_report *r
     enum status st;
 
     train_finish(l->train);
-    st = adamw_step(l->opt, l->masters, train_grads(l->train), &s, l->options.kernels,
-                    l->options.pool, &a, e);
+    st = train_update(l->train, l->opt, l->masters, &s, &a, e);
+    l->is_behind = true;
+    if (!st && !l->options.is_lazy)
+        st = learner_fetch(l, e);
+    if (!st)
+        st = train_publish(l->train, learner_published(l), e);
     if (st)
         return st;
-    publish(l);
     report->grad_norm = a.grad_norm;
     report->lr = lr;
+    return OK;
+}
+
+static enum status tamper(struct learner *l, struct err *e)
+{
+    struct weights *grads;
+    enum status st = train_grads(&grads, l->train, e);
+
+    if (st)
+        return st;
+    l->options.tamper(grads);
+    train_grads_set(l->train, grads);
     return OK;
 }
 
@@ -319,7 +346,9 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     if (st)
         return st;
     if (l->options.tamper)
-        l->options.tamper(train_grads(l->train));
+        st = tamper(l, e);
+    if (st)
+        return st;
     report->loss = (float)(-t.objective / (double)b->n_tokens);
     report->kl = (float)(t.kl / (double)b->n_tokens);
     report->ratio_max = t.ratio_max;

@@ -51,6 +51,9 @@ struct learner_options {
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
     bool recompute;                /* as struct train_options */
+    /* Of kernels of a device: masters, published weights and moments of the host are brought up to date by
+     * learner_fetch only, not after every step. For kernels of the host: no */
+    bool is_lazy;
     /* Or NULL. A dishonest trainer's: may change a reinforcement step's gradients (tests). */
     void (*tamper)(struct weights *grads);
 };
@@ -66,6 +69,7 @@ struct learner {
     struct adamw *opt;         /* owned */
     struct train *train;       /* owned */
     struct learner_options options;
+    bool is_behind; /* masters, published and opt: see is_lazy */
 };
 
 /* Takes masters and optimizer over (both NULL afterwards, also on failure). `opt` or *opt may be
@@ -75,6 +79,8 @@ MUST_USE enum status learner_new(struct learner **out, struct weights **masters,
                                  const struct learner_options *options, struct err *e);
 void learner_free(struct learner **l);
 
+/* Brings the host's numbers up to date, where is_lazy. ERR_IO: the device failed. */
+MUST_USE enum status learner_fetch(struct learner *l, struct err *e);
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
 /* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */

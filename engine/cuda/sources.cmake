@@ -5,6 +5,7 @@ set(ENGINE_CUDA_KERNELS
   cuda/attention.cu
   cuda/attention_backward.cu
   cuda/gemm.cu
+  cuda/limits.cu
   cuda/logits.cu
   cuda/optimizer.cu
   cuda/rows.cu

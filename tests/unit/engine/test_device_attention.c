@@ -20,9 +20,9 @@ struct shape {
 /* Weights beside each other, weights most of which the exponential cuts to +0, and values so small
  * that products underflow to zeros of either sign. */
 static const struct shape shapes[] = {
-    {4, 2, 16, 0, 3.0f, 1.0f},   {2, 2, 7, 3, 3.0f, 1.0f},       {7, 1, 64, 0, 3.0f, 1.0f},
-    {12, 2, 32, 0, 30.0f, 1.0f}, {3, 3, 128, 4, 3.0f, 1.0f},     {9, 1, 20, 1, 3.0f, 0x1p-140f},
-    {16, 2, 9, 1, 30.0f, 1.0f},  {5, 1, 96, 0, 3.0f, 0x1p-140f},
+    {4, 2, 16, 0, 3.0f, 1.0f},  {2, 2, 7, 3, 3.0f, 1.0f},       {3, 1, 64, 0, 3.0f, 1.0f},
+    {2, 1, 32, 0, 30.0f, 1.0f}, {1, 1, 128, 4, 3.0f, 1.0f},     {9, 1, 20, 1, 3.0f, 0x1p-140f},
+    {5, 1, 9, 1, 30.0f, 1.0f},  {1, 1, 96, 0, 3.0f, 0x1p-140f},
 };
 #define N_SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
@@ -297,10 +297,10 @@ static void decode(size_t n_runs, struct shape d, size_t len)
 static void decode_of_few_and_of_many_has_the_bits_of_the_cpu(void **state)
 {
     (void)state;
-    decode(2, (struct shape){7, 1, 64, 0, 3.0f, 1.0f}, 700);
-    decode(1, (struct shape){12, 2, 128, 0, 3.0f, 1.0f}, 520);
+    decode(2, (struct shape){7, 1, 64, 0, 3.0f, 1.0f}, 520);
+    decode(1, (struct shape){4, 2, 128, 0, 3.0f, 1.0f}, 520);
     decode(3, (struct shape){11, 1, 24, 1, 30.0f, 0x1p-140f}, 513);
-    decode(300, (struct shape){4, 2, 8, 0, 3.0f, 1.0f}, 300);
+    decode(136, (struct shape){4, 4, 8, 0, 3.0f, 1.0f}, 258);
 }
 
 static void gradients_have_the_bits_of_the_cpu(void **state)
