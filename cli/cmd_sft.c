@@ -15,6 +15,7 @@
 #include "cli/sft_run.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
+#include "learn/lanes.h"
 #include "trainer/course.h"
 
 #define LOG_MODULE "sft"
@@ -146,6 +147,9 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     if ((float)s->beta1 >= 1.0f || (float)s->beta2 >= 1.0f)
         return usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
                               s->beta1, s->beta2);
+    if (!lanes_is_count(s->grad_lanes))
+        return usage_complain(SFT_LINE, "--grad-lanes is %" PRId64 ", wants 1, 2, 4 or 8",
+                              s->grad_lanes);
     s->steps = o->steps;
     s->batch = o->batch ? o->batch : 8;
     s->lr = o->lr > 0 ? o->lr : 1e-5;
@@ -210,6 +214,8 @@ int cmd_sft(int argc, char **argv)
         {"clip-norm", OPT_REAL, &s.clip_norm, "1", "0..1000000",
          "largest norm of a step's gradient; 0: any", false},
         {"seed", OPT_INT, &s.seed, "0", "0..", "of the order", false},
+        {"grad-lanes", OPT_INT, &s.grad_lanes, "1", "1..8",
+         "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
         {"rows", OPT_INT, &m.rows, "0", "0..16777216",
          "tokens computed at once; changes memory, never the result; 0: 2048", false},
         {"recompute", OPT_FLAG, &m.recompute, "false", NULL,

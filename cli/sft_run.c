@@ -151,6 +151,7 @@ static enum status read_settings(struct sft *f, struct err *e)
                                                                    : LEARN_COSINE,
                       .warm_steps = (uint64_t)s->warm_steps,
                       .total_steps = f->n_steps},
+        .grad_lanes = (uint32_t)s->grad_lanes,
     };
     if (f->n_steps == 0)
         return err_set(e, ERR_INVALID, "not one step to take");
@@ -222,7 +223,7 @@ static enum status plan_memory(struct sft *f, const struct model_config *c, stru
     if (f->options.max_rows < longest)
         f->options.max_rows = longest;
     f->options.recompute = f->m->recompute;
-    return memory_check(learner_bytes(c, &f->options), f->m->max_memory, "training", e);
+    return memory_check(learner_bytes(c, &f->settings, &f->options), f->m->max_memory, "training", e);
 }
 
 /* The learner, from `w`, which is its afterwards. */

@@ -57,6 +57,7 @@ enum status course_settings(struct learn_settings *out, const struct task *t, st
     out->optimizer.warm_steps = (uint64_t)t->optimizer.warm_steps;
     out->optimizer.total_steps = (uint64_t)t->algorithm.steps;
     out->warmup_lr = t->warmup.lr;
+    out->grad_lanes = (uint32_t)t->algorithm.grad_lanes;
     return OK;
 }
 
