@@ -4,7 +4,8 @@
 
 #include "engine/cuda/f32.h"
 
-namespace {
+namespace
+{
 
 const unsigned block = 256;
 

@@ -15,7 +15,8 @@
 
 emulated_place *emulator_place;
 
-namespace {
+namespace
+{
 
 const unsigned threads_max = 1024, lanes = 32;
 const size_t stack_bytes = 128 << 10, shared_bytes = 228 << 10;
