@@ -25,7 +25,7 @@
 
 struct sft {
     char *out, *kernels;
-    int64_t steps, batch, threads;
+    int64_t steps, batch, threads, processes;
     double lr;
     bool allow_unsandboxed;
 };
@@ -67,6 +67,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     enum numerics class = NUMERICS_F32_1;
     enum status st;
 
+    options.processes = (uint32_t)o->processes;
     pool_new(&options.pool, usage_threads(o->threads));
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     st = bundle_load(&bundle, path, e);
@@ -154,6 +155,7 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     s->batch = o->batch ? o->batch : 8;
     s->lr = o->lr > 0 ? o->lr : 1e-5;
     m->threads = o->threads;
+    m->processes = o->processes;
     m->kernels = o->kernels;
     st = lock_out(&lock, o->out, &e);
     if (!st)
@@ -187,6 +189,8 @@ int cmd_sft(int argc, char **argv)
         {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
          false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"processes", OPT_INT, &o.processes, "1", "1..8",
+         "processes, each of --threads, that share the grad_lanes; changes no bit", false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,

@@ -30,7 +30,7 @@ struct sft_settings {
 
 struct sft_manner {
     char *data, *eval, *kernels; /* eval "": none */
-    int64_t threads, rows, max_memory, checkpoint_every, eval_every;
+    int64_t threads, processes, rows, max_memory, checkpoint_every, eval_every;
     bool recompute, resume, json;
 };
 

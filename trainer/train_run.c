@@ -324,8 +324,11 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 {
     struct trainer *t = ctx;
     const struct env_options eo = {.allow_unsandboxed = t->opt->allow_unsandboxed};
-    const struct course_options co = {
-        .run = t->run, .kernels = t->kernels, .pool = t->pool, .cheat = t->opt->cheat};
+    const struct course_options co = {.run = t->run,
+                                      .kernels = t->kernels,
+                                      .pool = t->pool,
+                                      .processes = (uint32_t)t->opt->processes,
+                                      .cheat = t->opt->cheat};
     struct err e;
     enum status st;
 
@@ -378,9 +381,9 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     enum status st = start(&t, e);
 
     if (!st) {
-        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s checkpoint_every=%" PRId64
-                 " cheat=%s",
-                 opt->node.dir, opt->node.threads, kernels_name(t.kernels),
+        LOG_INFO("start dir=%s threads=%" PRId64 " processes=%" PRId64
+                 " kernels=%s checkpoint_every=%" PRId64 " cheat=%s",
+                 opt->node.dir, opt->node.threads, opt->processes, kernels_name(t.kernels),
                  opt->checkpoint_every, train_cheat_name(opt->cheat));
         st = station_run(&t.at, e);
     }
