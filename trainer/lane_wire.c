@@ -17,12 +17,23 @@ static void take_text(struct reader *r, char *to, size_t room)
 {
     struct bytes b = reader_blob(r);
 
+    to[0] = 0;
+    if (b.len == 0)
+        return;
     if (b.len >= room || memchr(b.data, 0, b.len)) {
         r->bad = true;
-        b.len = 0;
+        return;
     }
     memcpy(to, b.data, b.len);
     to[b.len] = 0;
+}
+
+static bool take_flag(struct reader *r)
+{
+    uint8_t flag = reader_u8(r);
+
+    r->bad = r->bad || flag > 1;
+    return flag == 1;
 }
 
 /* ---- setup ----------------------------------------------------------------------------------- */
@@ -54,7 +65,7 @@ enum status lane_setup_decode(struct lane_setup *s, struct bytes in, struct err 
     s->threads = reader_u32(&r);
     s->lanes = reader_u32(&r);
     s->max_rows = reader_u64(&r);
-    s->recompute = reader_u8(&r) == 1;
+    s->recompute = take_flag(&r);
     st = reader_done(&r, "the setup of a lane's worker", e);
     if (!st && (!lanes_is_count(s->lanes) || s->threads < 1 || s->threads > 1024))
         st = err_set(e, ERR_MALFORMED, "%u lanes and %u threads", s->lanes, s->threads);
@@ -62,9 +73,6 @@ enum status lane_setup_decode(struct lane_setup *s, struct bytes in, struct err 
 }
 
 /* ---- work ------------------------------------------------------------------------------------ */
-
-enum { IS_IMITATION = 1 }; /* flags of a step */
-enum { HAS_TARGETS = 1 };  /* flags of a sequence */
 
 #define SEQ_BYTES 17u /* at the head of a step, of each */
 
@@ -75,7 +83,7 @@ static void put_head(struct buf *out, const struct learn_work *w, uint32_t first
     buf_put_u32(out, n);
     buf_put_u64(out, w->n_tokens);
     buf_put_f32(out, w->temperature);
-    buf_put_u8(out, w->is_imitation ? IS_IMITATION : 0);
+    buf_put_u8(out, w->is_imitation);
     buf_put_f32(out, w->loss.clip_eps);
     buf_put_f32(out, w->loss.delta);
     buf_put_f32(out, w->loss.log_ratio_max);
@@ -92,7 +100,7 @@ void lane_work_encode(struct buf *out, const struct learn_work *w, uint32_t firs
         buf_put_u64(out, s->n);
         buf_put_u32(out, (uint32_t)s->from);
         buf_put_f32(out, s->advantage);
-        buf_put_u8(out, s->is_target ? HAS_TARGETS : 0);
+        buf_put_u8(out, s->is_target != NULL);
     }
     for (size_t i = 0; i < w->n_seqs; i++) {
         const struct learn_seq *s = &w->seq[i];
@@ -114,7 +122,7 @@ static enum status take_head(struct lane_work *w, struct reader *r, struct err *
     w->n = reader_u32(r);
     x->n_tokens = reader_u64(r);
     x->temperature = reader_f32(r);
-    x->is_imitation = reader_u8(r) == IS_IMITATION;
+    x->is_imitation = take_flag(r);
     x->loss.clip_eps = reader_f32(r);
     x->loss.delta = reader_f32(r);
     x->loss.log_ratio_max = reader_f32(r);
@@ -139,8 +147,8 @@ static enum status take_seqs(struct lane_work *w, struct reader *r, size_t *tota
         s->n = reader_u64(r);
         s->from = reader_u32(r);
         s->advantage = reader_f32(r);
-        s->is_target = reader_u8(r) == HAS_TARGETS ? &some : NULL;
-        if (s->n < 2 || s->n > reader_left(r) / 4 - *total)
+        s->is_target = take_flag(r) ? &some : NULL;
+        if (r->bad || s->n < 2 || s->n > reader_left(r) / 4 - *total)
             return err_set(e, ERR_MALFORMED, "sequence %zu of a step has %zu tokens", i, s->n);
         *total += s->n;
     }
