@@ -83,6 +83,9 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     course_init(&course, setup, &options);
     st = course_begin(&course, e);
     if (!st)
+        LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+                 o->processes, course.own_bytes >> 20, course.each_bytes >> 20);
+    if (!st)
         st = course_warm_up(&course, report, NULL, e);
     if (!st)
         st = export_model(&course, o->out, e);

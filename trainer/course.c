@@ -12,9 +12,6 @@
 #include "engine/safetensors.h"
 #include "shardcast/cast_cut.h"
 
-#define LOG_MODULE "course"
-#include "base/log.h"
-
 #define MICRO_ROWS 1024u       /* rows of a micro-batch: cut so, activations stay in cache */
 #define META_MAGIC 0x3152434du /* "MCR1" */
 
@@ -81,11 +78,10 @@ static enum status plan_memory(struct course *c, const struct lane_group_options
     lo.crew = &crew;
     own = learner_bytes(&go->config, &c->settings, &lo) - state;
     c->is_planned = true;
-    if (own <= limit && (!n || each <= (limit - own) / n)) {
-        LOG_INFO("plan processes=%" PRIu32 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
-                 go->n_processes, own >> 20, each >> 20);
+    c->own_bytes = own;
+    c->each_bytes = each;
+    if (own <= limit && (!n || each <= (limit - own) / n))
         return OK;
-    }
     return err_set(e, ERR_LIMIT,
                    "training takes %" PRIu64 " MiB in this process and %" PRIu64
                    " MiB in each of %" PRIu64 " others, more than the %" PRIu64 " MiB %s",

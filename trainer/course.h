@@ -36,7 +36,9 @@ struct course {
     struct learner *learner;  /* owned; NULL before course_begin or course_load */
     struct lane_group *group; /* owned; NULL: one process */
     struct course_options options;
-    bool is_planned; /* its memory, that is */
+    bool
+        is_planned; /* its memory, that is: what this process takes beside the weights it loaded, */
+    uint64_t own_bytes, each_bytes; /* and each of the others */
     struct learn_settings settings;
     int64_t version;                  /* newest made; -1: none yet */
     struct digest weights;            /* its root */

@@ -120,17 +120,26 @@ static bool warm_up_progress(void *arg, uint64_t step, uint64_t steps, float los
     return !__atomic_load_n(&t->is_stopping, __ATOMIC_RELAXED);
 }
 
+static void tell_plan(const struct trainer *t)
+{
+    LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+             t->opt->processes, t->course.own_bytes >> 20, t->course.each_bytes >> 20);
+}
+
 static enum status open_course(struct trainer *t, struct err *e)
 {
     enum status st = load_newest(t, e);
 
     if (!st) {
+        tell_plan(t);
         LOG_INFO("resumed version=%" PRId64, t->course.version);
         return OK;
     }
     if (st != ERR_NOT_FOUND)
         return st;
     st = course_begin(&t->course, e);
+    if (!st)
+        tell_plan(t);
     if (!st)
         st = course_warm_up(&t->course, warm_up_progress, t, e);
     if (!st)
