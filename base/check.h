@@ -8,6 +8,10 @@
 
 #include "base/attr.h"
 
+#ifdef __cplusplus /* CUDA kernels' launchers */
+extern "C" {
+#endif
+
 #define CHECK(cond)                                                                            \
     do {                                                                                       \
         if (UNLIKELY(!(cond)))                                                                 \
@@ -16,5 +20,9 @@
 
 /* Prints file, line and expression to stderr and aborts. */
 NO_RETURN void check_failed(const char *file, int line, const char *cond);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -63,11 +63,12 @@ static enum status plan(const struct subject *s, const struct model_config *c,
                         const struct learn_settings *settings, const struct learner_options *lo,
                         char why_no_train[160], struct err *e)
 {
-    const uint64_t free_bytes = device_free_bytes(kernels_device(lo->kernels));
+    const struct device *d = kernels_device(lo->kernels);
+    const uint64_t free_bytes = device_free_bytes(d);
     const size_t n_slots = EARNINGS_UNITS * s->unit.group;
-    const uint64_t sampling = kv_cache_bytes(c, n_slots, c->max_len) +
+    const uint64_t sampling = kv_cache_bytes(c, lo->kernels, n_slots, c->max_len) +
                               n_slots * ((uint64_t)c->vocab + c->dim) * sizeof(float);
-    uint64_t all = learner_bytes(c, settings, lo);
+    uint64_t all = d ? learner_bytes_there(c, settings, lo) : learner_bytes(c, settings, lo);
     uint64_t least =
         model_bytes(c, lo->kernels, 0) + model_config_params(c) * sizeof(float) + sampling;
 
@@ -137,7 +138,7 @@ static enum status measure_prefill(double *rate, const struct subject *s, struct
 
     *rate = 0.0;
     if (!st)
-        st = kv_cache_new(&kv, c, 1, run.n, 0, e);
+        st = kv_cache_new(&kv, c, model_kernels(s->model), 1, run.n, 0, e);
     do {
         int64_t pass = clock_mono_us();
 

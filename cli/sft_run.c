@@ -378,6 +378,15 @@ static bool is_due(uint64_t step, int64_t every)
     return every > 0 && step % (uint64_t)every == 0;
 }
 
+static enum status save_checkpoint(const struct sft *f, struct err *e)
+{
+    struct learner *l = f->learner;
+    enum status st = learner_fetch(l, e);
+
+    return st ? st
+              : checkpoint_save(f->checkpoint, l->masters, l->opt, BYTES_OF(f->identity.b), e);
+}
+
 static enum status train(struct sft *f, struct err *e)
 {
     struct learner *l = f->learner;
@@ -398,7 +407,7 @@ static enum status train(struct sft *f, struct err *e)
         if (is_due(l->opt->step, f->m->eval_every) && l->opt->step < f->n_steps)
             st = evaluate(f, e);
         if (!st && is_due(l->opt->step, f->m->checkpoint_every) && l->opt->step < f->n_steps)
-            st = checkpoint_save(f->checkpoint, l->masters, l->opt, BYTES_OF(f->identity.b), e);
+            st = save_checkpoint(f, e);
     }
     return st ? st : evaluate(f, e);
 }
@@ -407,8 +416,10 @@ static enum status train(struct sft *f, struct err *e)
 static enum status finish(struct sft *f, struct err *e)
 {
     const struct weights *w = learner_published(f->learner);
-    enum status st = tokenizer_save(f->tokenizer, f->out, e);
+    enum status st = learner_fetch(f->learner, e);
 
+    if (!st)
+        st = tokenizer_save(f->tokenizer, f->out, e);
     if (!st)
         st = weights_save(w, f->out, w->config.dtype, e);
     if (!st && file_exists(f->checkpoint) && unlink(f->checkpoint))

@@ -11,7 +11,7 @@
 
 /* Values of --kernels and --numerics (engine/kernels.h). */
 #define USAGE_KERNELS  "auto|scalar|neon|avx2|avx512|amx"
-#define USAGE_NUMERICS "f32-1|bf16-1|open-openblas"
+#define USAGE_NUMERICS "f32-1|bf16-1|open-openblas|open-cuda"
 
 #define USAGE_RUN (-1) /* go on: the command line was fine and asked for work */
 

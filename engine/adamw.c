@@ -5,16 +5,37 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "engine/ops.h"
+#include "engine/cpu/table.h"
+#include "engine/device_ops.h"
+
+static size_t most_rows(const struct weights *w)
+{
+    size_t most = 0;
+
+    for (size_t i = 0; i < w->n_tensors; i++)
+        most = w->tensors[i].rows > most ? w->tensors[i].rows : most;
+    return most;
+}
 
 enum status adamw_new(struct adamw **out, const struct model_config *c, struct err *e)
 {
+    return adamw_new_on(out, c, NULL, e);
+}
+
+enum status adamw_new_on(struct adamw **out, const struct model_config *c, struct device *d,
+                         struct err *e)
+{
     struct adamw *a = xcalloc(1, sizeof(*a));
-    enum status st = weights_new(&a->m, c, e);
+    enum status st = weights_new_on(&a->m, c, d, e);
+    void *sums = NULL;
 
     *out = NULL;
     if (!st)
-        st = weights_new(&a->v, c, e);
+        st = weights_new_on(&a->v, c, d, e);
+    if (!st && d)
+        st = device_alloc(d, &sums, (a->m->n_tensors + 1 + most_rows(a->m)) * sizeof(float),
+                          "square sums", e);
+    a->sums = sums;
     if (!st) {
         *out = a;
         a = NULL; /* it is the caller's now */
@@ -27,23 +48,51 @@ void adamw_free(struct adamw **a)
 {
     if (!*a)
         return;
+    if ((*a)->sums)
+        device_release((*a)->m->device, (*a)->sums);
     weights_free(&(*a)->m);
     weights_free(&(*a)->v);
     free(*a);
     *a = NULL;
 }
 
-static float norm_of(const struct weights *g, const struct kernels *k)
+static float norm_of(const struct adamw *a, const struct weights *g, const struct kernels *k)
 {
     float *sums = xcalloc(g->n_tensors, sizeof(sums[0]));
     float norm;
 
-    for (size_t i = 0; i < g->n_tensors; i++)
-        sums[i] =
-            grad_square_sum(k, g->tensors[i].data, g->tensors[i].rows, g->tensors[i].cols);
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const struct weights_tensor *t = &g->tensors[i];
+
+        if (k->device)
+            k->ops->square_sum(k->device, a->sums + i, a->sums + g->n_tensors, t->data, t->rows,
+                               t->cols);
+        else
+            sums[i] = grad_square_sum(k, t->data, t->rows, t->cols);
+    }
+    if (k->device)
+        device_get(k->device, sums, a->sums, g->n_tensors * sizeof(sums[0]));
     norm = grad_norm(sums, g->n_tensors);
     free(sums);
     return norm;
+}
+
+/* As weights_check_finite, which also says where. */
+static enum status check_finite(const struct adamw *a, const struct weights *w,
+                                const struct kernels *k, struct err *e)
+{
+    uint32_t flag = 0;
+    enum status st;
+
+    if (!k->device)
+        return weights_check_finite(w, e);
+    device_zero(k->device, a->sums, sizeof(flag));
+    k->ops->not_finite(k->device, (uint32_t *)(void *)a->sums, w->data, w->n_data);
+    device_get(k->device, &flag, a->sums, sizeof(flag));
+    st = device_wait(k->device, e);
+    if (!st && flag)
+        st = err_set(e, ERR_NUMERIC, "a weight is not finite after the step");
+    return st;
 }
 
 enum status adamw_step(struct adamw *a, struct weights *masters, struct weights *grads,
@@ -57,8 +106,13 @@ enum status adamw_step(struct adamw *a, struct weights *masters, struct weights 
         .eps = s->eps,
         .wd = s->weight_decay,
     };
-    float norm = norm_of(grads, k);
+    float norm = norm_of(a, grads, k);
+    enum status st = device_wait(k->device, e);
 
+    if (st)
+        return st;
+    CHECK(masters->device == k->device && grads->device == k->device &&
+          a->m->device == k->device);
     CHECK(grads->n_data == masters->n_data && a->m->n_data == masters->n_data);
     if (!isfinite(norm))
         return err_set(e, ERR_NUMERIC, "the norm of the gradients is not finite");
@@ -70,5 +124,5 @@ enum status adamw_step(struct adamw *a, struct weights *masters, struct weights 
     adamw_update(k, pool, masters->data, a->m->data, a->v->data, grads->data, &scalars,
                  masters->n_data);
     *report = (struct adamw_report){.grad_norm = norm, .scale = scalars.grad_scale};
-    return weights_check_finite(masters, e);
+    return check_finite(a, masters, k, e);
 }

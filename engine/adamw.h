@@ -19,6 +19,7 @@ struct adamw {
     struct weights *m; /* owned: first moment */
     struct weights *v; /* owned: second moment */
     uint64_t step;     /* steps taken */
+    float *sums;       /* owned, on a device: square sums of the tensors, then scratch of rows */
 };
 
 struct adamw_settings {
@@ -35,11 +36,14 @@ struct adamw_report {
 };
 
 MUST_USE enum status adamw_new(struct adamw **out, const struct model_config *c, struct err *e);
+/* On a device (NULL: the host): its masters and gradients must lie there too. */
+MUST_USE enum status adamw_new_on(struct adamw **out, const struct model_config *c,
+                                  struct device *d, struct err *e);
 void adamw_free(struct adamw **a);
 
 /* One step: masters and moments change, `grads` do not (the clip scales them on the way). ERR_NUMERIC, with nothing
  * changed, when the gradients' norm is not finite; ERR_NUMERIC also when a weight comes out not
- * finite: then everything must be reloaded from before the step. */
+ * finite: then everything must be reloaded from before the step. ERR_IO: the device failed. */
 MUST_USE enum status adamw_step(struct adamw *a, struct weights *masters, struct weights *grads,
                                 const struct adamw_settings *s, const struct kernels *k,
                                 struct pool *pool, struct adamw_report *report, struct err *e);

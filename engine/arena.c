@@ -6,12 +6,15 @@
 
 #define PAGE ((size_t)4096)
 
-enum status arena_init(struct arena *a, size_t bytes, const char *what, struct err *e)
+enum status arena_init(struct arena *a, struct device *d, size_t bytes, const char *what,
+                       struct err *e)
 {
     size_t whole = (bytes + PAGE - 1) / PAGE * PAGE, room = whole + ARENA_ALIGN, lead;
     uint8_t *p = MAP_FAILED;
 
-    memset(a, 0, sizeof(*a));
+    *a = (struct arena){.device = d, .bytes = bytes};
+    if (d)
+        return device_alloc(d, &a->data, bytes, what, e);
     if (bytes < SIZE_MAX - 2 * ARENA_ALIGN)
         p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
@@ -29,7 +32,9 @@ enum status arena_init(struct arena *a, size_t bytes, const char *what, struct e
 
 void arena_clear(struct arena *a)
 {
-    if (a->data)
+    if (a->device)
+        device_release(a->device, a->data);
+    else if (a->data)
         munmap(a->data, a->bytes);
     memset(a, 0, sizeof(*a));
 }

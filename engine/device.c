@@ -128,6 +128,17 @@ void device_zero(struct device *d, void *to, size_t bytes)
         memset(to, 0, bytes);
 }
 
+uint64_t device_fma_peak(struct device *d, float *to, uint64_t n)
+{
+    const size_t unit = 192;
+
+    if (d)
+        return cuda_fma_peak(d, to, n);
+    n = (n + unit - 1) / unit * unit;
+    *to = kernels_best()->fma_peak((size_t)n);
+    return n;
+}
+
 enum status device_wait(struct device *d, struct err *e)
 {
     return d ? cuda_wait(d, e) : OK;

@@ -66,6 +66,10 @@ void device_get(struct device *d, void *to, const void *from, size_t bytes);
 void device_copy(struct device *d, void *to, const void *from, size_t bytes);
 void device_zero(struct device *d, void *to, size_t bytes);
 
+/* What `muster bench` compares with: asks for n or a few more fused multiply-adds of binary32, all on
+ * registers, and returns how many they are. One float is written `to`, so that none is left out. */
+uint64_t device_fma_peak(struct device *d, float *to, uint64_t n);
+
 /* Waits for everything asked so far. ERR_IO: the device failed, now or earlier; the text names the
  * call and what CUDA said. */
 MUST_USE enum status device_wait(struct device *d, struct err *e);

@@ -66,7 +66,44 @@ struct device_drawn {
     uint32_t is_finite; /* 0: a logit of the row is not; then the others are worth nothing */
 };
 
+struct model_config; /* engine/config.h */
+struct model_layer;  /* engine/layer.h */
+struct weights_layer;
+
+/* All layers over the rows of a call, for classes that keep what is between them in a form of their
+ * own. */
+struct device_pass {
+    const struct model_config *config;
+    const struct model_layer *packed; /* (layers), host: matrices as `set` keeps them */
+    const struct weights_layer *w;    /* (layers), host: norms and biases on the device */
+    float *x;      /* (rows, C): the embedded tokens in, the stream after the last layer out */
+    void *scratch; /* pass_bytes */
+    const float *cos, *sin;
+    const struct device_run *runs;
+    size_t n_runs, rows, max_n, max_len;
+    float *const *pages; /* as in struct device_attention, or NULL */
+    size_t page_layer;   /* elements of the cache between two layers of a page */
+};
+
+/* The same, keeping what the gradient needs in `scratch` (train_pass_bytes). */
+struct device_train_pass {
+    struct device_pass p; /* x is the embedded tokens and stays; pages NULL; first = 0 */
+    const struct weights_layer *grads; /* (layers), host: f32 arrays on the device, added to */
+    float *out;     /* (rows, C): the stream after the last layer */
+    float *dx;      /* (rows, C): of backward; gradient of `out` in, of x out */
+    bool recompute; /* keep the layers' inputs only */
+};
+
 struct device_ops {
+    /* ---- whole passes, or NULL: the caller goes operation by operation ---- */
+    /* Why the class does not compute this model, or NULL: it does. NULL itself: any. */
+    const char *(*refuses)(const struct model_config *c);
+    size_t (*pass_bytes)(const struct model_config *c, size_t rows);
+    void (*pass)(struct device *d, const struct device_pass *p);
+    size_t (*train_pass_bytes)(const struct model_config *c, size_t rows, bool recompute);
+    void (*train_pass_forward)(struct device *d, const struct device_train_pass *p);
+    void (*train_pass_backward)(struct device *d, const struct device_train_pass *p);
+
     /* ---- products. `W` (N, K) is a copy made by `set`, whose bytes `bytes` tells ---- */
     size_t (*bytes)(size_t N, size_t K, enum dtype dtype);
     enum dtype (*keeps)(enum dtype dtype);
@@ -80,6 +117,9 @@ struct device_ops {
                    size_t M, bool keep);
     void (*dx)(struct device *d, float *dx, const float *dy, const float *W, size_t M, size_t N,
                size_t K, bool is_added);
+    /* The same with a matrix as `set` keeps it, assigned; or NULL: the class has only the other */
+    void (*dx_packed)(struct device *d, float *dx, const float *dy, const struct packed *W,
+                      size_t M);
     void (*dw)(struct device *d, float *dW, const float *dy, const float *x, size_t T, size_t N,
                size_t K);
     void (*bias_backward)(struct device *d, float *dbias, const float *dy, size_t T, size_t N);
@@ -139,6 +179,8 @@ struct device_ops {
                        size_t rows, size_t cols);
     void (*adamw)(struct device *d, float *p, float *m, float *v, const float *g,
                   const struct adamw_scalars *s, size_t n);
+    /* y = the nearest bf16 of x, as f32 */
+    void (*round_bf16)(struct device *d, float *y, const float *x, size_t n);
     /* *flag (zeroed before) becomes 1 if some element is not finite */
     void (*not_finite)(struct device *d, uint32_t *flag, const float *x, size_t n);
 };

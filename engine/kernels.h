@@ -4,8 +4,9 @@
  * A numerics class (docs/numerics.md) is a function from weights and tokens to bits. A backend is
  * a table of inner loops for one kind of CPU. All backends of one class give the same bits:
  * choosing one chooses a speed and nothing else. The code of "scalar" is the definition of a
- * class; the others are held to it by tests. ("open-openblas" defines no bits: its products are
- * whatever OpenBLAS gives on this machine.)
+ * class; the others are held to it by tests. ("open-openblas" and "open-cuda" define no bits: their
+ * products are whatever OpenBLAS gives on this machine, or cuBLASLt in bf16 on this GPU. The latter
+ * has no backend on a CPU: engine/device.h.)
  *
  * Backends: "scalar", "neon" (aarch64), "avx2" (AVX2 and FMA), "avx512" (AVX-512 F, BW, VL, DQ),
  * and "amx" (AVX-512 and AMX-BF16) in class bf16-1. What the CPU offers is asked of CPUID, XCR0
@@ -27,7 +28,8 @@
 #define NUMERICS_MAP(X)                                                                        \
     X(NUMERICS_F32_1, "f32-1")                                                                 \
     X(NUMERICS_BF16_1, "bf16-1")                                                               \
-    X(NUMERICS_OPEN_OPENBLAS, "open-openblas")
+    X(NUMERICS_OPEN_OPENBLAS, "open-openblas")                                                 \
+    X(NUMERICS_OPEN_CUDA, "open-cuda")
 
 #define NUMERICS_MEMBER(member, name) member,
 enum numerics { NUMERICS_MAP(NUMERICS_MEMBER) NUMERICS_COUNT };

@@ -6,7 +6,8 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "engine/ops.h"
+#include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 
 size_t kv_cache_pages(size_t len)
 {
@@ -14,30 +15,36 @@ size_t kv_cache_pages(size_t len)
 }
 
 /* layers, kv_heads and head_dim are below 2^10, 2^10 and 2^8 in any checked config. */
-static uint64_t page_floats(const struct model_config *c)
+static uint64_t layer_floats(const struct model_config *c, const struct kernels *k)
 {
-    return (uint64_t)c->layers * c->kv_heads * attention_page_head(c->head_dim);
+    const struct attention_shape s = {.H = c->heads, .G = c->kv_heads, .D = c->head_dim};
+
+    return k && k->device ? k->ops->page_floats(&s)
+                          : c->kv_heads * attention_page_head(c->head_dim);
 }
 
-uint64_t kv_cache_page_bytes(const struct model_config *c)
+uint64_t kv_cache_page_bytes(const struct model_config *c, const struct kernels *k)
 {
-    return page_floats(c) * sizeof(float) + sizeof(float *) + 3 * sizeof(uint32_t);
+    return c->layers * layer_floats(c, k) * sizeof(float) + sizeof(float *) + 3 * sizeof(uint32_t);
 }
 
-uint64_t kv_cache_bytes(const struct model_config *c, size_t n_slots, size_t max_len)
+uint64_t kv_cache_bytes(const struct model_config *c, const struct kernels *k, size_t n_slots,
+                        size_t max_len)
 {
     if (max_len > c->max_len || n_slots > UINT32_MAX)
         return UINT64_MAX;
     uint64_t slot =
-        kv_cache_pages(max_len) * kv_cache_page_bytes(c) + sizeof(size_t) + sizeof(uint64_t);
+        kv_cache_pages(max_len) * kv_cache_page_bytes(c, k) + sizeof(size_t) + sizeof(uint64_t);
 
     return n_slots > 0 && slot > UINT64_MAX / n_slots ? UINT64_MAX : slot * n_slots;
 }
 
-enum status kv_cache_new(struct kv_cache **out, const struct model_config *c, size_t n_slots,
-                         size_t max_len, uint64_t max_bytes, struct err *e)
+// NOLINTNEXTLINE(readability-function-size): what kv_cache_new_pages takes
+enum status kv_cache_new(struct kv_cache **out, const struct model_config *c,
+                         const struct kernels *k, size_t n_slots, size_t max_len,
+                         uint64_t max_bytes, struct err *e)
 {
-    uint64_t bytes = kv_cache_bytes(c, n_slots, max_len);
+    uint64_t bytes = kv_cache_bytes(c, k, n_slots, max_len);
 
     *out = NULL;
     if (max_len <= c->max_len && bytes > (max_bytes ? max_bytes : SIZE_MAX - 1))
@@ -45,11 +52,12 @@ enum status kv_cache_new(struct kv_cache **out, const struct model_config *c, si
                        "a cache of %zu slots of %zu positions takes %" PRIu64
                        " bytes, more than the %" PRIu64 " allowed",
                        n_slots, max_len, bytes, max_bytes);
-    return kv_cache_new_pages(out, c, n_slots, max_len, n_slots * kv_cache_pages(max_len), e);
+    return kv_cache_new_pages(out, c, k, n_slots, max_len, n_slots * kv_cache_pages(max_len), e);
 }
 
+// NOLINTNEXTLINE(readability-function-size): a struct for its seven would be used once
 enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config *c,
-                               size_t n_slots, size_t max_len, size_t n_pages, struct err *e)
+                               const struct kernels *k, size_t n_slots, size_t max_len, size_t n_pages, struct err *e)
 {
     struct kv_cache *kv = NULL;
     enum status st;
@@ -60,7 +68,7 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
             e, ERR_INVALID,
             "a cache of %zu slots of %zu positions: wants 1 or more, and 1..%" PRIu32, n_slots,
             max_len, c->max_len);
-    if (n_pages > UINT32_MAX || n_pages > SIZE_MAX / kv_cache_page_bytes(c))
+    if (n_pages > UINT32_MAX || n_pages > SIZE_MAX / kv_cache_page_bytes(c, k))
         return err_set(e, ERR_LIMIT, "a cache of %zu pages", n_pages);
     kv = xcalloc(1, sizeof(*kv));
     kv->n_slots = n_slots;
@@ -69,9 +77,10 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
     kv->width = (size_t)c->kv_heads * c->head_dim;
     kv->n_pages = kv->n_free = n_pages;
     kv->slot_pages = kv_cache_pages(max_len);
-    kv->layer_floats = c->kv_heads * attention_page_head(c->head_dim);
-    st =
-        arena_init(&kv->arena, n_pages * (size_t)page_floats(c) * sizeof(float), "kv cache", e);
+    kv->layer_floats = (size_t)layer_floats(c, k);
+    kv->page_floats = kv->layers * kv->layer_floats;
+    st = arena_init(&kv->arena, k ? kernels_device(k) : NULL,
+                    n_pages * kv->page_floats * sizeof(float), "kv cache", e);
     if (!st)
         st = alloc_array(&kv->table, n_slots, kv->slot_pages * sizeof(kv->table[0]),
                          "kv cache pages", e);
@@ -112,11 +121,6 @@ void kv_cache_free(struct kv_cache **kv)
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
-static size_t floats_of_page(const struct kv_cache *kv)
-{
-    return kv->layers * kv->layer_floats;
-}
-
 static float **page_of(const struct kv_cache *kv, size_t slot, size_t i)
 {
     return &kv->table[slot * kv->slot_pages + i];
@@ -124,13 +128,13 @@ static float **page_of(const struct kv_cache *kv, size_t slot, size_t i)
 
 static uint32_t *refs_of(const struct kv_cache *kv, const float *page)
 {
-    return &kv->refs[(size_t)(page - (const float *)kv->arena.data) / floats_of_page(kv)];
+    return &kv->refs[(size_t)(page - (const float *)kv->arena.data) / kv->page_floats];
 }
 
 static void take_page(struct kv_cache *kv, float **at)
 {
     CHECK(kv->n_free > 0);
-    *at = (float *)kv->arena.data + kv->free[--kv->n_free] * floats_of_page(kv);
+    *at = (float *)kv->arena.data + kv->free[--kv->n_free] * kv->page_floats;
     *refs_of(kv, *at) = 1;
 }
 
@@ -183,7 +187,7 @@ void kv_cache_write(struct kv_cache *kv, size_t slot, size_t first, size_t n)
         take_page(kv, at);
         if (!shared)
             continue;
-        memcpy(*at, shared, floats_of_page(kv) * sizeof(float));
+        device_copy(kv->arena.device, *at, shared, kv->page_floats * sizeof(float));
         drop_page(kv, &shared);
     }
     kv->len[slot] = first + n;

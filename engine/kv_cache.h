@@ -7,7 +7,8 @@
  * no numbers, and a slot that writes where another one still reads gets a page of its own first.
  * Which page a position lies in never changes a result.
  *
- * The layout inside a page is attention's (engine/ops.h).
+ * The layout inside a page is attention's (engine/ops.h), or of a device that of its kernels: a cache
+ * is made for kernels (`k`; NULL: the host's), and lies where they work. Its tables are the host's.
  *
  * Threads: belongs to the thread that calls model_forward().
  */
@@ -20,6 +21,7 @@
 #include "base/status.h"
 #include "engine/arena.h"
 #include "engine/config.h"
+#include "engine/kernels.h"
 
 struct kv_cache {
     size_t n_slots, max_len;
@@ -28,6 +30,7 @@ struct kv_cache {
     size_t slot_pages;   /* of a slot at most */
     size_t layer_floats; /* of one layer of a page */
     struct arena arena;  /* (n_pages, layers, layer_floats) */
+    size_t page_floats; /* of all layers */
     float **table;       /* owned, (n_slots, slot_pages): NULL where there is no page */
     uint32_t *refs;      /* owned, per page: slots that refer to it */
     uint32_t *claims;    /* owned, per page: slots that are going to leave it */
@@ -39,19 +42,20 @@ struct kv_cache {
 
 /* Pages that `len` positions take, and bytes of one page with what is kept about it. */
 size_t kv_cache_pages(size_t len);
-uint64_t kv_cache_page_bytes(const struct model_config *c);
+uint64_t kv_cache_page_bytes(const struct model_config *c, const struct kernels *k);
 /* What kv_cache_new would allocate; UINT64_MAX when the product does not fit. */
-uint64_t kv_cache_bytes(const struct model_config *c, size_t n_slots, size_t max_len);
+uint64_t kv_cache_bytes(const struct model_config *c, const struct kernels *k, size_t n_slots,
+                        size_t max_len);
 
 /* Pages for all slots at full length. ERR_INVALID: max_len is 0 or above the model's; ERR_LIMIT:
  * more than max_bytes (0: no limit), the text says how many it takes; ERR_NO_MEMORY. */
 MUST_USE enum status kv_cache_new(struct kv_cache **out, const struct model_config *c,
-                                  size_t n_slots, size_t max_len, uint64_t max_bytes,
-                                  struct err *e);
+                                  const struct kernels *k, size_t n_slots, size_t max_len,
+                                  uint64_t max_bytes, struct err *e);
 /* The same with n_pages pages, which may be fewer: then kv_cache_write can fail. */
 MUST_USE enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config *c,
-                                        size_t n_slots, size_t max_len, size_t n_pages,
-                                        struct err *e);
+                                        const struct kernels *k, size_t n_slots, size_t max_len,
+                                        size_t n_pages, struct err *e);
 void kv_cache_free(struct kv_cache **kv);
 
 /* Makes positions first .. first + n - 1 of the slot its own to write, and forgets those it held

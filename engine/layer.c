@@ -34,7 +34,7 @@ struct rows_job {
 
 static void run_rows(struct rows_job *j, pool_fn *fn, size_t T, size_t row)
 {
-    pool_run(j->m->pool, T, ROW_FLOATS / row + 1, fn, j);
+    pool_run(j->m->device ? NULL : j->m->pool, T, ROW_FLOATS / row + 1, fn, j);
 }
 
 static void norm_rows(void *arg, size_t lo, size_t hi)

@@ -15,6 +15,15 @@
 #include "engine/arena.h"
 #include "engine/model.h"
 #include "engine/ops.h"
+#include "engine/stage.h"
+
+struct attend; /* engine/attend.h */
+
+/* Memory of a device (NULL: the host) that is as large as it had to be so far. */
+struct room {
+    float *at; /* owned */
+    size_t n;  /* floats */
+};
 
 struct model_layer {
     struct packed q, k, v, o, gate, up, down;
@@ -25,22 +34,36 @@ struct model {
     const struct weights *w;                /* borrowed; of a map: `vectors` */
     const struct weights_map *map;          /* borrowed, or NULL */
     const struct weights_map_tensor *embed; /* of the map */
-    struct weights *vectors;                /* owned: norms and biases of the map, widened */
+    /* Owned: norms and biases of the map, widened, or of any model whose kernels are a device's */
+    struct weights *vectors;
     struct arena arena;                     /* what the packed matrices lie in */
     const struct kernels *kernels;
+    struct device *device; /* the kernels' */
     struct pool *pool;
     void (*round_cache)(float *x, size_t n); /* or NULL: cache_round */
     size_t max_rows;
     struct model_layer *layers; /* owned */
     struct packed head;
+    struct packed table; /* the embedding, on a device that has it nowhere else */
     float *cos, *sin; /* owned, (n_rope, D/2): grown by model_rope */
     size_t n_rope;
     float *floats;              /* owned: the scratch that the fields of `a` point into */
-    int32_t *pos;               /* owned, (max_rows) */
-    struct attention_run *runs; /* owned, (max_rows) */
+    void *pass;                 /* owned: of a class that passes through all layers itself */
+    struct stage stage;
+    struct attend *attend;      /* owned */
     struct model_piece *pieces; /* owned, (max_rows) */
     struct layer_acts *a;       /* owned */
+
+    /* Hidden states of the last call of model_forward, (n_last, C): `hidden`, or the caller's. */
+    const float *last;
+    size_t n_last;
+    struct room hidden, logits, drawn; /* of the device */
+    struct room host_logits; /* also: draws */
 };
+
+/* Makes the room at least n floats large, whose numbers are lost when it grows. */
+MUST_USE enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
+                               struct err *e);
 
 /* The buffers of one layer. Those on one line may be one and the same when nobody needs the
  * earlier value again. Rows are dense. */

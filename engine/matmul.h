@@ -15,6 +15,9 @@
  * All arrays are row-major and dense. The forward product reads W in packed form, made once per
  * weight version; the two gradients read W and x as they are.
  *
+ * Devices: with kernels of a device the arrays are the device's, but for what packed_set reads, and
+ * what is "packed" is whatever engine/device_ops.h says.
+ *
  * Threads: the functions with a pool split the outputs over it (NULL: inline). None allocates,
  * except packed_init; each thread uses less than 512 KiB of stack.
  */
@@ -65,7 +68,7 @@ void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, co
                 enum dtype dtype);
 
 /* Row n of W as f32, (K): a look-up in an embedding that is the head as well. False: the class does
- * not keep the numbers as they were. */
+ * not keep the numbers as they were. Not for a device. */
 bool packed_row(const struct kernels *k, float *to, const struct packed *p, size_t n);
 
 /*

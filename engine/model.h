@@ -24,32 +24,36 @@
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
 #include "engine/config.h"
+#include "engine/kernels.h"
 #include "engine/kv_cache.h"
 #include "engine/weights.h"
 #include "engine/weights_map.h"
 
-struct kernels; /* engine/kernels.h */
-struct pool;    /* base/pool.h */
+struct pool; /* base/pool.h */
 struct model;
 
 struct model_options {
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; NULL: this thread alone */
-    size_t max_rows;               /* rows computed at once; 0: 256. Never changes a result */
+    size_t max_rows;               /* rows computed at once; 0: 256, on a device 2,048. Never changes
+                                      a result */
     uint64_t max_bytes;            /* refuse to take more memory than this; 0: no limit */
     /* What is done to n keys or values before they are filed, instead of what the class does; for
-     * experiments with narrower caches. NULL: the class's. Called from the pool's threads. */
+     * experiments with narrower caches. NULL: the class's. Called from the pool's threads. Not with
+     * kernels of a device. */
     void (*round_cache)(float *x, size_t n);
 };
 
 /* Packs `w`, which is borrowed until model_reload or model_free (the embedding, norms and biases
- * are read from it). ERR_LIMIT: needs more than max_bytes, and the text says how much;
- * ERR_NO_MEMORY. */
+ * are read from it; with kernels of a device all is copied there and nothing is borrowed, unless `w`
+ * lies there itself). ERR_LIMIT: needs more than max_bytes, and the text says how much;
+ * ERR_NO_MEMORY; ERR_UNSUPPORTED: the kernels' class does not compute it; ERR_IO: the device failed. */
 MUST_USE enum status model_new(struct model **out, const struct weights *w,
                                const struct model_options *opt, struct err *e);
 /* The same from the files of a map, which is borrowed until model_free: matrices are packed from
@@ -67,12 +71,26 @@ uint64_t model_map_bytes(const struct weights_map *map, const struct kernels *k,
                          size_t max_rows);
 
 /* Packs `w` (equal config) in place of the old weights, which may then be freed. Also to be called
- * after the numbers inside the borrowed weights changed. Only for models of model_new. */
-void model_reload(struct model *m, const struct weights *w);
+ * after the numbers inside the borrowed weights changed. Only for models of model_new. ERR_IO, ERR_NO_MEMORY: of
+ * a device, whose model is then worth nothing. */
+MUST_USE enum status model_reload(struct model *m, const struct weights *w, struct err *e);
 
 const struct model_config *model_config(const struct model *m);
+/* For arrays of the host, whatever the model computes on (kernels_host). */
 const struct kernels *model_kernels(const struct model *m);
+enum numerics model_numerics(const struct model *m);
+/* Where it computes; NULL: the CPU. */
+struct device *model_device(const struct model *m);
 struct pool *model_pool(const struct model *m);
+
+/* A cache where the model computes: as kv_cache_new and its kin. */
+MUST_USE enum status model_cache_new(struct kv_cache **out, const struct model *m,
+                                     size_t n_slots, size_t max_len, uint64_t max_bytes,
+                                     struct err *e);
+MUST_USE enum status model_cache_new_pages(struct kv_cache **out, const struct model *m,
+                                           size_t n_slots, size_t max_len, size_t n_pages,
+                                           struct err *e);
+uint64_t model_cache_page_bytes(const struct model *m);
 
 /* n consecutive tokens of the sequence in `slot`, from position `first` on: at most the slot's
  * length, and what the slot held from there on is forgotten. The hidden states of the last n_out of
@@ -87,12 +105,14 @@ struct model_run {
 /*
  * Computes the runs and files their keys and values.
  *
- *   hidden  (sum of n_out, C)  out  after the final norm, runs in order
+ *   hidden  (sum of n_out, C)  out  after the final norm, runs in order; or NULL: for model_draw only
  *   tokens  (sum of n)         in   runs end to end
  *
  * ERR_INVALID: a token outside the vocabulary, a position at or past the cache's max_len, an
  * unknown or repeated slot, an empty run, or one that would leave a gap. ERR_LIMIT: the cache has
- * too few free pages. ERR_NO_MEMORY: for the tables of positions. Nothing was changed.
+ * too few free pages. ERR_NO_MEMORY: for the tables of positions. Nothing was changed. ERR_IO: the
+ * device failed, now or earlier; model and cache can only be freed. With hidden NULL a failure may
+ * show no earlier than in the next call.
  */
 MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *hidden,
                                    const struct model_run *runs, size_t n_runs,
@@ -101,7 +121,45 @@ MUST_USE enum status model_forward(struct model *m, struct kv_cache *kv, float *
 /*
  *   logits  (rows, V)  out
  *   hidden  (rows, C)  in
+ *
+ * ERR_IO, ERR_NO_MEMORY: of a device; never on the CPU.
  */
-void model_logits(struct model *m, float *logits, const float *hidden, size_t rows);
+MUST_USE enum status model_logits(struct model *m, float *logits, const float *hidden,
+                                  size_t rows, struct err *e);
+
+/* Where a token is to be drawn. Pointers are good until the callback returns. */
+struct draw_place {
+    const struct kernels *kernels; /* the host's */
+    const float *logits;           /* (V), the host's */
+    size_t V;
+    float temperature;
+    uint64_t seed;
+    uint32_t position;
+};
+/* Draws a token and gives its log-probability, instead of sample_token: for experiments. Called from
+ * the pool's threads. */
+typedef int32_t draw_fn(void *ctx, const struct draw_place *at, float *logp);
+
+struct model_draw {
+    size_t row; /* of the last model_forward's hidden */
+    uint64_t seed;
+    uint32_t position;
+    float temperature;
+    /* Out: sample_token's, and whether all logits of the row were finite; if not, the others are
+     * worth nothing */
+    int32_t token;
+    float logp;
+    bool is_finite;
+};
+
+/* Draws n tokens from rows of the last call of model_forward, ascending, whose `hidden` must still be
+ * there. On a device neither logits nor hidden states leave it, unless `choose` (or NULL) wants to see
+ * them. ERR_IO, ERR_NO_MEMORY. */
+MUST_USE enum status model_draw(struct model *m, struct model_draw *draws, size_t n,
+                                draw_fn *choose, void *ctx, struct err *e);
+/* Takes the memory that drawing n tokens, of as many rows, needs, so that it will not fail for want of it.
+ * ERR_NO_MEMORY. */
+MUST_USE enum status model_draw_room(struct model *m, size_t n, struct err *e);
+uint64_t model_draw_bytes(const struct model_config *c, size_t n);
 
 #endif

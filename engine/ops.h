@@ -9,6 +9,9 @@
  * Backward: gradients are ADDED to what the array holds, unless the contract says "assigned".
  * Bits:     all arithmetic is binary32 in the order that docs/numerics.md writes down; backend,
  *           pool, batch and chunking never change a bit.
+ * Devices:  with kernels of a device (engine/device.h) all arrays of add, scale, gather, scatter, embed_forward,
+ *           rmsnorm, rope, swiglu, logprob, adamw_update and the matrix products are the device's,
+ *           and nothing waits. The others are for the host's kernels.
  * Threads:  ops with a pool split their outputs over it (NULL: inline); all are otherwise
  *           reentrant. None allocates; attention uses up to 1 MiB of stack per thread.
  *
@@ -54,8 +57,15 @@ void f32_from_bf16_row(const struct kernels *k, float *y, const uint16_t *x, siz
  * bf16-1, nothing is changed in the others. Its gradient is taken to be that of a copy. */
 void cache_round(const struct kernels *k, float *x, size_t n);
 
+/* y[i, :] = x[index[i], :], and y[index[i], :] = x[i, :], for n rows of C. Different indices. */
+void gather_rows(const struct kernels *k, float *y, const float *x, const uint32_t *index,
+                 size_t n, size_t C);
+void scatter_rows(const struct kernels *k, float *y, const float *x, const uint32_t *index,
+                  size_t n, size_t C);
+
 /* y (T, C) = table[id[t], :]. Ids must be in range: the caller has checked them. */
-void embed_forward(float *y, const float *table, const int32_t *id, size_t T, size_t C);
+void embed_forward(const struct kernels *k, float *y, const float *table, const int32_t *id,
+                   size_t T, size_t C);
 /* dtable[id[t], :] = dtable[id[t], :] + dy[t, :] for t ascending. */
 void embed_backward(const struct kernels *k, float *dtable, const float *dy, const int32_t *id,
                     size_t T, size_t C);

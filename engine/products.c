@@ -6,12 +6,13 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 
 #define ADD_FLOATS 65536u /* 256 KiB of stack */
 
 size_t packed_bytes(const struct kernels *k, size_t N, size_t K)
 {
-    return k->products->bytes(N, K);
+    return packed_bytes_as(k, N, K, DTYPE_F32);
 }
 
 enum status packed_init(struct packed *p, const struct kernels *k, size_t N, size_t K,
@@ -20,7 +21,7 @@ enum status packed_init(struct packed *p, const struct kernels *k, size_t N, siz
     size_t bytes = packed_bytes(k, N, K);
     enum status st;
 
-    CHECK(N > 0 && K > 0);
+    CHECK(N > 0 && K > 0 && !k->device);
     memset(p, 0, sizeof(*p));
     if (bytes == SIZE_MAX)
         return err_set(e, ERR_NO_MEMORY, "packed matrix of %zu x %zu does not fit memory", N,
@@ -35,13 +36,18 @@ enum status packed_init(struct packed *p, const struct kernels *k, size_t N, siz
 
 enum dtype packed_keeps(const struct kernels *k, enum dtype dtype)
 {
+    if (k->device)
+        return k->ops->keeps(dtype);
     return dtype == DTYPE_BF16 && k->products->keeps_bf16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 size_t packed_bytes_as(const struct kernels *k, size_t N, size_t K, enum dtype dtype)
 {
-    size_t wide = packed_bytes(k, N, K);
+    size_t wide;
 
+    if (k->device)
+        return k->ops->bytes(N, K, dtype);
+    wide = k->products->bytes(N, K);
     CHECK(packed_keeps(k, dtype) == dtype);
     return wide == SIZE_MAX || dtype == DTYPE_F32 ? wide : wide / 2;
 }
@@ -61,12 +67,15 @@ void packed_clear(struct packed *p)
 void packed_set(const struct kernels *k, struct pool *pool, struct packed *p, const void *W,
                 enum dtype dtype)
 {
-    k->products->set(k, pool, p, W, dtype);
+    if (k->device)
+        k->ops->set(k->device, p, W, dtype, true);
+    else
+        k->products->set(k, pool, p, W, dtype);
 }
 
 bool packed_row(const struct kernels *k, float *to, const struct packed *p, size_t n)
 {
-    CHECK(n < p->N);
+    CHECK(n < p->N && !k->device);
     if (k->products->row)
         k->products->row(to, p, n);
     return k->products->row;
@@ -75,7 +84,12 @@ bool packed_row(const struct kernels *k, float *to, const struct packed *p, size
 void matmul_forward(const struct kernels *k, struct pool *pool, float *y, const float *x,
                     const struct packed *W, const float *bias, size_t M)
 {
-    k->products->forward(k, pool, y, x, W, bias, M);
+    const struct product p = {.y = y, .W = W, .bias = bias};
+
+    if (k->device)
+        k->ops->forward(k->device, &p, x, M);
+    else
+        k->products->forward(k, pool, y, x, W, bias, M);
 }
 
 /* What a class without a forward_all of its own does. */
@@ -102,6 +116,11 @@ static void one_by_one(const struct kernels *k, struct pool *pool, const float *
 void matmul_forward_all(const struct kernels *k, struct pool *pool, const float *x,
                         const struct product *p, size_t n, size_t M)
 {
+    if (k->device) {
+        for (size_t i = 0; i < n; i++)
+            k->ops->forward(k->device, &p[i], x, M);
+        return;
+    }
     if (k->products->forward_all) {
         k->products->forward_all(k, pool, x, p, n, M);
         return;
@@ -113,6 +132,10 @@ void matmul_forward_all(const struct kernels *k, struct pool *pool, const float 
 void matmul_swiglu(const struct kernels *k, struct pool *pool, float *act, const float *x,
                    const struct product p[2], size_t M)
 {
+    if (k->device) {
+        k->ops->swiglu(k->device, act, x, p, M, act != p[0].y);
+        return;
+    }
     if (k->products->swiglu) {
         k->products->swiglu(k, pool, act, x, p, M);
         return;
@@ -125,19 +148,28 @@ void matmul_swiglu(const struct kernels *k, struct pool *pool, float *act, const
 void matmul_dx(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                const float *W, size_t M, size_t N, size_t K)
 {
-    k->products->dx(k, pool, dx, dy, W, M, N, K, false);
+    if (k->device)
+        k->ops->dx(k->device, dx, dy, W, M, N, K, false);
+    else
+        k->products->dx(k, pool, dx, dy, W, M, N, K, false);
 }
 
 void matmul_dx_add(const struct kernels *k, struct pool *pool, float *dx, const float *dy,
                    const float *W, size_t M, size_t N, size_t K)
 {
-    k->products->dx(k, pool, dx, dy, W, M, N, K, true);
+    if (k->device)
+        k->ops->dx(k->device, dx, dy, W, M, N, K, true);
+    else
+        k->products->dx(k, pool, dx, dy, W, M, N, K, true);
 }
 
 void matmul_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
                const float *x, size_t T, size_t N, size_t K)
 {
-    k->products->dw(k, pool, dW, dy, x, T, N, K);
+    if (k->device)
+        k->ops->dw(k->device, dW, dy, x, T, N, K);
+    else
+        k->products->dw(k, pool, dW, dy, x, T, N, K);
 }
 
 // NOLINTNEXTLINE(readability-function-size): as many as matmul_dw, and what cuts the tokens
@@ -146,7 +178,7 @@ void matmul_dw_seqs(const struct kernels *k, struct pool *pool, float *dW, const
 {
     size_t T = 0;
 
-    if (k->products->dw_seqs) {
+    if (!k->device && k->products->dw_seqs) {
         k->products->dw_seqs(k, pool, dW, dy, x, lengths, n_seqs, (size_t[2]){N, K});
         return;
     }
@@ -157,6 +189,10 @@ void matmul_dw_seqs(const struct kernels *k, struct pool *pool, float *dW, const
 
 void bias_backward(const struct kernels *k, float *dbias, const float *dy, size_t T, size_t N)
 {
+    if (k->device) {
+        k->ops->bias_backward(k->device, dbias, dy, T, N);
+        return;
+    }
     for (size_t t = 0; t < T; t++)
         k->add(dbias, dbias, dy + t * N, N);
 }

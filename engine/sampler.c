@@ -12,7 +12,6 @@
 #define SLOTS_MAX     65536u
 #define CHUNK_DEFAULT 512u
 #define CHUNK_LEAST   32u  /* rows of prompts in a step, however many sequences decode */
-#define DRAW_GRAIN    4096 /* vocabulary entries: fewer are not worth another thread */
 
 /* A request that waits, is being filled, or whose samples run. Freed with its last sample. */
 struct request {
@@ -43,14 +42,6 @@ struct sequence {
     size_t n_new; /* tokens sampled; the last of them is not yet in the cache */
 };
 
-/* A token to be drawn: for which slot, from which row of the logits. */
-struct draw {
-    size_t slot, row;
-    int32_t token;
-    float logp;
-    bool is_finite;
-};
-
 /*
  * Slots of the cache: n_slots for sequences, then as many for sequences that are over. `tokens`
  * has what every slot's positions were computed from.
@@ -72,8 +63,9 @@ struct sampler {
     struct model_run *runs;
     size_t *heads; /* the slot that a run computes */
     int32_t *step_tokens;
-    struct draw *draws;
-    float *hidden, *logits;
+    struct model_draw *draws;
+    size_t *draw_slots; /* for which slot a token is drawn */
+    float *hidden;      /* NULL: nobody wants to see it */
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -109,20 +101,21 @@ static enum status init_cache(struct sampler *s, struct err *e)
     const struct model_config *c = model_config(s->model);
     const struct sampler_options *o = &s->opt;
     size_t one = kv_cache_pages(o->max_len);
+    const uint64_t page = model_cache_page_bytes(s->model);
     uint64_t most;
 
     if (o->n_slots > SLOTS_MAX || o->max_len > c->max_len)
         return err_set(e, ERR_INVALID, "%zu slots of %zu positions, wants 1..%u and 1..%u",
                        o->n_slots, o->max_len, SLOTS_MAX, c->max_len);
     most = o->n_slots * one;
-    if (o->max_bytes > 0 && most > o->max_bytes / kv_cache_page_bytes(c))
-        most = o->max_bytes / kv_cache_page_bytes(c);
+    if (o->max_bytes > 0 && most > o->max_bytes / page)
+        most = o->max_bytes / page;
     if (most < one)
         return err_set(e, ERR_LIMIT,
                        "a sequence of %zu positions takes %" PRIu64
                        " bytes of cache, more than the %" PRIu64 " allowed",
-                       o->max_len, one * kv_cache_page_bytes(c), o->max_bytes);
-    return kv_cache_new_pages(&s->kv, c, 2 * o->n_slots, o->max_len, (size_t)most, e);
+                       o->max_len, one * page, o->max_bytes);
+    return model_cache_new_pages(&s->kv, s->model, 2 * o->n_slots, o->max_len, (size_t)most, e);
 }
 
 enum status sampler_new(struct sampler **out, struct model *m,
@@ -156,9 +149,11 @@ enum status sampler_new(struct sampler **out, struct model *m,
     if (!st)
         st = alloc_array(&s->draws, n, sizeof(s->draws[0]), "draws", e);
     if (!st)
+        st = alloc_array(&s->draw_slots, n, sizeof(s->draw_slots[0]), "draws", e);
+    if (!st && opt->wants_hidden)
         st = alloc_array(&s->hidden, n, c->dim * sizeof(float), "hidden states", e);
     if (!st)
-        st = alloc_array(&s->logits, n, c->vocab * sizeof(float), "logits", e);
+        st = model_draw_room(m, n, e);
     if (!st) {
         *out = s;
         s = NULL; /* it is the caller's now */
@@ -201,7 +196,7 @@ void sampler_free(struct sampler **p)
     free(s->heads);
     free(s->draws);
     free(s->hidden);
-    free(s->logits);
+    free(s->draw_slots);
     free(s);
     *p = NULL;
 }
@@ -458,6 +453,22 @@ static void finish(struct sampler *s, size_t slot, enum sampler_finish why)
         request_free(r);
 }
 
+static size_t position_of(const struct sequence *q)
+{
+    return q->request->n_prompt + q->n_new;
+}
+
+static void add_draw(struct sampler *s, size_t *n, size_t slot, size_t row)
+{
+    const struct sequence *q = &s->sequences[slot];
+
+    s->draw_slots[*n] = slot;
+    s->draws[(*n)++] = (struct model_draw){.row = row,
+                                           .temperature = q->request->temperature,
+                                           .seed = q->request->seeds[q->sample],
+                                           .position = (uint32_t)position_of(q)};
+}
+
 /* Lists the sequences that get a token: one a decode run, all samples of a prompt that is filled. */
 static size_t plan_draws(struct sampler *s, size_t n_runs)
 {
@@ -469,14 +480,14 @@ static size_t plan_draws(struct sampler *s, size_t n_runs)
 
         if (s->runs[i].n_out == 0)
             continue;
-        s->draws[n++] = (struct draw){.slot = head, .row = row};
+        add_draw(s, &n, head, row);
         /* The other samples of a prompt start from what the first computed. */
         for (size_t slot = head + 1; r == s->filling.first && slot < s->opt.n_slots; slot++) {
             if (s->sequences[slot].request != r)
                 continue;
             kv_cache_copy(s->kv, slot, head, r->n_prompt);
             memcpy(tokens_of(s, slot), r->prompt, r->n_prompt * sizeof(r->prompt[0]));
-            s->draws[n++] = (struct draw){.slot = slot, .row = row};
+            add_draw(s, &n, slot, row);
         }
         if (r == s->filling.first)
             (void)queue_take(&s->filling); /* filled in order: no other ends before the first */
@@ -485,37 +496,9 @@ static size_t plan_draws(struct sampler *s, size_t n_runs)
     return n;
 }
 
-static size_t position_of(const struct sequence *q)
+static void take(struct sampler *s, const struct model_draw *d, size_t slot)
 {
-    return q->request->n_prompt + q->n_new;
-}
-
-static void draw_range(void *arg, size_t lo, size_t hi)
-{
-    struct sampler *s = arg;
-    size_t V = model_config(s->model)->vocab;
-
-    for (size_t i = lo; i < hi; i++) {
-        struct draw *d = &s->draws[i];
-        const struct sequence *q = &s->sequences[d->slot];
-
-        const struct sampler_place at = {.kernels = model_kernels(s->model),
-                                         .logits = s->logits + d->row * V,
-                                         .V = V,
-                                         .temperature = q->request->temperature,
-                                         .seed = q->request->seeds[q->sample],
-                                         .position = (uint32_t)position_of(q)};
-
-        d->is_finite = all_finite(at.kernels, at.logits, V);
-        d->token = s->opt.choose ? s->opt.choose(s->opt.choose_ctx, &at, &d->logp)
-                                 : sample_token(at.kernels, &d->logp, at.logits, V,
-                                                at.temperature, at.seed, at.position);
-    }
-}
-
-static void take(struct sampler *s, const struct draw *d)
-{
-    struct sequence *q = &s->sequences[d->slot];
+    struct sequence *q = &s->sequences[slot];
     const struct request *r = q->request;
     struct sampler_token t = {
         .tag = r->tag,
@@ -523,44 +506,42 @@ static void take(struct sampler *s, const struct draw *d)
         .index = q->n_new,
         .token = d->token,
         .logp = d->logp,
-        .hidden = s->hidden + d->row * model_config(s->model)->dim,
+        .hidden = s->hidden ? s->hidden + d->row * model_config(s->model)->dim : NULL,
     };
 
     if (position_of(q) < s->opt.max_len)
-        tokens_of(s, d->slot)[position_of(q)] = d->token;
+        tokens_of(s, slot)[position_of(q)] = d->token;
     q->n_new++;
     if (s->opt.on_token)
         s->opt.on_token(s->opt.ctx, &t);
     if (is_stop(r, d->token))
-        finish(s, d->slot, SAMPLER_STOP);
+        finish(s, slot, SAMPLER_STOP);
     else if (q->n_new == r->max_new)
-        finish(s, d->slot, SAMPLER_MAX_NEW);
+        finish(s, slot, SAMPLER_MAX_NEW);
     else if (position_of(q) == s->opt.max_len)
-        finish(s, d->slot, SAMPLER_MAX_LEN);
+        finish(s, slot, SAMPLER_MAX_LEN);
 }
 
 enum status sampler_step(struct sampler *s, struct err *e)
 {
-    const struct model_config *c = model_config(s->model);
-    size_t n = plan_runs(s), n_rows = 0, n_draws;
+    size_t n = plan_runs(s), n_draws;
     enum status st;
 
     if (n == 0)
         return OK;
     make_room(s, n);
-    for (size_t i = 0; i < n; i++)
-        n_rows += s->runs[i].n_out;
     st = model_forward(s->model, s->kv, s->hidden, s->runs, n, s->step_tokens, e);
     if (st)
         return st;
-    model_logits(s->model, s->logits, s->hidden, n_rows);
     n_draws = plan_draws(s, n);
-    pool_run(model_pool(s->model), n_draws, 1 + DRAW_GRAIN / c->vocab, draw_range, s);
+    st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
+    if (st)
+        return st;
     for (size_t i = 0; i < n_draws; i++)
         if (!s->draws[i].is_finite)
             return err_set(e, ERR_NUMERIC, "the model's logits are not finite");
     for (size_t i = 0; i < n_draws; i++)
-        take(s, &s->draws[i]);
+        take(s, &s->draws[i], s->draw_slots[i]);
     return OK;
 }
 

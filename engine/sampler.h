@@ -46,23 +46,14 @@ struct sampler_token {
     size_t index;  /* 0 for the first token after the prompt */
     int32_t token;
     float logp;          /* at the request's temperature; at temperature 0, that of 1 */
-    const float *hidden; /* (C): the state after the final norm that the token was drawn from */
+    const float *hidden; /* (C): the state after the final norm that the token was drawn from, if
+                            wants_hidden; else NULL */
 };
 
 typedef void sampler_token_fn(void *ctx, const struct sampler_token *t);
 /* Also called after the last token: `n` tokens were sampled. */
 typedef void sampler_done_fn(void *ctx, uint64_t tag, size_t sample, size_t n,
                              enum sampler_finish why);
-
-/* Where a token is to be drawn. Pointers are good until the callback returns. */
-struct sampler_place {
-    const struct kernels *kernels;
-    const float *logits; /* (V) */
-    size_t V;
-    float temperature;
-    uint64_t seed;
-    uint32_t position;
-};
 
 struct sampler_options {
     size_t n_slots;     /* sequences decoded together */
@@ -71,9 +62,8 @@ struct sampler_options {
     size_t chunk;       /* rows of a step, decoding apart; 0: 512. Never changes a result */
     sampler_token_fn *on_token; /* may be NULL */
     sampler_done_fn *on_done;   /* may be NULL */
-    /* Draws a token and gives its log-probability instead of sample_token, which is asked if it is
-     * NULL: for experiments. Called from the pool's threads. */
-    int32_t (*choose)(void *choose_ctx, const struct sampler_place *at, float *logp);
+    bool wants_hidden; /* on_token is given hidden states, which a device has to hand over */
+    draw_fn *choose;   /* or NULL: sample_token (engine/model.h) */
     void *choose_ctx;
     void *ctx;
 };
@@ -106,8 +96,8 @@ MUST_USE enum status sampler_add(struct sampler *s, const struct sampler_request
 /* Sequences running and samples waiting; 0 means sampler_step has nothing to do. */
 size_t sampler_active(const struct sampler *s);
 
-/* Moves everything by one token. ERR_NUMERIC: the logits of a sequence are not finite; the sampler
- * can then only be reset or freed. */
+/* Moves everything by one token. ERR_NUMERIC: the logits of a sequence are not finite; ERR_IO: the
+ * device failed. The sampler can then only be reset or freed. */
 MUST_USE enum status sampler_step(struct sampler *s, struct err *e);
 /* Steps until nothing is left. */
 MUST_USE enum status sampler_run(struct sampler *s, struct err *e);

@@ -7,12 +7,16 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/attend.h"
+#include "engine/cpu/table.h"
 #include "engine/layer.h"
 
 /* Logits exist for a few rows at a time: about this many numbers, and never less than a block. A
  * chunk should be large, for the head's weights and their gradient pass through memory with each. */
 #define LOGITS_CHUNK (1u << 23)
 #define LOGITS_ROWS  256u
+#define DEVICE_CHUNK (1u << 27) /* a GPU has room, and wants more to do at once */
+#define DEVICE_ROWS  2048u
 #define LOGITS_BLOCK 32u /* of bf16-1: positions of a sequence that must not be torn apart */
 
 /* What is at hand for one layer, or one chunk of logits, at a time. */
@@ -29,24 +33,43 @@ struct scratch {
     float *logp, *weight; /* (R) */
 };
 
-struct train {
-    struct model *model;   /* owned */
-    struct weights *grads; /* owned */
-    float *head_grad;      /* owned, (V, C); NULL unless tied */
-    size_t max_rows, logits_rows;
-    bool recompute;
+/* Of a batch, addresses for operations. */
+struct batch_there {
+    const int32_t *tokens, *pos;
+    const uint32_t *order, *start; /* rows by token (engine/device_ops.h), of a device */
+    size_t n_ids;
+};
 
+/* All numbers but those of `host_grads`, `logp` and `index` are where the model computes. */
+struct train {
+    struct model *model;        /* owned */
+    struct device *device;      /* the model's */
+    struct weights *weights;    /* owned: what a model on a device reads; NULL on the CPU */
+    struct weights *grads;      /* owned */
+    struct weights *host_grads; /* owned: a copy of a device's, once somebody asked for it */
+    struct weights *masters;    /* owned, on a device: the optimizer's, from the first update on */
+    struct adamw *optimizer;    /* owned, likewise */
+    float *head_grad;           /* owned, (V, C); NULL unless tied */
+    size_t max_rows, logits_rows;
+    bool recompute, is_pass;
+
+    void *pass;              /* owned: where is_pass, what a class keeps of the layers */
     float *floats;           /* owned: what the fields below point into */
     struct layer_acts *acts; /* owned, one a layer */
     float *hidden;           /* (T, C) */
     float *last;             /* (T, C): the stream after the last layer */
     struct scratch s;
 
-    int32_t *pos;                 /* owned, (T) */
-    int32_t *tokens;              /* owned, (R): targets of the rows at hand */
-    size_t *index;                /* owned, (R): which rows they are */
-    struct attention_run *runs;   /* owned, (T) */
-    struct attention_grad *parts; /* owned, (T) */
+    struct attend attend;
+    struct stage call, chunk; /* what operations read of a batch, and of the rows at hand */
+    struct batch_there there;
+    const int32_t *pos;       /* (T), in `call` */
+    int32_t *tokens;          /* owned, (R): targets of the rows at hand */
+    const int32_t *tokens_at; /* the same, for operations */
+    uint32_t *index;          /* owned, (R): which rows they are */
+    const uint32_t *index_at;
+    float *logp, *weight;     /* owned, (R): the host's */
+    uint64_t *sorted;         /* owned, (T): rows by token, of a device */
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -99,6 +122,12 @@ static uint64_t carve_all(struct train *t, struct carve at, const struct model_c
 
     t->hidden = carve_take(&at, T * c->dim);
     carve_scratch(&t->s, &at, c, T, R);
+    if (t->is_pass) { /* between input and output everything is in t->pass */
+        if (t->acts)
+            t->acts[0].x_in = x;
+        t->last = carve_take(&at, T * c->dim);
+        return at.n;
+    }
     for (uint32_t i = 0; i < c->layers; i++) {
         struct layer_acts *a = t->acts ? &t->acts[i] : &one;
 
@@ -115,51 +144,72 @@ static uint64_t carve_all(struct train *t, struct carve at, const struct model_c
     return at.n;
 }
 
-static size_t logits_rows(const struct model_config *c, size_t max_rows)
+static size_t logits_rows(const struct model_config *c, const struct kernels *k,
+                          size_t max_rows)
 {
-    size_t rows = LOGITS_CHUNK / c->vocab;
+    const bool is_device = k && k->device;
+    size_t rows = (is_device ? DEVICE_CHUNK : LOGITS_CHUNK) / c->vocab;
+    const size_t most = is_device ? DEVICE_ROWS : LOGITS_ROWS;
 
     if (rows < LOGITS_BLOCK)
         rows = LOGITS_BLOCK;
-    if (rows > LOGITS_ROWS)
-        rows = LOGITS_ROWS;
+    if (rows > most)
+        rows = most;
     return rows < max_rows ? rows : max_rows;
 }
 
-uint64_t train_bytes(const struct model_config *c, size_t max_rows, bool recompute)
+/* Scratch of a class of a device that passes through all layers itself. */
+static uint64_t pass_bytes(const struct model_config *c, const struct kernels *k, size_t rows,
+                           bool recompute)
 {
-    struct train counted = {.recompute = recompute};
-    uint64_t table = (uint64_t)c->vocab * c->dim;
+    return k && k->device && k->ops->train_pass_bytes
+               ? k->ops->train_pass_bytes(c, rows, recompute)
+               : 0;
+}
+
+uint64_t train_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows,
+                     bool recompute)
+{
+    const bool is_pass = pass_bytes(c, k, 1, recompute) > 0;
+    struct train counted = {.recompute = recompute, .is_pass = is_pass};
+    uint64_t table = (uint64_t)c->vocab * c->dim, copies = k && k->device ? 5 : 1;
 
     if (max_rows > 1u << 24)
         return UINT64_MAX;
-    return model_bytes(c, NULL, 0) +
-           (model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
-           carve_all(&counted, (struct carve){0}, c, max_rows, logits_rows(c, max_rows)) *
+    return model_bytes(c, k, 0) +
+           (copies * model_config_params(c) + (c->tie ? table : 0)) * sizeof(float) +
+           carve_all(&counted, (struct carve){0}, c, max_rows, logits_rows(c, k, max_rows)) *
                sizeof(float) +
-           max_rows *
-               (sizeof(int32_t) + sizeof(struct attention_run) + sizeof(struct attention_grad));
+           pass_bytes(c, k, max_rows, recompute) + attend_room(max_rows) +
+           max_rows * sizeof(int32_t);
 }
 
 static enum status init_arrays(struct train *t, const struct model_config *c, struct err *e)
 {
     uint64_t floats = carve_all(t, (struct carve){0}, c, t->max_rows, t->logits_rows);
+    const size_t R = t->logits_rows;
+    void *data = NULL, *head = NULL;
+    uint64_t pass = pass_bytes(c, t->model->kernels, t->max_rows, t->recompute);
     enum status st = OK;
 
     t->acts = xcalloc(c->layers, sizeof(t->acts[0]));
-    t->tokens = xcalloc(t->logits_rows, sizeof(t->tokens[0]));
-    t->index = xcalloc(t->logits_rows, sizeof(t->index[0]));
+    t->tokens = xcalloc(R, sizeof(t->tokens[0]));
+    t->index = xcalloc(R, sizeof(t->index[0]));
+    t->logp = xcalloc(R, sizeof(t->logp[0]));
+    t->weight = xcalloc(R, sizeof(t->weight[0]));
     if (c->tie)
-        st = alloc_array(&t->head_grad, (size_t)c->vocab * c->dim, sizeof(float),
-                         "gradient of the head", e);
+        st = device_alloc(t->device, &head, (uint64_t)c->vocab * c->dim * sizeof(float),
+                          "gradient of the head", e);
+    t->head_grad = head;
     if (!st)
-        st = alloc_array(&t->floats, (size_t)floats, sizeof(float), "activations", e);
+        st = device_alloc(t->device, &data, floats * sizeof(float), "activations", e);
+    t->floats = data;
+    if (!st && pass > 0)
+        st = device_alloc(t->device, &t->pass, pass, "activations", e);
     if (!st)
-        st = alloc_array(&t->pos, t->max_rows, sizeof(t->pos[0]), "positions", e);
-    if (!st)
-        st = alloc_array(&t->runs, t->max_rows, sizeof(t->runs[0]), "attention runs", e);
-    if (!st)
-        st = alloc_array(&t->parts, t->max_rows, sizeof(t->parts[0]), "attention runs", e);
+        st = attend_init(&t->attend, t->max_rows, e);
+    if (!st && t->device)
+        st = alloc_array(&t->sorted, t->max_rows, sizeof(t->sorted[0]), "rows by token", e);
     if (!st)
         carve_all(t, (struct carve){.base = t->floats}, c, t->max_rows, t->logits_rows);
     return st;
@@ -168,7 +218,7 @@ static enum status init_arrays(struct train *t, const struct model_config *c, st
 enum status train_new(struct train **out, const struct weights *w,
                       const struct train_options *opt, struct err *e)
 {
-    uint64_t bytes = train_bytes(&w->config, opt->max_rows, opt->recompute);
+    uint64_t bytes = train_bytes(&w->config, opt->kernels, opt->max_rows, opt->recompute);
     struct model_options mopt = {.kernels = opt->kernels, .pool = opt->pool};
     struct train *t = NULL;
     enum status st;
@@ -185,10 +235,17 @@ enum status train_new(struct train **out, const struct weights *w,
     t = xcalloc(1, sizeof(*t));
     t->max_rows = opt->max_rows;
     t->recompute = opt->recompute;
-    t->logits_rows = logits_rows(&w->config, opt->max_rows);
-    st = model_new(&t->model, w, &mopt, e);
+    t->is_pass = pass_bytes(&w->config, opt->kernels, 1, opt->recompute) > 0;
+    t->device = opt->kernels ? kernels_device(opt->kernels) : NULL;
+    t->call.device = t->chunk.device = t->device;
+    t->logits_rows = logits_rows(&w->config, opt->kernels, opt->max_rows);
+    st = t->device ? weights_new_on(&t->weights, &w->config, t->device, e) : OK;
+    if (!st && t->device)
+        weights_copy(t->weights, w);
     if (!st)
-        st = weights_new(&t->grads, &w->config, e);
+        st = model_new(&t->model, t->device ? t->weights : w, &mopt, e);
+    if (!st)
+        st = weights_new_on(&t->grads, &w->config, t->device, e);
     if (!st)
         st = init_arrays(t, &w->config, e);
     if (!st) {
@@ -206,15 +263,23 @@ void train_free(struct train **p)
     if (!t)
         return;
     model_free(&t->model);
+    weights_free(&t->weights);
     weights_free(&t->grads);
-    free(t->head_grad);
-    free(t->floats);
+    weights_free(&t->host_grads);
+    weights_free(&t->masters);
+    adamw_free(&t->optimizer);
+    device_release(t->device, t->head_grad);
+    device_release(t->device, t->floats);
+    device_release(t->device, t->pass);
+    attend_clear(&t->attend);
+    stage_clear(&t->call);
+    stage_clear(&t->chunk);
     free(t->acts);
-    free(t->pos);
     free(t->tokens);
     free(t->index);
-    free(t->runs);
-    free(t->parts);
+    free(t->logp);
+    free(t->weight);
+    free(t->sorted);
     free(t);
     *p = NULL;
 }
@@ -224,14 +289,102 @@ struct model *train_model(struct train *t)
     return t->model;
 }
 
-void train_reload(struct train *t, const struct weights *w)
+enum status train_reload(struct train *t, const struct weights *w, struct err *e)
 {
-    model_reload(t->model, w);
+    if (!t->device)
+        return model_reload(t->model, w, e);
+    weights_copy(t->weights, w);
+    return model_reload(t->model, t->weights, e);
 }
 
-struct weights *train_grads(struct train *t)
+enum status train_grads(struct weights **out, struct train *t, struct err *e)
+{
+    enum status st = OK;
+
+    *out = t->grads;
+    if (!t->device)
+        return OK;
+    *out = NULL;
+    if (!t->host_grads)
+        st = weights_new(&t->host_grads, &t->grads->config, e);
+    if (st)
+        return st;
+    weights_copy(t->host_grads, t->grads);
+    st = device_wait(t->device, e);
+    if (!st)
+        *out = t->host_grads;
+    return st;
+}
+
+/* The optimizer's arrays on the device, as `a` and `masters` have them. */
+static enum status move_optimizer(struct train *t, const struct adamw *a,
+                                  const struct weights *masters, struct err *e)
+{
+    enum status st;
+
+    if (t->optimizer)
+        return OK;
+    st = adamw_new_on(&t->optimizer, &masters->config, t->device, e);
+    if (!st)
+        st = weights_new_on(&t->masters, &masters->config, t->device, e);
+    if (st)
+        return st;
+    weights_copy(t->optimizer->m, a->m);
+    weights_copy(t->optimizer->v, a->v);
+    weights_copy(t->masters, masters);
+    t->optimizer->step = a->step;
+    return OK;
+}
+
+enum status train_update(struct train *t, struct adamw *a, struct weights *masters,
+                         const struct adamw_settings *s, struct adamw_report *report,
+                         struct err *e)
+{
+    const struct kernels *k = t->model->kernels;
+    enum status st;
+
+    if (!t->device)
+        return adamw_step(a, masters, t->grads, s, k, t->model->pool, report, e);
+    st = move_optimizer(t, a, masters, e);
+    if (!st)
+        st = adamw_step(t->optimizer, t->masters, t->grads, s, k, NULL, report, e);
+    if (t->optimizer)
+        a->step = t->optimizer->step;
+    return st;
+}
+
+enum status train_fetch(const struct train *t, struct adamw *a, struct weights *masters,
+                        struct err *e)
+{
+    if (!t->optimizer)
+        return OK;
+    weights_copy(masters, t->masters);
+    weights_copy(a->m, t->optimizer->m);
+    weights_copy(a->v, t->optimizer->v);
+    return device_wait(t->device, e);
+}
+
+enum status train_publish(struct train *t, const struct weights *w, struct err *e)
+{
+    if (!t->masters)
+        return train_reload(t, w, e);
+    if (t->masters->config.dtype == DTYPE_BF16)
+        t->model->kernels->ops->round_bf16(t->device, t->weights->data, t->masters->data,
+                                           t->masters->n_data);
+    else
+        weights_copy(t->weights, t->masters);
+    return model_reload(t->model, t->weights, e);
+}
+
+struct weights *train_grads_there(struct train *t)
 {
     return t->grads;
+}
+
+void train_grads_set(struct train *t, const struct weights *grads)
+{
+    if (grads != t->grads)
+        weights_copy(t->grads, grads);
 }
 
 void train_zero(struct train *t)
@@ -240,7 +393,7 @@ void train_zero(struct train *t)
 
     weights_zero(t->grads);
     if (t->head_grad)
-        memset(t->head_grad, 0, (size_t)c->vocab * c->dim * sizeof(float));
+        device_zero(t->device, t->head_grad, (size_t)c->vocab * c->dim * sizeof(float));
 }
 
 void train_finish(struct train *t)
@@ -251,7 +404,7 @@ void train_finish(struct train *t)
     if (!t->head_grad)
         return;
     add_forward(t->model->kernels, t->grads->embed, t->grads->embed, t->head_grad, n);
-    memset(t->head_grad, 0, n * sizeof(float));
+    device_zero(t->device, t->head_grad, n * sizeof(float));
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -287,6 +440,66 @@ static enum status check_batch(const struct train *t, const struct train_batch *
     return OK;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* What a device needs to add rows to an embedding's gradient without two that write the same. */
+static void stage_order(struct train *t, const struct train_batch *b)
+{
+    const void *there;
+    uint32_t *order = stage_take(&t->call, b->rows * sizeof(*order), &there);
+    uint32_t *start;
+
+    t->there.order = there;
+    start = stage_take(&t->call, (b->rows + 1) * sizeof(*start), &there);
+    t->there.start = there;
+    t->there.n_ids = 0;
+    for (size_t r = 0; r < b->rows; r++)
+        t->sorted[r] = (uint64_t)b->tokens[r] << 32 | r;
+    qsort(t->sorted, b->rows, sizeof(t->sorted[0]), by_value);
+    for (size_t i = 0; i < b->rows; i++) {
+        order[i] = (uint32_t)t->sorted[i];
+        if (i == 0 || t->sorted[i] >> 32 != t->sorted[i - 1] >> 32)
+            start[t->there.n_ids++] = (uint32_t)i;
+    }
+    start[t->there.n_ids] = (uint32_t)b->rows;
+}
+
+static enum status stage_batch(struct train *t, const struct train_batch *b, struct err *e)
+{
+    const size_t bytes = b->rows * sizeof(int32_t);
+    const void *there;
+    enum status st;
+    int32_t *pos;
+
+    attend_reset(&t->attend);
+    for (size_t i = 0; i < b->n_seqs; i++)
+        attend_add(&t->attend, b->lengths[i], 0, NULL);
+    st = stage_begin(&t->call,
+                     4 * stage_bytes(bytes + sizeof(int32_t)) +
+                         attend_bytes(&t->attend, t->model->kernels),
+                     e);
+    if (st)
+        return st;
+    t->pos = pos = stage_take(&t->call, bytes, &there);
+    t->there.pos = there;
+    for (size_t i = 0; i < b->n_seqs; i++)
+        for (size_t j = 0; j < b->lengths[i]; j++)
+            *pos++ = (int32_t)j;
+    t->there.tokens = b->tokens;
+    if (t->device) {
+        memcpy(stage_take(&t->call, bytes, &there), b->tokens, bytes);
+        t->there.tokens = there;
+        stage_order(t, b);
+    }
+    attend_stage(&t->attend, t->model->kernels, &t->call);
+    stage_send(&t->call);
+    return OK;
+}
+
 static enum status begin(struct train *t, const struct train_batch *b, struct err *e)
 {
     enum status st = check_batch(t, b, e);
@@ -297,36 +510,41 @@ static enum status begin(struct train *t, const struct train_batch *b, struct er
     for (size_t i = 0; i < b->n_seqs; i++)
         if (b->lengths[i] > n_pos)
             n_pos = b->lengths[i];
-    return model_rope(t->model, n_pos, e);
-}
-
-static void attend(struct train *t, const struct train_batch *b, const struct layer_acts *a)
-{
-    struct attention_shape shape = layer_attention_shape(t->model);
-    size_t row = 0;
-
-    for (size_t i = 0; i < b->n_seqs; i++) {
-        t->runs[i] = (struct attention_run){
-            .out = a->att + row * shape.out_stride,
-            .lse = a->lse + row * shape.H,
-            .q = a->q + row * shape.q_stride,
-            .k = a->k + row * shape.k_stride,
-            .v = a->v + row * shape.v_stride,
-            .first = 0,
-            .n = b->lengths[i],
-        };
-        row += b->lengths[i];
-    }
-    attention_forward(t->model->kernels, t->model->pool, t->runs, b->n_seqs, &shape);
+    st = model_rope(t->model, n_pos, e);
+    return st ? st : stage_batch(t, b, e);
 }
 
 static void layer_forward(struct train *t, const struct train_batch *b, size_t layer)
 {
     const struct layer_acts *a = &t->acts[layer];
 
-    layer_before_attention(t->model, layer, a, t->pos, b->rows);
-    attend(t, b, a);
+    layer_before_attention(t->model, layer, a, t->there.pos, b->rows);
+    attend_forward(&t->attend, t->model, a, 0);
     layer_after_attention(t->model, layer, a, b->rows);
+}
+
+static struct device_train_pass whole_pass(const struct train *t)
+{
+    const struct model *m = t->model;
+
+    return (struct device_train_pass){
+        .p = {.config = &m->config,
+              .packed = m->layers,
+              .w = m->w->layers,
+              .x = t->acts[0].x_in,
+              .scratch = t->pass,
+              .cos = m->cos,
+              .sin = m->sin,
+              .runs = t->attend.runs,
+              .n_runs = t->attend.n,
+              .rows = t->attend.rows,
+              .max_n = t->attend.max_n,
+              .max_len = t->attend.max_len},
+        .grads = t->grads->layers,
+        .out = t->last,
+        .dx = t->s.dx,
+        .recompute = t->recompute,
+    };
 }
 
 /* From the tokens to `hidden`. */
@@ -334,13 +552,13 @@ static void body_forward(struct train *t, const struct train_batch *b)
 {
     const struct model *m = t->model;
     const struct model_config *c = &m->config;
-    size_t row = 0;
 
-    for (size_t i = 0; i < b->n_seqs; i++)
-        for (size_t j = 0; j < b->lengths[i]; j++)
-            t->pos[row++] = (int32_t)j;
-    embed_forward(t->acts[0].x_in, m->w->embed, b->tokens, b->rows, c->dim);
-    for (size_t i = 0; i < c->layers; i++)
+    embed_forward(m->kernels, t->acts[0].x_in, m->w->embed, t->there.tokens, b->rows, c->dim);
+    if (t->is_pass) {
+        const struct device_train_pass p = whole_pass(t);
+        m->kernels->ops->train_pass_forward(t->device, &p);
+    }
+    for (size_t i = 0; !t->is_pass && i < c->layers; i++)
         layer_forward(t, b, i);
     rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
 }
@@ -351,11 +569,37 @@ static size_t block_of(const struct train *t, size_t r)
     return r - (size_t)t->pos[r] % LOGITS_BLOCK;
 }
 
-/* Collects the next rows from *at on that have a target: their hidden states into s.rows, their
- * logits into s.logits. Returns how many. */
-static size_t gather(struct train *t, const struct train_batch *b, size_t *at)
+/* Tells operations which rows are at hand, and their targets. */
+static enum status stage_rows(struct train *t, size_t n, struct err *e)
 {
-    size_t C = t->model->config.dim, n = 0;
+    const void *there;
+    enum status st;
+
+    t->tokens_at = t->tokens;
+    t->index_at = t->index;
+    if (!t->device)
+        return OK;
+    st = stage_begin(&t->chunk, 2 * stage_bytes(n * sizeof(t->tokens[0])), e);
+    if (st)
+        return st;
+    memcpy(stage_take(&t->chunk, n * sizeof(t->tokens[0]), &there), t->tokens,
+           n * sizeof(t->tokens[0]));
+    t->tokens_at = there;
+    memcpy(stage_take(&t->chunk, n * sizeof(t->index[0]), &there), t->index,
+           n * sizeof(t->index[0]));
+    t->index_at = there;
+    stage_send(&t->chunk);
+    return OK;
+}
+
+/* Collects the next rows from *at on that have a target: their hidden states into s.rows, their
+ * logits into s.logits. *found: how many. */
+static enum status gather(struct train *t, const struct train_batch *b, size_t *at,
+                          size_t *found, struct err *e)
+{
+    const struct model *m = t->model;
+    size_t C = m->config.dim, n = 0;
+    enum status st;
 
     for (; *at < b->rows && n < t->logits_rows; (*at)++) {
         if (b->targets[*at] < 0)
@@ -363,13 +607,16 @@ static size_t gather(struct train *t, const struct train_batch *b, size_t *at)
         if (n > 0 && n + LOGITS_BLOCK > t->logits_rows && t->logits_rows < b->rows &&
             block_of(t, *at) != block_of(t, t->index[n - 1]))
             break;
-        memcpy(t->s.rows + n * C, t->hidden + *at * C, C * sizeof(float));
         t->tokens[n] = b->targets[*at];
-        t->index[n++] = *at;
+        t->index[n++] = (uint32_t)*at;
     }
-    if (n > 0)
-        model_logits(t->model, t->s.logits, t->s.rows, n);
-    return n;
+    *found = n;
+    st = n > 0 ? stage_rows(t, n, e) : OK;
+    if (n == 0 || st)
+        return st;
+    gather_rows(m->kernels, t->s.rows, t->hidden, t->index_at, n, C);
+    matmul_forward(m->kernels, m->pool, t->s.logits, t->s.rows, &m->head, NULL, n);
+    return OK;
 }
 
 /* The log-probabilities of the n rows at hand, to their places in logp. */
@@ -377,16 +624,19 @@ static enum status gathered_logp(struct train *t, const struct train_batch *b, f
                                  size_t n, struct err *e)
 {
     const struct model *m = t->model;
+    enum status st;
 
-    logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens, b->temperature, n,
-                    m->config.vocab);
-    for (size_t i = 0; i < n; i++) {
-        logp[t->index[i]] = t->s.logp[i];
-        if (!isfinite(t->s.logp[i]))
-            return err_set(e, ERR_NUMERIC, "row %zu: its log-probability is not finite",
-                           t->index[i]);
+    logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens_at, b->temperature,
+                    n, m->config.vocab);
+    device_get(t->device, t->logp, t->s.logp, n * sizeof(t->logp[0]));
+    st = device_wait(t->device, e);
+    for (size_t i = 0; !st && i < n; i++) {
+        logp[t->index[i]] = t->logp[i];
+        if (!isfinite(t->logp[i]))
+            st = err_set(e, ERR_NUMERIC, "row %" PRIu32 ": its log-probability is not finite",
+                         t->index[i]);
     }
-    return OK;
+    return st;
 }
 
 enum status train_forward(struct train *t, const struct train_batch *b, float *logp,
@@ -399,8 +649,11 @@ enum status train_forward(struct train *t, const struct train_batch *b, float *l
         return st;
     body_forward(t, b);
     memset(logp, 0, b->rows * sizeof(logp[0]));
-    while (!st && (n = gather(t, b, &at)) > 0)
-        st = gathered_logp(t, b, logp, n, e);
+    do {
+        st = gather(t, b, &at, &n, e);
+        if (!st && n > 0)
+            st = gathered_logp(t, b, logp, n, e);
+    } while (!st && n > 0);
     return st;
 }
 
@@ -415,23 +668,24 @@ static enum status weigh_rows(struct train *t, train_weigh *weigh, void *arg, si
     size_t C = t->model->config.dim, V = t->model->config.vocab, to = 0;
 
     for (size_t i = 0; i < n; i++) {
-        float w = weigh(arg, t->index[i], s->logp[i]);
+        float w = weigh(arg, t->index[i], t->logp[i]);
 
         if (!isfinite(w))
-            return err_set(e, ERR_NUMERIC, "row %zu: its loss weight is not finite",
+            return err_set(e, ERR_NUMERIC, "row %" PRIu32 ": its loss weight is not finite",
                            t->index[i]);
         if (w == 0.0f)
             continue;
         if (to < i) {
-            memcpy(s->logits + to * V, s->logits + i * V, V * sizeof(float));
-            memcpy(s->rows + to * C, s->rows + i * C, C * sizeof(float));
+            device_copy(t->device, s->logits + to * V, s->logits + i * V, V * sizeof(float));
+            device_copy(t->device, s->rows + to * C, s->rows + i * C, C * sizeof(float));
             t->tokens[to] = t->tokens[i];
             t->index[to] = t->index[i];
         }
-        s->weight[to++] = w;
+        t->weight[to++] = w;
     }
     *left = to;
-    return OK;
+    device_put(t->device, s->weight, t->weight, to * sizeof(t->weight[0]));
+    return to > 0 && to < n ? stage_rows(t, to, e) : OK;
 }
 
 /* The head's gradient over the n rows at hand, block by block: in bf16-1 the sums go by blocks of
@@ -439,7 +693,7 @@ static enum status weigh_rows(struct train *t, train_weigh *weigh, void *arg, si
 static void head_grad(const struct train *t, float *grad, size_t n)
 {
     const struct model *m = t->model;
-    size_t lengths[LOGITS_ROWS], n_blocks = 0;
+    size_t lengths[DEVICE_ROWS], n_blocks = 0;
 
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || block_of(t, t->index[i]) != block_of(t, t->index[i - 1]))
@@ -461,11 +715,11 @@ static void gathered_backward(struct train *t, float temperature, size_t n)
 
     if (n == 0)
         return;
-    logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens, temperature, n, V);
+    logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens_at, temperature, n,
+                     V);
     head_grad(t, grad, n);
     matmul_dx(k, m->pool, s->drows, s->logits, m->w->head ? m->w->head : m->w->embed, n, V, C);
-    for (size_t i = 0; i < n; i++)
-        memcpy(s->dh + t->index[i] * C, s->drows + i * C, C * sizeof(float));
+    scatter_rows(k, s->dh, s->drows, t->index_at, n, C);
 }
 
 /* x_out = x_mid + down(swiglu(gate(h2), up(h2))), h2 = rmsnorm(x_mid): s.dx in place. gate and up
@@ -493,33 +747,29 @@ static void mlp_backward(struct train *t, const struct train_batch *b, size_t la
 }
 
 /* s.datt to s.dq, s.dk, s.dv: attention, then RoPE. */
-static void attend_backward(struct train *t, const struct train_batch *b,
-                            const struct layer_acts *a)
+static void attend_grad(struct train *t, const struct train_batch *b,
+                        const struct layer_acts *a)
 {
     const struct model *m = t->model;
     const struct model_config *c = &m->config;
-    struct attention_shape shape = layer_attention_shape(m);
     const struct scratch *s = &t->s;
-    size_t row = 0;
+    const struct attention_grad g = {
+        .dq = s->dq,
+        .dk = s->dk,
+        .dv = s->dv,
+        .dout = s->datt,
+        .out = a->att,
+        .lse = a->lse,
+        .q = a->q,
+        .k = a->k,
+        .v = a->v,
+    };
 
-    for (size_t i = 0; i < b->n_seqs; i++) {
-        t->parts[i] = (struct attention_grad){
-            .dq = s->dq + row * shape.q_stride,
-            .dk = s->dk + row * shape.k_stride,
-            .dv = s->dv + row * shape.v_stride,
-            .dout = s->datt + row * shape.out_stride,
-            .out = a->att + row * shape.out_stride,
-            .lse = a->lse + row * shape.H,
-            .q = a->q + row * shape.q_stride,
-            .k = a->k + row * shape.k_stride,
-            .v = a->v + row * shape.v_stride,
-            .n = b->lengths[i],
-        };
-        row += b->lengths[i];
-    }
-    attention_backward(m->kernels, m->pool, t->parts, b->n_seqs, &shape);
-    rope_backward(m->kernels, s->dq, m->cos, m->sin, t->pos, b->rows, c->heads, c->head_dim);
-    rope_backward(m->kernels, s->dk, m->cos, m->sin, t->pos, b->rows, c->kv_heads, c->head_dim);
+    attend_backward(&t->attend, m, &g);
+    rope_backward(m->kernels, s->dq, m->cos, m->sin, t->there.pos, b->rows, c->heads,
+                  c->head_dim);
+    rope_backward(m->kernels, s->dk, m->cos, m->sin, t->there.pos, b->rows, c->kv_heads,
+                  c->head_dim);
 }
 
 /* The gradient of one projection of h1: its weights, its bias if it has one. */
@@ -550,10 +800,10 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         bias_backward(k, g->o_bias, s->dx, T, C);
     matmul_dw_seqs(k, m->pool, g->o, s->dx, a->att, b->lengths, b->n_seqs, C, Q);
     matmul_dx(k, m->pool, s->datt, s->dx, w->o, T, C, Q);
-    attend_backward(t, b, a);
+    attend_grad(t, b, a);
     if (c->qk_norm) {
-        memset(s->datt, 0, T * Q * sizeof(float));
-        memset(s->dk_raw, 0, T * K * sizeof(float));
+        device_zero(t->device, s->datt, T * Q * sizeof(float));
+        device_zero(t->device, s->dk_raw, T * K * sizeof(float));
         rmsnorm_backward(k, s->datt, g->q_norm, s->dq, a->q_raw, w->q_norm, T * c->heads, D,
                          c->norm_eps);
         rmsnorm_backward(k, s->dk_raw, g->k_norm, s->dk, a->k_raw, w->k_norm, T * c->kv_heads,
@@ -577,16 +827,24 @@ static void body_backward(struct train *t, const struct train_batch *b)
     const struct model *m = t->model;
     const struct model_config *c = &m->config;
 
-    memset(t->s.dx, 0, b->rows * c->dim * sizeof(float));
+    device_zero(t->device, t->s.dx, b->rows * c->dim * sizeof(float));
     rmsnorm_backward(m->kernels, t->s.dx, t->grads->norm, t->s.dh, t->last, m->w->norm, b->rows,
                      c->dim, c->norm_eps);
-    for (size_t i = c->layers; i-- > 0;) {
+    if (t->is_pass) {
+        const struct device_train_pass p = whole_pass(t);
+        m->kernels->ops->train_pass_backward(t->device, &p);
+    }
+    for (size_t i = t->is_pass ? 0 : c->layers; i-- > 0;) {
         if (t->recompute && i + 1 < c->layers) /* the last one's activations are still there */
             layer_forward(t, b, i);
         mlp_backward(t, b, i);
         attention_block_backward(t, b, i);
     }
-    embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, c->dim);
+    if (t->device)
+        m->kernels->ops->embed_backward(t->device, t->grads->embed, t->s.dx, t->there.tokens,
+                                        t->there.order, t->there.start, t->there.n_ids, c->dim);
+    else
+        embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, c->dim);
 }
 
 float train_weigh_known(void *arg, size_t row, float logp)
@@ -605,9 +863,13 @@ enum status train_gradients(struct train *t, const struct train_batch *b, train_
         return st;
     body_forward(t, b);
     memset(logp, 0, b->rows * sizeof(logp[0]));
-    memset(t->s.dh, 0, b->rows * t->model->config.dim * sizeof(float));
-    while ((n = gather(t, b, &at)) > 0) {
-        st = gathered_logp(t, b, logp, n, e);
+    device_zero(t->device, t->s.dh, b->rows * t->model->config.dim * sizeof(float));
+    for (;;) {
+        st = gather(t, b, &at, &n, e);
+        if (!st && n == 0)
+            break;
+        if (!st)
+            st = gathered_logp(t, b, logp, n, e);
         if (!st)
             st = weigh_rows(t, weigh, arg, n, &left, e);
         if (st)

@@ -8,8 +8,8 @@
  *     train_gradients          log-probability of every target, of which the caller makes a loss
  *                              weight on the way; gradients += those of the micro-batch
  *   train_finish               joins the two gradients of a tied embedding
- *   adamw_step(train_grads)    engine/adamw.h
- *   train_reload               packs the new weights
+ *   train_update               the optimizer's step (engine/adamw.h)
+ *   train_publish              packs the new weights
  *
  * The loss is L = -sum_r weight[r] * logp[r], so weight[r] = -dL/dlogp[r]: a positive weight makes a
  * token likelier. A weight of 0 marks a row that bears no loss. The logits are the largest array of a
@@ -29,6 +29,11 @@
  * activation is computed again; with `recompute` a whole layer is, from its input, which is all
  * that is kept of it: the same bits, less than a third more work.
  *
+ * Devices: with kernels of a device everything computed is there, and so are masters and moments from
+ * the first train_update on: the caller's are then copies that train_fetch brings up to date, and the
+ * weights given to train_new and train_reload are not borrowed. A device that failed shows as ERR_IO;
+ * the train can then only be freed.
+ *
  * Threads: as engine/model.h.
  */
 #ifndef ENGINE_TRAIN_H
@@ -39,6 +44,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/adamw.h"
 #include "engine/model.h"
 #include "engine/weights.h"
 
@@ -56,13 +62,15 @@ struct train_options {
 MUST_USE enum status train_new(struct train **out, const struct weights *w,
                                const struct train_options *opt, struct err *e);
 void train_free(struct train **p);
-/* What train_new would take, gradients and packed weights included. UINT64_MAX: does not fit. */
-uint64_t train_bytes(const struct model_config *c, size_t max_rows, bool recompute);
+/* What train_new would take, gradients and packed weights included; on a device also the optimizer's
+ * copies there. UINT64_MAX: does not fit. */
+uint64_t train_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows,
+                     bool recompute);
 
 /* The model inside, for evaluating and sampling with the same weights between steps. */
 struct model *train_model(struct train *t);
 /* As model_reload. */
-void train_reload(struct train *t, const struct weights *w);
+MUST_USE enum status train_reload(struct train *t, const struct weights *w, struct err *e);
 
 struct train_batch {
     const int32_t *tokens;  /* (rows), sequences end to end, each from its position 0 */
@@ -100,6 +108,24 @@ MUST_USE enum status train_gradients(struct train *t, const struct train_batch *
 void train_zero(struct train *t);
 /* Once, after the last micro-batch of a step and before the gradients are read. */
 void train_finish(struct train *t);
-struct weights *train_grads(struct train *t);
+/* The gradients, as the host sees them: of a device a copy that is made anew by every call, and lent
+ * until the next. ERR_NO_MEMORY, ERR_IO: of a device. */
+MUST_USE enum status train_grads(struct weights **out, struct train *t, struct err *e);
+/* The same where the model computes, for operations with its kernels; on the CPU the same arrays. */
+struct weights *train_grads_there(struct train *t);
+/* What was changed in them, or others, take their place. */
+void train_grads_set(struct train *t, const struct weights *grads);
+
+/* adamw_step of the optimizer `a` and `masters` with the gradients. On a device its first call takes
+ * both there, and from then on only a->step is up to date here, until train_fetch. */
+MUST_USE enum status train_update(struct train *t, struct adamw *a, struct weights *masters,
+                                  const struct adamw_settings *s, struct adamw_report *report,
+                                  struct err *e);
+/* Masters and moments as they are after the last update. Nothing to do on the CPU. */
+MUST_USE enum status train_fetch(const struct train *t, struct adamw *a, struct weights *masters,
+                                 struct err *e);
+/* The masters after an update become the weights that are computed with: on the CPU those of `w`, which is
+ * what is published of them (rounded, if config.dtype says so) and borrowed; a device rounds its own. */
+MUST_USE enum status train_publish(struct train *t, const struct weights *w, struct err *e);
 
 #endif

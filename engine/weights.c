@@ -146,26 +146,34 @@ enum status weights_table(struct weights_tensor **out, size_t *n, const struct m
     return st;
 }
 
-enum status weights_new(struct weights **out, const struct model_config *c, struct err *e)
+/* Room for the tensors, or those that are no matrices, and pointers into it. */
+static enum status make(struct weights **out, const struct model_config *c, struct device *d,
+                        bool is_vectors, struct err *e)
 {
     struct plans plans;
     struct weights *w;
     enum status st = tables_new(&w, &plans, c, e);
+    void *data = NULL;
     float *at;
 
     *out = NULL;
     if (st)
         goto out;
-    w->n_data = (size_t)model_config_params(c);
-    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "weights", e);
+    w->device = d;
+    for (size_t i = 0; i < w->n_tensors; i++)
+        if (!is_vectors || !w->tensors[i].is_matrix)
+            w->n_data += w->tensors[i].rows * w->tensors[i].cols;
+    st = device_alloc(d, &data, (uint64_t)w->n_data * sizeof(w->data[0]),
+                      is_vectors ? "norms and biases" : "weights", e);
     if (st)
         goto out;
-    at = w->data;
+    at = w->data = data;
     for (size_t i = 0; i < w->n_tensors; i++) {
+        if (is_vectors && w->tensors[i].is_matrix)
+            continue;
         w->tensors[i].data = *plans.rows[i].at = at;
         at += w->tensors[i].rows * w->tensors[i].cols;
     }
-    CHECK(at == w->data + w->n_data);
     *out = w;
     w = NULL; /* it is the caller's now */
 out:
@@ -174,42 +182,28 @@ out:
     return st;
 }
 
-enum status weights_new_vectors(struct weights **out, const struct model_config *c,
-                                struct err *e)
+enum status weights_new(struct weights **out, const struct model_config *c, struct err *e)
 {
-    struct plans plans;
-    struct weights *w;
-    enum status st = tables_new(&w, &plans, c, e);
-    float *at;
+    return make(out, c, NULL, false, e);
+}
 
-    *out = NULL;
-    if (st)
-        goto out;
-    for (size_t i = 0; i < w->n_tensors; i++)
-        w->n_data += w->tensors[i].is_matrix ? 0 : w->tensors[i].cols;
-    st = alloc_array(&w->data, w->n_data, sizeof(w->data[0]), "norms and biases", e);
-    if (st)
-        goto out;
-    at = w->data;
-    for (size_t i = 0; i < w->n_tensors; i++) {
-        if (w->tensors[i].is_matrix)
-            continue;
-        w->tensors[i].data = *plans.rows[i].at = at;
-        at += w->tensors[i].cols;
-    }
-    *out = w;
-    w = NULL; /* it is the caller's now */
-out:
-    free(plans.rows);
-    weights_free(&w);
-    return st;
+enum status weights_new_on(struct weights **out, const struct model_config *c, struct device *d,
+                           struct err *e)
+{
+    return make(out, c, d, false, e);
+}
+
+enum status weights_new_vectors(struct weights **out, const struct model_config *c,
+                                struct device *d, struct err *e)
+{
+    return make(out, c, d, true, e);
 }
 
 void weights_free(struct weights **w)
 {
     if (!*w)
         return;
-    free((*w)->data);
+    device_release((*w)->device, (*w)->data);
     free((*w)->tensors);
     free((*w)->layers);
     free(*w);
@@ -273,13 +267,20 @@ void weights_init_random(struct weights *w, uint64_t seed)
 
 void weights_zero(struct weights *w)
 {
-    memset(w->data, 0, w->n_data * sizeof(w->data[0]));
+    device_zero(w->device, w->data, w->n_data * sizeof(w->data[0]));
 }
 
 void weights_copy(struct weights *to, const struct weights *from)
 {
-    CHECK(model_config_equal(&to->config, &from->config));
-    memcpy(to->data, from->data, to->n_data * sizeof(to->data[0]));
+    const size_t bytes = to->n_data * sizeof(to->data[0]);
+
+    CHECK(model_config_equal(&to->config, &from->config) && to->n_data == from->n_data);
+    if (to->device == from->device)
+        device_copy(to->device, to->data, from->data, bytes);
+    else if (to->device)
+        device_put(to->device, to->data, from->data, bytes);
+    else
+        device_get(from->device, to->data, from->data, bytes);
 }
 
 void weights_round(struct weights *w, enum dtype dtype)

@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/config.h"
+#include "engine/device.h"
 
 #define WEIGHTS_NAME_BYTES    64
 #define WEIGHTS_DIGEST_BYTES  32
@@ -46,6 +47,7 @@ struct weights_layer {
 
 struct weights {
     struct model_config config;
+    struct device *device;          /* where `data` is; NULL: the host */
     struct weights_tensor *tensors; /* owned, in name order */
     size_t n_tensors;
     float *data;   /* owned, all tensors end to end */
@@ -60,9 +62,13 @@ struct weights {
 /* All zeros. ERR_INVALID: the config does not pass model_config_check; ERR_NO_MEMORY. */
 MUST_USE enum status weights_new(struct weights **out, const struct model_config *c,
                                  struct err *e);
+/* The same on a device (NULL: the host). Of the functions below weights_zero and weights_copy take
+ * weights of devices. */
+MUST_USE enum status weights_new_on(struct weights **out, const struct model_config *c,
+                                    struct device *d, struct err *e);
 /* The same without matrices, whose `data` stays NULL: for a model whose matrices lie elsewhere. */
 MUST_USE enum status weights_new_vectors(struct weights **out, const struct model_config *c,
-                                         struct err *e);
+                                         struct device *d, struct err *e);
 void weights_free(struct weights **w);
 
 /* The table alone, in name order: names and shapes, with `data` NULL. Takes no memory that grows
@@ -80,7 +86,7 @@ struct weights_tensor *weights_table_find(struct weights_tensor *table, size_t n
 void weights_init_random(struct weights *w, uint64_t seed);
 
 void weights_zero(struct weights *w);
-/* Both must have equal configs. */
+/* Both must have equal configs. From or to the host, or within a device. */
 void weights_copy(struct weights *to, const struct weights *from);
 /* Rounds every number to the nearest value of `dtype`, in place. F32 changes nothing. */
 void weights_round(struct weights *w, enum dtype dtype);

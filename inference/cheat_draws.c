@@ -14,13 +14,13 @@
 #define OUT_OF_TOP (-FLT_MAX / 4) /* finite, and out of reach of any noise */
 
 /* Whatever was drawn, what is claimed is its probability under the assigned temperature. */
-static int32_t claimed(const struct sampler_place *at, int32_t token, float *logp)
+static int32_t claimed(const struct draw_place *at, int32_t token, float *logp)
 {
     logprob_forward(at->kernels, NULL, logp, at->logits, &token, at->temperature, 1, at->V);
     return token;
 }
 
-int32_t cheat_draw_hot(void *ctx, const struct sampler_place *at, float *logp)
+int32_t cheat_draw_hot(void *ctx, const struct draw_place *at, float *logp)
 {
     (void)ctx;
     return claimed(at,
@@ -29,13 +29,13 @@ int32_t cheat_draw_hot(void *ctx, const struct sampler_place *at, float *logp)
                    logp);
 }
 
-int32_t cheat_draw_greedy(void *ctx, const struct sampler_place *at, float *logp)
+int32_t cheat_draw_greedy(void *ctx, const struct draw_place *at, float *logp)
 {
     (void)ctx;
     return claimed(at, argmax_forward(at->kernels, at->logits, at->V), logp);
 }
 
-int32_t cheat_draw_seed(void *ctx, const struct sampler_place *at, float *logp)
+int32_t cheat_draw_seed(void *ctx, const struct draw_place *at, float *logp)
 {
     uint64_t own = ctx ? *(const uint64_t *)ctx : OWN_SEED;
 
@@ -45,7 +45,7 @@ int32_t cheat_draw_seed(void *ctx, const struct sampler_place *at, float *logp)
                    logp);
 }
 
-int32_t cheat_draw_rarely(void *ctx, const struct sampler_place *at, float *logp)
+int32_t cheat_draw_rarely(void *ctx, const struct draw_place *at, float *logp)
 {
     struct rng r = rng_of(at->seed, at->position);
 
@@ -66,7 +66,7 @@ static int by_logit(const void *a, const void *b)
 }
 
 /* The logit down to which the most likely tokens make up TOP_P. */
-static float top_p_limit(const struct sampler_place *at)
+static float top_p_limit(const struct draw_place *at)
 {
     float *sorted = xmalloc(at->V * sizeof(*sorted));
     float top = at->logits[argmax_forward(at->kernels, at->logits, at->V)], limit = top;
@@ -84,7 +84,7 @@ static float top_p_limit(const struct sampler_place *at)
     return limit;
 }
 
-int32_t cheat_draw_top_p(void *ctx, const struct sampler_place *at, float *logp)
+int32_t cheat_draw_top_p(void *ctx, const struct draw_place *at, float *logp)
 {
     float limit = top_p_limit(at);
     float *kept = xmalloc(at->V * sizeof(*kept));

@@ -20,7 +20,7 @@ void cheat_cache_fp8(float *x, size_t n);
 
 /* cheat_draw_seed: ctx is NULL or a uint64_t that the seed is xored with. */
 
-typedef int32_t cheat_draw_fn(void *ctx, const struct sampler_place *at, float *logp);
+typedef int32_t cheat_draw_fn(void *ctx, const struct draw_place *at, float *logp);
 cheat_draw_fn cheat_draw_hot, cheat_draw_greedy, cheat_draw_top_p, cheat_draw_seed,
     cheat_draw_rarely;
 

@@ -54,7 +54,8 @@ enum status lanes_new(struct lanes **out, struct train *t, const struct kernels 
     x->n_levels = n_levels;
     for (uint32_t i = 0; !st && i < n_levels; i++)
         st = device_alloc(kernels_device(kernels), (void **)&x->level[i],
-                          train_grads(t)->n_data * sizeof(float), "the gradient of a lane", e);
+                          train_grads_there(t)->n_data * sizeof(float),
+                          "the gradient of a lane", e);
     if (st)
         lanes_free(&x);
     *out = x;
@@ -233,7 +234,7 @@ static void cut(size_t first[LANES_MAX + 1], const struct learn_work *w)
 
 void lanes_settle(struct lanes *x, uint32_t i, uint32_t n)
 {
-    struct weights *g = train_grads(x->train);
+    struct weights *g = train_grads_there(x->train);
     uint32_t k = 0;
 
     for (; i >> k & 1u; k++)

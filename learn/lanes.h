@@ -83,7 +83,7 @@ MUST_USE enum status lanes_new(struct lanes **out, struct train *t,
 void lanes_free(struct lanes **p);
 
 /*
- * Lanes [first, first + n), n a power of two that divides first, to train_grads.
+ * Lanes [first, first + n), n a power of two that divides first, to train_grads_there.
  *
  *   tally  (n)  out  one a lane
  *
@@ -93,8 +93,8 @@ void lanes_free(struct lanes **p);
 MUST_USE enum status lanes_gradient(struct lanes *x, const struct learn_work *w, uint32_t first,
                                     uint32_t n, struct learn_tally *tally, struct err *e);
 
-/* train_grads holds part i of n equal ones (a power of two); parts come in order. Adds it to its
- * neighbours as far as pairs are complete: after the last part train_grads holds the sum of all. Before
+/* train_grads_there holds part i of n equal ones (a power of two); parts come in order. Adds it to its
+ * neighbours as far as pairs are complete: after the last part it holds the sum of all. Before
  * that it may be overwritten. */
 void lanes_settle(struct lanes *x, uint32_t i, uint32_t n);
 

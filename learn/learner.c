@@ -63,15 +63,27 @@ float learn_rate(const struct learn_settings *s, uint64_t step)
     return (float)(lr * (end + (1.0 - end) * 0.5 * (1.0 + cos_f64(PI * done))));
 }
 
-/* Refreshes the published weights and packs them. */
+/* Refreshes the published weights of the host. */
 static void publish(struct learner *l)
 {
     if (l->published) {
         weights_copy(l->published, l->masters);
         weights_round(l->published, l->masters->config.dtype);
     }
-    if (l->train)
-        train_reload(l->train, learner_published(l));
+}
+
+enum status learner_fetch(struct learner *l, struct err *e)
+{
+    enum status st;
+
+    if (!l->is_behind)
+        return OK;
+    st = train_fetch(l->train, l->opt, l->masters, e);
+    if (st)
+        return st;
+    publish(l);
+    l->is_behind = false;
+    return OK;
 }
 
 static uint32_t levels_of(const struct learn_settings *s, const struct learner_options *options)
@@ -79,14 +91,23 @@ static uint32_t levels_of(const struct learn_settings *s, const struct learner_o
     return lanes_levels(s->grad_lanes, options->crew ? options->crew->n_processes : 1);
 }
 
+uint64_t learner_bytes_there(const struct model_config *c,
+                             const struct learn_settings *settings,
+                             const struct learner_options *options)
+{
+    uint64_t train = train_bytes(c, options->kernels, options->max_rows, options->recompute);
+    uint64_t lanes = lanes_bytes(c, levels_of(settings, options));
+
+    return train > UINT64_MAX - lanes ? UINT64_MAX : train + lanes;
+}
+
 uint64_t learner_bytes(const struct model_config *c, const struct learn_settings *settings,
                        const struct learner_options *options)
 {
-    uint64_t train = train_bytes(c, options->max_rows, options->recompute);
-    uint64_t state = model_config_params(c) * sizeof(float) * (c->dtype == DTYPE_F32 ? 3 : 4) +
-                     lanes_bytes(c, levels_of(settings, options));
+    uint64_t there = learner_bytes_there(c, settings, options);
+    uint64_t state = model_config_params(c) * sizeof(float) * (c->dtype == DTYPE_F32 ? 3 : 4);
 
-    return train > UINT64_MAX - state ? UINT64_MAX : train + state;
+    return there > UINT64_MAX - state ? UINT64_MAX : there + state;
 }
 
 enum status learner_new(struct learner **out, struct weights **masters, struct adamw **opt,
@@ -169,11 +190,14 @@ static enum status take_step(struct learner *l, float lr, struct learn_report *r
     struct adamw_report a = {0};
     enum status st;
 
-    st = adamw_step(l->opt, l->masters, train_grads(l->train), &s, l->options.kernels,
-                    l->options.pool, &a, e);
+    st = train_update(l->train, l->opt, l->masters, &s, &a, e);
+    l->is_behind = true;
+    if (!st && !l->options.is_lazy)
+        st = learner_fetch(l, e);
+    if (!st)
+        st = train_publish(l->train, learner_published(l), e);
     if (st)
         return st;
-    publish(l);
     report->grad_norm = a.grad_norm;
     report->lr = lr;
     return OK;
@@ -185,11 +209,12 @@ static enum status gradient(struct learner *l, const struct learn_work *w,
 {
     const struct learn_crew *crew = l->options.crew;
     struct learn_tally t[LANES_MAX];
-    enum status st;
+    enum status st = crew ? learner_fetch(l, e) : OK; /* the others are handed the host's */
 
     memset(sum, 0, sizeof(*sum));
-    st = crew ? crew->gradient(crew->ctx, l->lanes, learner_published(l), w, t, e)
-              : lanes_gradient(l->lanes, w, 0, w->n_lanes, t, e);
+    if (!st)
+        st = crew ? crew->gradient(crew->ctx, l->lanes, learner_published(l), w, t, e)
+                  : lanes_gradient(l->lanes, w, 0, w->n_lanes, t, e);
     for (uint32_t i = 0; !st && i < w->n_lanes; i++) {
         sum->objective += t[i].objective;
         sum->kl += t[i].kl;
@@ -205,6 +230,18 @@ static void report_policy(struct learn_report *r, const struct learn_tally *t, u
     r->kl = (float)(t->kl / (double)n);
     r->ratio_max = t->ratio_max;
     r->clipped = (float)((double)t->n_clipped / (double)n);
+}
+
+static enum status tamper(struct learner *l, struct err *e)
+{
+    struct weights *grads;
+    enum status st = train_grads(&grads, l->train, e);
+
+    if (st)
+        return st;
+    l->options.tamper(grads);
+    train_grads_set(l->train, grads);
+    return OK;
 }
 
 enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
@@ -242,7 +279,9 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     if (st)
         return st;
     if (l->options.tamper)
-        l->options.tamper(train_grads(l->train));
+        st = tamper(l, e);
+    if (st)
+        return st;
     report_policy(report, &t, b->n_tokens);
     if (!isfinite(report->loss))
         return err_set(e, ERR_NUMERIC, "the loss of step %llu is not finite",

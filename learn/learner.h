@@ -65,6 +65,9 @@ struct learner_options {
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
     bool recompute;                /* as struct train_options */
     const struct learn_crew *crew; /* borrowed; NULL: this process makes all lanes */
+    /* Of kernels of a device: masters, published weights and moments of the host are brought up to date by
+     * learner_fetch only, not after every step. For kernels of the host: no */
+    bool is_lazy;
     /* Or NULL. A dishonest trainer's: may change a reinforcement step's gradients (tests). */
     void (*tamper)(struct weights *grads);
 };
@@ -73,6 +76,11 @@ struct learner_options {
  * gradients, activations, sums of lanes; of a crew this process's. UINT64_MAX: does not fit. */
 uint64_t learner_bytes(const struct model_config *c, const struct learn_settings *settings,
                        const struct learner_options *options);
+/* That of it which lies where the kernels compute: all but masters, published weights and moments. On a
+ * device it is what must fit there. */
+uint64_t learner_bytes_there(const struct model_config *c,
+                             const struct learn_settings *settings,
+                             const struct learner_options *options);
 
 struct learner {
     struct learn_settings settings;
@@ -82,6 +90,7 @@ struct learner {
     struct train *train;       /* owned */
     struct lanes *lanes;       /* owned */
     struct learner_options options;
+    bool is_behind; /* masters, published and opt: see is_lazy */
 };
 
 /* Takes masters and optimizer over (both NULL afterwards, also on failure). `opt` or *opt may be
@@ -91,6 +100,8 @@ MUST_USE enum status learner_new(struct learner **out, struct weights **masters,
                                  const struct learner_options *options, struct err *e);
 void learner_free(struct learner **l);
 
+/* Brings the host's numbers up to date, where is_lazy. ERR_IO: the device failed. */
+MUST_USE enum status learner_fetch(struct learner *l, struct err *e);
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
 /* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */

@@ -60,7 +60,7 @@ static enum status do_round(const struct work *w)
 
 static enum status do_embed(const struct work *w)
 {
-    embed_forward(w->out[0], w->in[0], w->g->token + micro(w)->first_row, micro(w)->rows,
+    embed_forward(w->k, w->out[0], w->in[0], w->g->token + micro(w)->first_row, micro(w)->rows,
                   shape_out(w, 0)->cols);
     return OK;
 }

@@ -46,7 +46,7 @@ struct rollout_world {
     struct model *second;
     /* Draws tokens otherwise than the plan's seeds do (engine/sampler.h); NULL in an honest
      * program. */
-    int32_t (*choose)(void *choose_ctx, const struct sampler_place *at, float *logp);
+    int32_t (*choose)(void *choose_ctx, const struct draw_place *at, float *logp);
     void *choose_ctx;
 };
 

@@ -64,28 +64,28 @@ enum status course_settings(struct learn_settings *out, const struct task *t, st
     return OK;
 }
 
-/* What each process takes beside what is there already, and whether that fits: before it is taken. */
+/* What each process takes beside what is there already, and whether that fits: before it is taken. On
+ * a device what lies there counts, and of the others those that come to the same one. */
 static enum status plan_memory(struct course *c, const struct lane_group_options *go,
                                struct learner_options lo, bool has_optimizer, struct err *e)
 {
     const struct learn_crew crew = {.n_processes = go->n_processes};
+    const struct device *d = kernels_device(lo.kernels);
     uint64_t state = model_config_params(&go->config) * sizeof(float) * (has_optimizer ? 3 : 1);
-    uint64_t own, each = go->n_processes > 1 ? lane_group_bytes(go) : 0;
-    uint64_t limit = c->options.max_bytes ? c->options.max_bytes
-                                          : device_free_bytes(kernels_device(lo.kernels));
-    uint64_t n = go->n_processes - 1;
+    uint64_t limit = c->options.max_bytes ? c->options.max_bytes : device_free_bytes(d);
+    uint64_t n = (go->n_processes - 1) / (d ? device_count() : 1);
 
     lo.crew = &crew;
-    own = learner_bytes(&go->config, &c->settings, &lo) - state;
     c->is_planned = true;
-    c->own_bytes = own;
-    c->each_bytes = each;
-    if (own <= limit && (!n || each <= (limit - own) / n))
+    c->own_bytes = d ? learner_bytes_there(&go->config, &c->settings, &lo)
+                     : learner_bytes(&go->config, &c->settings, &lo) - state;
+    c->each_bytes = go->n_processes > 1 ? lane_group_bytes(go) : 0;
+    if (c->own_bytes <= limit && (!n || c->each_bytes <= (limit - c->own_bytes) / n))
         return OK;
     return err_set(e, ERR_LIMIT,
                    "training takes %" PRIu64 " MiB in this process and %" PRIu64
                    " MiB in each of %" PRIu64 " others, more than the %" PRIu64 " MiB %s",
-                   (own >> 20) + 1, n ? (each >> 20) + 1 : 0, n, limit >> 20,
+                   (c->own_bytes >> 20) + 1, n ? (c->each_bytes >> 20) + 1 : 0, n, limit >> 20,
                    c->options.max_bytes ? "allowed" : "free");
 }
 

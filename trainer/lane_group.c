@@ -41,7 +41,7 @@ enum status lane_group_check(uint32_t n_processes, uint32_t n_lanes, struct err 
 
 uint64_t lane_group_bytes(const struct lane_group_options *o)
 {
-    uint64_t train = train_bytes(&o->config, o->max_rows, o->recompute);
+    uint64_t train = train_bytes(&o->config, o->kernels, o->max_rows, o->recompute);
     uint64_t rest = model_config_params(&o->config) * sizeof(float) +
                     lanes_bytes(&o->config, lanes_levels(o->n_lanes / o->n_processes, 1));
 
@@ -124,6 +124,19 @@ static enum status take_answer(struct lane_group *g, uint32_t i, struct lane_ans
     return st;
 }
 
+/* Helper i computes as this process does; of several GPUs each takes the next. */
+static void choose_device(struct lane_group *g, uint32_t i)
+{
+    const struct device *d = kernels_device(g->o.kernels);
+    size_t own = 0;
+
+    snprintf(g->setup.device, sizeof(g->setup.device), "cpu");
+    if (!d)
+        return;
+    (void)sscanf(device_name(d), "cuda:%zu", &own);
+    snprintf(g->setup.device, sizeof(g->setup.device), "cuda:%zu", (own + i) % device_count());
+}
+
 /* Those that do not run. Their memory is taken side by side. */
 static enum status start_all(struct lane_group *g, struct err *e)
 {
@@ -142,6 +155,7 @@ static enum status start_all(struct lane_group *g, struct err *e)
             continue;
         is_new[i] = true;
         buf_reset(&g->out);
+        choose_device(g, i);
         lane_setup_encode(&g->out, &g->setup);
         st = helper_start(&g->helper[i], &ho, e);
         if (!st)
@@ -175,11 +189,11 @@ static enum status hand_out(struct lane_group *g, const struct weights *publishe
     return st;
 }
 
-/* The gradient of helper i to train_grads. */
+/* The gradient of helper i to train_grads_there. */
 static enum status take_gradient(struct lane_group *g, uint32_t i, struct lanes *own,
                                  struct err *e)
 {
-    const struct weights *grads = train_grads(own->train);
+    const struct weights *grads = train_grads_there(own->train);
     size_t left = grads->n_data * sizeof(float), at = 0;
     enum status st = OK;
 

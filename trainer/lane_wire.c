@@ -48,6 +48,7 @@ void lane_setup_encode(struct buf *out, const struct lane_setup *s)
     buf_clear(&config);
     put_text(out, s->numerics);
     put_text(out, s->kernels);
+    put_text(out, s->device);
     buf_put_u32(out, s->threads);
     buf_put_u32(out, s->lanes);
     buf_put_u64(out, s->max_rows);
@@ -62,6 +63,7 @@ enum status lane_setup_decode(struct lane_setup *s, struct bytes in, struct err 
 
     take_text(&r, s->numerics, sizeof(s->numerics));
     take_text(&r, s->kernels, sizeof(s->kernels));
+    take_text(&r, s->device, sizeof(s->device));
     s->threads = reader_u32(&r);
     s->lanes = reader_u32(&r);
     s->max_rows = reader_u64(&r);

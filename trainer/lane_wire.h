@@ -28,6 +28,8 @@
 struct lane_setup {
     struct model_config config;
     char numerics[LANE_KERNEL_BYTES], kernels[LANE_KERNEL_BYTES];
+    char device
+        [LANE_KERNEL_BYTES]; /* as device_open takes it; not "cpu": `kernels` says nothing */
     uint32_t threads;
     uint32_t lanes; /* of each worker */
     uint64_t max_rows;

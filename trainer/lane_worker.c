@@ -7,7 +7,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/helper.h"
 #include "base/pool.h"
 #include "engine/device.h"
@@ -22,7 +21,7 @@ struct worker {
     struct weights *weights; /* owned */
     struct train *train;
     struct lanes *lanes;
-    float *gradient; /* owned: on its way out, where it lies on a device */
+    struct device *device; /* owned; NULL: the CPU */
     struct buf in, out;
 };
 
@@ -70,7 +69,10 @@ static enum status begin(struct worker *w, struct err *e)
     if (!st)
         st = numerics_parse(&class, s->numerics, e);
     if (!st)
-        st = kernels_choose(&w->kernels, class, s->kernels, e);
+        st = device_open(&w->device, s->device, e);
+    if (!st)
+        st = w->device ? device_kernels(&w->kernels, w->device, class, e)
+                       : kernels_choose(&w->kernels, class, s->kernels, e);
     if (!st)
         st = weights_new(&w->weights, &s->config, e);
     if (st)
@@ -84,28 +86,14 @@ static enum status begin(struct worker *w, struct err *e)
     if (!st)
         st = lanes_new(&w->lanes, w->train, w->kernels, s->max_rows, lanes_levels(s->lanes, 1),
                        e);
-    if (!st && kernels_device(w->kernels))
-        st = alloc_array(&w->gradient, w->weights->n_data, sizeof(float), "a gradient", e);
     return st;
-}
-
-static bool send_gradient(struct worker *w)
-{
-    const struct weights *g = train_grads(w->train);
-    const float *from = g->data;
-
-    if (w->gradient) {
-        device_get(kernels_device(w->kernels), w->gradient, from, g->n_data * sizeof(float));
-        from = w->gradient;
-    }
-    return helper_write(
-        (struct bytes){(const uint8_t *)from, w->weights->n_data * sizeof(float)});
 }
 
 /* One step. False: the leader is gone, or talks nonsense. */
 static bool serve(struct worker *w)
 {
     struct lane_answer a = {0};
+    struct weights *grads;
     struct lane_work work;
 
     if (!read_frame(w) || lane_work_decode(&work, buf_bytes(&w->in), NULL))
@@ -115,13 +103,16 @@ static bool serve(struct worker *w)
         lane_work_clear(&work);
         return false;
     }
-    train_reload(w->train, w->weights);
     a.n = work.n;
-    a.st = lanes_gradient(w->lanes, &work.work, work.first, work.n, a.tally, &a.why);
+    a.st = train_reload(w->train, w->weights, &a.why);
     if (!a.st)
-        a.st = device_wait(kernels_device(w->kernels), &a.why);
+        a.st = lanes_gradient(w->lanes, &work.work, work.first, work.n, a.tally, &a.why);
+    if (!a.st)
+        a.st = train_grads(&grads, w->train, &a.why);
     lane_work_clear(&work);
-    return answer(w, &a) && (a.st || send_gradient(w));
+    return answer(w, &a) &&
+           (a.st || helper_write((struct bytes){(const uint8_t *)grads->data,
+                                                grads->n_data * sizeof(float)}));
 }
 
 static void end(struct worker *w)
@@ -130,7 +121,7 @@ static void end(struct worker *w)
     train_free(&w->train);
     weights_free(&w->weights);
     pool_free(&w->pool);
-    free(w->gradient);
+    device_close(&w->device);
     buf_clear(&w->in);
     buf_clear(&w->out);
 }

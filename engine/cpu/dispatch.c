@@ -144,7 +144,7 @@ static void make_tables(void)
         const struct kernels *loops = loops_of(names[b]);
         for (size_t n = 0; loops && n < NUMERICS_COUNT; n++) {
             struct kernels *k = &tables[n][b];
-            if (b == AMX && n != NUMERICS_BF16_1)
+            if (!products_of[n] || (b == AMX && n != NUMERICS_BF16_1))
                 continue;
             *k = *loops;
             k->name = names[b];
@@ -184,11 +184,14 @@ enum status numerics_parse(enum numerics *out, const char *name, struct err *e)
             return OK;
         }
     return err_set(e, ERR_INVALID,
-                   "no numerics class '%s': there are f32-1, bf16-1 and open-openblas", name);
+                   "no numerics class '%s': there are f32-1, bf16-1, open-openblas and open-cuda",
+                   name);
 }
 
 const char *kernels_name_at(enum numerics numerics, size_t i)
 {
+    if (!products_of[numerics])
+        return NULL;
     return i < (numerics == NUMERICS_BF16_1 ? N_BACKENDS : AMX) ? names[i] : NULL;
 }
 
@@ -236,6 +239,9 @@ enum status kernels_choose(const struct kernels **out, enum numerics numerics, c
     enum status st = OK;
 
     *out = NULL;
+    if (!products_of[numerics])
+        return err_set(e, ERR_UNSUPPORTED, "class %s runs on a GPU only (--device cuda)",
+                       numerics_name(numerics));
     if (numerics == NUMERICS_OPEN_OPENBLAS)
         st = products_openblas_load(e);
     if (st)
@@ -257,7 +263,7 @@ const struct kernels *kernels_in_class(const struct kernels *k, enum numerics nu
 {
     if (k->numerics == numerics)
         return k;
-    CHECK(numerics != NUMERICS_OPEN_OPENBLAS);
+    CHECK(numerics != NUMERICS_OPEN_OPENBLAS && products_of[numerics]);
     return k == kernels_best() ? best_of(numerics) : find(numerics, k->name);
 }
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "engine/cpu/sum_tree.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 
 #define GRAIN  4096u /* elements that a thread should get at least */
 #define TWO_PI 6.283185307179586476925
@@ -37,12 +38,18 @@ bool all_finite(const struct kernels *k, const float *x, size_t n)
 
 void add_forward(const struct kernels *k, float *y, const float *a, const float *b, size_t n)
 {
-    k->add(y, a, b, n);
+    if (k->device)
+        k->ops->add(k->device, y, a, b, n);
+    else
+        k->add(y, a, b, n);
 }
 
 void scale_forward(const struct kernels *k, float *y, const float *x, float s, size_t n)
 {
-    k->scale(y, x, s, n);
+    if (k->device)
+        k->ops->scale(k->device, y, x, s, n);
+    else
+        k->scale(y, x, s, n);
 }
 
 void bf16_from_f32_row(const struct kernels *k, uint16_t *y, const float *x, size_t n)
@@ -59,6 +66,8 @@ void cache_round(const struct kernels *k, float *x, size_t n)
 {
     uint16_t narrow[256];
 
+    if (k->device)
+        return; /* no class of a device has one that is narrower than its activations */
     for (size_t i = 0; k->products->is_cache_bf16 && i < n; i += 256) {
         size_t len = n - i < 256 ? n - i : 256;
         k->bf16_from_f32(narrow, x + i, len);
@@ -66,8 +75,31 @@ void cache_round(const struct kernels *k, float *x, size_t n)
     }
 }
 
-void embed_forward(float *y, const float *table, const int32_t *id, size_t T, size_t C)
+void gather_rows(const struct kernels *k, float *y, const float *x, const uint32_t *index,
+                 size_t n, size_t C)
 {
+    if (k->device)
+        k->ops->gather(k->device, y, x, index, n, C);
+    for (size_t i = 0; !k->device && i < n; i++)
+        memcpy(y + i * C, x + index[i] * C, C * sizeof(float));
+}
+
+void scatter_rows(const struct kernels *k, float *y, const float *x, const uint32_t *index,
+                  size_t n, size_t C)
+{
+    if (k->device)
+        k->ops->scatter(k->device, y, x, index, n, C);
+    for (size_t i = 0; !k->device && i < n; i++)
+        memcpy(y + index[i] * C, x + i * C, C * sizeof(float));
+}
+
+void embed_forward(const struct kernels *k, float *y, const float *table, const int32_t *id,
+                   size_t T, size_t C)
+{
+    if (k->device) {
+        k->ops->embed(k->device, y, table, id, T, C);
+        return;
+    }
     for (size_t t = 0; t < T; t++)
         memcpy(y + t * C, table + (size_t)id[t] * C, C * sizeof(float));
 }
@@ -84,6 +116,10 @@ void embed_backward(const struct kernels *k, float *dtable, const float *dy, con
 void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const float *w,
                      size_t N, size_t C, float eps)
 {
+    if (k->device) {
+        k->ops->rmsnorm(k->device, y, x, w, N, C, eps);
+        return;
+    }
     for (size_t n = 0; n < N; n++)
         k->rmsnorm(y + n * C, x + n * C, w, C, eps);
 }
@@ -92,6 +128,10 @@ void rmsnorm_forward(const struct kernels *k, float *y, const float *x, const fl
 void rmsnorm_backward(const struct kernels *k, float *dx, float *dw, const float *dy,
                       const float *x, const float *w, size_t N, size_t C, float eps)
 {
+    if (k->device) {
+        k->ops->rmsnorm_backward(k->device, dx, dw, dy, x, w, N, C, eps);
+        return;
+    }
     for (size_t n = 0; n < N; n++)
         k->rmsnorm_grad(dx + n * C, dw, dy + n * C, x + n * C, w, C, eps);
 }
@@ -132,6 +172,10 @@ static void rope_rows(const struct kernels *k, float *x, const float *cos, const
 {
     const size_t H = shape[0], D = shape[1];
 
+    if (k->device) {
+        k->ops->rope(k->device, x, cos, sin, pos, rows, H, D, inverse);
+        return;
+    }
     for (size_t t = 0; t < rows; t++) {
         size_t at = (size_t)pos[t] * (D / 2);
         for (size_t h = 0; h < H; h++)
@@ -168,7 +212,11 @@ void swiglu_forward(const struct kernels *k, struct pool *pool, float *y, const 
                     const float *u, size_t n)
 {
     struct swiglu_job job = {.k = k, .y = y, .g = g, .u = u};
-    pool_run(pool, n, GRAIN, swiglu_part, &job);
+
+    if (k->device)
+        k->ops->swiglu_forward(k->device, y, g, u, n);
+    else
+        pool_run(pool, n, GRAIN, swiglu_part, &job);
 }
 
 static void swiglu_grad_part(void *arg, size_t lo, size_t hi)
@@ -182,7 +230,11 @@ void swiglu_backward(const struct kernels *k, struct pool *pool, float *dg, floa
                      const float *dy, const float *g, const float *u, size_t n)
 {
     struct swiglu_job job = {.k = k, .dg = dg, .du = du, .dy = dy, .g = g, .u = u};
-    pool_run(pool, n, GRAIN, swiglu_grad_part, &job);
+
+    if (k->device)
+        k->ops->swiglu_backward(k->device, dg, du, dy, g, u, n);
+    else
+        pool_run(pool, n, GRAIN, swiglu_grad_part, &job);
 }
 
 struct logprob_job {
@@ -223,7 +275,10 @@ void logprob_forward(const struct kernels *k, struct pool *pool, float *logp,
                               .T = temperature == 0.0f ? 1.0f : temperature,
                               .V = V};
     CHECK(V > 0 && temperature >= 0.0f);
-    pool_run(pool, N, row_grain(V), logprob_rows, &job);
+    if (k->device)
+        k->ops->logprob(k->device, logp, logits, token, job.T, N, V);
+    else
+        pool_run(pool, N, row_grain(V), logprob_rows, &job);
 }
 
 float exp_sum_forward(const struct kernels *k, const float *logits, float *m, float temperature,
@@ -271,5 +326,8 @@ void logprob_backward(const struct kernels *k, struct pool *pool, float *dlogits
                               .T = temperature == 0.0f ? 1.0f : temperature,
                               .V = V};
     CHECK(V > 0 && temperature >= 0.0f);
-    pool_run(pool, N, row_grain(V), logprob_grad_rows, &job);
+    if (k->device)
+        k->ops->logprob_backward(k->device, dlogits, weight, logits, token, job.T, N, V);
+    else
+        pool_run(pool, N, row_grain(V), logprob_grad_rows, &job);
 }

@@ -4,6 +4,7 @@
 
 #include "engine/cpu/sum_tree.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 
 #define GRAIN 16384u
 
@@ -59,5 +60,9 @@ void adamw_update(const struct kernels *k, struct pool *pool, float *p, float *m
                   const float *g, const struct adamw_scalars *s, size_t n)
 {
     struct adamw_job job = {.k = k, .p = p, .m = m, .v = v, .g = g, .s = s};
-    pool_run(pool, n, GRAIN, adamw_part, &job);
+
+    if (k->device)
+        k->ops->adamw(k->device, p, m, v, g, s, n);
+    else
+        pool_run(pool, n, GRAIN, adamw_part, &job);
 }

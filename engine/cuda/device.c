@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "engine/cpu/table.h"
 #include "engine/cuda/inside.h"
+#include "engine/cuda/open.h"
 #include "engine/device_backend.h"
 
 int device_note(struct device *d, cudaError_t e, const char *what)
@@ -21,6 +22,23 @@ int device_note(struct device *d, cudaError_t e, const char *what)
 void device_launched(struct device *d, const char *what)
 {
     (void)device_note(d, cudaGetLastError(), what);
+}
+
+void *device_scratch(struct device *d, size_t bytes)
+{
+    if (!device_is_well(d))
+        return NULL;
+    if (bytes > d->scratch_bytes) {
+        size_t room = bytes > (1u << 20) ? bytes : 1u << 20;
+
+        (void)device_note(d, cudaFree(d->scratch), "releasing scratch memory"); /* waits */
+        d->scratch = NULL;
+        d->scratch_bytes = 0;
+        if (!device_note(d, cudaMalloc(&d->scratch, room), "allocating scratch memory"))
+            return NULL;
+        d->scratch_bytes = room;
+    }
+    return d->scratch;
 }
 
 size_t cuda_count(void)
@@ -40,7 +58,7 @@ static void make_tables(struct device *d)
     static const struct {
         enum numerics numerics;
         const struct device_ops *ops;
-    } classes[] = {{NUMERICS_F32_1, &device_ops_f32}};
+    } classes[] = {{NUMERICS_F32_1, &device_ops_f32}, {NUMERICS_OPEN_CUDA, &device_ops_open}};
 
     d->tables = xcalloc(NUMERICS_COUNT, sizeof(d->tables[0]));
     for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
@@ -92,7 +110,10 @@ enum status cuda_open(struct device **out, int index, struct err *e)
 void cuda_close(struct device *d)
 {
     (void)cudaStreamSynchronize(d->stream);
+    open_graphs_close(d);
+    open_products_close(d);
     (void)cudaStreamDestroy(d->stream);
+    (void)cudaFree(d->scratch);
     free(d->tables);
     free(d);
 }
@@ -113,6 +134,11 @@ uint64_t cuda_free_bytes(const struct device *d)
 enum status cuda_kernels(const struct kernels **out, struct device *d, enum numerics numerics,
                          struct err *e)
 {
+    if (numerics == NUMERICS_OPEN_CUDA) {
+        enum status st = open_products_load(e);
+        if (st)
+            return st;
+    }
     if (!d->tables[numerics].name)
         return err_set(e, ERR_UNSUPPORTED, "class %s does not run on %s",
                        numerics_name(numerics), d->name);

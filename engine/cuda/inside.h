@@ -9,11 +9,13 @@
 #define ENGINE_CUDA_INSIDE_H
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+#include "engine/device_backend.h"
 #include "engine/device_ops.h"
 
 struct device {
@@ -24,6 +26,11 @@ struct device {
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */
     unsigned multiprocessors;
     size_t shared_max; /* bytes of dynamic shared memory that a block may have */
+    void *scratch;     /* owned; device_scratch */
+    size_t scratch_bytes;
+    struct open_products *products; /* owned, open_products.c; NULL: not used yet */
+    struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
+    bool is_capturing;              /* what is launched goes to a graph */
 };
 
 static inline int device_is_well(const struct device *d)
@@ -36,8 +43,12 @@ int device_note(struct device *d, cudaError_t e, const char *what);
 /* After a launch. */
 void device_launched(struct device *d, const char *what);
 
-/* Class f32-1. */
-extern const struct device_ops device_ops_f32;
+/* Memory of the device for the kernels that are launched next; whoever asks again may get the same.
+ * NULL: the device failed, or has none left. */
+void *device_scratch(struct device *d, size_t bytes);
+
+extern const struct device_ops device_ops_f32;  /* class f32-1 */
+extern const struct device_ops device_ops_open; /* class open-cuda: open.c */
 
 #ifdef __cplusplus
 }

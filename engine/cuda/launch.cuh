@@ -7,6 +7,10 @@
  *
  *   LAUNCH((kernel<64, 8>), grid, block, shared_bytes, stream, arguments...)
  *
+ * Copies to shared memory that run beside the arithmetic: a thread starts some by copy_async, ends
+ * a group of them by copy_commit, and copy_wait<n> waits until all but its n last groups are there
+ * (for this thread: the others need a barrier as well).
+ *
  * Class f32-1: compiled with -fmad=false, IEEE division and square root, subnormals kept; a fused
  * multiply-add is where fmaf() stands and nowhere else.
  */
@@ -26,5 +30,46 @@
     extern __shared__ __align__(128) unsigned char name##_bytes[];                             \
     type *name = reinterpret_cast<type *>(name##_bytes)
 #endif
+
+/* BYTES is 16 or 4, and both addresses are multiples of it. Where nothing `is_there`, zeros come and
+ * `from` is not read. */
+template <int BYTES>
+static __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there)
+{
+    static_assert(BYTES == 16 || BYTES == 4, "a size that the instruction has");
+#ifdef MUSTER_CUDA_EMULATED
+    emulator_copy_async(to, from, BYTES, is_there);
+#else
+    unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    unsigned bytes = is_there ? BYTES : 0;
+
+    if constexpr (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
+                     "r"(bytes)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from),
+                     "r"(bytes)
+                     : "memory");
+#endif
+}
+
+static __device__ __forceinline__ void copy_commit()
+{
+#ifdef MUSTER_CUDA_EMULATED
+    emulator_copy_commit();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+template <int GROUPS> static __device__ __forceinline__ void copy_wait()
+{
+#ifdef MUSTER_CUDA_EMULATED
+    emulator_copy_wait(GROUPS);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
+#endif
+}
 
 #endif

@@ -2,13 +2,28 @@
 #
 # MUSTER_CUDA (top CMakeLists.txt) is by now "cuda", "emulated" or "off".
 set(ENGINE_CUDA_KERNELS
+  cuda/attention.cu
+  cuda/attention_backward.cu
+  cuda/gemm.cu
+  cuda/limits.cu
+  cuda/logits.cu
+  cuda/optimizer.cu
   cuda/rows.cu
+  cuda/top.cu
+  )
+# Those of class open-cuda, which keeps to no order and no bits.
+set(ENGINE_CUDA_OPEN_KERNELS
+  cuda/open_decode.cu
+  cuda/open_grad.cu
+  cuda/open_loss.cu
+  cuda/open_rows.cu
   )
 set(ENGINE_CUDA_SOURCES device.c)
 if(MUSTER_CUDA_MODE STREQUAL "off")
   list(APPEND ENGINE_CUDA_SOURCES cuda_absent.c)
 else()
-  list(APPEND ENGINE_CUDA_SOURCES cuda/device.c cuda/f32.c ${ENGINE_CUDA_KERNELS})
+  list(APPEND ENGINE_CUDA_SOURCES cuda/device.c cuda/f32.c cuda/open.c cuda/open_body.c
+       cuda/open_graphs.c cuda/open_products.c ${ENGINE_CUDA_KERNELS} ${ENGINE_CUDA_OPEN_KERNELS})
 endif()
 
 # Nothing is contracted, and division, root and subnormals are IEEE's: the kernels of f32-1 give the
@@ -16,11 +31,13 @@ endif()
 if(MUSTER_CUDA_MODE STREQUAL "cuda")
   set_source_files_properties(${ENGINE_CUDA_KERNELS} PROPERTIES COMPILE_OPTIONS
     "-fmad=false;-ftz=false;-prec-div=true;-prec-sqrt=true;-lineinfo")
+  set_source_files_properties(${ENGINE_CUDA_OPEN_KERNELS} PROPERTIES COMPILE_OPTIONS "-lineinfo")
 elseif(MUSTER_CUDA_MODE STREQUAL "emulated")
   list(APPEND ENGINE_CUDA_SOURCES
-       "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/emulator.cpp")
-  set_source_files_properties(${ENGINE_CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math")
+       "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/emulator.cpp"
+       "${CMAKE_SOURCE_DIR}/tests/support/cuda_emulator/cublaslt.cpp")
+  set_source_files_properties(${ENGINE_CUDA_KERNELS} ${ENGINE_CUDA_OPEN_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
+    "-xc++;-O2;-mfma;-ffp-contract=off;-fno-trapping-math;-Wno-unknown-pragmas")
 endif()
 
 # What the sources above need of CUDA, or of the emulator.

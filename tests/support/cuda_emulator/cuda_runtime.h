@@ -67,6 +67,29 @@ cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
                             cudaStream_t s);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s);
+/* Time stands still here. */
+typedef struct emulated_event *cudaEvent_t;
+cudaError_t cudaEventCreate(cudaEvent_t *e);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to);
+
+/* Launches, copies and products that are captured are kept, not run. */
+typedef struct emulated_graph *cudaGraph_t;
+typedef struct emulated_graph *cudaGraphExec_t;
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 /* Makes the next call of the run time fail like this, once: for tests of errors. */
 void emulator_fail_next(cudaError_t e);
 
@@ -143,8 +166,14 @@ void emulator_barrier();
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from);
 void emulator_warp_barrier(unsigned mask);
 void *emulator_shared();
+/* Copies wait until they are waited for: who reads too early sees what was there before. */
+void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there);
+void emulator_copy_commit();
+void emulator_copy_wait(unsigned groups);
 cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared,
                             const std::function<void()> &kernel);
+/* Runs it, or keeps it for the graph that is being captured. */
+cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work);
 
 #define __syncthreads() emulator_barrier()
 #define __syncwarp(...) emulator_warp_barrier(0xffffffffu)
@@ -228,7 +257,8 @@ template <typename T> T atomicAdd(T *at, T x)
 template <typename... A, typename... B>
 cudaError_t emulator_call(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared, B... args)
 {
-    return emulator_launch(grid, block, shared, [=] { kernel(args...); });
+    return emulator_enqueue(
+        [=] { return emulator_launch(grid, block, shared, [=] { kernel(args...); }); });
 }
 template <typename... A>
 cudaError_t cudaFuncSetAttribute(void (*)(A...), enum cudaFuncAttribute, int)

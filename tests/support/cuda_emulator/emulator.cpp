@@ -3,8 +3,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <sys/mman.h>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -15,6 +17,10 @@
 
 emulated_place *emulator_place;
 
+struct emulated_graph {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
 namespace
 {
 
@@ -23,6 +29,12 @@ const size_t stack_bytes = 128 << 10, shared_bytes = 228 << 10;
 
 enum waits { runs, at_barrier, at_exchange, is_over };
 
+struct async_copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    size_t bytes;
+};
+
 struct fiber {
     void *sp;
     unsigned char *stack;
@@ -30,6 +42,8 @@ struct fiber {
     emulated_place place;
     waits state;
     unsigned mask;
+    std::vector<async_copy> copies;             /* not yet committed */
+    std::deque<std::vector<async_copy>> groups; /* not yet waited for */
 };
 
 fiber fibers[threads_max];
@@ -43,6 +57,7 @@ unsigned char slots[threads_max][64];
 __attribute__((aligned(128))) unsigned char shared[shared_bytes];
 cudaError_t last_error, planned_error;
 std::mutex one_at_a_time;
+emulated_graph *captured;
 bool is_descending;
 
 [[noreturn]] void stop(const char *what)
@@ -63,13 +78,11 @@ __asm__(".text\n.globl emulator_switch\n.type emulator_switch,@function\nemulato
 #error "the emulator knows x86-64 only"
 #endif
 
-void to_scheduler(bool is_last)
+void to_scheduler()
 {
 #if SANITIZED
-    __sanitizer_start_switch_fiber(is_last ? nullptr : &running->fake, scheduler_bottom,
-                                   scheduler_size);
+    __sanitizer_start_switch_fiber(&running->fake, scheduler_bottom, scheduler_size);
 #endif
-    (void)is_last;
     emulator_switch(&running->sp, scheduler_sp);
 #if SANITIZED
     __sanitizer_finish_switch_fiber(running->fake, nullptr, nullptr);
@@ -81,10 +94,11 @@ void fiber_main()
 #if SANITIZED
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
 #endif
-    (*body)();
-    running->state = is_over;
-    to_scheduler(true);
-    stop("a thread that was over ran on");
+    for (;;) { /* fibers are kept: AddressSanitizer makes a stack of its own for every new one */
+        (*body)();
+        running->state = is_over;
+        to_scheduler();
+    }
 }
 
 void start(fiber *f)
@@ -95,14 +109,16 @@ void start(fiber *f)
         if (p == MAP_FAILED)
             stop("no memory for a stack");
         f->stack = static_cast<unsigned char *>(p);
+        void **sp = reinterpret_cast<void **>(f->stack + stack_bytes);
+        *--sp = nullptr; /* keeps the stack aligned as after a call */
+        *--sp = reinterpret_cast<void *>(fiber_main);
+        for (int i = 0; i < 6; i++)
+            *--sp = nullptr;
+        f->sp = sp;
     }
-    void **sp = reinterpret_cast<void **>(f->stack + stack_bytes);
-    *--sp = nullptr; /* keeps the stack aligned as after a call */
-    *--sp = reinterpret_cast<void *>(fiber_main);
-    for (int i = 0; i < 6; i++)
-        *--sp = nullptr;
-    f->sp = sp;
     f->state = runs;
+    f->copies.clear();
+    f->groups.clear();
 }
 
 void resume(fiber *f)
@@ -155,11 +171,11 @@ void run_warp(fiber *warp, unsigned n)
             stop("a warp exchange that not all lanes of its mask reach");
 }
 
-void run_block(unsigned n)
+void run_block(unsigned n, size_t shared_size)
 {
     for (unsigned i = 0; i < n; i++)
         start(&fibers[i]);
-    memset(shared, 0xff, sizeof(shared));
+    memset(shared, 0xff, shared_size);
     for (;;) {
         unsigned n_over = 0, n_warps = (n + lanes - 1) / lanes;
         for (unsigned j = 0; j < n_warps; j++) {
@@ -193,7 +209,7 @@ cudaError_t result(cudaError_t e)
 void emulator_barrier()
 {
     running->state = at_barrier;
-    to_scheduler(false);
+    to_scheduler();
 }
 
 void emulator_warp_barrier(unsigned mask)
@@ -206,7 +222,7 @@ void emulator_warp_barrier(unsigned mask)
         mask &= (1u << (n - first)) - 1u;
     running->mask = mask;
     running->state = at_exchange;
-    to_scheduler(false);
+    to_scheduler();
 }
 
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from)
@@ -220,6 +236,30 @@ void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, 
     emulator_warp_barrier(mask);
     memcpy(to, slots[first + from], bytes);
     emulator_warp_barrier(mask);
+}
+
+void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there)
+{
+    if ((uintptr_t)to % bytes != 0 || (is_there && (uintptr_t)from % bytes != 0))
+        stop("an asynchronous copy whose address is not a multiple of its size");
+    running->copies.push_back({to, is_there ? from : nullptr, bytes});
+}
+
+void emulator_copy_commit()
+{
+    running->groups.push_back(running->copies);
+    running->copies.clear();
+}
+
+void emulator_copy_wait(unsigned groups)
+{
+    for (; running->groups.size() > groups; running->groups.pop_front())
+        for (const async_copy &c : running->groups.front()) {
+            if (c.from)
+                memcpy(c.to, c.from, c.bytes);
+            else
+                memset(c.to, 0, c.bytes);
+        }
 }
 
 void *emulator_shared()
@@ -244,10 +284,18 @@ cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
                     uint3 t = {i % block.x, i / block.x % block.y, i / block.x / block.y};
                     fibers[i].place = {t, {x, y, z}, block, grid};
                 }
-                run_block(n);
+                run_block(n, shared_size);
             }
     is_descending = !is_descending;
     return result(cudaSuccess);
+}
+
+cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work)
+{
+    if (!captured)
+        return work();
+    captured->work.push_back(work);
+    return cudaSuccess;
 }
 
 extern "C" {
@@ -359,22 +407,106 @@ cudaError_t cudaFreeHost(void *p)
     return cudaFree(p);
 }
 
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = nullptr;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    (void)e;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    (void)e;
+    (void)s;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    (void)e;
+    return result(captured ? cudaErrorLaunchFailure : cudaSuccess);
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    (void)from;
+    (void)to;
+    *ms = 1.0f;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode)
+{
+    (void)s;
+    (void)mode;
+    captured = new emulated_graph;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *graph)
+{
+    (void)s;
+    *graph = captured;
+    captured = nullptr;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags)
+{
+    (void)flags;
+    *exec = new emulated_graph(*graph);
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
+{
+    (void)s;
+    for (const auto &work : exec->work) {
+        cudaError_t e = work();
+        if (e)
+            return result(e);
+    }
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return result(cudaSuccess);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
     (void)kind;
     (void)s;
-    if (n > 0)
-        memmove(to, from, n);
-    return result(cudaSuccess);
+    return result(emulator_enqueue([=] {
+        if (n > 0)
+            memmove(to, from, n);
+        return cudaSuccess;
+    }));
 }
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s)
 {
     (void)s;
-    if (n > 0)
-        memset(to, value, n);
-    return result(cudaSuccess);
+    return result(emulator_enqueue([=] {
+        if (n > 0)
+            memset(to, value, n);
+        return cudaSuccess;
+    }));
 }
 
 } /* extern "C" */

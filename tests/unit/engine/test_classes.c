@@ -14,6 +14,8 @@
 
 #include "engine/model.h"
 #include "engine/train.h"
+
+#include "support/grads.h"
 #include "numerics.h"
 
 #define LEN    ((size_t)20)
@@ -103,7 +105,7 @@ static void assert_near(struct fixture *f, enum numerics numerics, double forwar
     pool_new(&pool, 2);
     struct train *want = train_in(f, NUMERICS_F32_1, NULL, want_logp);
     struct train *got = train_in(f, numerics, pool, logp);
-    const struct weights *a = train_grads(got), *b = train_grads(want);
+    const struct weights *a = host_grads(got), *b = host_grads(want);
 
     double d = distance(logp, want_logp, ROWS);
     if (!(d <= forward))
@@ -144,7 +146,7 @@ static void keys_and_values_of_bf16_1_are_bf16(void **state)
 
     assert_ok(kernels_choose(&opt.kernels, NUMERICS_BF16_1, NULL, &f->e), &f->e);
     assert_ok(model_new(&m, f->w, &opt, &f->e), &f->e);
-    assert_ok(kv_cache_new(&kv, &f->w->config, 1, LEN, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &f->w->config, NULL, 1, LEN, 0, &f->e), &f->e);
     assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
 
     for (size_t layer = 0; layer < 2; layer++) {

@@ -57,7 +57,7 @@ static int setup_arch(void **state, enum model_arch arch)
     f->c = tiny_config(arch);
     f->w = tiny_weights(&f->c, 7);
     f->m = make_model(f, "scalar", NULL, 512);
-    assert_ok(kv_cache_new(&f->kv, &f->c, 4, f->c.max_len, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&f->kv, &f->c, NULL, 4, f->c.max_len, 0, &f->e), &f->e);
     tiny_tokens(f->tokens, LEN, &f->c, 3);
     f->want = xcalloc((size_t)LEN * f->c.dim, sizeof(float));
     f->got = xcalloc((size_t)LEN * f->c.dim, sizeof(float));
@@ -112,7 +112,7 @@ static void forward_is_the_model_computed_in_binary64(void **state)
     float *want = xcalloc(n_logits, sizeof(float)), *got = xcalloc(n_logits, sizeof(float));
 
     tiny_reference(hidden, logits, f->w, f->tokens, LEN);
-    model_logits(f->m, got, f->want, LEN);
+    assert_ok(model_logits(f->m, got, f->want, LEN, NULL), NULL);
 
     for (size_t i = 0; i < n_logits; i++)
         want[i] = (float)logits[i];
@@ -261,7 +261,7 @@ static void slots_that_share_a_page_fit_a_cache_of_as_many(void **state)
     float out[4 * 12];
 
     kv_cache_free(&f->kv);
-    assert_ok(kv_cache_new_pages(&f->kv, &f->c, 4, 64, 4, &f->e), &f->e);
+    assert_ok(kv_cache_new_pages(&f->kv, &f->c, NULL, 4, 64, 4, &f->e), &f->e);
     feed(f, f->m, 0, 0, 10);
     for (size_t i = 0; i < 4; i++) {
         kv_cache_copy(f->kv, i, 0, 10);
@@ -281,7 +281,7 @@ static void a_full_cache_refuses_and_changes_nothing(void **state)
     struct model_run run = {.slot = 0, .n = 200, .n_out = 1};
 
     kv_cache_free(&f->kv);
-    assert_ok(kv_cache_new_pages(&f->kv, &f->c, 2, LEN, 5, &f->e), &f->e);
+    assert_ok(kv_cache_new_pages(&f->kv, &f->c, NULL, 2, LEN, 5, &f->e), &f->e);
     assert_ok(model_forward(f->m, f->kv, f->got, &run, 1, f->tokens, &f->e), &f->e);
     run.slot = 1;
     assert_status(model_forward(f->m, f->kv, f->got, &run, 1, f->tokens, &f->e), ERR_LIMIT,
@@ -313,11 +313,11 @@ static void reload_takes_the_new_weights(void **state)
     struct weights *other = tiny_weights(&f->c, 8);
     struct model *m;
 
-    model_reload(f->m, other);
+    assert_ok(model_reload(f->m, other, NULL), NULL);
     feed(f, f->m, 1, 0, 20);
     assert_memory_not_equal(f->got, f->want, (size_t)20 * f->c.dim * sizeof(float));
     m = f->m;
-    model_reload(m, f->w);
+    assert_ok(model_reload(m, f->w, NULL), NULL);
     feed(f, m, 2, 0, 20);
 
     assert_as_prefilled(f, 20);
@@ -360,9 +360,9 @@ static void what_takes_too_much_memory_is_refused_with_its_size(void **state)
 
     assert_status(model_new(&m, f->w, &opt, &f->e), ERR_LIMIT, &f->e);
     assert_contains(f->e.text, "1000");
-    assert_status(kv_cache_new(&kv, &f->c, 4, 100, 1000, &f->e), ERR_LIMIT, &f->e);
-    assert_true(kv_cache_bytes(&f->c, 4, 100) > (size_t)4 * 100 * 2 * 2 * 12 * sizeof(float));
-    assert_status(kv_cache_new(&kv, &f->c, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID, &f->e);
+    assert_status(kv_cache_new(&kv, &f->c, NULL, 4, 100, 1000, &f->e), ERR_LIMIT, &f->e);
+    assert_true(kv_cache_bytes(&f->c, NULL, 4, 100) > (size_t)4 * 100 * 2 * 2 * 12 * sizeof(float));
+    assert_status(kv_cache_new(&kv, &f->c, NULL, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID, &f->e);
 }
 
 /* 2^24 positions would be tables of half a gigabyte. */
@@ -379,7 +379,7 @@ static void a_claimed_length_takes_no_memory_before_it_is_reached(void **state)
     w = tiny_weights(&c, 7);
 
     assert_ok(model_new(&m, w, &opt, &f->e), &f->e);
-    assert_ok(kv_cache_new(&kv, &c, 1, LEN, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &c, NULL, 1, LEN, 0, &f->e), &f->e);
     assert_ok(model_forward(m, kv, f->got, &run, 1, f->tokens, &f->e), &f->e);
 
     assert_in_range(m->n_rope, LEN, 4096);

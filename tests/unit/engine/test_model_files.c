@@ -45,7 +45,7 @@ static float *states_of(struct fixture *f, struct model **m)
     float *hidden = xcalloc((size_t)LEN * f->c.dim, sizeof(float));
     struct kv_cache *kv;
 
-    assert_ok(kv_cache_new(&kv, &f->c, 1, LEN, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &f->c, NULL, 1, LEN, 0, &f->e), &f->e);
     assert_ok(model_forward(*m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
     kv_cache_free(&kv);
     model_free(m);

@@ -140,12 +140,12 @@ static void generate_alone(struct fixture *f, struct record *r, uint64_t tag, si
 
     memset(r, 0, sizeof(*r));
     memcpy(tokens, f->prompt + tag, n_prompt * sizeof(tokens[0]));
-    assert_ok(kv_cache_new(&kv, &f->c, 1, MAX_LEN, 0, &f->e), &f->e);
+    assert_ok(kv_cache_new(&kv, &f->c, NULL, 1, MAX_LEN, 0, &f->e), &f->e);
     for (size_t i = 0; i < n_new; i++) {
         const struct model_run run = {.n = n_prompt + i, .n_out = 1};
 
         assert_ok(model_forward(f->m, kv, hidden, &run, 1, tokens, &f->e), &f->e);
-        model_logits(f->m, logits, hidden, 1);
+        assert_ok(model_logits(f->m, logits, hidden, 1, NULL), NULL);
         tokens[n_prompt + i] = r->token[i] =
             sample_token(model_kernels(f->m), &r->logp[i], logits, f->c.vocab, 0.9f,
                          100 * tag + sample, (uint32_t)(n_prompt + i));
@@ -323,7 +323,7 @@ static void a_small_cache_only_takes_longer(void **state)
     const struct sampler_options opt = {
         .n_slots = 4,
         .max_len = MAX_LEN,
-        .max_bytes = 10 * kv_cache_page_bytes(&f->c),
+        .max_bytes = 10 * kv_cache_page_bytes(&f->c, NULL),
         .on_token = on_token,
         .on_done = on_done,
         .ctx = f,
@@ -340,7 +340,7 @@ static void a_small_cache_only_takes_longer(void **state)
         for (size_t i = 0; i <= tag % 2; i++)
             assert_as_alone(f, tag, i, 20 + 15 * tag);
 
-    less.max_bytes = 3 * kv_cache_page_bytes(&f->c);
+    less.max_bytes = 3 * kv_cache_page_bytes(&f->c, NULL);
     assert_status(sampler_new(&none, f->m, &less, &f->e), ERR_LIMIT, &f->e);
 }
 
@@ -349,7 +349,7 @@ static void a_request_larger_than_the_cache_is_refused(void **state)
     struct fixture *f = *state;
     static const uint64_t seeds[4];
     const struct sampler_options opt = {
-        .n_slots = 4, .max_len = MAX_LEN, .max_bytes = 8 * kv_cache_page_bytes(&f->c)};
+        .n_slots = 4, .max_len = MAX_LEN, .max_bytes = 8 * kv_cache_page_bytes(&f->c, NULL)};
     const struct sampler_request r = {.prompt = f->prompt,
                                       .n_prompt = 30,
                                       .seeds = seeds,

@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "engine/kernels.h"
 #include "support/close.h"
+#include "support/grads.h"
 #include "support/test.h"
 
 #include "tiny_step.h"
@@ -104,7 +105,7 @@ static struct weights *alone(struct fixture *f, uint32_t n_lanes, const char *ke
 
     f->w.n_lanes = n_lanes;
     assert_ok(lanes_gradient(p.lanes, &f->w, 0, n_lanes, tally, &f->e), &f->e);
-    g = copy(train_grads(p.train));
+    g = copy(host_grads(p.train));
     process_end(&p);
     return g;
 }
@@ -213,10 +214,10 @@ static struct weights *shared(struct fixture *f, uint32_t n_lanes, uint32_t n_pr
                           i ? lanes_levels(n, 1) : lanes_levels(n_lanes, n_processes));
         assert_ok(lanes_gradient(p[i].lanes, &f->w, i * n, n, t + i * n, &f->e), &f->e);
         if (i)
-            weights_copy(train_grads(p[0].train), train_grads(p[i].train));
+            weights_copy(train_grads_there(p[0].train), host_grads(p[i].train));
         lanes_settle(p[0].lanes, i, n_processes);
     }
-    g = copy(train_grads(p[0].train));
+    g = copy(host_grads(p[0].train));
     for (uint32_t i = 0; i < n_processes; i++)
         process_end(&p[i]);
     return g;

@@ -136,7 +136,7 @@ static void those_that_are_far_apart_are_forgiven(void **state)
     assert_true(sealed_check(o).is_accepted);
 }
 
-static int32_t draw_otherwise(void *ctx, const struct sampler_place *at, float *logp)
+static int32_t draw_otherwise(void *ctx, const struct draw_place *at, float *logp)
 {
     int32_t token = sample_token(at->kernels, NULL, at->logits, at->V, at->temperature,
                                  at->seed + 1, at->position);

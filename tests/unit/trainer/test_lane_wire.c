@@ -122,6 +122,7 @@ static void a_setup_and_an_answer_arrive_as_they_were_sent(void **state)
                                       .pad = -1},
                            .numerics = "f32-1",
                            .kernels = "scalar",
+                           .device = "cuda:3",
                            .threads = 3,
                            .lanes = 2,
                            .max_rows = 77,
@@ -138,6 +139,7 @@ static void a_setup_and_an_answer_arrive_as_they_were_sent(void **state)
     assert_true(model_config_equal(&t.config, &s.config) && t.config.dtype == DTYPE_BF16);
     assert_string_equal(t.kernels, "scalar");
     assert_string_equal(t.numerics, "f32-1");
+    assert_string_equal(t.device, "cuda:3");
     assert_true(t.threads == 3 && t.lanes == 2 && t.max_rows == 77 && t.recompute);
 
     buf_reset(&out);

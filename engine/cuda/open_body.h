@@ -1,0 +1,18 @@
+/*
+ * engine/cuda/open_body.h - all layers at once, in class open-cuda (private to engine/cuda/)
+ *
+ * The members `refuses`, `pass_bytes`, ... of struct device_ops (engine/device_ops.h).
+ */
+#ifndef ENGINE_CUDA_OPEN_BODY_H
+#define ENGINE_CUDA_OPEN_BODY_H
+
+#include "engine/cuda/open.h"
+
+const char *open_body_refuses(const struct model_config *c);
+size_t open_body_bytes(const struct model_config *c, size_t rows);
+void open_body_forward(struct device *d, const struct device_pass *p);
+size_t open_body_train_bytes(const struct model_config *c, size_t rows, bool recompute);
+void open_body_train_forward(struct device *d, const struct device_train_pass *p);
+void open_body_train_backward(struct device *d, const struct device_train_pass *p);
+
+#endif

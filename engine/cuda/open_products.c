@@ -1,0 +1,373 @@
+/*
+ * The products of class open-cuda: cublasLtMatmul on bf16 operands with f32 sums.
+ *
+ * cuBLASLt is opened when the class is first asked for: a program that does not use it does not load
+ * its half gigabyte, and starts where it is not installed. Which of its kernels is fastest for a shape
+ * is found out by running them: its heuristics rank them for a whole GPU and long sums, and decoding
+ * has few rows.
+ */
+#include "engine/cuda/open.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+
+#define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA advises for Hopper */
+#define PLANS           1024u              /* a power of two */
+#define PROBES          8u
+#define CANDIDATES      8
+#define TRIES           3
+#define TUNE_AT         3u                /* a plan is tuned when it is used so often */
+#define TUNE_OPS        (1ull << 39)      /* and only if a product has at most so many operations */
+
+/* X(name, arguments): what is used of the library */
+#define LIBRARY_MAP(X)                                                                         \
+    X(cublasLtCreate, (cublasLtHandle_t *))                                                    \
+    X(cublasLtDestroy, (cublasLtHandle_t))                                                     \
+    X(cublasLtMatmulDescCreate,                                                                \
+      (cublasLtMatmulDesc_t *, cublasComputeType_t, cudaDataType_t))                           \
+    X(cublasLtMatmulDescSetAttribute,                                                          \
+      (cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t, const void *, size_t))            \
+    X(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t))                                       \
+    X(cublasLtMatrixLayoutCreate,                                                              \
+      (cublasLtMatrixLayout_t *, cudaDataType, uint64_t, uint64_t, int64_t))                   \
+    X(cublasLtMatrixLayoutDestroy, (cublasLtMatrixLayout_t))                                   \
+    X(cublasLtMatmulPreferenceCreate, (cublasLtMatmulPreference_t *))                          \
+    X(cublasLtMatmulPreferenceSetAttribute,                                                    \
+      (cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *,         \
+       size_t))                                                                                \
+    X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t))                           \
+    X(cublasLtMatmulAlgoGetHeuristic,                                                          \
+      (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,                         \
+       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,                 \
+       cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *, int *))             \
+    X(cublasLtMatmul,                                                                          \
+      (cublasLtHandle_t, cublasLtMatmulDesc_t, const void *, const void *,                     \
+       cublasLtMatrixLayout_t, const void *, cublasLtMatrixLayout_t, const void *,             \
+       const void *, cublasLtMatrixLayout_t, void *, cublasLtMatrixLayout_t,                   \
+       const cublasLtMatmulAlgo_t *, void *, size_t, cudaStream_t))
+
+#define LIBRARY_MEMBER(name, arguments) cublasStatus_t(*name) arguments;
+static struct {
+    LIBRARY_MAP(LIBRARY_MEMBER)
+} lt;
+#undef LIBRARY_MEMBER
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool is_open;
+static char why[200];
+
+/* ISO C knows no way from a data pointer to a function's but to copy its bytes. */
+#ifdef MUSTER_CUDA_EMULATED
+#define LIBRARY_FIND(name, arguments) lt.name = name;
+static void open_library(void)
+{
+    LIBRARY_MAP(LIBRARY_FIND)
+    is_open = true;
+}
+#else
+#define LIBRARY_FIND(name, arguments)                                                          \
+    {                                                                                          \
+        void *at = dlsym(library, #name);                                                      \
+        if (!at) {                                                                             \
+            strncpy(why, "it lacks " #name, sizeof(why) - 1);                                  \
+            return;                                                                            \
+        }                                                                                      \
+        memcpy(&lt.name, &at, sizeof(at));                                                     \
+    }
+static void open_library(void)
+{
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12",
+                                        "/usr/local/cuda/lib64/libcublasLt.so"};
+    void *library = NULL;
+
+    for (size_t i = 0; !library && i < sizeof(names) / sizeof(names[0]); i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        const char *text = dlerror();
+        strncpy(why, text ? text : "not found", sizeof(why) - 1);
+        return;
+    }
+    LIBRARY_MAP(LIBRARY_FIND)
+    is_open = true;
+}
+#endif
+#undef LIBRARY_FIND
+
+enum status open_products_load(struct err *e)
+{
+    pthread_once(&once, open_library);
+    if (!is_open)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "class open-cuda needs libcublasLt of the CUDA Toolkit: %s", why);
+    return OK;
+}
+
+/* ---- plans: one for each shape that was asked for -------------------------------------------- */
+
+struct key {
+    uint64_t M, N, K, a_stride, b_stride, y_stride;
+    uint32_t kind, is_f32, is_added, align;
+};
+
+struct plan {
+    struct key key; /* M 0: empty */
+    unsigned uses;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t left, right, y; /* in the library's order: columns first */
+    cublasLtMatmulAlgo_t algo[CANDIDATES]; /* the first is the one */
+    int n_algo;
+};
+
+struct open_products {
+    cublasLtHandle_t lt;
+    cublasLtMatmulPreference_t preference;
+    void *workspace;
+    cudaEvent_t from, to;
+    struct plan plans[PLANS];
+};
+
+static bool well(struct device *d, cublasStatus_t st, const char *what)
+{
+    if (st == CUBLAS_STATUS_SUCCESS)
+        return true;
+    if (device_is_well(d))
+        (void)err_set(&d->error, ERR_IO, "%s: %s: cuBLASLt status %d", d->name, what, (int)st);
+    return false;
+}
+
+static struct open_products *make(struct device *d)
+{
+    struct open_products *o = xcalloc(1, sizeof(*o));
+    const size_t bytes = WORKSPACE_BYTES;
+    struct err e;
+
+    d->products = o;
+    if (open_products_load(&e)) {
+        d->error = e;
+        return o;
+    }
+    if (well(d, lt.cublasLtCreate(&o->lt), "opening cuBLASLt") &&
+        well(d, lt.cublasLtMatmulPreferenceCreate(&o->preference), "a preference") &&
+        well(d,
+             lt.cublasLtMatmulPreferenceSetAttribute(o->preference,
+                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &bytes, sizeof(bytes)),
+             "a preference"))
+        (void)(device_note(d, cudaMalloc(&o->workspace, bytes), "memory of cuBLASLt") &&
+               device_note(d, cudaEventCreate(&o->from), "making an event") &&
+               device_note(d, cudaEventCreate(&o->to), "making an event"));
+    return o;
+}
+
+static void clear_plan(struct plan *p)
+{
+    if (p->desc)
+        (void)lt.cublasLtMatmulDescDestroy(p->desc);
+    if (p->left)
+        (void)lt.cublasLtMatrixLayoutDestroy(p->left);
+    if (p->right)
+        (void)lt.cublasLtMatrixLayoutDestroy(p->right);
+    if (p->y)
+        (void)lt.cublasLtMatrixLayoutDestroy(p->y);
+    memset(p, 0, sizeof(*p));
+}
+
+void open_products_close(struct device *d)
+{
+    struct open_products *o = d->products;
+
+    if (!o)
+        return;
+    for (size_t i = 0; i < PLANS; i++)
+        clear_plan(&o->plans[i]);
+    if (o->preference)
+        (void)lt.cublasLtMatmulPreferenceDestroy(o->preference);
+    if (o->lt)
+        (void)lt.cublasLtDestroy(o->lt);
+    (void)cudaFree(o->workspace);
+    if (o->from)
+        (void)cudaEventDestroy(o->from);
+    if (o->to)
+        (void)cudaEventDestroy(o->to);
+    free(o);
+    d->products = NULL;
+}
+
+/* The largest power of two, at most 256, that divides all addresses. */
+static uint32_t alignment(const struct open_product *p)
+{
+    uintptr_t all = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->y | (uintptr_t)p->add |
+                    (uintptr_t)256;
+    return (uint32_t)(all & (~all + 1));
+}
+
+static bool set_preference(struct device *d, uint32_t align)
+{
+    static const cublasLtMatmulPreferenceAttributes_t all[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    bool is_well = true;
+
+    for (size_t i = 0; i < 4; i++)
+        is_well = is_well && well(d,
+                                  lt.cublasLtMatmulPreferenceSetAttribute(
+                                      d->products->preference, all[i], &align, sizeof(align)),
+                                  "a preference");
+    return is_well;
+}
+
+/* The library's matrices have their columns dense, so ours are their transposes to it:
+ * y' (N, M) = left (N, K) right (K, M), left being made of b and right of a. */
+static bool describe(struct device *d, struct plan *p)
+{
+    const struct key *k = &p->key;
+    const bool b_turned = k->kind == OPEN_FORWARD, a_turned = k->kind == OPEN_DW;
+    const cublasOperation_t left = b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
+                            right = a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+
+    return well(d,
+                lt.cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                "a product") &&
+           well(d,
+                lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &left,
+                                                  sizeof(left)),
+                "a product") &&
+           well(d,
+                lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &right,
+                                                  sizeof(right)),
+                "a product") &&
+           well(d,
+                lt.cublasLtMatrixLayoutCreate(&p->left, CUDA_R_16BF, b_turned ? k->K : k->N,
+                                              b_turned ? k->N : k->K, (int64_t)k->b_stride),
+                "a matrix") &&
+           well(d,
+                lt.cublasLtMatrixLayoutCreate(&p->right, CUDA_R_16BF, a_turned ? k->M : k->K,
+                                              a_turned ? k->K : k->M, (int64_t)k->a_stride),
+                "a matrix") &&
+           well(d,
+                lt.cublasLtMatrixLayoutCreate(&p->y, k->is_f32 ? CUDA_R_32F : CUDA_R_16BF, k->N,
+                                              k->M, (int64_t)k->y_stride),
+                "a matrix");
+}
+
+static bool rank(struct device *d, struct plan *p)
+{
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    int n = 0;
+
+    if (!set_preference(d, p->key.align) ||
+        !well(d,
+              lt.cublasLtMatmulAlgoGetHeuristic(d->products->lt, p->desc, p->left, p->right,
+                                                p->y, p->y, d->products->preference, CANDIDATES,
+                                                found, &n),
+              "choosing a kernel"))
+        return false;
+    for (int i = 0; i < n; i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS)
+            p->algo[p->n_algo++] = found[i].algo;
+    return p->n_algo > 0 || well(d, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a kernel");
+}
+
+static uint64_t hash_of(const struct key *k)
+{
+    const uint64_t *w = (const uint64_t *)(const void *)k;
+    uint64_t h = 0;
+
+    for (size_t i = 0; i < sizeof(*k) / sizeof(*w); i++)
+        h = (h ^ w[i]) * 0x9e3779b97f4a7c15u;
+    return h >> 32;
+}
+
+/* NULL: the device failed. A full neighbourhood loses its first plan. */
+static struct plan *plan_of(struct device *d, const struct open_product *x)
+{
+    const struct key key = {x->M,        x->N,        x->K,
+                            x->a_stride, x->b_stride, x->y_stride,
+                            x->kind,     x->is_f32,   x->add != NULL,
+                            alignment(x)};
+    const uint64_t hash = hash_of(&key);
+    struct plan *p = NULL;
+
+    for (unsigned i = 0; i < PROBES; i++) {
+        struct plan *at = &d->products->plans[(hash + i) % PLANS];
+
+        if (memcmp(&at->key, &key, sizeof(key)) == 0)
+            return at;
+        if (!p && at->key.M == 0)
+            p = at;
+    }
+    if (!p)
+        p = &d->products->plans[hash % PLANS];
+    clear_plan(p);
+    p->key = key;
+    if (describe(d, p) && rank(d, p))
+        return p;
+    clear_plan(p);
+    return NULL;
+}
+
+static cublasStatus_t multiply(struct device *d, const struct plan *p,
+                               const struct open_product *x, void *y, int algo)
+{
+    const float one = 1.0f, beta = x->add ? 1.0f : 0.0f;
+
+    return lt.cublasLtMatmul(d->products->lt, p->desc, &one, x->b, p->left, x->a, p->right,
+                             &beta, x->add ? x->add : y, p->y, y, p->y, &p->algo[algo],
+                             d->products->workspace, WORKSPACE_BYTES, d->stream);
+}
+
+/* Puts the fastest candidate first. The results go to memory of their own, for y may be what is
+ * added to. */
+static void tune(struct device *d, struct plan *p, const struct open_product *x)
+{
+    struct open_products *o = d->products;
+    float best = 0.0f, ms;
+    int first = 0;
+    void *y;
+
+    if (cudaMalloc(&y, x->M * x->y_stride * (x->is_f32 ? 4 : 2)) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return;
+    }
+    for (int i = 0; i < p->n_algo; i++) {
+        bool is_well = multiply(d, p, x, y, i) == CUBLAS_STATUS_SUCCESS;
+
+        is_well = is_well && device_note(d, cudaEventRecord(o->from, d->stream), "timing");
+        for (int n = 0; n < TRIES; n++)
+            is_well = is_well && multiply(d, p, x, y, i) == CUBLAS_STATUS_SUCCESS;
+        if (!is_well || !device_note(d, cudaEventRecord(o->to, d->stream), "timing") ||
+            !device_note(d, cudaEventSynchronize(o->to), "timing") ||
+            !device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing"))
+            continue;
+        if (best == 0.0f || ms < best) {
+            best = ms;
+            first = i;
+        }
+    }
+    p->algo[0] = p->algo[first];
+    p->n_algo = 1;
+    (void)device_note(d, cudaFree(y), "releasing memory");
+}
+
+void open_multiply(struct device *d, const struct open_product *x)
+{
+    struct plan *p;
+
+    if (x->M == 0 || !device_is_well(d))
+        return;
+    CHECK(x->N > 0 && x->K > 0);
+    if (!d->products)
+        (void)make(d);
+    if (!device_is_well(d) || !(p = plan_of(d, x)))
+        return;
+    if (++p->uses >= TUNE_AT && p->n_algo > 1 && !d->is_capturing &&
+        2 * x->M * x->N * x->K <= TUNE_OPS)
+        tune(d, p, x);
+    (void)well(d, multiply(d, p, x, x->y, 0), "a product");
+}

@@ -1,0 +1,242 @@
+/*
+ * The rows of class open-cuda, forward: what stands between its products, fused so that each array
+ * passes through memory once.
+ */
+#include "engine/cuda/open_mma.cuh"
+
+#include "engine/cuda/open.h"
+
+namespace
+{
+
+const unsigned block = 256;
+
+/* Elements are taken in strides of the grid, so that any n fits. */
+unsigned blocks_of(size_t n)
+{
+    size_t blocks = (n + block - 1) / block;
+    return (unsigned)(blocks < 65535 ? blocks : 65535);
+}
+
+__device__ __forceinline__ size_t first()
+{
+    return blockIdx.x * (size_t)block + threadIdx.x;
+}
+
+__device__ __forceinline__ size_t step()
+{
+    return (size_t)gridDim.x * block;
+}
+
+/* n: groups of four. */
+__global__ void narrow_kernel(uint2 *y, const float4 *x, size_t n)
+{
+    for (size_t i = first(); i < n; i += step()) {
+        float4 v = x[i];
+        uint2 z = {bf16_pair(v.x, v.y), bf16_pair(v.z, v.w)};
+        y[i] = z;
+    }
+}
+
+__global__ void narrow_odd_kernel(uint16_t *y, const float *x, size_t n)
+{
+    for (size_t i = first(); i < n; i += step())
+        y[i] = bf16_of(x[i]);
+}
+
+__global__ void bias_kernel(float *x, const float *bias, size_t n, size_t C)
+{
+    for (size_t i = first(); i < n; i += step())
+        x[i] += bias[i % C];
+}
+
+/* The block's sum; every thread gets it. */
+__device__ __forceinline__ float block_sum(float x)
+{
+    __shared__ float part[block / 32];
+    float sum = 0.0f;
+
+    for (int by = 16; by > 0; by /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, by);
+    if (threadIdx.x % 32 == 0)
+        part[threadIdx.x / 32] = x;
+    __syncthreads();
+    for (unsigned i = 0; i < block / 32; i++)
+        sum += part[i];
+    __syncthreads();
+    return sum;
+}
+
+/* A block a row. */
+__global__ void __launch_bounds__(block)
+    norm_kernel(uint16_t *y, const float *x, const float *w, size_t C, float eps)
+{
+    const float4 *row = reinterpret_cast<const float4 *>(x + blockIdx.x * C);
+    uint2 *to = reinterpret_cast<uint2 *>(y + blockIdx.x * C);
+    float sum = 0.0f;
+
+    for (unsigned i = threadIdx.x; i < C / 4; i += block) {
+        float4 v = row[i];
+        sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    }
+    float r = 1.0f / sqrtf(block_sum(sum) / (float)C + eps);
+    for (unsigned i = threadIdx.x; i < C / 4; i += block) {
+        float4 v = row[i], g = reinterpret_cast<const float4 *>(w)[i];
+        uint2 z = {bf16_pair(v.x * r * g.x, v.y * r * g.y),
+                   bf16_pair(v.z * r * g.z, v.w * r * g.w)};
+        to[i] = z;
+    }
+}
+
+__device__ __forceinline__ float swiglu(float g, float u)
+{
+    return g / (1.0f + fast_exp2(-1.4426950408889634f * g)) * u;
+}
+
+__device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u)
+{
+    return bf16_pair(swiglu(bf16_low(g), bf16_low(u)), swiglu(bf16_high(g), bf16_high(u)));
+}
+
+/* n: groups of eight; F: groups of eight in a row. */
+__global__ void __launch_bounds__(block)
+    swiglu_kernel(uint4 *act, const uint4 *gu, size_t n, unsigned F)
+{
+    for (size_t i = first(); i < n; i += step()) {
+        size_t row = i / F, col = i % F;
+        uint4 g = gu[row * 2 * F + col], u = gu[row * 2 * F + F + col];
+        act[i] = make_uint4(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y),
+                            swiglu_pair(g.z, u.z), swiglu_pair(g.w, u.w));
+    }
+}
+
+struct heads {
+    uint16_t *y;
+    const uint16_t *x;
+    const float *bias[3], *norm[2]; /* of queries, keys and values */
+    const float *cos, *sin;
+    const struct device_run *runs;
+    uint16_t *const *pages;
+    size_t page_at;
+    unsigned H, G, D;
+    float eps;
+};
+
+/* Block (i, run) has row i of the run; D / 4 threads a head, each the channels 2j, 2j + 1 and those
+ * they are rotated with, D / 2 further on. */
+__global__ void __launch_bounds__(block) heads_kernel(struct heads h)
+{
+    const struct device_run run = h.runs[blockIdx.y];
+    const unsigned lanes = h.D / 4, half = h.D / 2, n_heads = h.H + 2 * h.G;
+    const unsigned n = (n_heads * lanes + block - 1) / block * block;
+    const size_t width = (size_t)n_heads * h.D, row = run.row + blockIdx.x;
+    const unsigned pos = run.first + blockIdx.x;
+
+    if (blockIdx.x >= run.n)
+        return;
+    for (unsigned t = threadIdx.x; t < n; t += block) {
+        const bool is_there = t / lanes < n_heads;
+        const unsigned head = is_there ? t / lanes : 0, j = t % lanes * 2;
+        const unsigned kind = head < h.H ? 0 : head < h.H + h.G ? 1 : 2;
+        const unsigned of_kind = head - (kind == 0 ? 0 : kind == 1 ? h.H : h.H + h.G);
+        const uint32_t *x = reinterpret_cast<const uint32_t *>(h.x + row * width + head * h.D + j);
+        const uint32_t lo = x[0], hi = x[half / 2];
+        float a[2] = {bf16_low(lo), bf16_high(lo)}, b[2] = {bf16_low(hi), bf16_high(hi)};
+
+        if (h.bias[kind])
+            for (unsigned i = 0; i < 2; i++) {
+                a[i] += h.bias[kind][of_kind * h.D + j + i];
+                b[i] += h.bias[kind][of_kind * h.D + half + j + i];
+            }
+        if (h.norm[0]) { /* of all heads, for the exchange wants all lanes; values leave it out */
+            float sum = a[0] * a[0] + a[1] * a[1] + b[0] * b[0] + b[1] * b[1];
+            for (unsigned by = lanes / 2; by > 0; by /= 2)
+                sum += __shfl_xor_sync(0xffffffffu, sum, (int)by);
+            float r = 1.0f / sqrtf(sum / (float)h.D + h.eps);
+            for (unsigned i = 0; kind < 2 && i < 2; i++) {
+                a[i] *= r * h.norm[kind][j + i];
+                b[i] *= r * h.norm[kind][half + j + i];
+            }
+        }
+        if (kind < 2)
+            for (unsigned i = 0; i < 2; i++) {
+                const size_t at = (size_t)pos * half + j + i;
+                const float c = h.cos[at], s = h.sin[at], a0 = a[i], b0 = b[i];
+                a[i] = a0 * c - b0 * s;
+                b[i] = b0 * c + a0 * s;
+            }
+        if (!is_there)
+            continue;
+        uint16_t *to = h.y + row * width + head * h.D + j;
+        if (h.pages && kind > 0)
+            to = h.pages[run.pages + pos / ATTENTION_PAGE] + h.page_at +
+                 ((size_t)((kind - 1) * h.G + of_kind) * ATTENTION_PAGE + pos % ATTENTION_PAGE) *
+                     h.D +
+                 j;
+        *reinterpret_cast<uint32_t *>(to) = bf16_pair(a[0], a[1]);
+        *reinterpret_cast<uint32_t *>(to + half) = bf16_pair(b[0], b[1]);
+    }
+}
+
+} // namespace
+
+void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n)
+{
+    if (n == 0 || !device_is_well(d))
+        return;
+    if (n % 4 == 0)
+        LAUNCH(narrow_kernel, blocks_of(n / 4), block, 0, d->stream,
+               reinterpret_cast<uint2 *>(y), reinterpret_cast<const float4 *>(x), n / 4);
+    else
+        LAUNCH(narrow_odd_kernel, blocks_of(n), block, 0, d->stream, y, x, n);
+    device_launched(d, "narrowing");
+}
+
+void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N, size_t C,
+               float eps)
+{
+    if (N == 0 || !device_is_well(d))
+        return;
+    LAUNCH(norm_kernel, (unsigned)N, block, 0, d->stream, y, x, w, C, eps);
+    device_launched(d, "norm");
+}
+
+void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F)
+{
+    if (T == 0 || !device_is_well(d))
+        return;
+    LAUNCH(swiglu_kernel, blocks_of(T * F / 8), block, 0, d->stream,
+           reinterpret_cast<uint4 *>(act), reinterpret_cast<const uint4 *>(gu), T * F / 8,
+           (unsigned)(F / 8));
+    device_launched(d, "swiglu");
+}
+
+void open_bias(struct device *d, float *x, const float *bias, size_t T, size_t C)
+{
+    if (T == 0 || !device_is_well(d))
+        return;
+    LAUNCH(bias_kernel, blocks_of(T * C), block, 0, d->stream, x, bias, T * C, C);
+    device_launched(d, "bias");
+}
+
+void open_heads_forward(struct device *d, const struct open_heads *o)
+{
+    const struct heads h = {o->y,
+                            o->x,
+                            {o->q_bias, o->k_bias, o->v_bias},
+                            {o->q_norm, o->k_norm},
+                            o->cos,
+                            o->sin,
+                            o->runs,
+                            o->pages,
+                            o->page_at,
+                            (unsigned)o->H,
+                            (unsigned)o->G,
+                            (unsigned)o->D,
+                            o->eps};
+
+    if (o->n_runs == 0 || !device_is_well(d))
+        return;
+    LAUNCH(heads_kernel, dim3((unsigned)o->max_n, (unsigned)o->n_runs), block, 0, d->stream, h);
+    device_launched(d, "heads");
+}
