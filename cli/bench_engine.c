@@ -19,11 +19,13 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/pool.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/matmul.h"
 #include "engine/model.h"
 
@@ -84,8 +86,10 @@ struct bench {
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
-    char *what, *shape, *dtype, *numerics, *kernels; /* owned by the table of options */
-    const char *dir;                                 /* NULL: the shapes */
+    char *what, *shape, *dtype, *numerics, *kernels,
+        *device;       /* owned by the table of options */
+    struct device *on; /* owned; NULL: the CPU */
+    const char *dir;   /* NULL: the shapes */
     int64_t threads, n_prompt, n_new, batch;
 };
 
@@ -366,6 +370,29 @@ static double read_bytes(const struct subject *s)
     return (double)n * (double)dtype_bytes(s->dtype);
 }
 
+static enum status forward_and_logits(struct model *m, struct kv_cache *kv,
+                                      const struct model_run *runs, size_t B,
+                                      const int32_t *tokens, float *hidden, float *logits,
+                                      struct err *e)
+{
+    enum status st = model_forward(m, kv, hidden, runs, B, tokens, e);
+
+    return st ? st : model_logits(m, logits, hidden, B, e);
+}
+
+static enum status forward_and_draw(struct model *m, struct kv_cache *kv,
+                                    const struct model_run *runs, size_t B,
+                                    const int32_t *tokens, struct model_draw *draws,
+                                    struct err *e)
+{
+    enum status st = model_forward(m, kv, NULL, runs, B, tokens, e);
+
+    for (size_t i = 0; i < B; i++)
+        draws[i] = (struct model_draw){
+            .row = i, .seed = i, .position = (uint32_t)runs[i].first, .temperature = 1.0f};
+    return st ? st : model_draw(m, draws, B, NULL, NULL, e);
+}
+
 /* B sequences with prompts of their own, then n_new tokens of each. */
 static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
                                   double *seconds, struct err *e)
@@ -374,6 +401,7 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     const size_t n_prompt = (size_t)b->n_prompt, n_new = (size_t)b->n_new;
     struct model_run *runs = xcalloc(B, sizeof(runs[0]));
     int32_t *tokens = xcalloc(B * n_prompt, sizeof(tokens[0]));
+    struct model_draw *draws = xcalloc(B, sizeof(draws[0]));
     float *hidden = NULL, *logits = NULL;
     struct kv_cache *kv = NULL;
     enum status st = alloc_array(&hidden, B, c->dim * sizeof(float), "hidden states", e);
@@ -381,7 +409,7 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     if (!st)
         st = alloc_array(&logits, B, c->vocab * sizeof(float), "logits", e);
     if (!st)
-        st = kv_cache_new(&kv, c, B, n_prompt + n_new, 0, e);
+        st = model_cache_new(&kv, s->m, B, n_prompt + n_new, 0, e);
     for (size_t i = 0; i < B * n_prompt; i++)
         tokens[i] = (int32_t)(i * 7919 % c->vocab);
     for (size_t i = 0; i < B; i++)
@@ -392,14 +420,16 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     for (size_t t = 0; !st && t < n_new; t++) {
         for (size_t i = 0; i < B; i++)
             runs[i] = (struct model_run){.slot = i, .first = n_prompt + t, .n = 1, .n_out = 1};
-        st = model_forward(s->m, kv, hidden, runs, B, tokens, e);
-        if (!st)
-            model_logits(s->m, logits, hidden, B);
+        if (model_device(s->m)) /* where tokens, not logits, come back */
+            st = forward_and_draw(s->m, kv, runs, B, tokens, draws, e);
+        else
+            st = forward_and_logits(s->m, kv, runs, B, tokens, hidden, logits, e);
     }
     *seconds = seconds_since(start);
     kv_cache_free(&kv);
     free(hidden);
     free(logits);
+    free(draws);
     free(runs);
     free(tokens);
     return st;
@@ -407,11 +437,12 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
 
 static enum status bench_decode(const struct bench *b, const struct subject *s, struct err *e)
 {
-    static const size_t all[] = {1, 4, 16, 32, 64};
-    const size_t one = (size_t)b->batch, *batches = one ? &one : all;
+    static const size_t host[] = {1, 4, 16, 32, 64}, there[] = {1, 64, 256, 512};
+    const size_t one = (size_t)b->batch, *batches = one ? &one : b->on ? there : host;
+    const size_t n_batches = one ? 1 : b->on ? N_OF(there) : N_OF(host);
     enum status st = OK;
 
-    for (size_t i = 0; !st && i < (one ? 1 : N_OF(all)); i++) {
+    for (size_t i = 0; !st && i < n_batches; i++) {
         double best = 0.0, target = 0.0;
         char name[NAME_BYTES];
 
@@ -422,7 +453,7 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
             if (run == 0 || t < best)
                 best = t;
         }
-        if (batches[i] == 1 && b->machine.flops > 0.0)
+        if (!b->on && batches[i] == 1 && b->machine.flops > 0.0)
             target = (s->dtype == DTYPE_F32 ? 0.85 : 0.75) *
                      bench_machine_read(&b->machine, (size_t)read_bytes(s)) / read_bytes(s);
         snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->name,
@@ -444,7 +475,7 @@ static enum status bench_prefill(const struct bench *b, const struct subject *s,
     struct kv_cache *kv = NULL;
     double best = 0.0;
     char name[NAME_BYTES];
-    enum status st = kv_cache_new(&kv, c, 1, PREFILL_ROWS, 0, e);
+    enum status st = model_cache_new(&kv, s->m, 1, PREFILL_ROWS, 0, e);
 
     for (size_t i = 0; i < PREFILL_ROWS; i++)
         tokens[i] = (int32_t)(i * 7919 % c->vocab);
@@ -471,7 +502,7 @@ static enum status bench_shape(const struct bench *b, const struct shape *shape,
     struct subject s = {0};
     enum status st = OK;
 
-    if (is_chosen(b->what, "matmul"))
+    if (!b->on && is_chosen(b->what, "matmul"))
         st = bench_products(b, shape, dtype, e);
     if (st || (!is_chosen(b->what, "decode") && !is_chosen(b->what, "prefill")))
         return st;
@@ -527,7 +558,7 @@ static enum status run(struct bench *b, struct err *e)
     enum status st = numerics_parse(&class, b->numerics, e);
 
     if (!st)
-        st = kernels_choose(&b->k, class, b->kernels, e);
+        st = device_choose(&b->on, &b->k, b->device, class, b->kernels, e);
     if (st)
         return st;
     const size_t n = usage_threads(b->threads);
@@ -543,7 +574,7 @@ static enum status run(struct bench *b, struct err *e)
         st = bench_dir(b, e);
         goto out;
     }
-    st = bench_machine_measure(&b->machine, b->k, b->pool, e);
+    st = bench_machine_measure(&b->machine, kernels_host(b->k), b->pool, e);
     if (!st)
         print_machine(b);
     for (size_t i = 0; !st && i < N_OF(shapes); i++)
@@ -554,6 +585,7 @@ static enum status run(struct bench *b, struct err *e)
 out:
     pool_free(&b->pool);
     blas_close(&b->blas);
+    device_close(&b->on);
     return st;
 }
 
@@ -566,8 +598,9 @@ int bench_engine(int argc, char **argv)
          "which figures", false},
         {"shape", OPT_CHOICE, &b.shape, "all", "all|15m|110m|0.5b", "of which model", false},
         {"dtype", OPT_CHOICE, &b.dtype, "all", "all|f32|bf16", "how weights are kept", false},
-        {"batch", OPT_INT, &b.batch, "0", "0..64",
-         "sequences decoded together; 0: 1, 4, 16, 32 and 64", false},
+        {"batch", OPT_INT, &b.batch, "0", "0..4096",
+         "sequences decoded together; 0: 1, 4, 16, 32 and 64, on a GPU 1, 64, 256 and 512",
+         false},
         {"prompt-tokens", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding",
          false},
         {"new-tokens", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence",
@@ -577,6 +610,8 @@ int bench_engine(int argc, char **argv)
          false},
         {"kernels", OPT_CHOICE, &b.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
+        {"device", OPT_STRING, &b.device, "auto", NULL,
+         USAGE_DEVICE "; of a GPU decoding and prefill only", false},
     };
     struct usage u = {
         .line = "muster bench engine [DIR] [options]",

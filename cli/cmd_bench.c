@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/bench_delta.h"
+#include "cli/bench_device.h"
 #include "cli/bench_dispute.h"
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
@@ -16,12 +17,13 @@
 #include "cli/usage.h"
 
 #define BENCH_LINE                                                                             \
-    "muster bench delta|dispute|exact|engine|products|shardcast|train|verify [options]"
+    "muster bench delta|device|dispute|exact|engine|products|shardcast|train|verify [options]"
 #define N(table) (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
 {
     printf("usage: " BENCH_LINE "\n\n"
+           "  device    the matrix products of a GPU, beside its limits\n"
            "  dispute   an altered gradient: rounds, opened bytes, and the referee's time\n"
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
@@ -38,10 +40,10 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {{"delta", bench_delta},       {"dispute", bench_dispute},
-                 {"exact", bench_exact},       {"engine", bench_engine},
-                 {"products", bench_products}, {"shardcast", bench_shardcast},
-                 {"train", bench_train},       {"verify", bench_verify}};
+    } words[] = {
+        {"delta", bench_delta},         {"device", bench_device}, {"dispute", bench_dispute},
+        {"exact", bench_exact},         {"engine", bench_engine}, {"products", bench_products},
+        {"shardcast", bench_shardcast}, {"train", bench_train},   {"verify", bench_verify}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

@@ -17,12 +17,19 @@
 #include "cli/commands.h"
 #include "cli/look.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "ledger/body.h"
 #include "ledger/log.h"
 #include "ledger/tables.h"
 #include "proto/digest.h"
 #include "trainer/course.h"
+
+struct manner { /* of running: it changes no bit */
+    int64_t threads, processes;
+    char *device;
+    bool as_json;
+};
 
 struct accepted { /* a unit's submission that was accepted last */
     bool is_set;
@@ -195,10 +202,11 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
     return st;
 }
 
-static enum status recompute(const struct replay *r, struct db_txn *t, int64_t threads,
-                             bool as_json, struct err *e)
+static enum status recompute(const struct replay *r, struct db_txn *t, const struct manner *how,
+                             struct err *e)
 {
-    struct course_options co = {.run = r->run, .kernels = kernels_best()};
+    struct course_options co = {.run = r->run, .processes = (uint32_t)how->processes};
+    struct device *device = NULL;
     struct pool *pool = NULL;
     struct setup *setup = NULL;
     struct course c;
@@ -210,14 +218,19 @@ static enum status recompute(const struct replay *r, struct db_txn *t, int64_t t
     st = get_blob(t, &r->task, &bundle, e);
     if (!st)
         st = setup_open(&setup, bundle, NULL, e);
-    if (st)
+    if (!st)
+        st = device_choose(&device, &co.kernels, how->device, NUMERICS_F32_1, NULL, e);
+    if (st) {
+        setup_close(&setup);
         return st;
-    pool_new(&pool, (size_t)threads);
+    }
+    pool_new(&pool, (size_t)how->threads);
     co.pool = pool;
     course_init(&c, setup, &co);
-    st = walk(&c, r, t, as_json, e);
+    st = walk(&c, r, t, how->as_json, e);
     course_clear(&c);
     pool_free(&pool);
+    device_close(&device);
     setup_close(&setup);
     return st;
 }
@@ -233,7 +246,7 @@ static void replay_clear(struct replay *r)
     free(r->body);
 }
 
-static enum status replay_dir(const char *dir, int64_t threads, bool as_json, struct err *e)
+static enum status replay_dir(const char *dir, const struct manner *how, struct err *e)
 {
     const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
                                    .version = LEDGER_DB_VERSION,
@@ -259,7 +272,7 @@ static enum status replay_dir(const char *dir, int64_t threads, bool as_json, st
         ledger_log_free(&log);
     }
     if (!st)
-        st = recompute(&r, t, threads, as_json, e);
+        st = recompute(&r, t, how, e);
     db_abort(&t);
     db_close(&db);
     replay_clear(&r);
@@ -270,11 +283,13 @@ static enum status replay_dir(const char *dir, int64_t threads, bool as_json, st
 int cmd_replay(int argc, char **argv)
 {
     const char *dir = NULL;
-    bool as_json = false;
-    int64_t threads = 1;
+    struct manner how = {0};
     struct opt table[] = {
-        {"threads", OPT_INT, &threads, "1", "1..256", "threads of the kernels", false},
-        {"json", OPT_FLAG, &as_json, "false", NULL, "one JSON object a line", false},
+        {"threads", OPT_INT, &how.threads, "1", "1..256", "threads of the kernels", false},
+        {"device", OPT_STRING, &how.device, "cpu", NULL, USAGE_DEVICE, false},
+        {"processes", OPT_INT, &how.processes, "1", "1..8",
+         "processes, each of --threads, that share the task's grad_lanes", false},
+        {"json", OPT_FLAG, &how.as_json, "false", NULL, "one JSON object a line", false},
     };
     struct usage u = {
         .line = "muster replay DIR [options]",
@@ -296,5 +311,5 @@ int cmd_replay(int argc, char **argv)
         fprintf(stderr, "muster: no directory was named\nusage: %s\n", u.line);
         return 2;
     }
-    return replay_dir(dir, threads, as_json, &e) ? usage_fail(e.text) : 0;
+    return replay_dir(dir, &how, &e) ? usage_fail(e.text) : 0;
 }

@@ -14,7 +14,9 @@
 #include "cli/commands.h"
 #include "cli/sft_run.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
+#include "learn/lanes.h"
 #include "trainer/course.h"
 
 #define LOG_MODULE "sft"
@@ -23,8 +25,8 @@
 #define SFT_LINE "muster sft TASK|MODEL --out DIR [--data FILE] [options]"
 
 struct sft {
-    char *out, *kernels;
-    int64_t steps, batch, threads;
+    char *out, *kernels, *device;
+    int64_t steps, batch, threads, processes;
     double lr;
     bool allow_unsandboxed;
 };
@@ -61,11 +63,13 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     const struct env_options env = {.allow_unsandboxed = o->allow_unsandboxed};
     struct course_options options = {0};
     struct course course = {0};
+    struct device *device = NULL;
     struct setup *setup = NULL;
     struct buf bundle;
     enum numerics class = NUMERICS_F32_1;
     enum status st;
 
+    options.processes = (uint32_t)o->processes;
     pool_new(&options.pool, usage_threads(o->threads));
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     st = bundle_load(&bundle, path, e);
@@ -74,12 +78,15 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     if (!st)
         st = numerics_parse(&class, task_numerics(&setup->task), e);
     if (!st)
-        st = kernels_choose(&options.kernels, class, o->kernels, e);
+        st = device_choose(&device, &options.kernels, o->device, class, o->kernels, e);
     if (st)
         goto out;
     override(&setup->task, o);
     course_init(&course, setup, &options);
     st = course_begin(&course, e);
+    if (!st)
+        LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+                 o->processes, course.own_bytes >> 20, course.each_bytes >> 20);
     if (!st)
         st = course_warm_up(&course, report, NULL, e);
     if (!st)
@@ -89,6 +96,7 @@ out:
     setup_close(&setup);
     buf_clear(&bundle);
     pool_free(&options.pool);
+    device_close(&device);
     return st;
 }
 
@@ -146,11 +154,16 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     if ((float)s->beta1 >= 1.0f || (float)s->beta2 >= 1.0f)
         return usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
                               s->beta1, s->beta2);
+    if (!lanes_is_count(s->grad_lanes))
+        return usage_complain(SFT_LINE, "--grad-lanes is %" PRId64 ", wants 1, 2, 4 or 8",
+                              s->grad_lanes);
     s->steps = o->steps;
     s->batch = o->batch ? o->batch : 8;
     s->lr = o->lr > 0 ? o->lr : 1e-5;
     m->threads = o->threads;
+    m->processes = o->processes;
     m->kernels = o->kernels;
+    m->device = o->device;
     st = lock_out(&lock, o->out, &e);
     if (!st)
         st = sft_run(s, m, path, o->out, &e);
@@ -183,8 +196,11 @@ int cmd_sft(int argc, char **argv)
         {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
          false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"processes", OPT_INT, &o.processes, "1", "1..8",
+         "processes, each of --threads, that share the grad_lanes; changes no bit", false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
+        {"device", OPT_STRING, &o.device, "cpu", NULL, USAGE_DEVICE, false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
          "run the environment also where the kernel gives no sandbox", false},
         /* with --data only */
@@ -210,6 +226,8 @@ int cmd_sft(int argc, char **argv)
         {"clip-norm", OPT_REAL, &s.clip_norm, "1", "0..1000000",
          "largest norm of a step's gradient; 0: any", false},
         {"seed", OPT_INT, &s.seed, "0", "0..", "of the order", false},
+        {"grad-lanes", OPT_INT, &s.grad_lanes, "1", "1..8",
+         "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
         {"rows", OPT_INT, &m.rows, "0", "0..16777216",
          "tokens computed at once; changes memory, never the result; 0: 2048", false},
         {"recompute", OPT_FLAG, &m.recompute, "false", NULL,

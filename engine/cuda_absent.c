@@ -87,6 +87,12 @@ void cuda_zero(struct device *d, void *to, size_t bytes)
     cuda_put(d, to, NULL, bytes);
 }
 
+uint64_t cuda_fma_peak(struct device *d, float *to, uint64_t n)
+{
+    cuda_put(d, to, NULL, sizeof(*to));
+    return n;
+}
+
 enum status cuda_wait(struct device *d, struct err *e)
 {
     (void)d;

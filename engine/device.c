@@ -1,10 +1,11 @@
 #include "engine/device.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "engine/cpu/table.h"
 #include "engine/device_backend.h"
 
@@ -63,7 +64,7 @@ uint64_t device_free_bytes(const struct device *d)
 {
     if (d)
         return cuda_free_bytes(d);
-    return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return memory_available();
 }
 
 enum status device_kernels(const struct kernels **out, struct device *d, enum numerics numerics,
@@ -86,6 +87,30 @@ enum status device_alloc(struct device *d, void **out, uint64_t bytes, const cha
                        (unsigned long long)bytes);
     memset(*out, 0, n);
     return OK;
+}
+
+enum status device_choose(struct device **d, const struct kernels **k, const char *device,
+                          enum numerics numerics, const char *backend, struct err *e)
+{
+    const bool is_named = backend && strcmp(backend, "auto") != 0;
+    const bool is_auto = device && strcmp(device, "auto") == 0;
+    enum status st = device_open(d, is_auto && is_named ? "cpu" : device, e);
+
+    *k = NULL;
+    if (!st && *d && is_named)
+        st = err_set(e, ERR_INVALID, "kernels '%s' are of the CPU, not of %s", backend,
+                     device_name(*d));
+    if (!st && *d)
+        st = device_kernels(k, *d, numerics, e);
+    if (st == ERR_UNSUPPORTED && is_auto) {
+        device_close(d);
+        st = OK;
+    }
+    if (!st && !*d)
+        st = kernels_choose(k, numerics, backend, e);
+    if (st)
+        device_close(d);
+    return st;
 }
 
 void device_release(struct device *d, void *p)
@@ -126,6 +151,17 @@ void device_zero(struct device *d, void *to, size_t bytes)
         cuda_zero(d, to, bytes);
     else if (bytes > 0)
         memset(to, 0, bytes);
+}
+
+uint64_t device_fma_peak(struct device *d, float *to, uint64_t n)
+{
+    const size_t unit = 192;
+
+    if (d)
+        return cuda_fma_peak(d, to, n);
+    n = (n + unit - 1) / unit * unit;
+    *to = kernels_best()->fma_peak((size_t)n);
+    return n;
 }
 
 enum status device_wait(struct device *d, struct err *e)

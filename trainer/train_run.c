@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "shardcast/station.h"
@@ -29,6 +30,7 @@ struct trainer {
     struct station at;
     struct train_state *state;
     struct pool *pool;
+    struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     struct setup *setup;
     struct course course; /* of the job thread while a job runs, else of the shell's */
@@ -120,17 +122,26 @@ static bool warm_up_progress(void *arg, uint64_t step, uint64_t steps, float los
     return !__atomic_load_n(&t->is_stopping, __ATOMIC_RELAXED);
 }
 
+static void tell_plan(const struct trainer *t)
+{
+    LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+             t->opt->processes, t->course.own_bytes >> 20, t->course.each_bytes >> 20);
+}
+
 static enum status open_course(struct trainer *t, struct err *e)
 {
     enum status st = load_newest(t, e);
 
     if (!st) {
+        tell_plan(t);
         LOG_INFO("resumed version=%" PRId64, t->course.version);
         return OK;
     }
     if (st != ERR_NOT_FOUND)
         return st;
     st = course_begin(&t->course, e);
+    if (!st)
+        tell_plan(t);
     if (!st)
         st = course_warm_up(&t->course, warm_up_progress, t, e);
     if (!st)
@@ -324,8 +335,11 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 {
     struct trainer *t = ctx;
     const struct env_options eo = {.allow_unsandboxed = t->opt->allow_unsandboxed};
-    const struct course_options co = {
-        .run = t->run, .kernels = t->kernels, .pool = t->pool, .cheat = t->opt->cheat};
+    const struct course_options co = {.run = t->run,
+                                      .kernels = t->kernels,
+                                      .pool = t->pool,
+                                      .processes = (uint32_t)t->opt->processes,
+                                      .cheat = t->opt->cheat};
     struct err e;
     enum status st;
 
@@ -359,7 +373,8 @@ static enum status start(struct trainer *t, struct err *e)
                    .on_bundle = on_bundle},
     };
     struct train_state_options tso = {0};
-    enum status st = kernels_choose(&t->kernels, NUMERICS_F32_1, n->kernels, e);
+    enum status st =
+        device_choose(&t->device, &t->kernels, n->device, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&t->at, &so, e);
@@ -378,10 +393,10 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     enum status st = start(&t, e);
 
     if (!st) {
-        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s checkpoint_every=%" PRId64
-                 " cheat=%s",
-                 opt->node.dir, opt->node.threads, kernels_name(t.kernels),
-                 opt->checkpoint_every, train_cheat_name(opt->cheat));
+        LOG_INFO("start dir=%s threads=%" PRId64 " processes=%" PRId64
+                 " device=\"%s\" kernels=%s checkpoint_every=%" PRId64 " cheat=%s",
+                 opt->node.dir, opt->node.threads, opt->processes, device_name(t.device),
+                 kernels_name(t.kernels), opt->checkpoint_every, train_cheat_name(opt->cheat));
         st = station_run(&t.at, e);
     }
     __atomic_store_n(&t.is_stopping, true, __ATOMIC_RELAXED);
@@ -390,5 +405,6 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     course_clear(&t.course);
     setup_close(&t.setup);
     pool_free(&t.pool);
+    device_close(&t.device);
     return st;
 }

@@ -33,5 +33,6 @@ const struct device_ops device_ops_f32 = {
 
     .square_sum = cuda_f32_square_sum,
     .adamw = cuda_f32_adamw,
+    .round_bf16 = cuda_f32_round_bf16,
     .not_finite = cuda_f32_not_finite,
 };

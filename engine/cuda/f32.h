@@ -76,6 +76,7 @@ void cuda_f32_square_sum(struct device *d, float *sum, float *scratch, const flo
                          size_t rows, size_t cols);
 void cuda_f32_adamw(struct device *d, float *p, float *m, float *v, const float *g,
                     const struct adamw_scalars *s, size_t n);
+void cuda_f32_round_bf16(struct device *d, float *y, const float *x, size_t n);
 void cuda_f32_not_finite(struct device *d, uint32_t *flag, const float *x, size_t n);
 
 #ifdef __cplusplus

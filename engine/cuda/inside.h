@@ -26,7 +26,7 @@ struct device {
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */
     unsigned multiprocessors;
     size_t shared_max; /* bytes of dynamic shared memory that a block may have */
-    void *scratch;     /* owned; device_scratch() */
+    void *scratch;     /* owned; device_scratch */
     size_t scratch_bytes;
     struct open_products *products; /* owned, open_products.c; NULL: not used yet */
     struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
@@ -43,9 +43,8 @@ int device_note(struct device *d, cudaError_t e, const char *what);
 /* After a launch. */
 void device_launched(struct device *d, const char *what);
 
-/* Memory for what kernels of one launcher hand to each other; the next call gives the same again.
- * Grows, waiting for the device, and is kept until the device is closed. NULL: there is none, which
- * is noted. */
+/* Memory of the device for the kernels that are launched next; whoever asks again may get the same.
+ * NULL: the device failed, or has none left. */
 void *device_scratch(struct device *d, size_t bytes);
 
 extern const struct device_ops device_ops_f32;  /* class f32-1 */

@@ -61,6 +61,13 @@ __global__ void adamw_kernel(float *p, float *m, float *v, const float *g,
     }
 }
 
+__global__ void round_bf16_kernel(float *y, const float *x, size_t n)
+{
+    for (size_t i = blockIdx.x * (size_t)block + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * block)
+        y[i] = lane_float((uint32_t)lane_bf16(x[i]) << 16);
+}
+
 __global__ void not_finite_kernel(uint32_t *flag, const float *x, size_t n)
 {
     uint32_t worst = 0;
@@ -104,6 +111,14 @@ void cuda_f32_adamw(struct device *d, float *p, float *m, float *v, const float 
         return;
     LAUNCH(adamw_kernel, blocks_of(n), block, 0, d->stream, p, m, v, g, *s, n);
     device_launched(d, "a step of AdamW");
+}
+
+void cuda_f32_round_bf16(struct device *d, float *y, const float *x, size_t n)
+{
+    if (n == 0 || !device_is_well(d))
+        return;
+    LAUNCH(round_bf16_kernel, blocks_of(n), block, 0, d->stream, y, x, n);
+    device_launched(d, "rounding to bf16");
 }
 
 void cuda_f32_not_finite(struct device *d, uint32_t *flag, const float *x, size_t n)

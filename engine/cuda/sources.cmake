@@ -5,6 +5,7 @@ set(ENGINE_CUDA_KERNELS
   cuda/attention.cu
   cuda/attention_backward.cu
   cuda/gemm.cu
+  cuda/limits.cu
   cuda/logits.cu
   cuda/optimizer.cu
   cuda/rows.cu
@@ -12,6 +13,8 @@ set(ENGINE_CUDA_KERNELS
   )
 # Those of class open-cuda, which keeps to no order and no bits.
 set(ENGINE_CUDA_OPEN_KERNELS
+  cuda/open_attention.cu
+  cuda/open_attention_backward.cu
   cuda/open_decode.cu
   cuda/open_grad.cu
   cuda/open_loss.cu

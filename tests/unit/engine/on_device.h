@@ -18,11 +18,11 @@ struct on_device {
     struct device *device;
     const struct kernels *cpu; /* the definition */
     const struct device_ops *ops;
-    bool is_emulated; /* slow: small shapes only */
+    bool is_small; /* in the emulator, or asked for (argument "small"): small shapes only */
 };
 
 /* Exits with 77 without a device, and with 1 if it cannot be used. */
-static inline struct on_device on_device_open(void)
+static inline struct on_device on_device_open(int argc, char **argv)
 {
     struct on_device t = {0};
     const struct kernels *k;
@@ -39,7 +39,8 @@ static inline struct on_device on_device_open(void)
         exit(1);
     }
     t.ops = k->ops;
-    t.is_emulated = strstr(device_name(t.device), "emulated");
+    t.is_small = strstr(device_name(t.device), "emulated") ||
+                 (argc > 1 && strcmp(argv[1], "small") == 0);
     printf("device: %s\n", device_name(t.device));
     return t;
 }

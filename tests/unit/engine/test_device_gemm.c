@@ -122,7 +122,7 @@ static void large_products_have_them_too(void **state)
 {
     const struct on_device *t = *state;
 
-    if (!t->is_emulated)
+    if (!t->is_small)
         each_shape(t, large_shapes, sizeof(large_shapes) / sizeof(large_shapes[0]), ANY_SIZE);
 }
 
@@ -191,9 +191,9 @@ static void weights_are_widened_exactly(void **state)
     assert_int_equal(t->ops->bytes(SIZE_MAX / 8, 4, DTYPE_F32), SIZE_MAX);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    struct on_device t = on_device_open();
+    struct on_device t = on_device_open(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(products_have_the_bits_of_the_definition, &t),
         cmocka_unit_test_prestate(large_products_have_them_too, &t),

@@ -77,6 +77,7 @@ static void make_sampler(struct fixture *f, size_t n_slots, size_t max_len)
         .n_slots = n_slots,
         .max_len = max_len,
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
@@ -145,7 +146,7 @@ static void generate_alone(struct fixture *f, struct record *r, uint64_t tag, si
         const struct model_run run = {.n = n_prompt + i, .n_out = 1};
 
         assert_ok(model_forward(f->m, kv, hidden, &run, 1, tokens, &f->e), &f->e);
-        model_logits(f->m, logits, hidden, 1);
+        assert_ok(model_logits(f->m, logits, hidden, 1, NULL), NULL);
         tokens[n_prompt + i] = r->token[i] =
             sample_token(model_kernels(f->m), &r->logp[i], logits, f->c.vocab, 0.9f,
                          100 * tag + sample, (uint32_t)(n_prompt + i));
@@ -267,6 +268,7 @@ static void prompts_in_chunks_change_nothing(void **state)
         .max_len = MAX_LEN,
         .chunk = 9,
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
@@ -325,6 +327,7 @@ static void a_small_cache_only_takes_longer(void **state)
         .max_len = MAX_LEN,
         .max_bytes = 10 * kv_cache_page_bytes(&f->c, NULL),
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
