@@ -155,13 +155,13 @@ static void embedding_moves_rows_and_adds_gradients_in_order(void **state)
     uint32_t *on_order = PUT(t, order, T), *on_start = PUT(t, start, n_ids + 1);
     uint32_t *on_turned = PUT(t, turned, T);
 
-    embed_forward(y, table, id, T, C);
+    embed_forward(t->cpu, y, table, id, T, C);
     t->ops->embed(t->device, on_y, on_table, on_id, T, C);
     t->ops->gather(t->device, on_z, on_y, on_turned, T, C);
     t->ops->scatter(t->device, on_y, on_z, on_turned, T, C);
     assert_device_has(t, on_y, y, T * C, "rows turned and turned back");
     for (size_t i = 0; i < T; i++)
-        embed_forward(y + i * C, table, &id[T - 1 - i], 1, C);
+        embed_forward(t->cpu, y + i * C, table, &id[T - 1 - i], 1, C);
     assert_device_has(t, on_z, y, T * C, "rows turned");
     embed_backward(t->cpu, table, dy, id, T, C);
     t->ops->embed_backward(t->device, on_d, on_dy, on_id, on_order, on_start, n_ids, C);
