@@ -104,17 +104,18 @@ static enum status logits_of(void *ctx, size_t sample, const struct prefill_rows
 {
     struct checks *x = ctx;
 
+    enum status st = OK;
+
     (void)sample;
-    (void)e;
-    for (size_t at = 0; at < rows->n; at += LOGIT_ROWS) {
+    for (size_t at = 0; !st && at < rows->n; at += LOGIT_ROWS) {
         size_t left = rows->n - at, n = left < LOGIT_ROWS ? left : LOGIT_ROWS;
 
         for (size_t i = 0; i < n; i++)
             memcpy(x->picked + i * rows->dim, prefill_row(rows, at + i),
                    rows->dim * sizeof(float));
-        model_logits(x->world.model, x->logits, x->picked, n);
+        st = model_logits(x->world.model, x->logits, x->picked, n, e);
     }
-    return OK;
+    return st;
 }
 
 static enum status time_prefill(struct checks *x, size_t n, double *took, struct err *e)

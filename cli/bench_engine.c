@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/pool.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
@@ -366,6 +367,29 @@ static double read_bytes(const struct subject *s)
     return (double)n * (double)dtype_bytes(s->dtype);
 }
 
+static enum status forward_and_logits(struct model *m, struct kv_cache *kv,
+                                      const struct model_run *runs, size_t B,
+                                      const int32_t *tokens, float *hidden, float *logits,
+                                      struct err *e)
+{
+    enum status st = model_forward(m, kv, hidden, runs, B, tokens, e);
+
+    return st ? st : model_logits(m, logits, hidden, B, e);
+}
+
+static enum status forward_and_draw(struct model *m, struct kv_cache *kv,
+                                    const struct model_run *runs, size_t B,
+                                    const int32_t *tokens, struct model_draw *draws,
+                                    struct err *e)
+{
+    enum status st = model_forward(m, kv, NULL, runs, B, tokens, e);
+
+    for (size_t i = 0; i < B; i++)
+        draws[i] = (struct model_draw){
+            .row = i, .seed = i, .position = (uint32_t)runs[i].first, .temperature = 1.0f};
+    return st ? st : model_draw(m, draws, B, NULL, NULL, e);
+}
+
 /* B sequences with prompts of their own, then n_new tokens of each. */
 static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
                                   double *seconds, struct err *e)
@@ -374,6 +398,7 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     const size_t n_prompt = (size_t)b->n_prompt, n_new = (size_t)b->n_new;
     struct model_run *runs = xcalloc(B, sizeof(runs[0]));
     int32_t *tokens = xcalloc(B * n_prompt, sizeof(tokens[0]));
+    struct model_draw *draws = xcalloc(B, sizeof(draws[0]));
     float *hidden = NULL, *logits = NULL;
     struct kv_cache *kv = NULL;
     enum status st = alloc_array(&hidden, B, c->dim * sizeof(float), "hidden states", e);
@@ -381,7 +406,7 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     if (!st)
         st = alloc_array(&logits, B, c->vocab * sizeof(float), "logits", e);
     if (!st)
-        st = kv_cache_new(&kv, c, B, n_prompt + n_new, 0, e);
+        st = model_cache_new(&kv, s->m, B, n_prompt + n_new, 0, e);
     for (size_t i = 0; i < B * n_prompt; i++)
         tokens[i] = (int32_t)(i * 7919 % c->vocab);
     for (size_t i = 0; i < B; i++)
@@ -392,14 +417,16 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
     for (size_t t = 0; !st && t < n_new; t++) {
         for (size_t i = 0; i < B; i++)
             runs[i] = (struct model_run){.slot = i, .first = n_prompt + t, .n = 1, .n_out = 1};
-        st = model_forward(s->m, kv, hidden, runs, B, tokens, e);
-        if (!st)
-            model_logits(s->m, logits, hidden, B);
+        if (model_device(s->m)) /* where tokens, not logits, come back */
+            st = forward_and_draw(s->m, kv, runs, B, tokens, draws, e);
+        else
+            st = forward_and_logits(s->m, kv, runs, B, tokens, hidden, logits, e);
     }
     *seconds = seconds_since(start);
     kv_cache_free(&kv);
     free(hidden);
     free(logits);
+    free(draws);
     free(runs);
     free(tokens);
     return st;
@@ -444,7 +471,7 @@ static enum status bench_prefill(const struct bench *b, const struct subject *s,
     struct kv_cache *kv = NULL;
     double best = 0.0;
     char name[NAME_BYTES];
-    enum status st = kv_cache_new(&kv, c, 1, PREFILL_ROWS, 0, e);
+    enum status st = model_cache_new(&kv, s->m, 1, PREFILL_ROWS, 0, e);
 
     for (size_t i = 0; i < PREFILL_ROWS; i++)
         tokens[i] = (int32_t)(i * 7919 % c->vocab);

@@ -126,7 +126,7 @@ static enum status advance(struct batch *b, size_t *at, const size_t *end, size_
     if (n_runs > 0)
         st = model_forward(b->m, b->kv, b->hidden, runs, n_runs, tokens, e);
     if (!st && n_runs > 0)
-        model_logits(b->m, b->logits, b->hidden, rows);
+        st = model_logits(b->m, b->logits, b->hidden, rows, e);
     rows = 0;
     for (size_t r = 0; !st && r < n_runs; r++) {
         size_t i = of[r], after = at[i] + runs[r].n;
@@ -171,7 +171,7 @@ static enum status infer(struct exact *x, size_t size, size_t chunk, struct resu
     enum status st = model_new(&b.m, x->w, &mo, e);
 
     if (!st)
-        st = kv_cache_new(&b.kv, &x->w->config, size, x->longest, 0, e);
+        st = model_cache_new(&b.kv, b.m, size, x->longest, 0, e);
     if (!st)
         st = alloc_array(&b.hidden, rows, x->w->config.dim * sizeof(float), "states", e);
     if (!st)
@@ -297,7 +297,9 @@ static enum status train_step(struct exact *x, struct train *t, struct weights *
     }
     train_finish(t);
     if (!st)
-        st = adamw_step(a, w, train_grads(t), &s, x->k, x->pool, &report, e);
+        st = train_update(t, a, w, &s, &report, e);
+    if (!st)
+        st = train_fetch(t, a, w, e);
     *out = HASH_START;
     if (!st) {
         hash_words(out, w->data, w->n_data);

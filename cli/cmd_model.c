@@ -55,7 +55,7 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads,
     const struct model_config *c = &l->map->config;
     const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
     const uint64_t cache =
-        kv_cache_bytes(c, 1, positions < c->max_len ? positions : c->max_len);
+        kv_cache_bytes(c, opt.kernels, 1, positions < c->max_len ? positions : c->max_len);
     st = memory_check(model + cache, 0, "the model and its cache", e);
     return st ? st : model_open(&l->m, l->map, &opt, e);
 }
@@ -154,7 +154,7 @@ static void info_text(const struct weights_map *m, const char *digest, const cha
            stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
     printf("published as   %s\n", dtype_hf_name(c->dtype));
     printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
-           model_map_bytes(m, NULL, 0), kv_cache_bytes(c, 1, c->max_len) / c->max_len);
+           model_map_bytes(m, NULL, 0), kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len);
     printf("root           %s\n", digest);
     buf_clear(&stored);
 }
@@ -260,13 +260,13 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
     if (!st)
         st = alloc_array(&logits, n, V * sizeof(float), "logits", e);
     if (!st)
-        st = kv_cache_new(&kv, &l->map->config, 1, n, 0, e);
+        st = model_cache_new(&kv, l->m, 1, n, 0, e);
     for (size_t at = 0; !st && at < n; at += step) {
         const struct model_run run = {.first = at, .n = step, .n_out = step};
 
         st = model_forward(l->m, kv, hidden, &run, 1, tokens + at, e);
         if (!st)
-            model_logits(l->m, logits + at * V, hidden, step);
+            st = model_logits(l->m, logits + at * V, hidden, step, e);
     }
     for (size_t i = 0; !st && i < n * V; i++)
         buf_put_f32(out, logits[i]);

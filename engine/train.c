@@ -376,6 +376,11 @@ enum status train_publish(struct train *t, const struct weights *w, struct err *
     return model_reload(t->model, t->weights, e);
 }
 
+struct weights *train_grads_there(struct train *t)
+{
+    return t->grads;
+}
+
 void train_grads_set(struct train *t, const struct weights *grads)
 {
     if (grads != t->grads)

@@ -111,6 +111,8 @@ void train_finish(struct train *t);
 /* The gradients, as the host sees them: of a device a copy that is made anew by every call, and lent
  * until the next. ERR_NO_MEMORY, ERR_IO: of a device. */
 MUST_USE enum status train_grads(struct weights **out, struct train *t, struct err *e);
+/* The same where the model computes, for operations with its kernels; on the CPU the same arrays. */
+struct weights *train_grads_there(struct train *t);
 /* What was changed in them, or others, take their place. */
 void train_grads_set(struct train *t, const struct weights *grads);
 

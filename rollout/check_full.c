@@ -170,6 +170,7 @@ static bool draws_are_equal(struct full *x, size_t n)
 static enum status draw_all(struct full *x, bool *good, struct err *e)
 {
     size_t dim = x->rows->dim, V = model_config(x->model)->vocab;
+    enum status st;
 
     *good = true;
     for (x->block = 0; *good && x->block < x->n_sampled; x->block += LOGIT_ROWS) {
@@ -178,7 +179,9 @@ static enum status draw_all(struct full *x, bool *good, struct err *e)
         for (size_t i = 0; i < n; i++)
             memcpy(x->picked + i * dim, prefill_row(x->rows, x->position[x->block + i]),
                    dim * sizeof(float));
-        model_logits(x->model, x->logits, x->picked, n);
+        st = model_logits(x->model, x->logits, x->picked, n, e);
+        if (st)
+            return st;
         pool_run(model_pool(x->model), n, 1 + DRAW_GRAIN / V, draw_rows, x);
         for (size_t i = x->block; i < x->block + n; i++)
             if (!x->found[i].is_finite)

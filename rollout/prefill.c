@@ -77,7 +77,7 @@ static enum status prefill_new(struct prefill *p, size_t max_len, struct err *e)
         pages = k.pages > pages ? k.pages : pages;
         i += k.n;
     }
-    st = kv_cache_new_pages(&p->kv, c, 2 * (size_t)PACK_SAMPLES, max_len, pages, e);
+    st = model_cache_new_pages(&p->kv, p->model, 2 * (size_t)PACK_SAMPLES, max_len, pages, e);
     if (!st)
         st = alloc_array(&p->runs, PACK_SAMPLES, sizeof(*p->runs), "runs", e);
     if (!st)

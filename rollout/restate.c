@@ -51,7 +51,9 @@ static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows
         float logp = 0.0f;
 
         if (s->mask.data[r]) {
-            model_logits(x->w->model, x->logits, prefill_row(rows, r), 1);
+            st = model_logits(x->w->model, x->logits, prefill_row(rows, r), 1, e);
+            if (st)
+                break;
             logprob_forward(k, NULL, &logp, x->logits, &token, temperature, 1, V);
             x->n_drawn +=
                 token == sample_token(k, NULL, x->logits, V, temperature,

@@ -143,7 +143,7 @@ struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t
     enum numerics numerics;
     enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
 
-    CHECK(!st && (!m || kernels_numerics(model_kernels(m)) == numerics));
+    CHECK(!st && (!m || model_numerics(m) == numerics));
     return (struct rollout_world){
         .task = &s->task,
         .task_id = s->task_id,

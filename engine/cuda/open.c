@@ -194,7 +194,6 @@ const struct device_ops device_ops_open = {
 
     .add = cuda_f32_add,
     .scale = cuda_f32_scale,
-    .round_bf16 = cuda_f32_round_bf16,
     .embed = cuda_f32_embed,
     .embed_packed = cuda_f32_embed_packed,
     .embed_backward = cuda_f32_embed_backward,

@@ -145,7 +145,7 @@ static void generate_alone(struct fixture *f, struct record *r, uint64_t tag, si
         const struct model_run run = {.n = n_prompt + i, .n_out = 1};
 
         assert_ok(model_forward(f->m, kv, hidden, &run, 1, tokens, &f->e), &f->e);
-        model_logits(f->m, logits, hidden, 1);
+        assert_ok(model_logits(f->m, logits, hidden, 1, NULL), NULL);
         tokens[n_prompt + i] = r->token[i] =
             sample_token(model_kernels(f->m), &r->logp[i], logits, f->c.vocab, 0.9f,
                          100 * tag + sample, (uint32_t)(n_prompt + i));

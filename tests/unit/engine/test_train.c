@@ -14,6 +14,7 @@
 #include "engine/kernels.h"
 #include "engine/ops.h"
 #include "support/close.h"
+#include "support/grads.h"
 #include "support/test.h"
 #include "tiny_model.h"
 
@@ -156,7 +157,7 @@ static void forward_has_the_bits_of_inference(void **state)
             const struct model_run one = {.slot = i, .first = j, .n = 1, .n_out = 1};
 
             assert_ok(model_forward(m, kv, hidden, &one, 1, f->tokens + row, &f->e), &f->e);
-            model_logits(m, logits, hidden, 1);
+            assert_ok(model_logits(m, logits, hidden, 1, NULL), NULL);
             if (f->targets[row] >= 0)
                 logprob_forward(model_kernels(m), NULL, &want[row], logits, &f->targets[row], T,
                                 1, f->c.vocab);
@@ -200,7 +201,7 @@ static void gradients_are_the_slopes_of_the_loss_in_binary64(void **state)
             largest = fmax(largest, fabs((double)slope[j]));
         }
         assert_true(largest > 0.0);
-        assert_close_at(t->name, train_grads(f->t)->tensors[i].data, slope, n, 6e-5 * largest,
+        assert_close_at(t->name, host_grads(f->t)->tensors[i].data, slope, n, 6e-5 * largest,
                         6e-5, __FILE__, __LINE__);
     }
 }
@@ -216,7 +217,7 @@ static void micro_batches_give_the_bits_of_one_batch(void **state)
     run(f, t, 1, 3);
     train_finish(t);
 
-    assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
+    assert_same_bits(host_grads(t)->data, host_grads(f->t)->data, f->w->n_data);
     train_free(&t);
 }
 
@@ -233,7 +234,7 @@ static void threads_and_backends_do_not_change_a_bit(void **state)
         struct train *t = make_train(f, kernels_name_at(NUMERICS_F32_1, i), pool);
 
         run(f, t, 0, N_SEQS);
-        assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
+        assert_same_bits(host_grads(t)->data, host_grads(f->t)->data, f->w->n_data);
         train_free(&t);
     }
     pool_free(&pool);
@@ -254,8 +255,8 @@ static void recomputed_activations_have_the_same_bits(void **state)
     train_finish(f->t);
     train_finish(t);
 
-    assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
-    assert_true(train_bytes(&f->c, 4096, true) < train_bytes(&f->c, 4096, false));
+    assert_same_bits(host_grads(t)->data, host_grads(f->t)->data, f->w->n_data);
+    assert_true(train_bytes(&f->c, NULL, 4096, true) < train_bytes(&f->c, NULL, 4096, false));
     train_free(&t);
 }
 
@@ -307,7 +308,7 @@ static void chunks_of_logits_do_not_change_a_bit(void **state)
     train_finish(single);
 
     assert_same_bits(logp, one, N);
-    assert_same_bits(train_grads(whole)->data, train_grads(single)->data, w->n_data);
+    assert_same_bits(host_grads(whole)->data, host_grads(single)->data, w->n_data);
     train_free(&whole);
     train_free(&single);
     weights_free(&w);
@@ -323,7 +324,7 @@ static void zero_forgets_the_last_step(void **state)
     train_zero(t);
     run(f, t, 0, N_SEQS);
 
-    assert_same_bits(train_grads(t)->data, train_grads(f->t)->data, f->w->n_data);
+    assert_same_bits(host_grads(t)->data, host_grads(f->t)->data, f->w->n_data);
     train_free(&t);
 }
 
@@ -339,7 +340,7 @@ static void rows_without_weight_do_not_matter(void **state)
     f->targets[15] = -1;
     run(f, t, 0, N_SEQS);
 
-    assert_close(train_grads(t)->layers[1].down, train_grads(f->t)->layers[1].down,
+    assert_close(host_grads(t)->layers[1].down, host_grads(f->t)->layers[1].down,
                  (size_t)f->c.dim * f->c.ffn, 0.0, 0.0);
     train_free(&t);
 }
@@ -401,9 +402,9 @@ static void a_small_task_is_learnt_by_heart(void **state)
             assert_true(mean > 2.0f);
         train_finish(f->t);
         assert_ok(
-            adamw_step(opt, f->w, train_grads(f->t), &s, kernels_best(), NULL, &report, &f->e),
+            adamw_step(opt, f->w, host_grads(f->t), &s, kernels_best(), NULL, &report, &f->e),
             &f->e);
-        train_reload(f->t, f->w);
+        assert_ok(train_reload(f->t, f->w, NULL), NULL);
     }
 
     assert_true(mean < 0.05f);

@@ -28,6 +28,7 @@
 #include "engine/safetensors.h"
 #include "engine/train.h"
 #include "support/tempdir.h"
+#include "support/grads.h"
 #include "support/test.h"
 
 #define LOGITS_TOL   2e-5
@@ -126,7 +127,7 @@ static void logits_of(float *out, struct fixture *f, struct kv_cache *kv, size_t
     float *hidden = xcalloc(n_out * f->w->config.dim, sizeof(hidden[0]));
 
     assert_ok(model_forward(train_model(f->t), kv, hidden, &run, 1, tokens, &f->e), &f->e);
-    model_logits(train_model(f->t), out, hidden, n_out);
+    assert_ok(model_logits(train_model(f->t), out, hidden, n_out, NULL), NULL);
     free(hidden);
 }
 
@@ -216,7 +217,7 @@ static void gradients_are_those_of_transformers(void **state)
     open_case(&f, *state);
     int32_t *tokens = expected_ids(&f, "batch", N_ROWS);
     (void)loss_of(&f, tokens, true);
-    const struct weights *grads = train_grads(f.t);
+    const struct weights *grads = host_grads(f.t);
     for (size_t i = 0; i < grads->n_tensors; i++) {
         const struct weights_tensor *t = &grads->tensors[i];
         char name[WEIGHTS_NAME_BYTES + 8];
@@ -258,9 +259,9 @@ static void ten_steps_of_adamw_have_the_losses_of_transformers(void **state)
 
         worst = far > worst ? far : worst;
         assert_ok(
-            adamw_step(opt, f.w, train_grads(f.t), &s, kernels_best(), NULL, &report, &f.e),
+            adamw_step(opt, f.w, host_grads(f.t), &s, kernels_best(), NULL, &report, &f.e),
             &f.e);
-        train_reload(f.t, f.w);
+        assert_ok(train_reload(f.t, f.w, NULL), NULL);
     }
     print_message("%s: losses at most %.2e\n", (const char *)*state, worst);
     assert_true(worst <= LOSS_TOL);

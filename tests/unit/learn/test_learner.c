@@ -14,6 +14,7 @@
 #include "support/close.h"
 #include "support/random.h"
 #include "support/tempdir.h"
+#include "support/grads.h"
 #include "support/test.h"
 
 #include "unit/engine/tiny_model.h"
@@ -140,6 +141,7 @@ static int setup(void **state)
                       .weight_decay = 0.01f,
                       .clip_norm = 1.0f},
         .warmup_lr = 1e-2,
+        .grad_lanes = 1,
     };
     make_batch(f);
     l = fresh_learner(f);
@@ -308,8 +310,8 @@ static void without_lag_the_gradient_is_that_of_reinforce(void **state)
     assert_true(report.ratio_max == 1.0f);
     assert_true(report.kl == 0.0f);
     assert_true(report.clipped == 0.0f);
-    assert_same_bits(train_grads(l->train)->data, train_grads(other->train)->data,
-                     train_grads(l->train)->n_data);
+    assert_same_bits(host_grads(l->train)->data, host_grads(other->train)->data,
+                     host_grads(l->train)->n_data);
     learner_free(&l);
     learner_free(&other);
 }
@@ -343,7 +345,7 @@ static void assert_gradient_is_slope(struct fixture *f, bool imitate,
                                      const struct learn_demo *demo)
 {
     struct learner *l = fresh_learner(f);
-    struct weights *masters = l->masters, *g = train_grads(l->train);
+    struct weights *masters = l->masters, *g = host_grads(l->train);
     struct learn_report report;
 
     if (imitate)
@@ -593,6 +595,7 @@ static void every_setting_is_in_the_digest(void **state)
     DIFFERS(optimizer.warm_steps, 1);
     DIFFERS(optimizer.total_steps, 1);
     DIFFERS(warmup_lr, 1e-3);
+    DIFFERS(grad_lanes, 2);
 #undef DIFFERS
 }
 

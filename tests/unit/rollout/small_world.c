@@ -105,7 +105,7 @@ void small_world_run_with(struct small_world *s, const char *kernels, size_t thr
 void small_world_reweigh(struct small_world *s, uint64_t seed)
 {
     small_weights(s->weights, seed);
-    model_reload(s->model, s->weights);
+    assert_ok(model_reload(s->model, s->weights, NULL), NULL);
 }
 
 void small_world_open(struct small_world *s, enum small_task task, unsigned tokens)

@@ -446,10 +446,10 @@ static void one_bit_of_one_weight_is_found(void **state)
     small_world_open(&s, SMALL_TASK_LONG, 40);
     w = &s.weights->layers[1].down[5];
     *w = nextafterf(*w, 1.0f);
-    model_reload(s.model, s.weights);
+    assert_ok(model_reload(s.model, s.weights, NULL), NULL);
     claim_make(&c, &s.world, 1);
     *w = nextafterf(*w, -1.0f);
-    model_reload(s.model, s.weights);
+    assert_ok(model_reload(s.model, s.weights, NULL), NULL);
     f = check(&s.world, &c, CHECK_FULL);
     assert_false(f.is_accepted);
     assert_int_equal(f.code, REASON_LOGPROB);

@@ -239,7 +239,7 @@ static void weights_without_finite_logits_are_an_error(void **state)
 
     small_world_open(&s, SMALL_TASK_SMALL, 0);
     s.weights->norm[0] = INFINITY;
-    model_reload(s.model, s.weights);
+    assert_ok(model_reload(s.model, s.weights, NULL), NULL);
     rollout_unit_init(&u, 0, 0);
     assert_status(rollout_generate(&s.world, &u, 1, NULL, NULL, &e), ERR_NUMERIC, NULL);
     rollout_unit_clear(&u);
