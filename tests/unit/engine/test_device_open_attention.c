@@ -14,7 +14,7 @@ static struct device *device;
 struct shape {
     size_t H, G, D;
 };
-static const struct shape shapes[] = {{2, 1, 32}, {3, 1, 64}, {2, 2, 128}};
+static const struct shape shapes[] = {{2, 1, 32}, {2, 1, 64}, {1, 1, 128}};
 #define N_SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
 /* Weights, their gradients and results are rounded to bf16, 2^-9 of each at most, and the roundings
