@@ -21,13 +21,13 @@ struct device_speed {
     struct device *d;
     const struct device_ops *ops;
     struct model_config c;
-    struct model_layer *packed;       /* owned, (layers) */
-    struct weights_layer *w, *grads;  /* owned, (layers) */
-    struct packed head;               /* the embedding as well */
-    void *arena;                      /* owned, the device's: packed matrices */
-    float *vectors;                   /* owned, likewise: norms and biases, all alike */
-    float *masters, *m, *v, *g;       /* owned, likewise: (params) */
-    float *head_grad, *embed_grad;    /* within g */
+    struct model_layer *packed;      /* owned, (layers) */
+    struct weights_layer *w, *grads; /* owned, (layers) */
+    struct packed head;              /* the embedding as well */
+    void *arena;                     /* owned, the device's: packed matrices */
+    float *vectors;                  /* owned, likewise: norms and biases, all alike */
+    float *masters, *m, *v, *g;      /* owned, likewise: (params) */
+    float *head_grad, *embed_grad;   /* within g */
     float *norm_grad;
     size_t params;
     /* Of a timed call, released after it. */
@@ -41,8 +41,8 @@ struct device_speed {
 static void matrix_shapes(const struct model_config *c, size_t shape[MATRICES][2])
 {
     const size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    const size_t all[MATRICES][2] = {{q, c->dim},      {kv, c->dim},     {kv, c->dim},
-                                     {c->dim, q},      {c->ffn, c->dim}, {c->ffn, c->dim},
+    const size_t all[MATRICES][2] = {{q, c->dim},     {kv, c->dim},     {kv, c->dim},
+                                     {c->dim, q},     {c->ffn, c->dim}, {c->ffn, c->dim},
                                      {c->dim, c->ffn}};
     memcpy(shape, all, sizeof(all));
 }
@@ -124,8 +124,7 @@ static void place_grads(struct device_speed *s)
     matrix_shapes(&s->c, shape);
     for (size_t i = 0; i < s->c.layers; i++) {
         struct weights_layer *g = &s->grads[i];
-        float **const all[MATRICES] = {&g->q,    &g->k,  &g->v,   &g->o,
-                                       &g->gate, &g->up, &g->down};
+        float **const all[MATRICES] = {&g->q, &g->k, &g->v, &g->o, &g->gate, &g->up, &g->down};
 
         for (size_t j = 0; j < MATRICES; j++) {
             *all[j] = at;
