@@ -73,20 +73,21 @@ static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4],
                                                 const uint32_t b[2])
 {
 #ifdef MUSTER_CUDA_EMULATED
+    struct fragments {
+        uint32_t a[4], b[2];
+    } mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, left, right;
     unsigned lane = threadIdx.x % 32, r = lane / 4, q = lane % 4;
-    for (unsigned i = 0; i < 4; i++) {
-        unsigned row = r + i / 2 * 8, col = 2 * q + i % 2;
-        float sum = 0.0f;
-        for (unsigned k = 0; k < 16; k += 2) {
-            unsigned word_a = k / 8 * 2, word_b = k / 8, at = k / 2 % 4;
-            uint32_t lo = __shfl_sync(0xffffffffu, a[word_a], (int)(lane / 4 * 4 + at)),
-                     hi = __shfl_sync(0xffffffffu, a[word_a + 1], (int)(lane / 4 * 4 + at)),
-                     even = __shfl_sync(0xffffffffu, b[word_b], (int)(q * 8 + at)),
-                     odd = __shfl_sync(0xffffffffu, b[word_b], (int)(q * 8 + 4 + at));
-            uint32_t x = row < 8 ? lo : hi, y = col % 2 == 0 ? even : odd;
-            sum += bf16_low(x) * bf16_low(y) + bf16_high(x) * bf16_high(y);
+    for (int at = 0; at < 4; at++) { /* channels 2 at, 2 at + 1, and the same plus 8 */
+        left = __shfl_sync(0xffffffffu, mine, (int)(r * 4) + at);
+        for (int col = 0; col < 2; col++) {
+            right = __shfl_sync(0xffffffffu, mine, (int)(2 * q + col) * 4 + at);
+            for (int half = 0; half < 2; half++)
+                for (int k = 0; k < 2; k++) {
+                    uint32_t x = left.a[2 * k + half], y = right.b[k];
+                    c[2 * half + col] +=
+                        bf16_low(x) * bf16_low(y) + bf16_high(x) * bf16_high(y);
+                }
         }
-        c[i] += sum;
     }
 #else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "

@@ -14,6 +14,7 @@ set(ENGINE_CUDA_KERNELS
 # Those of class open-cuda, which keeps to no order and no bits.
 set(ENGINE_CUDA_OPEN_KERNELS
   cuda/open_attention.cu
+  cuda/open_attention_backward.cu
   cuda/open_decode.cu
   cuda/open_grad.cu
   cuda/open_loss.cu
