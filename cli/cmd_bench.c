@@ -9,6 +9,7 @@
 #include "cli/bench_dispute.h"
 #include "cli/bench_engine.h"
 #include "cli/bench_exact.h"
+#include "cli/bench_passes.h"
 #include "cli/bench_products.h"
 #include "cli/bench_shardcast.h"
 #include "cli/bench_train.h"
@@ -17,7 +18,8 @@
 #include "cli/usage.h"
 
 #define BENCH_LINE                                                                             \
-    "muster bench delta|device|dispute|exact|engine|products|shardcast|train|verify [options]"
+    "muster bench delta|device|dispute|exact|engine|passes|products|shardcast|train|verify "   \
+    "[options]"
 #define N(table) (sizeof(table) / sizeof((table)[0]))
 
 static void print_help(void)
@@ -27,6 +29,7 @@ static void print_help(void)
            "  dispute   an altered gradient: rounds, opened bytes, and the referee's time\n"
            "  exact     whether every way of computing gives the same bits\n"
            "  engine    matrix products, decoding and prefill, beside the machine's limits\n"
+           "  passes    decoding, prefill and training of a GPU in class open-cuda\n"
            "  products  matrix products in each numerics class\n"
            "  shardcast weights to many nodes, beside the bound of their links\n"
            "  train     training steps, likewise\n"
@@ -40,10 +43,11 @@ int cmd_bench(int argc, char **argv)
     static const struct {
         const char *word;
         int (*run)(int argc, char **argv);
-    } words[] = {
-        {"delta", bench_delta},         {"device", bench_device}, {"dispute", bench_dispute},
-        {"exact", bench_exact},         {"engine", bench_engine}, {"products", bench_products},
-        {"shardcast", bench_shardcast}, {"train", bench_train},   {"verify", bench_verify}};
+    } words[] = {{"delta", bench_delta},       {"device", bench_device},
+                 {"dispute", bench_dispute},   {"exact", bench_exact},
+                 {"engine", bench_engine},     {"passes", bench_passes},
+                 {"products", bench_products}, {"shardcast", bench_shardcast},
+                 {"train", bench_train},       {"verify", bench_verify}};
 
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();

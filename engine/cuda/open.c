@@ -7,7 +7,8 @@
 #include "engine/cuda/f32.h"
 #include "engine/cuda/open_body.h"
 
-#define SET_NUMBERS ((size_t)1 << 24) /* that pass through the scratch at once on their way in */
+#define SET_NUMBERS                                                                            \
+    ((size_t)1 << 24) /* that pass through the scratch at once on their way in */
 
 static size_t bytes(size_t N, size_t K, enum dtype dtype)
 {
@@ -80,17 +81,17 @@ static void forward(struct device *d, const struct product *p, const float *x, s
         return;
     open_narrow(d, narrow, x, M * W->K);
     open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
-                                           .is_f32 = true,
-                                           .M = M,
-                                           .N = W->N,
-                                           .K = W->K,
-                                           .a_stride = W->K,
-                                           .b_stride = W->K,
-                                           .y_stride = W->N,
-                                           .a = narrow,
-                                           .b = W->data,
-                                           .y = p->y,
-                                           .add = p->add});
+                                            .is_f32 = true,
+                                            .M = M,
+                                            .N = W->N,
+                                            .K = W->K,
+                                            .a_stride = W->K,
+                                            .b_stride = W->K,
+                                            .y_stride = W->N,
+                                            .a = narrow,
+                                            .b = W->data,
+                                            .y = p->y,
+                                            .add = p->add});
     if (p->bias)
         open_bias(d, p->y, p->bias, M, W->N);
 }
@@ -100,17 +101,17 @@ static void multiply_dx(struct device *d, float *dx, const uint16_t *dy, const u
                         const size_t shape[3], bool is_added)
 {
     open_multiply(d, &(struct open_product){.kind = OPEN_DX,
-                                           .is_f32 = true,
-                                           .M = shape[0],
-                                           .N = shape[2],
-                                           .K = shape[1],
-                                           .a_stride = shape[1],
-                                           .b_stride = shape[2],
-                                           .y_stride = shape[2],
-                                           .a = dy,
-                                           .b = W,
-                                           .y = dx,
-                                           .add = is_added ? dx : NULL});
+                                            .is_f32 = true,
+                                            .M = shape[0],
+                                            .N = shape[2],
+                                            .K = shape[1],
+                                            .a_stride = shape[1],
+                                            .b_stride = shape[2],
+                                            .y_stride = shape[2],
+                                            .a = dy,
+                                            .b = W,
+                                            .y = dx,
+                                            .add = is_added ? dx : NULL});
 }
 
 /* Two arrays of bf16 in the scratch, each on a boundary of 256 bytes. NULL: the device failed. */
@@ -156,17 +157,29 @@ static void dw(struct device *d, float *dW, const float *dy, const float *x, siz
     open_narrow(d, a, dy, T * N);
     open_narrow(d, b, x, T * K);
     open_multiply(d, &(struct open_product){.kind = OPEN_DW,
-                                           .is_f32 = true,
-                                           .M = N,
-                                           .N = K,
-                                           .K = T,
-                                           .a_stride = N,
-                                           .b_stride = K,
-                                           .y_stride = K,
-                                           .a = a,
-                                           .b = b,
-                                           .y = dW,
-                                           .add = dW});
+                                            .is_f32 = true,
+                                            .M = N,
+                                            .N = K,
+                                            .K = T,
+                                            .a_stride = N,
+                                            .b_stride = K,
+                                            .y_stride = K,
+                                            .a = a,
+                                            .b = b,
+                                            .y = dW,
+                                            .add = dW});
+}
+
+/* dw in whatever order, unlike that of f32-1, which takes row after row. */
+static void norm_backward(struct device *d, float *dx, float *dw, const float *dy,
+                          const float *x, const float *w, size_t N, size_t C, float eps)
+{
+    uint16_t *narrow = device_scratch(d, N * C * sizeof(uint16_t));
+
+    if (!narrow)
+        return;
+    open_narrow(d, narrow, dy, N * C);
+    open_norm_backward(d, dx, dw, NULL, narrow, x, w, N, C, eps);
 }
 
 /* Of one layer of a page: keys and values in bf16, which take the room of half as many floats. */
@@ -194,13 +207,14 @@ const struct device_ops device_ops_open = {
 
     .add = cuda_f32_add,
     .scale = cuda_f32_scale,
+    .round_bf16 = cuda_f32_round_bf16,
     .embed = cuda_f32_embed,
     .embed_packed = cuda_f32_embed_packed,
     .embed_backward = cuda_f32_embed_backward,
     .gather = cuda_f32_gather,
     .scatter = cuda_f32_scatter,
     .rmsnorm = cuda_f32_rmsnorm,
-    .rmsnorm_backward = cuda_f32_rmsnorm_backward,
+    .rmsnorm_backward = norm_backward,
 
     .page_floats = page_floats,
     .logprob = open_logprob,

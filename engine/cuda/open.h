@@ -29,8 +29,8 @@ enum open_kind {
 
 struct open_product {
     enum open_kind kind;
-    bool is_f32;     /* y is f32, else bf16 */
-    size_t M, N, K;  /* of y, and the length of the sums */
+    bool is_f32;    /* y is f32, else bf16 */
+    size_t M, N, K; /* of y, and the length of the sums */
     size_t a_stride, b_stride, y_stride;
     const void *a, *b; /* bf16 */
     void *y;
@@ -44,8 +44,8 @@ void open_products_close(struct device *d);
 
 void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n);
 /* y (N, C) = rmsnorm of x */
-void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N, size_t C,
-               float eps);
+void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N,
+               size_t C, float eps);
 /* act (T, F) = swiglu of gu (T, 2F): gate, then up */
 void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F);
 /* x (T, C) += bias */

@@ -18,10 +18,10 @@
 #include "base/check.h"
 #include "engine/layer.h"
 
-#define ALIGN       256u
-#define WIDTH_MAX   16384u
-#define GROUP_MAX   16u
-#define BF16_BYTES  sizeof(uint16_t)
+#define ALIGN      256u
+#define WIDTH_MAX  16384u
+#define GROUP_MAX  16u
+#define BF16_BYTES sizeof(uint16_t)
 
 /* The buffers of a layer; those of one line may be one and the same if there is no backward. */
 struct acts {
@@ -50,8 +50,7 @@ static struct widths widths_of(const struct model_config *c)
 {
     const size_t Q = (size_t)c->heads * c->head_dim, K = (size_t)c->kv_heads * c->head_dim;
 
-    return (struct widths){c->dim,      c->ffn, c->heads, c->kv_heads,
-                           c->head_dim, Q,      K,        Q + 2 * K};
+    return (struct widths){c->dim, c->ffn, c->heads, c->kv_heads, c->head_dim, Q, K, Q + 2 * K};
 }
 
 const char *open_body_refuses(const struct model_config *c)
@@ -158,7 +157,8 @@ static size_t carve_training(struct training *t, struct carver at, const struct 
 }
 
 /* The buffers of layer i. The inputs of layers 1.. lie behind what the layers have of their own. */
-static struct acts acts_of(const struct training *t, const struct device_train_pass *p, size_t i)
+static struct acts acts_of(const struct training *t, const struct device_train_pass *p,
+                           size_t i)
 {
     const struct model_config *c = p->p.config;
     const struct widths w = widths_of(c);
@@ -227,17 +227,17 @@ static void add_product(struct device *d, float *y, const float *add, const uint
                         const struct packed *W, size_t M)
 {
     open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
-                                           .is_f32 = true,
-                                           .M = M,
-                                           .N = W->N,
-                                           .K = W->K,
-                                           .a_stride = W->K,
-                                           .b_stride = W->K,
-                                           .y_stride = W->N,
-                                           .a = x,
-                                           .b = W->data,
-                                           .y = y,
-                                           .add = add});
+                                            .is_f32 = true,
+                                            .M = M,
+                                            .N = W->N,
+                                            .K = W->K,
+                                            .a_stride = W->K,
+                                            .b_stride = W->K,
+                                            .y_stride = W->N,
+                                            .a = x,
+                                            .b = W->data,
+                                            .y = y,
+                                            .add = add});
 }
 
 static void attend(struct device *d, const struct device_pass *p, const struct acts *a,
@@ -286,25 +286,25 @@ static void layer_forward(struct device *d, const struct device_pass *p, const s
     open_norm(d, a->h, a->x_in, v->input_norm, p->rows, w.C, c->norm_eps);
     products(d, a->raw, w.all, a->h, qkv, 3, p->rows);
     open_heads_forward(d, &(struct open_heads){
-                      .y = a->qkv,
-                      .x = a->raw,
-                      .q_bias = v->q_bias,
-                      .k_bias = v->k_bias,
-                      .v_bias = v->v_bias,
-                      .q_norm = c->qk_norm ? v->q_norm : NULL,
-                      .k_norm = c->qk_norm ? v->k_norm : NULL,
-                      .cos = p->cos,
-                      .sin = p->sin,
-                      .runs = p->runs,
-                      .n_runs = p->n_runs,
-                      .max_n = p->max_n,
-                      .pages = (uint16_t *const *)(const void *)p->pages,
-                      .page_at = page_at,
-                      .H = w.H,
-                      .G = w.G,
-                      .D = w.D,
-                      .eps = c->norm_eps,
-                  });
+                              .y = a->qkv,
+                              .x = a->raw,
+                              .q_bias = v->q_bias,
+                              .k_bias = v->k_bias,
+                              .v_bias = v->v_bias,
+                              .q_norm = c->qk_norm ? v->q_norm : NULL,
+                              .k_norm = c->qk_norm ? v->k_norm : NULL,
+                              .cos = p->cos,
+                              .sin = p->sin,
+                              .runs = p->runs,
+                              .n_runs = p->n_runs,
+                              .max_n = p->max_n,
+                              .pages = (uint16_t *const *)(const void *)p->pages,
+                              .page_at = page_at,
+                              .H = w.H,
+                              .G = w.G,
+                              .D = w.D,
+                              .eps = c->norm_eps,
+                          });
     attend(d, p, a, page_at);
     add_product(d, a->x_mid, a->x_in, a->att, &m->o, p->rows);
     if (v->o_bias)
@@ -347,10 +347,17 @@ void open_body_forward(struct device *d, const struct device_pass *p)
         layers(d, p);
         return;
     }
-    k.key = (struct pass_key){p->packed, p->w,    p->x,
-                              p->scratch, p->cos, p->sin,
-                              p->runs,   p->pages, p->rows,
-                              p->page_layer, open_attention_parts(&shape),
+    k.key = (struct pass_key){p->packed,
+                              p->w,
+                              p->x,
+                              p->scratch,
+                              p->cos,
+                              p->sin,
+                              p->runs,
+                              p->pages,
+                              p->rows,
+                              p->page_layer,
+                              open_attention_parts(&shape),
                               (uint64_t)(uintptr_t)p->packed[0].q.data};
     open_graph_run(d, k.bytes, layers, p);
 }
@@ -375,17 +382,17 @@ static void weight_grad(struct device *d, float *dW, const uint16_t *dy, size_t 
                         const uint16_t *x, const struct packed *W, size_t T)
 {
     open_multiply(d, &(struct open_product){.kind = OPEN_DW,
-                                           .is_f32 = true,
-                                           .M = W->N,
-                                           .N = W->K,
-                                           .K = T,
-                                           .a_stride = stride,
-                                           .b_stride = W->K,
-                                           .y_stride = W->K,
-                                           .a = dy,
-                                           .b = x,
-                                           .y = dW,
-                                           .add = dW});
+                                            .is_f32 = true,
+                                            .M = W->N,
+                                            .N = W->K,
+                                            .K = T,
+                                            .a_stride = stride,
+                                            .b_stride = W->K,
+                                            .y_stride = W->K,
+                                            .a = dy,
+                                            .b = x,
+                                            .y = dW,
+                                            .add = dW});
 }
 
 /* dx (T, K) = dy (T, stride) times the matrices, whose rows go with dy's columns. */

@@ -63,13 +63,12 @@ __device__ __forceinline__ void take_16(state<D> &s, const words<4> (&q)[2][D / 
 
     for (int t = 0; t < 2; t++)
         for (int i = 0; i < D / 32; i++)
-            keys[t][i] = read<4>(k + (t * 8 + r) * D + i * 32 + c * 8,
-                                 base + t * 8 + r < len);
+            keys[t][i] = read<4>(k + (t * 8 + r) * D + i * 32 + c * 8, base + t * 8 + r < len);
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < passes; j++) {
             unsigned at = 2 * c + i % 2 + i / 2 * 8;
-            values[i][j] = read<words_v>(v + at * D + j * 64 + r * (2 * words_v),
-                                         base + at < len);
+            values[i][j] =
+                read<words_v>(v + at * D + j * 64 + r * (2 * words_v), base + at < len);
         }
     top[0] = s.m[0];
     top[1] = s.m[1];
@@ -225,7 +224,8 @@ template <int D> __global__ void __launch_bounds__(warps * 32) decode_kernel(str
 }
 
 /* Block (head, run), a thread a channel. */
-template <int D> __global__ void __launch_bounds__(D) merge_kernel(struct decode x, unsigned parts)
+template <int D>
+__global__ void __launch_bounds__(D) merge_kernel(struct decode x, unsigned parts)
 {
     const float *from = x.partial + ((size_t)blockIdx.y * x.H + blockIdx.x) * parts * (D + 2);
     float top = -INFINITY, sum = 0.0f, o = 0.0f;
@@ -246,8 +246,8 @@ template <int D> __global__ void __launch_bounds__(D) merge_kernel(struct decode
 
 template <int D> void launch(struct device *d, const struct open_attention *a, unsigned parts)
 {
-    const struct decode x = {a->out,   a->partial, a->q,    a->q_stride,
-                             a->out_stride, a->pages, a->page_at, a->runs,
+    const struct decode x = {a->out,         a->partial,     a->q,       a->q_stride,
+                             a->out_stride,  a->pages,       a->page_at, a->runs,
                              (unsigned)a->H, (unsigned)a->G, a->scale};
 
     LAUNCH(decode_kernel<D>, dim3(parts, x.G, (unsigned)a->n_runs), warps * 32, 0, d->stream,

@@ -68,8 +68,7 @@ __global__ void __launch_bounds__(block)
                    v[i].w * u[i].w * g.w;
         }
         const float2 sums = block_sums(square, dot);
-        const float r = 1.0f / sqrtf(sums.x / (float)C + eps),
-                    s = r * r * sums.y / (float)C;
+        const float r = 1.0f / sqrtf(sums.x / (float)C + eps), s = r * r * sums.y / (float)C;
         for (int i = 0; i < N; i++) {
             const size_t at = threadIdx.x + (size_t)i * block;
             if (at >= C / 4)

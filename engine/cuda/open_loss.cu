@@ -63,8 +63,7 @@ __global__ void __launch_bounds__(block)
     const peak p = peak_of(x, V, by);
 
     if (threadIdx.x == 0)
-        logp[blockIdx.x] =
-            (x[token[blockIdx.x]] * by - p.m) * ln_2 - logf(p.sum);
+        logp[blockIdx.x] = (x[token[blockIdx.x]] * by - p.m) * ln_2 - logf(p.sum);
 }
 
 __global__ void __launch_bounds__(block)

@@ -22,15 +22,14 @@
 #define PROBES          8u
 #define CANDIDATES      8
 #define TRIES           3
-#define TUNE_AT         3u                /* a plan is tuned when it is used so often */
-#define TUNE_OPS        (1ull << 39)      /* and only if a product has at most so many operations */
+#define TUNE_AT         3u           /* a plan is tuned when it is used so often */
+#define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations */
 
 /* X(name, arguments): what is used of the library */
 #define LIBRARY_MAP(X)                                                                         \
     X(cublasLtCreate, (cublasLtHandle_t *))                                                    \
     X(cublasLtDestroy, (cublasLtHandle_t))                                                     \
-    X(cublasLtMatmulDescCreate,                                                                \
-      (cublasLtMatmulDesc_t *, cublasComputeType_t, cudaDataType_t))                           \
+    X(cublasLtMatmulDescCreate, (cublasLtMatmulDesc_t *, cublasComputeType_t, cudaDataType_t)) \
     X(cublasLtMatmulDescSetAttribute,                                                          \
       (cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t, const void *, size_t))            \
     X(cublasLtMatmulDescDestroy, (cublasLtMatmulDesc_t))                                       \
@@ -43,9 +42,9 @@
        size_t))                                                                                \
     X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t))                           \
     X(cublasLtMatmulAlgoGetHeuristic,                                                          \
-      (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,                         \
-       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,                 \
-       cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *, int *))             \
+      (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, \
+       cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int,        \
+       cublasLtMatmulHeuristicResult_t *, int *))                                              \
     X(cublasLtMatmul,                                                                          \
       (cublasLtHandle_t, cublasLtMatmulDesc_t, const void *, const void *,                     \
        cublasLtMatrixLayout_t, const void *, cublasLtMatrixLayout_t, const void *,             \
@@ -231,8 +230,7 @@ static bool describe(struct device *d, struct plan *p)
     const cublasOperation_t left = b_turned ? CUBLAS_OP_T : CUBLAS_OP_N,
                             right = a_turned ? CUBLAS_OP_T : CUBLAS_OP_N;
 
-    return well(d,
-                lt.cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+    return well(d, lt.cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                 "a product") &&
            well(d,
                 lt.cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &left,
@@ -287,10 +285,8 @@ static uint64_t hash_of(const struct key *k)
 /* NULL: the device failed. A full neighbourhood loses its first plan. */
 static struct plan *plan_of(struct device *d, const struct open_product *x)
 {
-    const struct key key = {x->M,        x->N,        x->K,
-                            x->a_stride, x->b_stride, x->y_stride,
-                            x->kind,     x->is_f32,   x->add != NULL,
-                            alignment(x)};
+    const struct key key = {x->M,        x->N,    x->K,      x->a_stride,    x->b_stride,
+                            x->y_stride, x->kind, x->is_f32, x->add != NULL, alignment(x)};
     const uint64_t hash = hash_of(&key);
     struct plan *p = NULL;
 

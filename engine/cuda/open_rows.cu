@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(block)
     for (size_t i = first(); i < n; i += step()) {
         size_t row = i / F, col = i % F;
         uint4 g = gu[row * 2 * F + col], u = gu[row * 2 * F + F + col];
-        act[i] = make_uint4(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y),
-                            swiglu_pair(g.z, u.z), swiglu_pair(g.w, u.w));
+        act[i] = make_uint4(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y), swiglu_pair(g.z, u.z),
+                            swiglu_pair(g.w, u.w));
     }
 }
 
@@ -139,7 +139,8 @@ __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
         const unsigned head = is_there ? t / lanes : 0, j = t % lanes * 2;
         const unsigned kind = head < h.H ? 0 : head < h.H + h.G ? 1 : 2;
         const unsigned of_kind = head - (kind == 0 ? 0 : kind == 1 ? h.H : h.H + h.G);
-        const uint32_t *x = reinterpret_cast<const uint32_t *>(h.x + row * width + head * h.D + j);
+        const uint32_t *x =
+            reinterpret_cast<const uint32_t *>(h.x + row * width + head * h.D + j);
         const uint32_t lo = x[0], hi = x[half / 2];
         float a[2] = {bf16_low(lo), bf16_high(lo)}, b[2] = {bf16_low(hi), bf16_high(hi)};
 
@@ -148,7 +149,8 @@ __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
                 a[i] += h.bias[kind][of_kind * h.D + j + i];
                 b[i] += h.bias[kind][of_kind * h.D + half + j + i];
             }
-        if (h.norm[0]) { /* of all heads, for the exchange wants all lanes; values leave it out */
+        if (h.norm
+                [0]) { /* of all heads, for the exchange wants all lanes; values leave it out */
             float sum = a[0] * a[0] + a[1] * a[1] + b[0] * b[0] + b[1] * b[1];
             for (unsigned by = lanes / 2; by > 0; by /= 2)
                 sum += __shfl_xor_sync(0xffffffffu, sum, (int)by);
@@ -169,10 +171,11 @@ __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
             continue;
         uint16_t *to = h.y + row * width + head * h.D + j;
         if (h.pages && kind > 0)
-            to = h.pages[run.pages + pos / ATTENTION_PAGE] + h.page_at +
-                 ((size_t)((kind - 1) * h.G + of_kind) * ATTENTION_PAGE + pos % ATTENTION_PAGE) *
-                     h.D +
-                 j;
+            to =
+                h.pages[run.pages + pos / ATTENTION_PAGE] + h.page_at +
+                ((size_t)((kind - 1) * h.G + of_kind) * ATTENTION_PAGE + pos % ATTENTION_PAGE) *
+                    h.D +
+                j;
         *reinterpret_cast<uint32_t *>(to) = bf16_pair(a[0], a[1]);
         *reinterpret_cast<uint32_t *>(to + half) = bf16_pair(b[0], b[1]);
     }
@@ -192,8 +195,8 @@ void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n)
     device_launched(d, "narrowing");
 }
 
-void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N, size_t C,
-               float eps)
+void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N,
+               size_t C, float eps)
 {
     if (N == 0 || !device_is_well(d))
         return;

@@ -11,7 +11,8 @@ struct emulated_lt_layout {
     int64_t ld;
 };
 
-namespace {
+namespace
+{
 
 float number(const void *x, const emulated_lt_layout &l, uint64_t row, uint64_t col)
 {
@@ -119,12 +120,10 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t
-cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmulDesc_t d,
-                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t y,
-                               cublasLtMatmulPreference_t p, int n,
-                               cublasLtMatmulHeuristicResult_t *found, int *n_found)
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
+    cublasLtHandle_t h, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
+    cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t y,
+    cublasLtMatmulPreference_t p, int n, cublasLtMatmulHeuristicResult_t *found, int *n_found)
 {
     (void)h;
     (void)c;
@@ -161,10 +160,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const 
             for (uint64_t row = 0; row < ly.rows; row++) {
                 float sum = 0.0f;
                 for (uint64_t k = 0; k < depth; k++)
-                    sum += (dd.a == CUBLAS_OP_N ? number(A, la, row, k)
-                                                : number(A, la, k, row)) *
-                           (dd.b == CUBLAS_OP_N ? number(B, lb, k, col)
-                                                : number(B, lb, col, k));
+                    sum +=
+                        (dd.a == CUBLAS_OP_N ? number(A, la, row, k) : number(A, la, k, row)) *
+                        (dd.b == CUBLAS_OP_N ? number(B, lb, k, col) : number(B, lb, col, k));
                 sum *= scale;
                 if (keep != 0.0f)
                     sum += keep * number(C, lc, row, col);

@@ -1,0 +1,41 @@
+/*
+ * engine/device_speed.h - how fast a device's whole passes are, on weights made up on the device
+ *
+ * For `muster bench`: a model of 7B in f32 takes 30 GB of the host, and speed does not depend on what
+ * the numbers say as long as they are not all zero. Everything that a model does in a step is done:
+ * tokens in, all layers, logits, drawing, tokens out; or forward, loss, backward, AdamW, new weights.
+ *
+ * Only for classes with passes of their own (open-cuda). Threads: as the device.
+ */
+#ifndef ENGINE_DEVICE_SPEED_H
+#define ENGINE_DEVICE_SPEED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/config.h"
+#include "engine/device.h"
+
+struct device_speed;
+
+/* Weights of this shape, and if `trains` masters, moments and gradients. ERR_UNSUPPORTED: the class has
+ * no passes, or not of this shape; ERR_NO_MEMORY. */
+MUST_USE enum status device_speed_new(struct device_speed **out, const struct kernels *k,
+                                      const struct model_config *c, bool trains, struct err *e);
+void device_speed_free(struct device_speed **s);
+
+/* Seconds of the median of `steps` steps, after some that are not counted. */
+
+/* One new token for each of `batch` sequences of `context` tokens, drawn and got by the host. */
+MUST_USE enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
+                                         size_t context, size_t steps, struct err *e);
+/* n_seqs prompts of `length` tokens at once, with the logits of their last tokens. */
+MUST_USE enum status device_speed_prefill(double *seconds, struct device_speed *s,
+                                          size_t n_seqs, size_t length, size_t steps,
+                                          struct err *e);
+/* One step of one micro-batch. `trains` must have been asked for. */
+MUST_USE enum status device_speed_train(double *seconds, struct device_speed *s, size_t n_seqs,
+                                        size_t length, bool recompute, size_t steps,
+                                        struct err *e);
+
+#endif
