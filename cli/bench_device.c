@@ -30,12 +30,12 @@ struct shape {
     bool is_square; /* all four products, else both forward ones */
 };
 static const struct shape shapes[] = {
-    {2048, 2048, 2048, true},  {4096, 4096, 4096, true}, {8192, 8192, 8192, true},
-    {1, 4864, 896, false},     {64, 4864, 896, false},   {1, 18944, 3584, false},
-    {8, 18944, 3584, false},   {16, 18944, 3584, false}, {64, 18944, 3584, false},
-    {256, 18944, 3584, false}, {1, 3584, 18944, false},  {64, 3584, 18944, false},
-    {1, 3584, 3584, false},    {64, 3584, 3584, false},  {1, 151936, 896, false},
-    {64, 151936, 896, false},
+    {64, 64, 64, true},       {2048, 2048, 2048, true},  {4096, 4096, 4096, true},
+    {8192, 8192, 8192, true}, {1, 4864, 896, false},     {64, 4864, 896, false},
+    {1, 18944, 3584, false},  {8, 18944, 3584, false},   {16, 18944, 3584, false},
+    {64, 18944, 3584, false}, {256, 18944, 3584, false}, {1, 3584, 18944, false},
+    {64, 3584, 18944, false}, {1, 3584, 3584, false},    {64, 3584, 3584, false},
+    {1, 151936, 896, false},  {64, 151936, 896, false},
 };
 
 struct device_bench {

@@ -116,6 +116,7 @@ static enum status match_init(struct match *m, const struct bench *o, struct err
                       .beta2 = 0.95f,
                       .eps = 1e-8f,
                       .clip_norm = 1.0f},
+        .grad_lanes = 1,
     };
     pool_new(&m->pool, usage_threads(o->threads));
     m->kernels = kernels_best();

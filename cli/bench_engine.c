@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "base/pool.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"

@@ -84,6 +84,28 @@ out:
     return st;
 }
 
+enum status bench_machine_glance(double *flops, double *read, const struct kernels *k,
+                                 struct pool *pool, struct err *e)
+{
+    const size_t threads = pool_threads(pool), bytes = sizes[BENCH_READ_SIZES - 3];
+    struct job job = {.k = k,
+                      .n = bytes / threads / sizeof(float),
+                      .rounds = 1,
+                      .kept = xcalloc(threads, sizeof(float))};
+    float *x;
+    enum status st = alloc_array(&x, bytes, 1, "memory to read", e);
+
+    if (!st) {
+        memset(x, 1, bytes);
+        job.x = x;
+        *flops = 2.0 * (double)PEAK_FMA * (double)threads / fastest(pool, peak_parts, &job);
+        *read = (double)(job.n * sizeof(float) * threads) / fastest(pool, read_parts, &job);
+    }
+    free(x);
+    free(job.kept);
+    return st;
+}
+
 double bench_machine_read(const struct bench_machine *m, size_t bytes)
 {
     size_t i = 0;

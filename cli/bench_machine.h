@@ -24,6 +24,9 @@ struct bench_machine {
 /* Takes some three seconds, and memory of the largest size. ERR_NO_MEMORY. */
 MUST_USE enum status bench_machine_measure(struct bench_machine *m, const struct kernels *k,
                                            struct pool *pool, struct err *e);
+/* The two limits alone, reading the largest size but two (128 MiB): a fraction of a second. */
+MUST_USE enum status bench_machine_glance(double *flops, double *read, const struct kernels *k,
+                                          struct pool *pool, struct err *e);
 /* Bytes a second when `bytes` are read over and over: that of the next larger size measured. */
 double bench_machine_read(const struct bench_machine *m, size_t bytes);
 

@@ -99,6 +99,7 @@ static enum status measure(struct figures *f, const struct bench *o,
         .temperature = 1.0f,
         .optimizer = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip_norm = 1.0f},
         .warmup_lr = 1e-4,
+        .grad_lanes = 1,
     };
     struct learner_options lo = {
         .max_rows = (size_t)(o->rows ? o->rows : o->batch * o->length),
@@ -119,7 +120,7 @@ static enum status measure(struct figures *f, const struct bench *o,
     if (!st && o->rows && o->rows < o->length)
         st = err_set(e, ERR_INVALID, "--rows %" PRId64 " does not hold a sequence of %" PRId64,
                      o->rows, o->length);
-    f->computed = st ? 0 : learner_bytes(&c, &lo);
+    f->computed = st ? 0 : learner_bytes(&c, &settings, &lo);
     if (!st)
         st = memory_check(f->computed, o->max_memory, "training", e);
     if (st)

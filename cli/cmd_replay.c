@@ -24,6 +24,11 @@
 #include "proto/digest.h"
 #include "trainer/course.h"
 
+struct manner { /* of running: it changes no bit */
+    int64_t threads, processes;
+    bool as_json;
+};
+
 struct accepted { /* a unit's submission that was accepted last */
     bool is_set;
     struct digest envelope;
@@ -195,10 +200,11 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
     return st;
 }
 
-static enum status recompute(const struct replay *r, struct db_txn *t, int64_t threads,
-                             bool as_json, struct err *e)
+static enum status recompute(const struct replay *r, struct db_txn *t, const struct manner *how,
+                             struct err *e)
 {
-    struct course_options co = {.run = r->run, .kernels = kernels_best()};
+    struct course_options co = {
+        .run = r->run, .kernels = kernels_best(), .processes = (uint32_t)how->processes};
     struct pool *pool = NULL;
     struct setup *setup = NULL;
     struct course c;
@@ -212,10 +218,10 @@ static enum status recompute(const struct replay *r, struct db_txn *t, int64_t t
         st = setup_open(&setup, bundle, NULL, e);
     if (st)
         return st;
-    pool_new(&pool, (size_t)threads);
+    pool_new(&pool, (size_t)how->threads);
     co.pool = pool;
     course_init(&c, setup, &co);
-    st = walk(&c, r, t, as_json, e);
+    st = walk(&c, r, t, how->as_json, e);
     course_clear(&c);
     pool_free(&pool);
     setup_close(&setup);
@@ -233,7 +239,7 @@ static void replay_clear(struct replay *r)
     free(r->body);
 }
 
-static enum status replay_dir(const char *dir, int64_t threads, bool as_json, struct err *e)
+static enum status replay_dir(const char *dir, const struct manner *how, struct err *e)
 {
     const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
                                    .version = LEDGER_DB_VERSION,
@@ -259,7 +265,7 @@ static enum status replay_dir(const char *dir, int64_t threads, bool as_json, st
         ledger_log_free(&log);
     }
     if (!st)
-        st = recompute(&r, t, threads, as_json, e);
+        st = recompute(&r, t, how, e);
     db_abort(&t);
     db_close(&db);
     replay_clear(&r);
@@ -270,11 +276,12 @@ static enum status replay_dir(const char *dir, int64_t threads, bool as_json, st
 int cmd_replay(int argc, char **argv)
 {
     const char *dir = NULL;
-    bool as_json = false;
-    int64_t threads = 1;
+    struct manner how = {0};
     struct opt table[] = {
-        {"threads", OPT_INT, &threads, "1", "1..256", "threads of the kernels", false},
-        {"json", OPT_FLAG, &as_json, "false", NULL, "one JSON object a line", false},
+        {"threads", OPT_INT, &how.threads, "1", "1..256", "threads of the kernels", false},
+        {"processes", OPT_INT, &how.processes, "1", "1..8",
+         "processes, each of --threads, that share the task's grad_lanes", false},
+        {"json", OPT_FLAG, &how.as_json, "false", NULL, "one JSON object a line", false},
     };
     struct usage u = {
         .line = "muster replay DIR [options]",
@@ -296,5 +303,5 @@ int cmd_replay(int argc, char **argv)
         fprintf(stderr, "muster: no directory was named\nusage: %s\n", u.line);
         return 2;
     }
-    return replay_dir(dir, threads, as_json, &e) ? usage_fail(e.text) : 0;
+    return replay_dir(dir, &how, &e) ? usage_fail(e.text) : 0;
 }

@@ -15,6 +15,7 @@
 #include "cli/sft_run.h"
 #include "cli/usage.h"
 #include "engine/kernels.h"
+#include "learn/lanes.h"
 #include "trainer/course.h"
 
 #define LOG_MODULE "sft"
@@ -24,7 +25,7 @@
 
 struct sft {
     char *out, *kernels;
-    int64_t steps, batch, threads;
+    int64_t steps, batch, threads, processes;
     double lr;
     bool allow_unsandboxed;
 };
@@ -66,6 +67,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     enum numerics class = NUMERICS_F32_1;
     enum status st;
 
+    options.processes = (uint32_t)o->processes;
     pool_new(&options.pool, usage_threads(o->threads));
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     st = bundle_load(&bundle, path, e);
@@ -80,6 +82,9 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     override(&setup->task, o);
     course_init(&course, setup, &options);
     st = course_begin(&course, e);
+    if (!st)
+        LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+                 o->processes, course.own_bytes >> 20, course.each_bytes >> 20);
     if (!st)
         st = course_warm_up(&course, report, NULL, e);
     if (!st)
@@ -146,10 +151,14 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     if ((float)s->beta1 >= 1.0f || (float)s->beta2 >= 1.0f)
         return usage_complain(SFT_LINE, "--beta1 and --beta2 are %g and %g, want less than 1",
                               s->beta1, s->beta2);
+    if (!lanes_is_count(s->grad_lanes))
+        return usage_complain(SFT_LINE, "--grad-lanes is %" PRId64 ", wants 1, 2, 4 or 8",
+                              s->grad_lanes);
     s->steps = o->steps;
     s->batch = o->batch ? o->batch : 8;
     s->lr = o->lr > 0 ? o->lr : 1e-5;
     m->threads = o->threads;
+    m->processes = o->processes;
     m->kernels = o->kernels;
     st = lock_out(&lock, o->out, &e);
     if (!st)
@@ -183,6 +192,8 @@ int cmd_sft(int argc, char **argv)
         {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
          false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"processes", OPT_INT, &o.processes, "1", "1..8",
+         "processes, each of --threads, that share the grad_lanes; changes no bit", false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
@@ -210,6 +221,8 @@ int cmd_sft(int argc, char **argv)
         {"clip-norm", OPT_REAL, &s.clip_norm, "1", "0..1000000",
          "largest norm of a step's gradient; 0: any", false},
         {"seed", OPT_INT, &s.seed, "0", "0..", "of the order", false},
+        {"grad-lanes", OPT_INT, &s.grad_lanes, "1", "1..8",
+         "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
         {"rows", OPT_INT, &m.rows, "0", "0..16777216",
          "tokens computed at once; changes memory, never the result; 0: 2048", false},
         {"recompute", OPT_FLAG, &m.recompute, "false", NULL,

@@ -11,7 +11,7 @@ int cmd_trainer(int argc, char **argv)
     struct role_options o = {0};
     struct train_run_options run = {0};
     char *cheat = NULL;
-    struct opt table[ROLE_OPTIONS_COUNT + 3] = {
+    struct opt table[ROLE_OPTIONS_COUNT + 4] = {
         [ROLE_OPTIONS_COUNT] = {"checkpoint-every", OPT_INT, &run.checkpoint_every, "4",
                                 "1..1000",
                                 "versions between checkpoints; a restart redoes the others",
@@ -20,7 +20,11 @@ int cmd_trainer(int argc, char **argv)
                                     "versions between publications of the optimizer's state; "
                                     "0: none",
                                     false},
-        [ROLE_OPTIONS_COUNT + 2] = {"cheat", OPT_CHOICE, &cheat, "none", TRAIN_CHEATS,
+        [ROLE_OPTIONS_COUNT + 2] = {"processes", OPT_INT, &run.processes, "1", "1..8",
+                                    "processes, each of --threads, that share the task's "
+                                    "grad_lanes, which they must divide",
+                                    false},
+        [ROLE_OPTIONS_COUNT + 3] = {"cheat", OPT_CHOICE, &cheat, "none", TRAIN_CHEATS,
                                     "behave dishonestly, for trying a network's defences",
                                     false},
     };

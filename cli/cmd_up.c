@@ -46,6 +46,7 @@ struct up {
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
     char *cheat_trainer;                /* "none": it is honest */
+    int64_t trainer_processes;
     int64_t seed, steps, inference, cheats, validators, relays, threads;
     bool as_json;
     /* the run */
@@ -163,8 +164,8 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
 {
     const char *link = link_of(u, role, i);
     char *dir = in_dir(u, name);
-    char threads[24];
-    const char *args[20] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
+    char threads[24], processes[24];
+    const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
     size_t n = 7;
 
     if (!link) {
@@ -178,6 +179,11 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = threads;
         args[n++] = "--kernels";
         args[n++] = u->kernels;
+    }
+    if (!strcmp(role, "trainer")) {
+        snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
+        args[n++] = "--processes";
+        args[n++] = processes;
     }
     if (cheat) {
         args[n++] = "--cheat";
@@ -606,6 +612,8 @@ int cmd_up(int argc, char **argv)
         {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
         {"cheat", OPT_CHOICE, &u.cheat, "int8", "none" CHEAT_CHOICES,
          "how they cheat: see 'muster inference --help'", false},
+        {"trainer-processes", OPT_INT, &u.trainer_processes, "1", "1..8",
+         "processes that share the trainer's grad_lanes", false},
         {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
          "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},

@@ -9,12 +9,6 @@
 #include "base/attr.h"
 #include "base/status.h"
 
-/* Bytes that can be had without pushing others out (MemAvailable); UINT64_MAX where the system does
- * not say. */
-uint64_t memory_available(void);
-/* The most memory that this process has held, in bytes; 0 where the system does not say. */
-uint64_t memory_peak(void);
-
 /* Logs what `what` will take, and refuses more than max_mib MiB or, if that is 0, more than is
  * available. ERR_LIMIT tells both figures. */
 MUST_USE enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what,

@@ -19,6 +19,7 @@
 #include "engine/kernels.h"
 #include "learn/learner.h"
 #include "proto/digest.h"
+#include "trainer/lane_group.h"
 
 #define LOG_MODULE "sft"
 #include "base/log.h"
@@ -44,6 +45,8 @@ struct sft {
     struct digest identity; /* of everything that decides the result */
     struct learn_settings settings;
     struct learner_options options;
+    struct lane_group *group; /* NULL: one process */
+    struct learn_crew crew;   /* before there is a group: how many it will be */
     struct learner *learner;
     struct learn_demo *demo; /* owned, room for a step or an evaluation */
     float eval_loss;         /* NAN: none yet */
@@ -151,6 +154,7 @@ static enum status read_settings(struct sft *f, struct err *e)
                                                                    : LEARN_COSINE,
                       .warm_steps = (uint64_t)s->warm_steps,
                       .total_steps = f->n_steps},
+        .grad_lanes = (uint32_t)s->grad_lanes,
     };
     if (f->n_steps == 0)
         return err_set(e, ERR_INVALID, "not one step to take");
@@ -210,11 +214,27 @@ static enum status check_out(const struct sft *f, struct err *e)
     return st;
 }
 
+static struct lane_group_options group_options(const struct sft *f,
+                                               const struct model_config *c)
+{
+    return (struct lane_group_options){.n_processes = (uint32_t)f->m->processes,
+                                       .n_lanes = f->settings.grad_lanes,
+                                       .config = *c,
+                                       .kernels = f->options.kernels,
+                                       .threads = pool_threads(f->options.pool),
+                                       .max_rows = f->options.max_rows,
+                                       .recompute = f->options.recompute};
+}
+
 /* How much is computed at once, and whether that fits: before memory of the model's size is
  * taken. */
 static enum status plan_memory(struct sft *f, const struct model_config *c, struct err *e)
 {
     size_t longest = f->train.longest > f->eval.longest ? f->train.longest : f->eval.longest;
+    struct lane_group_options go;
+    uint64_t bytes, each;
+    char what[64];
+    enum status st;
 
     f->options.max_rows = f->m->rows ? (size_t)f->m->rows : ROWS_DEFAULT;
     if (!f->m->rows && f->options.max_rows > longest * (size_t)f->s->batch)
@@ -222,7 +242,22 @@ static enum status plan_memory(struct sft *f, const struct model_config *c, stru
     if (f->options.max_rows < longest)
         f->options.max_rows = longest;
     f->options.recompute = f->m->recompute;
-    return memory_check(learner_bytes(c, &f->options), f->m->max_memory, "training", e);
+    f->crew.n_processes = (uint32_t)f->m->processes;
+    f->options.crew = &f->crew;
+    go = group_options(f, c);
+    st = lane_group_check(go.n_processes, go.n_lanes, e);
+    if (st)
+        return st;
+    bytes = learner_bytes(c, &f->settings, &f->options);
+    if (go.n_processes == 1)
+        return memory_check(bytes, f->m->max_memory, "training", e);
+    each = lane_group_bytes(&go);
+    LOG_INFO("plan processes=%" PRIu32 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+             go.n_processes, bytes >> 20, each >> 20);
+    if (each > (UINT64_MAX - bytes) / LANES_MAX || bytes == UINT64_MAX)
+        bytes = each = UINT64_MAX / (2 * LANES_MAX);
+    snprintf(what, sizeof(what), "training in %" PRIu32 " processes", go.n_processes);
+    return memory_check(bytes + (go.n_processes - 1) * each, f->m->max_memory, what, e);
 }
 
 /* The learner, from `w`, which is its afterwards. */
@@ -232,7 +267,13 @@ static enum status make_learner(struct sft *f, struct weights **w, struct adamw 
     size_t room = f->n_held + f->eval.n > (size_t)f->s->batch ? f->n_held + f->eval.n
                                                               : (size_t)f->s->batch;
     enum status st = alloc_array(&f->demo, room, sizeof(*f->demo), "a batch", e);
+    const struct lane_group_options go = group_options(f, &(*w)->config);
 
+    f->options.crew = NULL;
+    if (!st && go.n_processes > 1)
+        st = lane_group_open(&f->group, &go, e);
+    if (!st && f->group)
+        f->options.crew = lane_group_crew(f->group);
     return st ? st : learner_new(&f->learner, w, opt, &f->settings, &f->options, e);
 }
 
@@ -409,6 +450,7 @@ static void tell(const struct sft *f)
 static void clear(struct sft *f)
 {
     learner_free(&f->learner);
+    lane_group_close(&f->group);
     sft_data_clear(&f->train);
     sft_data_clear(&f->eval);
     chat_close(&f->chat);

@@ -2,8 +2,8 @@
  * cli/sft_run.h - supervised fine-tuning of a model directory
  *
  * What comes out is a function of the model, the data and the settings that `struct sft_settings`
- * calls so; how it is run (threads, kernels, micro-batches, recomputation, being killed and resumed)
- * changes no bit. A step takes `batch` sequences, in an order that is shuffled anew for each epoch.
+ * calls so; how it is run (threads, processes, kernels, micro-batches, recomputation, being killed and
+ * resumed) changes no bit. A step takes `batch` sequences, in an order that is shuffled anew for each epoch.
  *
  * On disk: DIR/sft.checkpoint while it trains; at the end the model takes its place.
  */
@@ -18,6 +18,7 @@
 struct sft_settings {
     int64_t epochs, steps; /* steps < 0: as many as the epochs take */
     int64_t batch, seed;
+    int64_t grad_lanes; /* 1, 2, 4 or 8 (learn/lanes.h) */
     int64_t max_length; /* tokens; 0: what the model can hold */
     char *too_long;     /* "refuse", "cut" or "drop" */
     char *template;     /* of chats, by its name; "": the model's own */
@@ -29,7 +30,7 @@ struct sft_settings {
 
 struct sft_manner {
     char *data, *eval, *kernels; /* eval "": none */
-    int64_t threads, rows, max_memory, checkpoint_every, eval_every;
+    int64_t threads, processes, rows, max_memory, checkpoint_every, eval_every;
     bool recompute, resume, json;
 };
 

@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "engine/cpu/table.h"
 #include "engine/device_backend.h"
 
@@ -63,7 +63,7 @@ uint64_t device_free_bytes(const struct device *d)
 {
     if (d)
         return cuda_free_bytes(d);
-    return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return memory_available();
 }
 
 enum status device_kernels(const struct kernels **out, struct device *d, enum numerics numerics,

@@ -173,6 +173,12 @@ struct device_ops {
     void (*top)(struct device *d, uint32_t *index, uint16_t *value, const float *x, size_t N,
                 size_t C);
 
+    /* What holds the elementary functions to their definition; NULL in a class that has none:
+     * *sum += (bits of f(x) ^ 0x9e3779b9) * (2 u + 1) mod 2^64 for u = first, first + step, ...,
+     * n of them; x has the bits u, and f is exp (0), log (1) or log1p (2). */
+    void (*math_sum)(struct device *d, uint64_t *sum, int which, uint32_t first, uint32_t step,
+                     uint64_t n);
+
     /* ---- optimizer ---- */
     /* sums[0] = grad_square_sum; `scratch` (rows) */
     void (*square_sum)(struct device *d, float *sum, float *scratch, const float *g,

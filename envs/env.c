@@ -1,24 +1,20 @@
 #include "envs/env.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <lua.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/helper.h"
 #include "envs/env_wire.h"
 #include "envs/sandbox.h"
 
@@ -33,8 +29,7 @@ struct env {
     int64_t wall_ms;
     double reward_min, reward_max;
 
-    pid_t pid; /* of the worker; 0: none */
-    int fd;
+    struct helper worker;
     struct buf out, in;
 
     uint64_t n_tasks; /* as the first worker's hello says */
@@ -54,64 +49,14 @@ enum status env_sandbox_check(struct err *e)
 
 /* ---- the worker process -------------------------------------------------------------------- */
 
-/* Ends the worker, if there is one; *status as waitpid gives it. */
-static void reap(struct env *env, int *status)
-{
-    *status = 0;
-    if (!env->pid)
-        return;
-    kill(env->pid, SIGKILL);
-    while (waitpid(env->pid, status, 0) < 0 && errno == EINTR)
-        ;
-    close(env->fd);
-    env->pid = 0;
-    env->fd = -1;
-}
-
-/* In the worker's environment. A program that takes no notice of being a worker would start
- * itself without end. */
-#define WORKER_MARK "MUSTER_ENV_WORKER"
-
-static enum status spawn(struct env *env, int fd, struct err *e)
-{
-    char *argv[] = {(char *)"muster", (char *)ENV_WORKER_COMMAND, NULL};
-    char *environment[] = {(char *)WORKER_MARK "=1", NULL};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attr;
-    sigset_t signals;
-    int rc;
-
-    posix_spawn_file_actions_init(&files);
-    posix_spawnattr_init(&attr);
-    posix_spawn_file_actions_adddup2(&files, fd, 0);
-    posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-    if (!env->keep_stderr)
-        posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
-    posix_spawn_file_actions_addclosefrom_np(&files, 3);
-    /* Its own process group: an interrupt from the terminal is for us to deal with. */
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                        POSIX_SPAWN_SETSIGDEF);
-    sigemptyset(&signals);
-    posix_spawnattr_setsigmask(&attr, &signals);
-    sigfillset(&signals);
-    posix_spawnattr_setsigdefault(&attr, &signals);
-    rc = posix_spawn(&env->pid, env->program, &files, &attr, argv, environment);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attr);
-    if (rc) {
-        env->pid = 0;
-        return err_set(e, ERR_IO, "cannot start '%s' as environment worker: %s", env->program,
-                       strerror(rc));
-    }
-    return OK;
-}
+/* In the worker's environment. */
+#define WORKER_MARK "MUSTER_ENV_WORKER=1"
 
 /* The worker is gone: says how. */
 static enum status report_death(struct env *env, struct err *e)
 {
-    int status;
+    int status = helper_stop(&env->worker);
 
-    reap(env, &status);
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
         return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
                        env->wall_ms);
@@ -123,47 +68,20 @@ static enum status report_death(struct env *env, struct err *e)
 
 static enum status send_frame(struct env *env, struct bytes b, struct err *e)
 {
-    while (b.len) {
-        ssize_t n = send(env->fd, b.data, b.len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return report_death(env, e);
-        b.data += n;
-        b.len -= (size_t)n;
-    }
-    return OK;
+    return helper_send(&env->worker, b) ? OK : report_death(env, e);
 }
 
 static enum status receive(struct env *env, uint8_t *p, size_t n, int64_t deadline_ms,
                            struct err *e)
 {
-    while (n) {
-        struct pollfd poll_fd = {env->fd, POLLIN, 0};
-        int64_t left = deadline_ms - clock_mono_ms();
-        ssize_t got;
-        int rc;
-
-        rc = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
-        if (rc < 0 && errno == EINTR)
-            continue;
-        if (rc == 0) {
-            int status;
-
-            reap(env, &status);
-            return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
-                           env->wall_ms);
-        }
-        got = recv(env->fd, p, n, 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return report_death(env, e);
-        p += got;
-        n -= (size_t)got;
+    switch (helper_receive(&env->worker, p, n, deadline_ms)) {
+    case OK: return OK;
+    case ERR_TIMEOUT:
+        helper_stop(&env->worker);
+        return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
+                       env->wall_ms);
+    default: return report_death(env, e);
     }
-    return OK;
 }
 
 /* The next frame into env->in. */
@@ -182,9 +100,7 @@ static enum status receive_frame(struct env *env, int64_t within_ms, struct err 
     len = reader_u32(&r);
     body = buf_extend(&env->in, len);
     if (!body) {
-        int status;
-
-        reap(env, &status);
+        helper_stop(&env->worker);
         return err_set(e, ERR_IO, "the environment's worker sent a frame of %u bytes", len);
     }
     return receive(env, body, len, deadline_ms, e);
@@ -209,7 +125,6 @@ static enum status take_hello(struct env *env, struct err *e)
 {
     struct env_hello hello;
     enum status st;
-    int status;
 
     st = receive_frame(env, env->wall_ms + START_MS, e);
     if (st)
@@ -220,7 +135,7 @@ static enum status take_hello(struct env *env, struct err *e)
     if (!st && !hello.is_sandboxed && !env->allow_unsandboxed)
         st = err_set(e, ERR_DENIED, "the environment's worker is not confined");
     if (st) {
-        reap(env, &status);
+        helper_stop(&env->worker);
         return st;
     }
     env->n_tasks = hello.n_tasks;
@@ -232,19 +147,14 @@ static enum status take_hello(struct env *env, struct err *e)
 
 static enum status start(struct env *env, struct err *e)
 {
-    enum status st;
-    int fd[2];
+    const struct helper_options o = {.program = env->program,
+                                     .command = ENV_WORKER_COMMAND,
+                                     .mark = WORKER_MARK,
+                                     .keep_stderr = env->keep_stderr};
+    enum status st = helper_start(&env->worker, &o, e);
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
-        return err_set(e, ERR_IO, "cannot make a socket pair: %s", strerror(errno));
-    st = spawn(env, fd[1], e);
-    close(fd[1]);
-    if (st) {
-        close(fd[0]);
-        return st;
-    }
-    env->fd = fd[0];
-    st = send_frame(env, buf_bytes(&env->setup), e);
+    if (!st)
+        st = send_frame(env, buf_bytes(&env->setup), e);
     return st ? st : take_hello(env, e);
 }
 
@@ -258,7 +168,7 @@ enum status env_open(struct env **out, const struct task *t, const struct bundle
     enum status st;
 
     *out = NULL;
-    if (getenv(WORKER_MARK))
+    if (helper_is_marked(WORKER_MARK))
         return err_set(e, ERR_DENIED,
                        "this process was started as an environment's worker and opens another: "
                        "its main() does not ask env_is_worker()");
@@ -270,7 +180,7 @@ enum status env_open(struct env **out, const struct task *t, const struct bundle
             return st;
     }
     env = xcalloc(1, sizeof(*env));
-    env->fd = -1;
+    env->worker = HELPER_NONE;
     env->program = xstrdup(opt && opt->program ? opt->program : "/proc/self/exe");
     env->keep_stderr = opt && opt->keep_stderr;
     env->allow_unsandboxed = opt && opt->allow_unsandboxed;
@@ -303,11 +213,10 @@ enum status env_open(struct env **out, const struct task *t, const struct bundle
 void env_close(struct env **p)
 {
     struct env *env = *p;
-    int status;
 
     if (!env)
         return;
-    reap(env, &status);
+    helper_stop(&env->worker);
     buf_clear(&env->setup);
     buf_clear(&env->out);
     buf_clear(&env->in);
@@ -346,9 +255,8 @@ struct env_usage env_last_usage(const struct env *env)
 static enum status call_once(struct env *env, struct script_result *result, struct err *e)
 {
     enum status st = OK;
-    int status;
 
-    if (!env->pid)
+    if (!env->worker.pid)
         st = start(env, e);
     if (!st)
         st = send_frame(env, buf_bytes(&env->out), e);
@@ -357,7 +265,7 @@ static enum status call_once(struct env *env, struct script_result *result, stru
     if (st)
         return st;
     if (env_result_decode(result, buf_bytes(&env->in), e)) {
-        reap(env, &status);
+        helper_stop(&env->worker);
         return err_set(e, ERR_IO, "the environment's worker sent nonsense");
     }
     return OK;

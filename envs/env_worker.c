@@ -4,37 +4,20 @@
 #include "envs/env.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/helper.h"
 #include "envs/env_wire.h"
 #include "envs/sandbox.h"
 
-#define SOCKET 0
 /* Address space beyond the script's own: the saved image comes on top of this. */
 #define SLACK_BYTES ((size_t)128 << 20)
 
 bool env_is_worker(int argc, char **argv)
 {
     return argc > 1 && !strcmp(argv[1], ENV_WORKER_COMMAND);
-}
-
-static bool read_all(uint8_t *p, size_t n)
-{
-    while (n) {
-        ssize_t got = read(SOCKET, p, n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return false;
-        p += got;
-        n -= (size_t)got;
-    }
-    return true;
 }
 
 /* The next frame into `in`; false at the end of the stream, and for what is too large. */
@@ -45,26 +28,11 @@ static bool read_frame(struct buf *in)
     uint32_t len;
 
     buf_reset(in);
-    if (!read_all(head, sizeof(head)))
+    if (!helper_read(head, sizeof(head)))
         return false;
     len = reader_u32(&r);
     body = buf_extend(in, len);
-    return body && read_all(body, len);
-}
-
-static bool write_all(struct bytes b)
-{
-    while (b.len) {
-        ssize_t n = write(SOCKET, b.data, b.len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        b.data += n;
-        b.len -= (size_t)n;
-    }
-    return true;
+    return body && helper_read(body, len);
 }
 
 /* A frame begins with room for its length, which finish_frame fills in. */
@@ -83,7 +51,7 @@ static bool finish_frame(struct buf *out)
     len = (uint32_t)out->len - 4;
     for (int i = 0; i < 4; i++)
         out->data[i] = (uint8_t)(len >> (8 * i));
-    return write_all(buf_bytes(out));
+    return helper_write(buf_bytes(out));
 }
 
 /* Ends this process after a call's time and a second, should the host not be there to do it. */

@@ -458,6 +458,10 @@ enum status task_check(const struct task *t, struct err *e)
                        "algorithm.max_staleness %" PRId64 " is less than algorithm.lag %" PRId64
                        ", so every unit would be too stale",
                        t->algorithm.max_staleness, t->algorithm.lag);
+    if (t->algorithm.grad_lanes & (t->algorithm.grad_lanes - 1))
+        return err_set(e, ERR_INVALID,
+                       "algorithm.grad_lanes is %" PRId64 ", wants 1, 2, 4 or 8",
+                       t->algorithm.grad_lanes);
     if (t->leases.hard_deadline_ms < t->leases.lease_ms)
         return err_set(e, ERR_INVALID,
                        "leases.hard_deadline_ms %" PRId64

@@ -110,6 +110,7 @@ struct task {
         int64_t units_per_batch, steps, lag;
         char *order;           /* "unit" or "arrival" */
         int64_t max_staleness; /* versions; of order "arrival" */
+        int64_t grad_lanes;    /* 1, 2, 4 or 8: learn/lanes.h */
     } algorithm;
     struct {
         double lr, beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0: none */

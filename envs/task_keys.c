@@ -101,6 +101,9 @@ static const struct key keys[] = {
     {"algorithm.max_staleness", OPT_INT, AT(algorithm.max_staleness), "4", "0..1000",
      "units staler than this many versions are dropped"},
 
+    {"algorithm.grad_lanes", OPT_INT, AT(algorithm.grad_lanes), "1", "1..8",
+     "runs of a batch whose gradients are summed apart, which processes may share: 1, 2, 4 or 8"},
+
     {"optimizer.lr", OPT_REAL, AT(optimizer.lr), "1e-3", "0..1", "learning rate"},
     {"optimizer.beta1", OPT_REAL, AT(optimizer.beta1), "0.9", "0..0.999999",
      "decay of the first moment"},

@@ -54,10 +54,11 @@ size_t graph_segments(const struct graph *g, const struct graph_op *op, uint32_t
  * an operation of a thousand rows. */
 struct build {
     struct graph *g;
-    uint32_t *weight;       /* owned: the tensor that forward passes use of each parameter */
-    uint32_t *gradient;     /* owned: the newest sum of each parameter's, or NONE */
-    uint32_t head_gradient; /* a tied head's */
-    size_t micro, layer;    /* at hand */
+    uint32_t *weight;   /* owned: the tensor that forward passes use of each parameter */
+    uint32_t *gradient; /* owned: the newest sum of each parameter's in this lane, or NONE */
+    uint32_t *level[LANES_LEVELS]; /* owned: the same of lanes that wait for their neighbours */
+    uint32_t head_gradient;        /* a tied head's */
+    size_t micro, layer;           /* at hand */
     uint32_t chunk;
 };
 
@@ -421,6 +422,41 @@ static void micro_ops(struct build *b, struct layer_tensors *l, size_t first_chu
     b->gradient[embed] = add_out(b, c->vocab, c->dim, 1);
 }
 
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
+/* Gradients that are not there are +0, and so is their sum. */
+static uint32_t add_gradients(struct build *b, uint32_t parameter, uint32_t x, uint32_t y)
+{
+    const struct weights_tensor *p = &b->g->parameter[parameter];
+
+    if (x == NONE && y == NONE)
+        return NONE;
+    add_op(b, GRAPH_ADD, IN(x, y, NONE, NONE, NONE, NONE))->parameter = parameter;
+    return add_out(b, p->rows, p->cols, x == NONE ? 1 : 0);
+}
+
+/* The end of a lane: what lanes_gradient does then, as lanes_settle does it. */
+static void settle(struct build *b, uint32_t lane)
+{
+    const struct graph *g = b->g;
+    uint32_t n_lanes = g->settings.grad_lanes, k = 0;
+
+    b->micro = b->layer = NONE;
+    if (g->config.tie) {
+        uint32_t embed = find(b, "model.embed_tokens.weight");
+
+        b->gradient[embed] = add_gradients(b, embed, b->gradient[embed], b->head_gradient);
+    }
+    b->head_gradient = NONE;
+    for (; lane >> k & 1u; k++)
+        for (uint32_t i = 0; i < g->n_parameters; i++)
+            b->gradient[i] = add_gradients(b, i, b->level[k][i], b->gradient[i]);
+    for (size_t i = 0; n_lanes >> k != 1 && i < g->n_parameters; i++) {
+        b->level[k][i] = b->gradient[i];
+        b->gradient[i] = NONE;
+    }
+}
+
 /* ---- the optimizer --------------------------------------------------------------------------- */
 
 static void optimizer_ops(struct build *b)
@@ -430,12 +466,6 @@ static void optimizer_ops(struct build *b)
     uint32_t squares = NONE, rows, scale;
 
     b->micro = b->layer = NONE;
-    if (g->config.tie) {
-        uint32_t embed = find(b, "model.embed_tokens.weight");
-
-        add_op(b, GRAPH_ADD, IN(b->gradient[embed], b->head_gradient, NONE, NONE, NONE, NONE));
-        b->gradient[embed] = add_out(b, g->config.vocab, g->config.dim, 0);
-    }
     for (size_t i = 0; i < n; i++) {
         CHECK(b->gradient[i] != NONE);
         add_op(b, GRAPH_ROW_SQUARES, IN(b->gradient[i], NONE, NONE, NONE, NONE, NONE));
@@ -497,10 +527,11 @@ static void fill_rows(struct graph *g, const struct learn_batch *batch)
 
     for (size_t i = 0; i < batch->n_samples; i++) {
         const struct learn_sample *s = &batch->sample[i];
+        uint32_t lane = lanes_of(row, g->n_rows, g->settings.grad_lanes);
 
-        if (!m || m->rows + s->n - 1 > GRAPH_ROWS) {
+        if (!m || m->lane != lane || m->rows + s->n - 1 > GRAPH_ROWS) {
             m = &g->micro[g->n_micros++];
-            *m = (struct graph_micro){.first_row = row, .first_seq = i};
+            *m = (struct graph_micro){.first_row = row, .first_seq = i, .lane = lane};
         }
         for (size_t t = 0; t + 1 < s->n; t++, row++) {
             g->token[row] = s->tokens[t];
@@ -577,20 +608,27 @@ static void build_ops(struct graph *g)
 {
     struct layer_tensors *l = xcalloc(g->config.layers, sizeof(*l));
     struct build b = {.g = g, .head_gradient = NONE};
-    size_t at = 0;
+    size_t at = 0, m = 0;
 
     b.weight = xcalloc(g->n_parameters, sizeof(b.weight[0]));
     b.gradient = xcalloc(g->n_parameters, sizeof(b.gradient[0]));
+    for (size_t k = 0; k < LANES_LEVELS; k++)
+        b.level[k] = xcalloc(g->n_parameters, sizeof(b.level[k][0]));
     state_tensors(&b);
-    for (size_t m = 0; m < g->n_micros; m++) {
-        size_t first = g->n_chunks, n = cut_loss(g, &g->micro[m], &at);
+    for (uint32_t lane = 0; lane < g->settings.grad_lanes; lane++) {
+        for (; m < g->n_micros && g->micro[m].lane == lane; m++) {
+            size_t first = g->n_chunks, n = cut_loss(g, &g->micro[m], &at);
 
-        b.micro = m;
-        micro_ops(&b, l, first, n);
+            b.micro = m;
+            micro_ops(&b, l, first, n);
+        }
+        settle(&b, lane);
     }
     optimizer_ops(&b);
     free(b.weight);
     free(b.gradient);
+    for (size_t k = 0; k < LANES_LEVELS; k++)
+        free(b.level[k]);
     free(l);
 }
 
@@ -615,6 +653,7 @@ enum status graph_new(struct graph **out, const struct model_config *config,
         return err_set(e, ERR_UNSUPPORTED,
                        "operations of a step are written out for class f32-1, not for '%s'",
                        numerics_name(numerics));
+    CHECK(lanes_is_count(settings->grad_lanes));
     if (!batch->n_samples || !batch->n_tokens)
         return err_set(e, ERR_INVALID, "an empty batch makes no step");
     g = xcalloc(1, sizeof(*g));

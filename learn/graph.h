@@ -17,7 +17,8 @@
  * after the next, the last one through to the output.
  *
  * Micro-batches are whole sequences, filled in order up to GRAPH_ROWS rows; a longer sequence is one
- * by itself. Rows that bear loss go through the head GRAPH_LOSS_ROWS at a time.
+ * by itself. No micro-batch reaches over the end of a lane (learn/lanes.h). Rows that bear loss go
+ * through the head GRAPH_LOSS_ROWS at a time.
  *
  * Class f32-1. Threads: none of its own; read by many.
  */
@@ -67,7 +68,7 @@
  *   BIAS_BACK   dy, [dbias] -> dbias
  *   ATTEND_BACK q, k, v, out, lse, dout -> dq, dk, dv
  *   EMBED_BACK  dx, [dtable] -> dtable
- *   ADD         a, b -> a + b
+ *   ADD         [a], [b] -> a + b
  *   ROW_SQUARES g -> sum of squares of each row (rows, 1)
  *   SQUARES     row squares, [squares] -> squares (1, tensors), one more set
  *   SCALE       squares -> factor of the clip (1, 1)
@@ -108,7 +109,7 @@ struct graph_op {
     uint32_t chunk;            /* rows of loss: graph.chunk, or GRAPH_NONE */
     uint32_t layer;            /* or GRAPH_NONE */
     uint32_t heads;            /* heads in a row, or 1 */
-    uint32_t parameter;        /* DW, SQUARES, ADAMW: which; else GRAPH_NONE */
+    uint32_t parameter;        /* DW, ADD, SQUARES, ADAMW: which; else GRAPH_NONE */
     uint8_t reuse[GRAPH_OUTS]; /* input that the output takes the place of; GRAPH_INS: none */
 };
 
@@ -116,6 +117,7 @@ struct graph_op {
 struct graph_micro {
     size_t first_row, rows; /* in the arrays of rows */
     size_t first_seq, n_seqs;
+    uint32_t lane;
 };
 
 /* Some of the rows of loss of one micro-batch. */

@@ -40,6 +40,7 @@ void learn_settings_digest(struct digest *out, const struct learn_settings *s)
     buf_put_u64(&b, s->optimizer.warm_steps);
     buf_put_u64(&b, s->optimizer.total_steps);
     put_f64(&b, s->warmup_lr);
+    buf_put_u32(&b, s->grad_lanes);
     CHECK(!b.bad);
     digest_tagged(out, "muster/settings", buf_bytes(&b));
     buf_clear(&b);
@@ -85,12 +86,28 @@ enum status learner_fetch(struct learner *l, struct err *e)
     return OK;
 }
 
-uint64_t learner_bytes(const struct model_config *c, const struct learner_options *options)
+static uint32_t levels_of(const struct learn_settings *s, const struct learner_options *options)
+{
+    return lanes_levels(s->grad_lanes, options->crew ? options->crew->n_processes : 1);
+}
+
+uint64_t learner_bytes_there(const struct model_config *c,
+                             const struct learn_settings *settings,
+                             const struct learner_options *options)
 {
     uint64_t train = train_bytes(c, options->kernels, options->max_rows, options->recompute);
+    uint64_t lanes = lanes_bytes(c, levels_of(settings, options));
+
+    return train > UINT64_MAX - lanes ? UINT64_MAX : train + lanes;
+}
+
+uint64_t learner_bytes(const struct model_config *c, const struct learn_settings *settings,
+                       const struct learner_options *options)
+{
+    uint64_t there = learner_bytes_there(c, settings, options);
     uint64_t state = model_config_params(c) * sizeof(float) * (c->dtype == DTYPE_F32 ? 3 : 4);
 
-    return train > UINT64_MAX - state ? UINT64_MAX : train + state;
+    return there > UINT64_MAX - state ? UINT64_MAX : there + state;
 }
 
 enum status learner_new(struct learner **out, struct weights **masters, struct adamw **opt,
@@ -100,6 +117,7 @@ enum status learner_new(struct learner **out, struct weights **masters, struct a
     struct learner *l = xcalloc(1, sizeof(*l));
     enum status st = OK;
 
+    CHECK(lanes_is_count(settings->grad_lanes));
     *out = NULL;
     l->settings = *settings;
     l->options = *options;
@@ -123,6 +141,9 @@ enum status learner_new(struct learner **out, struct weights **masters, struct a
         };
         st = train_new(&l->train, learner_published(l), &topt, e);
     }
+    if (!st)
+        st = lanes_new(&l->lanes, l->train, options->kernels, options->max_rows,
+                       levels_of(settings, options), e);
     if (st)
         learner_free(&l);
     *out = l;
@@ -133,6 +154,7 @@ void learner_free(struct learner **l)
 {
     if (!*l)
         return;
+    lanes_free(&(*l)->lanes);
     train_free(&(*l)->train);
     adamw_free(&(*l)->opt);
     weights_free(&(*l)->published);
@@ -152,143 +174,7 @@ enum status learner_roots(const struct learner *l, struct digest *masters,
     return state_roots(masters, optimizer, l->masters, l->opt, l->options.pool, e);
 }
 
-/* The arrays of one micro-batch, of max_rows rows. */
-struct micro {
-    int32_t *tokens, *targets;
-    float *logp;
-    size_t *lengths;
-    size_t rows, n_seqs, first; /* `first`: index of its first sequence */
-};
-
-static enum status micro_init(struct micro *m, size_t max_rows, struct err *e)
-{
-    enum status st;
-
-    memset(m, 0, sizeof(*m));
-    st = alloc_array(&m->tokens, max_rows, sizeof(*m->tokens), "a micro-batch", e);
-    if (!st)
-        st = alloc_array(&m->targets, max_rows, sizeof(*m->targets), "a micro-batch", e);
-    if (!st)
-        st = alloc_array(&m->logp, max_rows, sizeof(*m->logp), "a micro-batch", e);
-    if (!st)
-        st = alloc_array(&m->lengths, max_rows, sizeof(*m->lengths), "a micro-batch", e);
-    return st;
-}
-
-static void micro_clear(struct micro *m)
-{
-    free(m->tokens);
-    free(m->targets);
-    free(m->logp);
-    free(m->lengths);
-}
-
-static void micro_reset(struct micro *m, size_t first)
-{
-    m->rows = 0;
-    m->n_seqs = 0;
-    m->first = first;
-}
-
-static struct train_batch micro_batch(const struct micro *m, float temperature)
-{
-    return (struct train_batch){
-        .tokens = m->tokens,
-        .targets = m->targets,
-        .lengths = m->lengths,
-        .n_seqs = m->n_seqs,
-        .rows = m->rows,
-        .temperature = temperature,
-    };
-}
-
-/* Rows of a sequence of n tokens: one for each token that another follows. `is_target` says which
- * tokens bear loss; NULL: those from `from` on. */
-static void micro_add(struct micro *m, const int32_t *tokens, size_t n,
-                      const uint8_t *is_target, size_t from)
-{
-    for (size_t r = 0; r + 1 < n; r++) {
-        bool wanted = is_target ? is_target[r + 1] == 1 : r + 1 >= from;
-
-        m->tokens[m->rows + r] = tokens[r];
-        m->targets[m->rows + r] = wanted ? tokens[r + 1] : -1;
-    }
-    m->rows += n - 1;
-    m->lengths[m->n_seqs++] = n - 1;
-}
-
-struct tally {
-    double objective, kl;
-    float ratio_max;
-    uint64_t n_clipped;
-};
-
-/* What a policy's loss weights are made of. Rows come in order, so the sequence is one that is
- * walked along. */
-struct policy {
-    const struct learner *l;
-    const struct learn_batch *b;
-    const struct micro *m;
-    struct tally *t;
-    size_t seq, start; /* of the micro-batch, and its first row */
-};
-
-static float weigh_policy(void *arg, size_t row, float logp)
-{
-    struct policy *p = arg;
-
-    while (row - p->start >= p->m->lengths[p->seq])
-        p->start += p->m->lengths[p->seq++];
-    const struct learn_sample *s = &p->b->sample[p->m->first + p->seq];
-    float mu = s->logprobs[row - p->start + 1];
-    struct loss_token k = loss_token_of(logp, mu, s->advantage, &p->l->settings.loss);
-
-    p->t->objective += (double)k.objective;
-    p->t->kl += (double)(k.ratio - 1.0f - (logp - mu));
-    p->t->n_clipped += k.is_clipped;
-    p->t->ratio_max = k.ratio > p->t->ratio_max ? k.ratio : p->t->ratio_max;
-    return k.coef / (float)p->b->n_tokens;
-}
-
-static enum status run_micro_policy(struct learner *l, struct micro *m,
-                                    const struct learn_batch *b, struct tally *t, struct err *e)
-{
-    struct train_batch tb = micro_batch(m, l->settings.temperature);
-    struct policy p = {.l = l, .b = b, .m = m, .t = t};
-
-    return train_gradients(l->train, &tb, weigh_policy, &p, m->logp, e);
-}
-
-static enum status too_long(size_t n, size_t max_rows, struct err *e)
-{
-    return err_set(e, ERR_LIMIT, "a sequence of %zu tokens does not fit %zu rows", n, max_rows);
-}
-
-static enum status gradients_policy(struct learner *l, const struct learn_batch *b,
-                                    struct tally *t, struct err *e)
-{
-    size_t max_rows = l->options.max_rows;
-    struct micro m;
-    enum status st = micro_init(&m, max_rows, e);
-
-    for (size_t i = 0; !st && i < b->n_samples; i++) {
-        const struct learn_sample *s = &b->sample[i];
-
-        if (s->n - 1 > max_rows) {
-            st = too_long(s->n, max_rows, e);
-            break;
-        }
-        if (m.rows + s->n - 1 > max_rows) {
-            st = run_micro_policy(l, &m, b, t, e);
-            micro_reset(&m, i);
-        }
-        micro_add(&m, s->tokens, s->n, s->mask, 0);
-    }
-    if (!st && m.rows)
-        st = run_micro_policy(l, &m, b, t, e);
-    micro_clear(&m);
-    return st;
-}
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static enum status take_step(struct learner *l, float lr, struct learn_report *report,
                              struct err *e)
@@ -304,7 +190,6 @@ static enum status take_step(struct learner *l, float lr, struct learn_report *r
     struct adamw_report a = {0};
     enum status st;
 
-    train_finish(l->train);
     st = train_update(l->train, l->opt, l->masters, &s, &a, e);
     l->is_behind = true;
     if (!st && !l->options.is_lazy)
@@ -316,6 +201,35 @@ static enum status take_step(struct learner *l, float lr, struct learn_report *r
     report->grad_norm = a.grad_norm;
     report->lr = lr;
     return OK;
+}
+
+/* The gradient of all lanes, and their sums one after the other. */
+static enum status gradient(struct learner *l, const struct learn_work *w,
+                            struct learn_tally *sum, struct err *e)
+{
+    const struct learn_crew *crew = l->options.crew;
+    struct learn_tally t[LANES_MAX];
+    enum status st = crew ? learner_fetch(l, e) : OK; /* the others are handed the host's */
+
+    memset(sum, 0, sizeof(*sum));
+    if (!st)
+        st = crew ? crew->gradient(crew->ctx, l->lanes, learner_published(l), w, t, e)
+                  : lanes_gradient(l->lanes, w, 0, w->n_lanes, t, e);
+    for (uint32_t i = 0; !st && i < w->n_lanes; i++) {
+        sum->objective += t[i].objective;
+        sum->kl += t[i].kl;
+        sum->n_clipped += t[i].n_clipped;
+        sum->ratio_max = t[i].ratio_max > sum->ratio_max ? t[i].ratio_max : sum->ratio_max;
+    }
+    return st;
+}
+
+static void report_policy(struct learn_report *r, const struct learn_tally *t, uint64_t n)
+{
+    r->loss = (float)(-t->objective / (double)n);
+    r->kl = (float)(t->kl / (double)n);
+    r->ratio_max = t->ratio_max;
+    r->clipped = (float)((double)t->n_clipped / (double)n);
 }
 
 static enum status tamper(struct learner *l, struct err *e)
@@ -333,7 +247,13 @@ static enum status tamper(struct learner *l, struct err *e)
 enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
                          struct learn_report *report, struct err *e)
 {
-    struct tally t = {0};
+    struct learn_work w = {.n_seqs = b->n_samples,
+                           .n_tokens = b->n_tokens,
+                           .n_lanes = l->settings.grad_lanes,
+                           .temperature = l->settings.temperature,
+                           .loss = l->settings.loss};
+    struct learn_seq *seq;
+    struct learn_tally t;
     enum status st;
 
     memset(report, 0, sizeof(*report));
@@ -341,52 +261,32 @@ enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_
     report->n_tokens = b->n_tokens;
     if (!b->n_samples || !b->n_tokens)
         return OK;
-    train_zero(l->train);
-    st = gradients_policy(l, b, &t, e);
+    st = alloc_array(&seq, b->n_samples, sizeof(*seq), "the sequences of a step", e);
+    if (st)
+        return st;
+    for (size_t i = 0; i < b->n_samples; i++) {
+        const struct learn_sample *s = &b->sample[i];
+
+        seq[i] = (struct learn_seq){.tokens = s->tokens,
+                                    .is_target = s->mask,
+                                    .n = s->n,
+                                    .logprobs = s->logprobs,
+                                    .advantage = s->advantage};
+    }
+    w.seq = seq;
+    st = gradient(l, &w, &t, e);
+    free(seq);
     if (st)
         return st;
     if (l->options.tamper)
         st = tamper(l, e);
     if (st)
         return st;
-    report->loss = (float)(-t.objective / (double)b->n_tokens);
-    report->kl = (float)(t.kl / (double)b->n_tokens);
-    report->ratio_max = t.ratio_max;
-    report->clipped = (float)((double)t.n_clipped / (double)b->n_tokens);
+    report_policy(report, &t, b->n_tokens);
     if (!isfinite(report->loss))
         return err_set(e, ERR_NUMERIC, "the loss of step %llu is not finite",
                        (unsigned long long)step);
     return take_step(l, learn_rate(&l->settings, step), report, e);
-}
-
-struct imitation {
-    float n_targets;
-    double loss; /* summed over the targets */
-};
-
-static float weigh_demo(void *arg, size_t row, float logp)
-{
-    struct imitation *i = arg;
-
-    (void)row;
-    i->loss -= (double)logp;
-    return 1.0f / i->n_targets;
-}
-
-/* One micro-batch: with gradients, or only the loss. */
-static enum status run_micro_demo(struct learner *l, struct micro *m, struct imitation *im,
-                                  bool is_step, struct err *e)
-{
-    struct train_batch tb = micro_batch(m, 1.0f);
-    enum status st;
-
-    if (is_step)
-        return train_gradients(l->train, &tb, weigh_demo, im, m->logp, e);
-    st = train_forward(l->train, &tb, m->logp, e);
-    for (size_t r = 0; !st && r < m->rows; r++)
-        if (m->targets[r] >= 0)
-            im->loss -= (double)m->logp[r];
-    return st;
 }
 
 static uint64_t count_targets(const struct learn_demo *demo, size_t n)
@@ -402,37 +302,37 @@ static uint64_t count_targets(const struct learn_demo *demo, size_t n)
     return count;
 }
 
-/* All demonstrations, in micro-batches: fills in loss and n_tokens of the report. */
+/* All demonstrations: fills in loss and n_tokens of the report. */
 static enum status run_demos(struct learner *l, const struct learn_demo *demo, size_t n,
                              bool is_step, struct learn_report *report, struct err *e)
 {
-    size_t max_rows = l->options.max_rows;
-    uint64_t n_targets = count_targets(demo, n);
-    struct imitation im = {.n_targets = (float)n_targets};
-    struct micro m;
-    enum status st = micro_init(&m, max_rows, e);
+    struct learn_work w = {.n_seqs = n,
+                           .n_tokens = count_targets(demo, n),
+                           .n_lanes = l->settings.grad_lanes,
+                           .temperature = 1.0f,
+                           .is_imitation = true};
+    struct learn_seq *seq = NULL;
+    struct learn_tally t;
+    enum status st;
 
     memset(report, 0, sizeof(*report));
-    if (!st && !n_targets)
-        st = err_set(e, ERR_INVALID, "demonstrations without an answer");
-    for (size_t i = 0; !st && i < n; i++) {
-        if (demo[i].n < 2 || demo[i].n - 1 > max_rows) {
-            st = too_long(demo[i].n, max_rows, e);
-            break;
-        }
-        if (m.rows + demo[i].n - 1 > max_rows) {
-            st = run_micro_demo(l, &m, &im, is_step, e);
-            micro_reset(&m, i);
-        }
-        micro_add(&m, demo[i].tokens, demo[i].n, demo[i].is_answer, demo[i].n_prompt);
-    }
-    if (!st && m.rows)
-        st = run_micro_demo(l, &m, &im, is_step, e);
-    micro_clear(&m);
+    if (!w.n_tokens)
+        return err_set(e, ERR_INVALID, "demonstrations without an answer");
+    st = alloc_array(&seq, n, sizeof(*seq), "the sequences of a step", e);
     if (st)
         return st;
-    report->loss = (float)(im.loss / (double)n_targets);
-    report->n_tokens = n_targets;
+    for (size_t i = 0; i < n; i++)
+        seq[i] = (struct learn_seq){.tokens = demo[i].tokens,
+                                    .is_target = demo[i].is_answer,
+                                    .n = demo[i].n,
+                                    .from = demo[i].n_prompt};
+    w.seq = seq;
+    st = is_step ? gradient(l, &w, &t, e) : lanes_evaluate(l->lanes, &w, &t, e);
+    free(seq);
+    if (st)
+        return st;
+    report->loss = (float)(-t.objective / (double)w.n_tokens);
+    report->n_tokens = w.n_tokens;
     if (!isfinite(report->loss))
         return err_set(e, ERR_NUMERIC, "the loss of a supervised step is not finite");
     return OK;
@@ -441,10 +341,8 @@ static enum status run_demos(struct learner *l, const struct learn_demo *demo, s
 enum status learner_imitate(struct learner *l, const struct learn_demo *demo, size_t n,
                             struct learn_report *report, struct err *e)
 {
-    enum status st;
+    enum status st = run_demos(l, demo, n, true, report, e);
 
-    train_zero(l->train);
-    st = run_demos(l, demo, n, true, report, e);
     return st ? st : take_step(l, (float)l->settings.warmup_lr, report, e);
 }
 

@@ -2,8 +2,8 @@
  * learn/learner.h - (weights, optimizer state, batch) -> the next, to the last bit
  *
  * A pure function of its inputs: however the batch is cut into micro-batches, however many
- * threads run, and whether the state was kept in memory or came from a checkpoint. Trainers run
- * it; `muster replay` runs it again and compares roots.
+ * threads run, however many processes share the lanes, and whether the state was kept in memory or
+ * came from a checkpoint. Trainers run it; `muster replay` runs it again and compares roots.
  *
  * The masters are f32. Forward passes use the published weights: the masters themselves, or
  * their bf16 rounding when config.dtype says so.
@@ -22,6 +22,7 @@
 #include "engine/train.h"
 #include "engine/weights.h"
 #include "learn/batch.h"
+#include "learn/lanes.h"
 #include "learn/loss.h"
 #include "proto/types.h"
 
@@ -36,7 +37,8 @@ struct learn_settings {
         enum learn_schedule schedule;
         uint64_t warm_steps, total_steps;
     } optimizer;
-    double warmup_lr; /* of the supervised steps */
+    double warmup_lr;    /* of the supervised steps */
+    uint32_t grad_lanes; /* learn/lanes.h: 1, 2, 4 or 8; of the supervised steps too */
 };
 
 /* What the settings come to, as 32 bytes: every step commits to it. */
@@ -45,12 +47,24 @@ void learn_settings_digest(struct digest *out, const struct learn_settings *s);
  * cosine fall from lr to lr * lr_end over the steps after the warm ones. */
 float learn_rate(const struct learn_settings *s, uint64_t step);
 
+/* Processes that share the lanes of every step, this one included (trainer/lane_group.h). */
+struct learn_crew {
+    void *ctx;
+    uint32_t n_processes; /* divides the settings' grad_lanes */
+    /* As lanes_gradient of all lanes with these published weights, `own` being this process's part.
+     * After a failure nothing that a step makes has changed. */
+    enum status (*gradient)(void *ctx, struct lanes *own, const struct weights *published,
+                            const struct learn_work *w, struct learn_tally *tally,
+                            struct err *e);
+};
+
 struct learner_options {
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     size_t max_rows;               /* rows of a micro-batch; at least the longest sequence */
     uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
     bool recompute;                /* as struct train_options */
+    const struct learn_crew *crew; /* borrowed; NULL: this process makes all lanes */
     /* Of kernels of a device: masters, published weights and moments of the host are brought up to date by
      * learner_fetch only, not after every step. For kernels of the host: no */
     bool is_lazy;
@@ -59,8 +73,14 @@ struct learner_options {
 };
 
 /* What learner_new takes and what it is given, together: masters, published weights, moments,
- * gradients, activations. UINT64_MAX: does not fit. */
-uint64_t learner_bytes(const struct model_config *c, const struct learner_options *options);
+ * gradients, activations, sums of lanes; of a crew this process's. UINT64_MAX: does not fit. */
+uint64_t learner_bytes(const struct model_config *c, const struct learn_settings *settings,
+                       const struct learner_options *options);
+/* That of it which lies where the kernels compute: all but masters, published weights and moments. On a
+ * device it is what must fit there. */
+uint64_t learner_bytes_there(const struct model_config *c,
+                             const struct learn_settings *settings,
+                             const struct learner_options *options);
 
 struct learner {
     struct learn_settings settings;
@@ -68,6 +88,7 @@ struct learner {
     struct weights *published; /* owned; NULL when the masters are published as they are */
     struct adamw *opt;         /* owned */
     struct train *train;       /* owned */
+    struct lanes *lanes;       /* owned */
     struct learner_options options;
     bool is_behind; /* masters, published and opt: see is_lazy */
 };
@@ -100,7 +121,8 @@ struct learn_report {
 
 /* One reinforcement step; `step` counts from 0. An empty batch changes nothing. ERR_NUMERIC: a
  * loss, gradient or weight is not finite: the learner must be thrown away and resumed from
- * before the step. ERR_LIMIT: a sequence is longer than max_rows; ERR_NO_MEMORY. */
+ * before the step. ERR_LIMIT: a sequence is longer than max_rows; ERR_NO_MEMORY; of a crew ERR_IO, and
+ * nothing has changed. */
 MUST_USE enum status learner_step(struct learner *l, const struct learn_batch *b, uint64_t step,
                                   struct learn_report *report, struct err *e);
 

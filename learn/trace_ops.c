@@ -344,6 +344,21 @@ static enum status do_adamw(const struct work *w)
     return OK;
 }
 
+/* An absent operand is all +0, and is added: -0 + +0 is +0. */
+static enum status do_add(const struct work *w)
+{
+    size_t n = count(shape_out(w, 0));
+
+    if (w->in[0] && w->in[1]) {
+        add_forward(w->k, w->out[0], w->in[0], w->in[1], n);
+        return OK;
+    }
+    const float *x = w->in[0] ? w->in[0] : w->in[1];
+    for (size_t i = 0; i < n; i++)
+        w->out[0][i] = x[i] + 0.0f;
+    return OK;
+}
+
 float trace_rms(const struct kernels *k, const float *x, size_t n, float eps)
 {
     return 1.0f / sqrtf(dot_forward(k, x, x, n) / (float)n + eps);
@@ -383,7 +398,7 @@ enum status trace_execute(struct trace *t, const struct graph_op *op,
         return OK;
     case GRAPH_ATTEND_BACK: return do_attend_back(&w);
     case GRAPH_EMBED_BACK: return do_embed_back(&w);
-    case GRAPH_ADD: add_forward(w.k, out[0], in[0], in[1], count(shape_out(&w, 0))); return OK;
+    case GRAPH_ADD: return do_add(&w);
     case GRAPH_ROW_SQUARES: return do_row_squares(&w);
     case GRAPH_SQUARES: return do_squares(&w);
     case GRAPH_SCALE: return do_scale(&w);

@@ -1,5 +1,6 @@
 #include "trainer/course.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/checkpoint.h"
+#include "engine/device.h"
 #include "engine/safetensors.h"
 #include "shardcast/cast_cut.h"
 
@@ -25,6 +27,7 @@ void course_init(struct course *c, struct setup *setup, const struct course_opti
 void course_clear(struct course *c)
 {
     learner_free(&c->learner);
+    lane_group_close(&c->group);
     buf_clear(&c->manifest);
     c->version = -1;
 }
@@ -57,28 +60,69 @@ enum status course_settings(struct learn_settings *out, const struct task *t, st
     out->optimizer.warm_steps = (uint64_t)t->optimizer.warm_steps;
     out->optimizer.total_steps = (uint64_t)t->algorithm.steps;
     out->warmup_lr = t->warmup.lr;
+    out->grad_lanes = (uint32_t)t->algorithm.grad_lanes;
     return OK;
+}
+
+/* What each process takes beside what is there already, and whether that fits: before it is taken. On
+ * a device what lies there counts, and of the others those that come to the same one. */
+static enum status plan_memory(struct course *c, const struct lane_group_options *go,
+                               struct learner_options lo, bool has_optimizer, struct err *e)
+{
+    const struct learn_crew crew = {.n_processes = go->n_processes};
+    const struct device *d = kernels_device(lo.kernels);
+    uint64_t state = model_config_params(&go->config) * sizeof(float) * (has_optimizer ? 3 : 1);
+    uint64_t limit = c->options.max_bytes ? c->options.max_bytes : device_free_bytes(d);
+    uint64_t n = (go->n_processes - 1) / (d ? device_count() : 1);
+
+    lo.crew = &crew;
+    c->is_planned = true;
+    c->own_bytes = d ? learner_bytes_there(&go->config, &c->settings, &lo)
+                     : learner_bytes(&go->config, &c->settings, &lo) - state;
+    c->each_bytes = go->n_processes > 1 ? lane_group_bytes(go) : 0;
+    if (c->own_bytes <= limit && (!n || c->each_bytes <= (limit - c->own_bytes) / n))
+        return OK;
+    return err_set(e, ERR_LIMIT,
+                   "training takes %" PRIu64 " MiB in this process and %" PRIu64
+                   " MiB in each of %" PRIu64 " others, more than the %" PRIu64 " MiB %s",
+                   (c->own_bytes >> 20) + 1, n ? (c->each_bytes >> 20) + 1 : 0, n, limit >> 20,
+                   c->options.max_bytes ? "allowed" : "free");
 }
 
 static enum status make_learner(struct course *c, struct weights **w, struct adamw **opt,
                                 struct err *e)
 {
     size_t longest = (size_t)c->setup->task.model.max_len;
-    const struct learner_options lo = {
+    struct learner_options lo = {
         .kernels = setup_kernels(c->setup, c->options.kernels),
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
         .tamper = c->options.cheat == TRAIN_CHEAT_GRADIENT ? train_cheat_gradient : NULL,
     };
+    struct lane_group_options go = {
+        .n_processes = c->options.processes ? c->options.processes : 1,
+        .config = c->setup->config,
+        .kernels = lo.kernels,
+        .threads = c->options.pool ? pool_threads(c->options.pool) : 1,
+        .max_rows = lo.max_rows,
+    };
     enum status st = course_settings(&c->settings, &c->setup->task, e);
 
+    learner_free(&c->learner);
+    go.n_lanes = c->settings.grad_lanes;
+    if (!st)
+        st = lane_group_check(go.n_processes, go.n_lanes, e);
+    if (!st && !c->is_planned)
+        st = plan_memory(c, &go, lo, *opt != NULL, e);
+    if (!st && !c->group && go.n_processes > 1)
+        st = lane_group_open(&c->group, &go, e);
     if (st) {
         weights_free(w);
         adamw_free(opt);
         return st;
     }
-    learner_free(&c->learner);
+    lo.crew = c->group ? lane_group_crew(c->group) : NULL;
     st = learner_new(&c->learner, w, opt, &c->settings, &lo, e);
     return st ? st : learner_roots(c->learner, &c->masters, &c->optimizer, e);
 }

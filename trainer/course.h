@@ -20,19 +20,25 @@
 #include "proto/msg.h"
 #include "rollout/setup.h"
 #include "trainer/cheat.h"
+#include "trainer/lane_group.h"
 
 struct course_options {
     struct digest run;             /* as in learn_rules */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
-    uint64_t max_bytes;            /* refuse to take more memory; 0: no limit */
-    enum train_cheat cheat;        /* for trying a network's defences */
+    uint64_t max_bytes;     /* refuse to take more memory; 0: more than the device has free */
+    uint32_t processes;     /* that share a step's lanes (trainer/lane_group.h); 0: 1 */
+    enum train_cheat cheat; /* for trying a network's defences */
 };
 
 struct course {
-    struct setup *setup;     /* borrowed */
-    struct learner *learner; /* owned; NULL before course_begin or course_load */
+    struct setup *setup;      /* borrowed */
+    struct learner *learner;  /* owned; NULL before course_begin or course_load */
+    struct lane_group *group; /* owned; NULL: one process */
     struct course_options options;
+    bool
+        is_planned; /* its memory, that is: what this process takes beside the weights it loaded, */
+    uint64_t own_bytes, each_bytes; /* and each of the others */
     struct learn_settings settings;
     int64_t version;                  /* newest made; -1: none yet */
     struct digest weights;            /* its root */
@@ -54,7 +60,7 @@ MUST_USE enum status course_settings(struct learn_settings *out, const struct ta
 struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
                                 uint32_t vocab, int64_t head, const struct digest *run);
 
-/* Initial weights: random by the task's seed, or those of model.init's directory, which must
+/* Initial weights, and the processes that work on them: random by the task's seed, or those of model.init's directory, which must
  * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */
 MUST_USE enum status course_begin(struct course *c, struct err *e);
 

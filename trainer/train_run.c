@@ -120,17 +120,26 @@ static bool warm_up_progress(void *arg, uint64_t step, uint64_t steps, float los
     return !__atomic_load_n(&t->is_stopping, __ATOMIC_RELAXED);
 }
 
+static void tell_plan(const struct trainer *t)
+{
+    LOG_INFO("plan processes=%" PRId64 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
+             t->opt->processes, t->course.own_bytes >> 20, t->course.each_bytes >> 20);
+}
+
 static enum status open_course(struct trainer *t, struct err *e)
 {
     enum status st = load_newest(t, e);
 
     if (!st) {
+        tell_plan(t);
         LOG_INFO("resumed version=%" PRId64, t->course.version);
         return OK;
     }
     if (st != ERR_NOT_FOUND)
         return st;
     st = course_begin(&t->course, e);
+    if (!st)
+        tell_plan(t);
     if (!st)
         st = course_warm_up(&t->course, warm_up_progress, t, e);
     if (!st)
@@ -324,8 +333,11 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
 {
     struct trainer *t = ctx;
     const struct env_options eo = {.allow_unsandboxed = t->opt->allow_unsandboxed};
-    const struct course_options co = {
-        .run = t->run, .kernels = t->kernels, .pool = t->pool, .cheat = t->opt->cheat};
+    const struct course_options co = {.run = t->run,
+                                      .kernels = t->kernels,
+                                      .pool = t->pool,
+                                      .processes = (uint32_t)t->opt->processes,
+                                      .cheat = t->opt->cheat};
     struct err e;
     enum status st;
 
@@ -378,9 +390,9 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     enum status st = start(&t, e);
 
     if (!st) {
-        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s checkpoint_every=%" PRId64
-                 " cheat=%s",
-                 opt->node.dir, opt->node.threads, kernels_name(t.kernels),
+        LOG_INFO("start dir=%s threads=%" PRId64 " processes=%" PRId64
+                 " kernels=%s checkpoint_every=%" PRId64 " cheat=%s",
+                 opt->node.dir, opt->node.threads, opt->processes, kernels_name(t.kernels),
                  opt->checkpoint_every, train_cheat_name(opt->cheat));
         st = station_run(&t.at, e);
     }

@@ -31,6 +31,8 @@ const struct device_ops device_ops_f32 = {
     .sample = cuda_f32_sample,
     .top = cuda_f32_top,
 
+    .math_sum = cuda_f32_math_sum,
+
     .square_sum = cuda_f32_square_sum,
     .adamw = cuda_f32_adamw,
     .round_bf16 = cuda_f32_round_bf16,

@@ -71,6 +71,10 @@ void cuda_f32_sample(struct device *d, struct device_drawn *out,
 void cuda_f32_top(struct device *d, uint32_t *index, uint16_t *value, const float *x, size_t N,
                   size_t C);
 
+/* math.cu */
+void cuda_f32_math_sum(struct device *d, uint64_t *sum, int which, uint32_t first,
+                       uint32_t step, uint64_t n);
+
 /* optimizer.cu */
 void cuda_f32_square_sum(struct device *d, float *sum, float *scratch, const float *g,
                          size_t rows, size_t cols);

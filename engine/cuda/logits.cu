@@ -61,24 +61,15 @@ __device__ bool any_of_block(bool is)
     return any;
 }
 
-/* The definition's maximum goes by sixteen lanes and halves of them. Which of +0 and -0 comes of that
- * is told by this rank: of the lanes the one that comes first with its four bits reversed, and in it
- * the first number. */
-__device__ __forceinline__ unsigned max_rank(unsigned i)
-{
-    const unsigned lane = i % 16;
-    const unsigned turned = lane >> 3 | (lane >> 1 & 2) | (lane << 1 & 4) | (lane << 3 & 8);
-
-    return turned << 28 | i / 16;
-}
-
+/* The definition's maximum may be another zero than this one, which nothing shows: where two zeros are
+ * highest, the sum is 2 or more and its logarithm no zero. */
 __device__ float max_of_row(const float *x, size_t V)
 {
     best b = {-INFINITY, no_rank};
 
     for (size_t i = threadIdx.x; i < V; i += row_block)
         if (x[i] > b.value)
-            b = {x[i], max_rank((unsigned)i)};
+            b = {x[i], (unsigned)i};
     return best_of_block(b).value;
 }
 

@@ -7,6 +7,7 @@ set(ENGINE_CUDA_KERNELS
   cuda/gemm.cu
   cuda/limits.cu
   cuda/logits.cu
+  cuda/math.cu
   cuda/optimizer.cu
   cuda/rows.cu
   cuda/top.cu

@@ -51,7 +51,8 @@ static void make_step(void)
     const struct learn_settings s = {
         .loss = {.clip_eps = 0.2f, .delta = 4.0f, .log_ratio_max = 20.0f},
         .temperature = 1.0f,
-        .optimizer = {.lr = 1e-2, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f}};
+        .optimizer = {.lr = 1e-2, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f},
+        .grad_lanes = 1};
     const struct trace_options o = {.kernels = kernels_best()};
 
     for (size_t i = 0; i < 2; i++) {

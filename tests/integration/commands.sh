@@ -202,8 +202,19 @@ SECONDS=0
 run 1 'ended at a limit (instruction limit' env check "$work/loop"
 [ $SECONDS -lt 30 ] || fail "an environment that loops should be found at once"
 json env check "$here/tasks/small" --processes 3
-"$muster" doctor --json >"$work/out" 2>"$work/err" || true # the machine may lack something
-python3 -c 'import json, sys; [json.loads(x) for x in sys.stdin]' <"$work/out"
+"$muster" doctor --json --seconds 0.05 "$here/tasks/small" >"$work/out" 2>"$work/err" ||
+    true # the machine may lack something
+python3 - "$work/out" <<'END'
+import json, sys
+rows = [json.loads(x) for x in open(sys.argv[1])]
+paid = [r for r in rows if r["name"] == "earnings" and r["numerics"] == "f32-1"]
+assert paid and all(r["decode_tokens_s"] > 0 and r["prefill_tokens_s"] > 0 for r in paid), rows
+assert all(r["inference_ucr_h"] > 0 and r["trainer_ucr_h"] > 0 for r in paid), rows
+unpaid = [r for r in rows if r["name"] == "earnings" and r["numerics"] == "bf16-1"]
+assert unpaid and all(r["inference_ucr_h"] is None for r in unpaid), rows
+END
+run 1 "cannot open" doctor "$work/nothing"
+run 2 "measures nothing" doctor --quick "$here/tasks/small"
 run 2 "is not a command" nonsense
 
 echo "all as it should be"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# muster sft on JSONL: the weights are a function of model, data and settings. How many threads run,
-# how a step is cut into micro-batches, whether activations are kept, and whether the process was
+# muster sft on JSONL: the weights are a function of model, data and settings. How many threads and
+# processes run, how a step is cut into micro-batches, whether activations are kept, and whether the process was
 # killed and resumed changes no bit of them.
 set -euo pipefail
 
@@ -65,6 +65,15 @@ same threes
 sft eights --rows 1000 --threads 2 --kernels scalar >/dev/null
 same eights
 
+# four lanes, by one process and by two and four; they are part of the settings
+sft lanes --grad-lanes 4 >/dev/null
+sft shared --grad-lanes 4 --processes 2 --rows 150 --threads 1 >/dev/null
+cmp "$work/lanes/model.safetensors" "$work/shared/model.safetensors"
+sft spread --grad-lanes 4 --processes 4 --rows 47 --recompute --threads 1 >/dev/null
+cmp "$work/lanes/model.safetensors" "$work/spread/model.safetensors"
+! cmp -s "$work/lanes/model.safetensors" "$work/whole/model.safetensors"
+grep -q 'plan processes=4 mib=[0-9]* each_other_mib=[1-9]' "$work/spread.err"
+
 # killed at a random moment, again and again, until it comes to its end
 RANDOM=${TEST_SEED:-1}
 echo "seed ${TEST_SEED:-1}"
@@ -113,6 +122,9 @@ refuse 'resume goes on' --steps 100000
 refuse 'other settings' --steps 100000 --resume --lr 0.001
 refuse 'other settings' --steps 99999 --resume
 refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1
+refuse '8 processes cannot share 4 grad_lanes' --steps 9 --resume --grad-lanes 4 --processes 8
+refuse 'training in 2 processes takes [0-9]* MiB, more than the 4 MiB allowed' --steps 100000 \
+    --resume --max-memory 4 --grad-lanes 2 --processes 2
 # and what no command takes for another
 ! sft whole >/dev/null
 tail -n 1 "$work/whole.err" | grep -q 'holds a model already'

@@ -34,11 +34,12 @@ static struct trace *trace_of(struct fixture *f, const struct trace_fault *fault
 }
 
 static void begin(struct fixture *f, const struct model_config *c, size_t n_samples,
-                  size_t longest)
+                  size_t longest, uint32_t n_lanes)
 {
     memset(f, 0, sizeof(*f));
     f->rng = rng_of(11, 4);
     tiny_step_init(&f->s, c, n_samples, longest);
+    f->s.settings.grad_lanes = n_lanes;
     f->g = tiny_step_graph(&f->s);
     f->honest = trace_of(f, NULL);
 }
@@ -150,7 +151,7 @@ static void every_operation(const struct model_config *c, uint32_t stride)
 {
     struct fixture f;
 
-    begin(&f, c, 4, 9);
+    begin(&f, c, 4, 9, 4);
     for (uint32_t op = 0; op < f.g->n_ops; op++)
         if (op % stride == 0 || op + 1 == f.g->n_ops)
             one_fault(&f, op, op % 3 == 2 ? DISPUTE_CHALLENGER : DISPUTE_DEFENDER);
@@ -179,7 +180,7 @@ static void long_sums_are_taken_apart(void **state)
     (void)state;
     c.layers = 1;
     c.ffn = 2100;
-    begin(&f, &c, 2, 9);
+    begin(&f, &c, 2, 9, 1);
     for (uint32_t op = 0; op < f.g->n_ops; op++) {
         if (graph_segments(f.g, &f.g->op[op], 0) < 3 || seen[f.g->op[op].kind])
             continue;
@@ -230,7 +231,7 @@ static void accumulators_must_be_those_that_were_shown(void **state)
     (void)state;
     c.layers = 1;
     c.ffn = 1100;
-    begin(&f, &c, 2, 4); /* few numbers in a tile */
+    begin(&f, &c, 2, 4, 1); /* few numbers in a tile */
     while (f.g->op[op].kind != GRAPH_DX || graph_segments(f.g, &f.g->op[op], 0) < 2)
         op++;
     for (unsigned i = 0; i < 4; i++) {
@@ -262,7 +263,7 @@ static void whoever_accuses_the_honest_loses(void **state)
     struct fixture f;
 
     (void)state;
-    begin(&f, &c, 4, 9);
+    begin(&f, &c, 4, 9, 1);
     for (unsigned i = 0; i < 100; i++) {
         struct dispute d;
 
@@ -307,7 +308,7 @@ static void no_forged_move_saves_a_liar(void **state)
     struct fixture f;
 
     (void)state;
-    begin(&f, &c, 4, 9);
+    begin(&f, &c, 4, 9, 1);
     for (unsigned i = 0; i < 90; i++) {
         struct trace_fault fault = fault_at(&f, (uint32_t)rng_below(&f.rng, f.g->n_ops));
         struct trace *t = trace_of(&f, &fault);
@@ -330,7 +331,7 @@ static void an_opening_has_one_spelling(void **state)
     unsigned n_lost = 0;
 
     (void)state;
-    begin(&f, &c, 4, 9);
+    begin(&f, &c, 4, 9, 1);
     for (unsigned i = 0; i < 100; i++) {
         struct dispute_party v;
         struct dispute d;
@@ -371,7 +372,7 @@ static void silence_loses(void **state)
     struct buf move;
 
     (void)state;
-    begin(&f, &c, 3, 7);
+    begin(&f, &c, 3, 7, 1);
     t = trace_of(&f, &fault);
     buf_init(&move, OPENING_MAX_BYTES);
     for (uint32_t stop = 0; stop < 5; stop++) {
@@ -419,7 +420,7 @@ static void a_trace_must_end_in_what_was_signed(void **state)
     struct buf move;
 
     (void)state;
-    begin(&f, &c, 3, 7);
+    begin(&f, &c, 3, 7, 1);
     init_game(&f, &d, f.honest);
     claim = d.claim;
     claim.masters_after.b[3] ^= 1;

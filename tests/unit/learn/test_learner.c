@@ -141,6 +141,7 @@ static int setup(void **state)
                       .weight_decay = 0.01f,
                       .clip_norm = 1.0f},
         .warmup_lr = 1e-2,
+        .grad_lanes = 1,
     };
     make_batch(f);
     l = fresh_learner(f);
@@ -594,6 +595,7 @@ static void every_setting_is_in_the_digest(void **state)
     DIFFERS(optimizer.warm_steps, 1);
     DIFFERS(optimizer.total_steps, 1);
     DIFFERS(warmup_lr, 1e-3);
+    DIFFERS(grad_lanes, 2);
 #undef DIFFERS
 }
 

@@ -35,12 +35,13 @@ static const float *source(void *arg, uint32_t tensor, uint64_t tile)
 }
 
 static void begin(struct fixture *f, const struct model_config *c, size_t n_samples,
-                  size_t longest)
+                  size_t longest, uint32_t n_lanes)
 {
     struct trace_options o = {.kernels = kernels_best()};
 
     memset(f, 0, sizeof(*f));
     tiny_step_init(&f->s, c, n_samples, longest);
+    f->s.settings.grad_lanes = n_lanes;
     f->g = tiny_step_graph(&f->s);
     assert_ok(trace_new(&f->t, f->g, f->s.masters, f->s.opt, &o, &f->e), &f->e);
 }
@@ -114,7 +115,7 @@ static void every_tile_is_what_the_trace_has(void **state)
 
         c.dtype = i == 1 ? DTYPE_BF16 : DTYPE_F32;
         c.dim = i == 2 ? 40 : 12; /* more than a tile */
-        begin(&f, &c, 7, 21);
+        begin(&f, &c, 7, 21, 1u << i);
         for (uint32_t op = 0; op + 1 < f.g->n_ops; op++)
             check_op(&f, op);
         for (size_t k = 0; k < GRAPH_KIND_COUNT; k++)
@@ -135,7 +136,7 @@ static void long_sums_go_on_from_any_segment(void **state)
     (void)state;
     c.max_len = 1300;
     c.ffn = 1100;
-    begin(&f, &c, 2, 1100);
+    begin(&f, &c, 2, 1100, 1);
     for (uint32_t i = 0; i < f.g->n_ops; i++) {
         const struct graph_op *op = &f.g->op[i];
         bool is_long = false;
@@ -158,7 +159,7 @@ static void nothing_is_decided_without_what_it_depends_on(void **state)
     struct fixture f;
 
     (void)state;
-    begin(&f, &c, 4, 9);
+    begin(&f, &c, 4, 9, 8);
     for (uint32_t i = 0; i + 1 < f.g->n_ops; i += 5) {
         struct referee_question q = {i, 0, 0, 0, 1};
         struct referee r = referee_of(&f);

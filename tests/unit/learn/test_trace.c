@@ -35,19 +35,27 @@ static struct roots roots_of(const struct tiny_step *s, const char *kernels, siz
     return r;
 }
 
-/* The step of a model, by the learner and as a trace. */
-static void compare(const struct model_config *c, size_t n_samples, size_t longest)
+/* The step of a model, by the learner and as a trace; with the digest of where it came to. */
+static struct digest compare_lanes(const struct model_config *c, size_t n_samples,
+                                   size_t longest, uint32_t n_lanes)
 {
     struct digest masters, optimizer;
     struct tiny_step s;
     struct roots r;
 
     tiny_step_init(&s, c, n_samples, longest);
+    s.settings.grad_lanes = n_lanes;
     tiny_step_roots(&s, &masters, &optimizer);
     r = roots_of(&s, "auto", 1);
     assert_memory_equal(r.masters.b, masters.b, DIGEST_BYTES);
     assert_memory_equal(r.optimizer.b, optimizer.b, DIGEST_BYTES);
     tiny_step_clear(&s);
+    return masters;
+}
+
+static void compare(const struct model_config *c, size_t n_samples, size_t longest)
+{
+    (void)compare_lanes(c, n_samples, longest, 1);
 }
 
 static void a_trace_ends_where_the_learner_does(void **state)
@@ -79,6 +87,27 @@ static void so_it_does_over_several_micro_batches(void **state)
     (void)state;
     c.max_len = 1300;
     compare(&c, 5, 1200); /* longer than a micro-batch, and others beside it */
+}
+
+/* Also with lanes that have no sequence, or only one without loss. */
+static void so_it_does_in_lanes(void **state)
+{
+    static const enum model_arch archs[] = {MODEL_ARCH_LLAMA, MODEL_ARCH_QWEN2,
+                                            MODEL_ARCH_QWEN3};
+    static const uint32_t lanes[] = {2, 4, 8};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct model_config c = tiny_config(archs[i]);
+        struct digest one = compare_lanes(&c, 6, 12, 1);
+
+        for (size_t j = 0; j < 3; j++) {
+            struct digest several = compare_lanes(&c, 6, 12, lanes[j]);
+
+            assert_false(digest_equal(&one, &several));
+        }
+        (void)compare_lanes(&c, 2, 12, 8);
+    }
 }
 
 static void backends_and_threads_change_nothing(void **state)
@@ -139,6 +168,7 @@ int main(void)
         cmocka_unit_test(a_trace_ends_where_the_learner_does),
         cmocka_unit_test(so_it_does_with_weights_published_in_bf16),
         cmocka_unit_test(so_it_does_over_several_micro_batches),
+        cmocka_unit_test(so_it_does_in_lanes),
         cmocka_unit_test(backends_and_threads_change_nothing),
         cmocka_unit_test(a_sought_operation_has_the_tensors_that_were_committed),
     };

@@ -118,6 +118,7 @@ void tiny_step_init(struct tiny_step *s, const struct model_config *c, size_t n_
                       .eps = 1e-8f,
                       .weight_decay = 0.01f,
                       .clip_norm = 0.1f},
+        .grad_lanes = 1,
     };
     s->batch.sample = xcalloc(n_samples, sizeof(*s->batch.sample));
     s->batch.n_samples = n_samples;
