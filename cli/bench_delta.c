@@ -343,7 +343,7 @@ static enum status run(struct delta_bench *b, struct err *e)
         print_head();
     if (*b->base)
         return run_files(b, e);
-    st = memory_check(16 * ((uint64_t)b->mib << 20), 0, "the synthetic weights", e);
+    st = memory_check(NULL, 16 * ((uint64_t)b->mib << 20), 0, "the synthetic weights", e);
     for (size_t i = 0; !st && i < N(rows); i++)
         st = run_row(b, &rows[i], e);
     return st;

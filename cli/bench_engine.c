@@ -25,6 +25,7 @@
 #include "cli/bench_machine.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/matmul.h"
 #include "engine/model.h"
 
@@ -85,8 +86,10 @@ struct bench {
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
-    char *what, *shape, *dtype, *numerics, *kernels; /* owned by the table of options */
-    const char *dir;                                 /* NULL: the shapes */
+    char *what, *shape, *dtype, *numerics, *kernels,
+        *device;       /* owned by the table of options */
+    struct device *on; /* owned; NULL: the CPU */
+    const char *dir;   /* NULL: the shapes */
     int64_t threads, n_prompt, n_new, batch;
 };
 
@@ -434,11 +437,12 @@ static enum status decode_seconds(const struct bench *b, const struct subject *s
 
 static enum status bench_decode(const struct bench *b, const struct subject *s, struct err *e)
 {
-    static const size_t all[] = {1, 4, 16, 32, 64};
-    const size_t one = (size_t)b->batch, *batches = one ? &one : all;
+    static const size_t host[] = {1, 4, 16, 32, 64}, there[] = {1, 64, 256, 512};
+    const size_t one = (size_t)b->batch, *batches = one ? &one : b->on ? there : host;
+    const size_t n_batches = one ? 1 : b->on ? N_OF(there) : N_OF(host);
     enum status st = OK;
 
-    for (size_t i = 0; !st && i < (one ? 1 : N_OF(all)); i++) {
+    for (size_t i = 0; !st && i < n_batches; i++) {
         double best = 0.0, target = 0.0;
         char name[NAME_BYTES];
 
@@ -449,7 +453,7 @@ static enum status bench_decode(const struct bench *b, const struct subject *s, 
             if (run == 0 || t < best)
                 best = t;
         }
-        if (batches[i] == 1 && b->machine.flops > 0.0)
+        if (!b->on && batches[i] == 1 && b->machine.flops > 0.0)
             target = (s->dtype == DTYPE_F32 ? 0.85 : 0.75) *
                      bench_machine_read(&b->machine, (size_t)read_bytes(s)) / read_bytes(s);
         snprintf(name, sizeof(name), "decode_b%zu_%s_%s", batches[i], s->name,
@@ -498,7 +502,7 @@ static enum status bench_shape(const struct bench *b, const struct shape *shape,
     struct subject s = {0};
     enum status st = OK;
 
-    if (is_chosen(b->what, "matmul"))
+    if (!b->on && is_chosen(b->what, "matmul"))
         st = bench_products(b, shape, dtype, e);
     if (st || (!is_chosen(b->what, "decode") && !is_chosen(b->what, "prefill")))
         return st;
@@ -554,7 +558,7 @@ static enum status run(struct bench *b, struct err *e)
     enum status st = numerics_parse(&class, b->numerics, e);
 
     if (!st)
-        st = kernels_choose(&b->k, class, b->kernels, e);
+        st = device_choose(&b->on, &b->k, b->device, class, b->kernels, e);
     if (st)
         return st;
     const size_t n = usage_threads(b->threads);
@@ -570,7 +574,7 @@ static enum status run(struct bench *b, struct err *e)
         st = bench_dir(b, e);
         goto out;
     }
-    st = bench_machine_measure(&b->machine, b->k, b->pool, e);
+    st = bench_machine_measure(&b->machine, kernels_host(b->k), b->pool, e);
     if (!st)
         print_machine(b);
     for (size_t i = 0; !st && i < N_OF(shapes); i++)
@@ -581,6 +585,7 @@ static enum status run(struct bench *b, struct err *e)
 out:
     pool_free(&b->pool);
     blas_close(&b->blas);
+    device_close(&b->on);
     return st;
 }
 
@@ -593,8 +598,9 @@ int bench_engine(int argc, char **argv)
          "which figures", false},
         {"shape", OPT_CHOICE, &b.shape, "all", "all|15m|110m|0.5b", "of which model", false},
         {"dtype", OPT_CHOICE, &b.dtype, "all", "all|f32|bf16", "how weights are kept", false},
-        {"batch", OPT_INT, &b.batch, "0", "0..64",
-         "sequences decoded together; 0: 1, 4, 16, 32 and 64", false},
+        {"batch", OPT_INT, &b.batch, "0", "0..4096",
+         "sequences decoded together; 0: 1, 4, 16, 32 and 64, on a GPU 1, 64, 256 and 512",
+         false},
         {"prompt-tokens", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding",
          false},
         {"new-tokens", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence",
@@ -604,6 +610,8 @@ int bench_engine(int argc, char **argv)
          false},
         {"kernels", OPT_CHOICE, &b.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
+        {"device", OPT_STRING, &b.device, "auto", NULL,
+         USAGE_DEVICE "; of a GPU decoding and prefill only", false},
     };
     struct usage u = {
         .line = "muster bench engine [DIR] [options]",

@@ -19,6 +19,7 @@
 #include "base/rng.h"
 #include "cli/usage.h"
 #include "engine/adamw.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/ops.h"
@@ -55,6 +56,7 @@ struct exact {
     size_t n_new;
     enum numerics numerics;
     bool is_json;
+    struct device *device;   /* owned; NULL: the CPU alone */
     const struct kernels *k; /* of the configuration at hand, like the pool */
     struct pool *pool;
 
@@ -90,18 +92,37 @@ static void take_rows(struct batch *b, size_t i, size_t at, size_t n, const floa
     size_t V = b->x->w->config.vocab, with_next = at + n < p->n ? n : p->n - 1 - at;
 
     hash_words(&b->h_logits[i], logits, n * V);
-    logprob_forward(b->x->k, b->x->pool, b->logp, logits, p->tokens + at + 1, TEMPERATURE,
-                    with_next, V);
+    logprob_forward(kernels_host(b->x->k), b->x->pool, b->logp, logits, p->tokens + at + 1,
+                    TEMPERATURE, with_next, V);
     hash_words(&b->h_logprobs[i], b->logp, with_next);
 }
 
-/* Draws the token at position `at` from the row before it. */
-static void draw(struct batch *b, size_t i, size_t at, const float *row)
+/* Draws the tokens that come after the runs of a call, where the model computes. */
+static enum status draw(struct batch *b, const struct model_run *runs, const size_t *of,
+                        size_t n_runs, struct err *e)
 {
-    struct prompt *p = &b->prompts[i];
+    struct model_draw d[N_PROMPTS];
+    struct prompt *to[N_PROMPTS];
+    size_t n = 0, rows = 0;
+    enum status st;
 
-    p->tokens[at] = sample_token(b->x->k, NULL, row, b->x->w->config.vocab, TEMPERATURE,
-                                 b->first + i, (uint32_t)at);
+    for (size_t r = 0; r < n_runs; r++) {
+        struct prompt *p = &b->prompts[of[r]];
+        size_t after = runs[r].first + runs[r].n;
+
+        rows += runs[r].n;
+        if (after < p->n_prompt || after >= p->n)
+            continue;
+        to[n] = p;
+        d[n++] = (struct model_draw){.row = rows - 1,
+                                     .seed = b->first + of[r],
+                                     .position = (uint32_t)after,
+                                     .temperature = TEMPERATURE};
+    }
+    st = model_draw(b->m, d, n, NULL, NULL, e);
+    for (size_t i = 0; !st && i < n; i++)
+        to[i]->tokens[d[i].position] = d[i].token;
+    return st;
 }
 
 /* One call of the model: `step` more tokens of each prompt that has some left before `end[i]`. */
@@ -126,13 +147,13 @@ static enum status advance(struct batch *b, size_t *at, const size_t *end, size_
     if (n_runs > 0)
         st = model_forward(b->m, b->kv, b->hidden, runs, n_runs, tokens, e);
     if (!st && n_runs > 0)
+        st = draw(b, runs, of, n_runs, e);
+    if (!st && n_runs > 0)
         st = model_logits(b->m, b->logits, b->hidden, rows, e);
     rows = 0;
     for (size_t r = 0; !st && r < n_runs; r++) {
         size_t i = of[r], after = at[i] + runs[r].n;
         const float *logits = b->logits + rows * V;
-        if (after >= b->prompts[i].n_prompt && after < b->prompts[i].n)
-            draw(b, i, after, logits + (runs[r].n - 1) * V);
         take_rows(b, i, at[i], runs[r].n, logits);
         at[i] = after;
         rows += runs[r].n;
@@ -403,6 +424,17 @@ static enum status try_threads(struct exact *x, size_t threads, struct err *e)
     return st;
 }
 
+/* Of a GPU: how it works has no threads. */
+static enum status try_device(struct exact *x, struct err *e)
+{
+    enum status st;
+
+    if (!x->device)
+        return OK;
+    st = device_kernels(&x->k, x->device, x->numerics, e);
+    return st ? st : try_threads(x, 1, e);
+}
+
 static enum status try_backend(struct exact *x, const char *name, struct err *e)
 {
     enum status st = kernels_choose(&x->k, x->numerics, name, e);
@@ -522,6 +554,8 @@ static int run(struct exact *x, const char *dir, const struct shape *s)
                x->longest - x->n_new, x->n_new);
     for (size_t i = 0; !st && (name = kernels_name_at(x->numerics, i)); i++)
         st = try_backend(x, name, &e);
+    if (!st)
+        st = try_device(x, &e);
     return st ? usage_fail(e.text) : conclude(x);
 }
 
@@ -542,7 +576,7 @@ static int refuse_shape(const struct usage *u)
 int bench_exact(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *numerics = NULL;
+    char *numerics = NULL, *device = NULL;
     struct shape s;
     struct exact x = {0};
     struct err e;
@@ -550,6 +584,8 @@ int bench_exact(int argc, char **argv)
     struct opt table[] = {
         {"numerics", OPT_CHOICE, &numerics, "f32-1", "f32-1|bf16-1", "class of the numbers",
          false},
+        {"device", OPT_STRING, &device, "cpu", NULL,
+         "cuda or cuda:N: compute on that GPU as well", false},
         {"prompt-tokens", OPT_INT, &s.prompt, "40", "1..1024",
          "longest prompt but one, which is longer than a block of attention", false},
         {"new-tokens", OPT_INT, &s.new, "6", "1..1024", "tokens sampled after each prompt",
@@ -584,12 +620,14 @@ int bench_exact(int argc, char **argv)
         status = refuse_shape(&u);
     if (status == USAGE_RUN) {
         x.n_new = (size_t)s.new;
-        status =
-            numerics_parse(&x.numerics, numerics, &e) ? usage_fail(e.text) : run(&x, dir, &s);
+        status = numerics_parse(&x.numerics, numerics, &e) || device_open(&x.device, device, &e)
+                     ? usage_fail(e.text)
+                     : run(&x, dir, &s);
     }
     for (size_t i = 0; i < N_PROMPTS; i++)
         free(x.prompts[i].tokens);
     weights_free(&x.w);
+    device_close(&x.device);
     opt_clear(table, u.n);
     return status;
 }

@@ -46,7 +46,7 @@ static enum status prepare(struct products_bench *b, struct err *e)
     size_t N = (size_t)b->n, K = (size_t)b->k;
     struct rng r = rng_of(1, 1);
     const uint64_t numbers = (1 + NUMERICS_COUNT) * N * K + ROWS_MAX * (N + K);
-    enum status st = memory_check(numbers * sizeof(float), 0, "the products", e);
+    enum status st = memory_check(NULL, numbers * sizeof(float), 0, "the products", e);
 
     if (!st)
         st = alloc_array(&b->x, ROWS_MAX * K, sizeof(float), "rows", e);

@@ -20,13 +20,14 @@
 #include "cli/bench_train.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "learn/learner.h"
 
 #define MIB 1048576.0
 
 struct bench {
-    char *shape, *numerics, *kernels;
+    char *shape, *numerics, *kernels, *device;
     int64_t batch, length, rows, steps, threads, max_memory;
     double peer_rate, peer_memory;
     bool recompute, json;
@@ -84,6 +85,8 @@ static enum status time_steps(int64_t *us, struct learner *l, const struct bench
     qsort(times, (size_t)o->steps, sizeof(*times), by_time);
     *us = times[o->steps / 2];
     f->loss = report.loss;
+    if (!st)
+        st = learner_fetch(l, e);
     weights_digest(f->root, l->masters);
     free(tokens);
     free(demo);
@@ -110,11 +113,13 @@ static enum status measure(struct figures *f, const struct bench *o,
     struct bench_machine machine = {0};
     struct rusage use;
     int64_t us = 1;
+    struct device *device = NULL;
     enum numerics class;
     enum status st = numerics_parse(&class, o->numerics, e);
 
     if (!st)
-        st = kernels_choose(&lo.kernels, class, o->kernels, e);
+        st = device_choose(&device, &lo.kernels, o->device, class, o->kernels, e);
+    lo.is_lazy = device != NULL;
     if (!st)
         st = model_config_check(&c, e);
     if (!st && o->rows && o->rows < o->length)
@@ -122,9 +127,11 @@ static enum status measure(struct figures *f, const struct bench *o,
                      o->rows, o->length);
     f->computed = st ? 0 : learner_bytes(&c, &settings, &lo);
     if (!st)
-        st = memory_check(f->computed, o->max_memory, "training", e);
-    if (st)
+        st = memory_check(device, f->computed, o->max_memory, "training", e);
+    if (st) {
+        device_close(&device);
         return st;
+    }
     lo.pool = NULL;
     pool_new(&lo.pool, usage_threads(o->threads));
     st = weights_new(&w, &c, e);
@@ -140,9 +147,10 @@ static enum status measure(struct figures *f, const struct bench *o,
     f->gflops = f->rate * flop_per_token(&c, o->length) * 1e-9;
     learner_free(&l);
     if (!st)
-        st = bench_machine_measure(&machine, lo.kernels, lo.pool, e);
+        st = bench_machine_measure(&machine, kernels_host(lo.kernels), lo.pool, e);
     f->peak = machine.flops * 1e-9;
     pool_free(&lo.pool);
+    device_close(&device);
     return st;
 }
 
@@ -211,6 +219,7 @@ int bench_train(int argc, char **argv)
          false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
+        {"device", OPT_STRING, &o.device, "auto", NULL, USAGE_DEVICE, false},
         {"max-memory", OPT_INT, &o.max_memory, "0", "0..",
          "MiB it may take; 0: what is available", false},
         {"peer-rate", OPT_REAL, &o.peer_rate, "0", "0..1e12",

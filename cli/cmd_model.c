@@ -16,6 +16,7 @@
 #include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/chat.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -29,25 +30,31 @@ struct loaded {
     struct weights_map *map;
     struct model *m;
     struct pool *pool;
+    struct device *device; /* NULL: the CPU */
 };
 
-static enum status load(struct loaded *l, const char *dir, int64_t threads,
-                        const char *numerics, const char *kernels, size_t positions,
-                        struct err *e)
+/* How it is to run, as the command line has it. */
+struct manner {
+    char *numerics, *kernels, *device;
+    int64_t threads;
+};
+
+static enum status load(struct loaded *l, const char *dir, const struct manner *how,
+                        size_t positions, struct err *e)
 {
     struct model_options opt = {0};
     enum numerics class;
-    enum status st = numerics_parse(&class, numerics, e);
+    enum status st = numerics_parse(&class, how->numerics, e);
 
     if (!st)
-        st = kernels_choose(&opt.kernels, class, kernels, e);
+        st = device_choose(&l->device, &opt.kernels, how->device, class, how->kernels, e);
     if (!st)
         st = weights_map_open(&l->map, dir, e);
     if (!st)
         st = model_config_add_stops(&l->map->config, dir, e);
     if (st)
         return st;
-    const size_t n = usage_threads(threads);
+    const size_t n = usage_threads(how->threads);
     pool_new_with(&l->pool,
                   &(struct pool_options){.n_threads = n,
                                          .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0});
@@ -56,7 +63,7 @@ static enum status load(struct loaded *l, const char *dir, int64_t threads,
     const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
     const uint64_t cache =
         kv_cache_bytes(c, opt.kernels, 1, positions < c->max_len ? positions : c->max_len);
-    st = memory_check(model + cache, 0, "the model and its cache", e);
+    st = memory_check(l->device, model + cache, 0, "the model and its cache", e);
     return st ? st : model_open(&l->m, l->map, &opt, e);
 }
 
@@ -66,6 +73,7 @@ static void unload(struct loaded *l)
     weights_map_close(&l->map);
     if (l->pool)
         pool_free(&l->pool);
+    device_close(&l->device);
 }
 
 /* ---- info ------------------------------------------------------------------------------------ */
@@ -279,8 +287,8 @@ static enum status compute_logits(struct buf *out, struct loaded *l, const int32
 static int cmd_logits(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *tokens = NULL, *path = NULL, *numerics = NULL, *kernels = NULL;
-    int64_t threads;
+    char *tokens = NULL, *path = NULL;
+    struct manner how = {0};
     bool one_by_one = false;
     struct loaded l = {0};
     int32_t *ids = NULL;
@@ -292,10 +300,12 @@ static int cmd_logits(int argc, char **argv)
         {"tokens", OPT_STRING, &tokens, NULL, NULL, "token ids, like \"1 2 3\"", false},
         {"out", OPT_STRING, &path, NULL, NULL,
          "file for the logits: (tokens, vocabulary) f32, little-endian", false},
-        {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"numerics", OPT_CHOICE, &numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
+        {"threads", OPT_INT, &how.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &how.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
          false},
-        {"kernels", OPT_CHOICE, &kernels, "auto", USAGE_KERNELS, "which code computes", false},
+        {"kernels", OPT_CHOICE, &how.kernels, "auto", USAGE_KERNELS, "which code computes",
+         false},
+        {"device", OPT_STRING, &how.device, "auto", NULL, USAGE_DEVICE, false},
         {"one-by-one", OPT_FLAG, &one_by_one, "false", NULL,
          "feed one token at a time, as when generating; the bits are the same", false},
     };
@@ -318,7 +328,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, threads, numerics, kernels, n, &e);
+        st = load(&l, dir, &how, n, &e);
     if (!st)
         st = check_length(&l.map->config, n, &e);
     if (!st)
@@ -474,8 +484,7 @@ out:
 static int cmd_generate(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *numerics = NULL, *kernels = NULL;
-    int64_t threads;
+    struct manner how = {0};
     struct generate g = {0};
     struct loaded l = {0};
     struct tokenizer *t = NULL;
@@ -493,10 +502,12 @@ static int cmd_generate(int argc, char **argv)
         {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
          false},
         {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
-        {"threads", OPT_INT, &threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"numerics", OPT_CHOICE, &numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
+        {"threads", OPT_INT, &how.threads, "0", "0..1024", "threads; 0: one a core", false},
+        {"numerics", OPT_CHOICE, &how.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
          false},
-        {"kernels", OPT_CHOICE, &kernels, "auto", USAGE_KERNELS, "which code computes", false},
+        {"kernels", OPT_CHOICE, &how.kernels, "auto", USAGE_KERNELS, "which code computes",
+         false},
+        {"device", OPT_STRING, &how.device, "auto", NULL, USAGE_DEVICE, false},
     };
     struct usage u = {
         .line = "muster model generate DIR --prompt TEXT [options]",
@@ -521,8 +532,7 @@ static int cmd_generate(int argc, char **argv)
     }
     st = tokenizer_load(&t, dir, &e);
     if (!st)
-        st = load(&l, dir, threads, numerics, kernels, strlen(g.prompt) + 1 + (size_t)g.max_new,
-                  &e);
+        st = load(&l, dir, &how, strlen(g.prompt) + 1 + (size_t)g.max_new, &e);
     if (!st && tokenizer_vocab(t) > l.map->config.vocab)
         st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
                      tokenizer_vocab(t), l.map->config.vocab);
@@ -591,7 +601,7 @@ static enum status init(const struct init *in, const char *dir, struct err *e)
     c = config_of(in, t);
     st = model_config_check(&c, e);
     if (!st)
-        st = memory_check(model_config_params(&c) * sizeof(float), 0, "the model", e);
+        st = memory_check(NULL, model_config_params(&c) * sizeof(float), 0, "the model", e);
     if (!st)
         st = weights_new(&w, &c, e);
     if (st)

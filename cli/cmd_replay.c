@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/look.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "ledger/body.h"
 #include "ledger/log.h"
@@ -26,6 +27,7 @@
 
 struct manner { /* of running: it changes no bit */
     int64_t threads, processes;
+    char *device;
     bool as_json;
 };
 
@@ -203,8 +205,8 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
 static enum status recompute(const struct replay *r, struct db_txn *t, const struct manner *how,
                              struct err *e)
 {
-    struct course_options co = {
-        .run = r->run, .kernels = kernels_best(), .processes = (uint32_t)how->processes};
+    struct course_options co = {.run = r->run, .processes = (uint32_t)how->processes};
+    struct device *device = NULL;
     struct pool *pool = NULL;
     struct setup *setup = NULL;
     struct course c;
@@ -216,14 +218,19 @@ static enum status recompute(const struct replay *r, struct db_txn *t, const str
     st = get_blob(t, &r->task, &bundle, e);
     if (!st)
         st = setup_open(&setup, bundle, NULL, e);
-    if (st)
+    if (!st)
+        st = device_choose(&device, &co.kernels, how->device, NUMERICS_F32_1, NULL, e);
+    if (st) {
+        setup_close(&setup);
         return st;
+    }
     pool_new(&pool, (size_t)how->threads);
     co.pool = pool;
     course_init(&c, setup, &co);
     st = walk(&c, r, t, how->as_json, e);
     course_clear(&c);
     pool_free(&pool);
+    device_close(&device);
     setup_close(&setup);
     return st;
 }
@@ -279,6 +286,7 @@ int cmd_replay(int argc, char **argv)
     struct manner how = {0};
     struct opt table[] = {
         {"threads", OPT_INT, &how.threads, "1", "1..256", "threads of the kernels", false},
+        {"device", OPT_STRING, &how.device, "cpu", NULL, USAGE_DEVICE, false},
         {"processes", OPT_INT, &how.processes, "1", "1..8",
          "processes, each of --threads, that share the task's grad_lanes", false},
         {"json", OPT_FLAG, &how.as_json, "false", NULL, "one JSON object a line", false},

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/sft_run.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "learn/lanes.h"
 #include "trainer/course.h"
@@ -24,7 +25,7 @@
 #define SFT_LINE "muster sft TASK|MODEL --out DIR [--data FILE] [options]"
 
 struct sft {
-    char *out, *kernels;
+    char *out, *kernels, *device;
     int64_t steps, batch, threads, processes;
     double lr;
     bool allow_unsandboxed;
@@ -62,6 +63,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     const struct env_options env = {.allow_unsandboxed = o->allow_unsandboxed};
     struct course_options options = {0};
     struct course course = {0};
+    struct device *device = NULL;
     struct setup *setup = NULL;
     struct buf bundle;
     enum numerics class = NUMERICS_F32_1;
@@ -76,7 +78,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     if (!st)
         st = numerics_parse(&class, task_numerics(&setup->task), e);
     if (!st)
-        st = kernels_choose(&options.kernels, class, o->kernels, e);
+        st = device_choose(&device, &options.kernels, o->device, class, o->kernels, e);
     if (st)
         goto out;
     override(&setup->task, o);
@@ -94,6 +96,7 @@ out:
     setup_close(&setup);
     buf_clear(&bundle);
     pool_free(&options.pool);
+    device_close(&device);
     return st;
 }
 
@@ -160,6 +163,7 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     m->threads = o->threads;
     m->processes = o->processes;
     m->kernels = o->kernels;
+    m->device = o->device;
     st = lock_out(&lock, o->out, &e);
     if (!st)
         st = sft_run(s, m, path, o->out, &e);
@@ -196,6 +200,7 @@ int cmd_sft(int argc, char **argv)
          "processes, each of --threads, that share the grad_lanes; changes no bit", false},
         {"kernels", OPT_CHOICE, &o.kernels, "auto", USAGE_KERNELS, "which code computes",
          false},
+        {"device", OPT_STRING, &o.device, "cpu", NULL, USAGE_DEVICE, false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
          "run the environment also where the kernel gives no sandbox", false},
         /* with --data only */

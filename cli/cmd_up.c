@@ -43,6 +43,7 @@ static volatile sig_atomic_t interrupted;
 
 struct up {
     /* options */
+    char *worker_device, *verifier_device, *trainer_device;
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
     char *cheat_trainer;                /* "none": it is honest */
@@ -159,6 +160,13 @@ static enum status await_links(struct up *u, struct err *e)
     return st;
 }
 
+static const char *device_of(const struct up *u, const char *role)
+{
+    return !strcmp(role, "trainer")    ? u->trainer_device
+           : !strcmp(role, "verifier") ? u->verifier_device
+                                       : u->worker_device;
+}
+
 static enum status add_role(struct up *u, const char *role, const char *name, int64_t i,
                             const char *cheat, struct err *e)
 {
@@ -179,6 +187,8 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = threads;
         args[n++] = "--kernels";
         args[n++] = u->kernels;
+        args[n++] = "--device";
+        args[n++] = device_of(u, role);
     }
     if (!strcmp(role, "trainer")) {
         snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
@@ -623,6 +633,12 @@ int cmd_up(int argc, char **argv)
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
         {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,
          "inner loops; all give the same bits", false},
+        {"worker-device", OPT_STRING, &u.worker_device, "cpu", NULL,
+         "where inference workers compute: cpu, cuda, cuda:N or auto", false},
+        {"verifier-device", OPT_STRING, &u.verifier_device, "cpu", NULL, "where validators do",
+         false},
+        {"trainer-device", OPT_STRING, &u.trainer_device, "cpu", NULL, "where the trainer does",
+         false},
         {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
          false},
         {"json", OPT_FLAG, &u.as_json, "false", NULL,

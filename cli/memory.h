@@ -9,9 +9,11 @@
 #include "base/attr.h"
 #include "base/status.h"
 
+struct device; /* engine/device.h; NULL: the CPU */
+
 /* Logs what `what` will take, and refuses more than max_mib MiB or, if that is 0, more than is
- * available. ERR_LIMIT tells both figures. */
-MUST_USE enum status memory_check(uint64_t bytes, int64_t max_mib, const char *what,
-                                  struct err *e);
+ * available there. ERR_LIMIT tells both figures. */
+MUST_USE enum status memory_check(const struct device *d, uint64_t bytes, int64_t max_mib,
+                                  const char *what, struct err *e);
 
 #endif

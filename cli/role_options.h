@@ -10,13 +10,13 @@
 #include "node/node_options.h"
 
 struct role_options {
-    char *dir, *join, *listen, *advertise, *kernels, *log_level;
+    char *dir, *join, *listen, *advertise, *kernels, *device, *log_level;
     int64_t threads;
     double up_mbps, down_mbps;
     bool allow_unsandboxed;
 };
 
-#define ROLE_OPTIONS_COUNT 10u
+#define ROLE_OPTIONS_COUNT 11u
 
 /* Fills the first ROLE_OPTIONS_COUNT rows of `table`; a role adds its own behind them. */
 void role_options_table(struct opt *table, struct role_options *o);

@@ -16,6 +16,7 @@
 #include "cli/sft_data.h"
 #include "cli/usage.h"
 #include "engine/checkpoint.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "learn/learner.h"
 #include "proto/digest.h"
@@ -45,6 +46,7 @@ struct sft {
     struct digest identity; /* of everything that decides the result */
     struct learn_settings settings;
     struct learner_options options;
+    struct device *device;    /* owned; NULL: the CPU */
     struct lane_group *group; /* NULL: one process */
     struct learn_crew crew;   /* before there is a group: how many it will be */
     struct learner *learner;
@@ -250,14 +252,15 @@ static enum status plan_memory(struct sft *f, const struct model_config *c, stru
         return st;
     bytes = learner_bytes(c, &f->settings, &f->options);
     if (go.n_processes == 1)
-        return memory_check(bytes, f->m->max_memory, "training", e);
+        return memory_check(f->device, bytes, f->m->max_memory, "training", e);
     each = lane_group_bytes(&go);
     LOG_INFO("plan processes=%" PRIu32 " mib=%" PRIu64 " each_other_mib=%" PRIu64,
              go.n_processes, bytes >> 20, each >> 20);
     if (each > (UINT64_MAX - bytes) / LANES_MAX || bytes == UINT64_MAX)
         bytes = each = UINT64_MAX / (2 * LANES_MAX);
     snprintf(what, sizeof(what), "training in %" PRIu32 " processes", go.n_processes);
-    return memory_check(bytes + (go.n_processes - 1) * each, f->m->max_memory, what, e);
+    return memory_check(f->device, bytes + (go.n_processes - 1) * each, f->m->max_memory, what,
+                        e);
 }
 
 /* The learner, from `w`, which is its afterwards. */
@@ -460,6 +463,7 @@ static void clear(struct sft *f)
     free(f->demo);
     free(f->checkpoint);
     pool_free(&f->options.pool);
+    device_close(&f->device);
 }
 
 enum status sft_run(const struct sft_settings *s, const struct sft_manner *m, const char *model,
@@ -471,7 +475,10 @@ enum status sft_run(const struct sft_settings *s, const struct sft_manner *m, co
                     .checkpoint = file_join(out, "sft.checkpoint"),
                     .epoch = -1,
                     .eval_loss = NAN};
-    enum status st = kernels_choose(&f.options.kernels, NUMERICS_F32_1, m->kernels, e);
+    enum status st =
+        device_choose(&f.device, &f.options.kernels, m->device, NUMERICS_F32_1, m->kernels, e);
+
+    f.options.is_lazy = f.device != NULL;
 
     if (!st)
         st = check_out(&f, e);

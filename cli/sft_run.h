@@ -29,7 +29,7 @@ struct sft_settings {
 };
 
 struct sft_manner {
-    char *data, *eval, *kernels; /* eval "": none */
+    char *data, *eval, *kernels, *device; /* eval "": none */
     int64_t threads, processes, rows, max_memory, checkpoint_every, eval_every;
     bool recompute, resume, json;
 };

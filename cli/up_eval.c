@@ -21,10 +21,10 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
     if (!st && !model_config_equal(&w->config, &setup->config))
         st =
             err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
-    if (!st) {
-        mo.kernels = setup_kernels(setup, kernels_best());
+    if (!st)
+        st = setup_kernels(&mo.kernels, setup, kernels_best(), e);
+    if (!st)
         st = model_new(&m, w, &mo, e);
-    }
     if (!st) {
         const struct rollout_world world = setup_world(setup, m, 0, &no_root);
         st = rollout_evaluate(&world, n, temperature, reward, samples, n_samples, e);

@@ -13,6 +13,9 @@
 #define USAGE_KERNELS  "auto|scalar|neon|avx2|avx512|amx"
 #define USAGE_NUMERICS "f32-1|bf16-1|open-openblas|open-cuda"
 
+/* What --device is about (engine/device.h). */
+#define USAGE_DEVICE "where to compute: cpu, cuda, cuda:N, or auto: a GPU if there is one"
+
 #define USAGE_RUN (-1) /* go on: the command line was fine and asked for work */
 
 struct usage {

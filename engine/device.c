@@ -1,5 +1,6 @@
 #include "engine/device.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,30 @@ enum status device_alloc(struct device *d, void **out, uint64_t bytes, const cha
                        (unsigned long long)bytes);
     memset(*out, 0, n);
     return OK;
+}
+
+enum status device_choose(struct device **d, const struct kernels **k, const char *device,
+                          enum numerics numerics, const char *backend, struct err *e)
+{
+    const bool is_named = backend && strcmp(backend, "auto") != 0;
+    const bool is_auto = device && strcmp(device, "auto") == 0;
+    enum status st = device_open(d, is_auto && is_named ? "cpu" : device, e);
+
+    *k = NULL;
+    if (!st && *d && is_named)
+        st = err_set(e, ERR_INVALID, "kernels '%s' are of the CPU, not of %s", backend,
+                     device_name(*d));
+    if (!st && *d)
+        st = device_kernels(k, *d, numerics, e);
+    if (st == ERR_UNSUPPORTED && is_auto) {
+        device_close(d);
+        st = OK;
+    }
+    if (!st && !*d)
+        st = kernels_choose(k, numerics, backend, e);
+    if (st)
+        device_close(d);
+    return st;
 }
 
 void device_release(struct device *d, void *p)

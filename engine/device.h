@@ -14,7 +14,8 @@
  * every later use does nothing. A device that failed is to be closed; the numbers it gave since the
  * last device_wait that returned OK are worth nothing.
  *
- * Threads: a device and all arrays on it belong to one thread.
+ * Threads: a device and all arrays on it belong to one thread at a time. Who uses it next begins with
+ * device_alloc, a put, a copy, device_zero or device_wait.
  */
 #ifndef ENGINE_DEVICE_H
 #define ENGINE_DEVICE_H
@@ -45,6 +46,13 @@ uint64_t device_free_bytes(const struct device *d);
  * They live as long as the device. ERR_UNSUPPORTED: the class does not run there. */
 MUST_USE enum status device_kernels(const struct kernels **out, struct device *d,
                                     enum numerics numerics, struct err *e);
+/* Opens a device and chooses the kernels of a class there; on the CPU those called `backend`
+ * (kernels_choose). "auto" is the CPU also where the class does not run on the GPU, or a backend was named.
+ * ERR_INVALID also: a backend of the CPU for another device. *d (NULL: the CPU) is closed by the caller, after all
+ * that was made with *k. */
+MUST_USE enum status device_choose(struct device **d, const struct kernels **k,
+                                   const char *device, enum numerics numerics,
+                                   const char *backend, struct err *e);
 /* The device that a kernels table works on; NULL: the CPU. */
 struct device *kernels_device(const struct kernels *k);
 /* The kernels of the same class for arrays of the host; k itself if it is such. For an open class of

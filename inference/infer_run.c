@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "inference/cheat.h"
 #include "inference/infer_state.h"
@@ -35,6 +36,7 @@ struct worker {
     struct station at;
     struct infer *infer;
     struct pool *pool;
+    struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     /* of the job thread, set before the first job starts */
     struct setup *setup;
@@ -232,6 +234,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
 {
     struct worker *w = ctx;
     const struct infer_counts *c;
+    struct err why;
 
     (void)job;
     infer_job(w->infer, number, st, result, e, now_ms, out);
@@ -242,6 +245,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         LOG_INFO("made units=%" PRIu64 " tokens=%" PRIu64 " accepted=%" PRIu64
                  " refused=%" PRIu64,
                  c->units_made, c->tokens, c->accepted, c->refused);
+    if (st && device_wait(w->device, &why))
+        station_fail(&w->at, ERR_IO, &why); /* its leases end, and others make the units */
     maybe_stop(w);
 }
 
@@ -335,13 +340,17 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     (void)task;
     if (w->setup)
         return;
+    const struct kernels *kernels = NULL;
+
     st = setup_open(&w->setup, bundle, &eo, &e);
+    if (!st)
+        st = setup_kernels(&kernels, w->setup, w->kernels, &e);
     if (st) {
         station_fail(&w->at, st, &e);
         return;
     }
     struct model_set_options mo = {
-        .kernels = setup_kernels(w->setup, w->kernels),
+        .kernels = kernels,
         .pool = w->pool,
         .cap = setup_versions(w->setup),
     };
@@ -370,7 +379,8 @@ static enum status start(struct worker *w, struct err *e)
                    .on_done = on_done},
     };
     struct infer_options io = {.units = (uint32_t)w->opt->units};
-    enum status st = kernels_choose(&w->kernels, NUMERICS_F32_1, n->kernels, e);
+    enum status st =
+        device_choose(&w->device, &w->kernels, n->device, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&w->at, &so, e);
@@ -389,9 +399,10 @@ enum status infer_run(const struct infer_run_options *opt, struct err *e)
     enum status st = start(&w, e);
 
     if (!st) {
-        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s units=%" PRId64 " cheat=%s",
-                 opt->node.dir, opt->node.threads, kernels_name(w.kernels), opt->units,
-                 infer_cheat_name(opt->cheat));
+        LOG_INFO("start dir=%s threads=%" PRId64 " device=\"%s\" kernels=%s units=%" PRId64
+                 " cheat=%s",
+                 opt->node.dir, opt->node.threads, device_name(w.device),
+                 kernels_name(w.kernels), opt->units, infer_cheat_name(opt->cheat));
         st = station_run(&w.at, e);
     }
     station_close(&w.at);
@@ -401,5 +412,6 @@ enum status infer_run(const struct infer_run_options *opt, struct err *e)
     cheat_free(&w.cheat);
     setup_close(&w.setup);
     pool_free(&w.pool);
+    device_close(&w.device);
     return st;
 }

@@ -91,8 +91,9 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
         return st;
     if (!digest_equal(&setup->task_id, &m->task))
         st = err_set(e, ERR_DIGEST, "the manifest belongs to another task");
+    if (!st)
+        st = setup_kernels(&mo.kernels, setup, kernels_best(), e);
     if (!st) {
-        mo.kernels = setup_kernels(setup, kernels_best());
         model_set_new(&models, &setup->config, &mo);
         st = model_set_add(models, s->version, v->weights, e);
     }

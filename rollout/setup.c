@@ -5,6 +5,8 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/device.h"
+#include "rollout/check_open.h"
 #include "rollout/episode.h"
 
 #define BUNDLE_CEILING BUNDLE_MAX_BYTES
@@ -128,13 +130,20 @@ uint32_t setup_versions(const struct setup *s)
     return (uint32_t)(oldest > s->task.algorithm.lag ? oldest : s->task.algorithm.lag) + 2;
 }
 
-const struct kernels *setup_kernels(const struct setup *s, const struct kernels *k)
+enum status setup_kernels(const struct kernels **out, const struct setup *s,
+                          const struct kernels *k, struct err *e)
 {
+    struct device *d = kernels_device(k);
     enum numerics numerics;
     enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
 
     CHECK(!st);
-    return kernels_in_class(k, numerics);
+    if (d)
+        return device_kernels(out, d, numerics, e);
+    if (check_open_applies(numerics))
+        return kernels_choose(out, numerics, NULL, e);
+    *out = kernels_in_class(k, numerics);
+    return OK;
 }
 
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,

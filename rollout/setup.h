@@ -47,8 +47,10 @@ MUST_USE enum status setup_model_config(struct model_config *out, struct tokeniz
 /* How many of the newest weight versions a node of this run needs at hand. */
 uint32_t setup_versions(const struct setup *s);
 
-/* `k` in the class of the task: what the models of this run must be made with. */
-const struct kernels *setup_kernels(const struct setup *s, const struct kernels *k);
+/* `k` in the class of the task: what the models of this run must be made with. ERR_UNSUPPORTED: it does
+ * not run there. */
+MUST_USE enum status setup_kernels(const struct kernels **out, const struct setup *s,
+                                   const struct kernels *k, struct err *e);
 
 /* The world of one weight version, for rollout_generate and rollout_check. `m` may be NULL; it
  * computes in the class of the task. */

@@ -94,7 +94,6 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
 {
     size_t longest = (size_t)c->setup->task.model.max_len;
     struct learner_options lo = {
-        .kernels = setup_kernels(c->setup, c->options.kernels),
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
@@ -103,12 +102,14 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
     struct lane_group_options go = {
         .n_processes = c->options.processes ? c->options.processes : 1,
         .config = c->setup->config,
-        .kernels = lo.kernels,
         .threads = c->options.pool ? pool_threads(c->options.pool) : 1,
         .max_rows = lo.max_rows,
     };
     enum status st = course_settings(&c->settings, &c->setup->task, e);
 
+    if (!st)
+        st = setup_kernels(&lo.kernels, c->setup, c->options.kernels, e);
+    go.kernels = lo.kernels;
     learner_free(&c->learner);
     go.n_lanes = c->settings.grad_lanes;
     if (!st)

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "shardcast/station.h"
@@ -29,6 +30,7 @@ struct trainer {
     struct station at;
     struct train_state *state;
     struct pool *pool;
+    struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     struct setup *setup;
     struct course course; /* of the job thread while a job runs, else of the shell's */
@@ -371,7 +373,8 @@ static enum status start(struct trainer *t, struct err *e)
                    .on_bundle = on_bundle},
     };
     struct train_state_options tso = {0};
-    enum status st = kernels_choose(&t->kernels, NUMERICS_F32_1, n->kernels, e);
+    enum status st =
+        device_choose(&t->device, &t->kernels, n->device, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&t->at, &so, e);
@@ -391,9 +394,9 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
 
     if (!st) {
         LOG_INFO("start dir=%s threads=%" PRId64 " processes=%" PRId64
-                 " kernels=%s checkpoint_every=%" PRId64 " cheat=%s",
-                 opt->node.dir, opt->node.threads, opt->processes, kernels_name(t.kernels),
-                 opt->checkpoint_every, train_cheat_name(opt->cheat));
+                 " device=\"%s\" kernels=%s checkpoint_every=%" PRId64 " cheat=%s",
+                 opt->node.dir, opt->node.threads, opt->processes, device_name(t.device),
+                 kernels_name(t.kernels), opt->checkpoint_every, train_cheat_name(opt->cheat));
         st = station_run(&t.at, e);
     }
     __atomic_store_n(&t.is_stopping, true, __ATOMIC_RELAXED);
@@ -402,5 +405,6 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     course_clear(&t.course);
     setup_close(&t.setup);
     pool_free(&t.pool);
+    device_close(&t.device);
     return st;
 }

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/pool.h"
+#include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "rollout/check.h"
@@ -32,6 +33,7 @@ struct validator {
     struct verify *verify;
     struct head_file heads;
     struct pool *pool;
+    struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
@@ -236,6 +238,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
 {
     struct validator *v = ctx;
     struct msg_verdict m;
+    struct err why;
 
     (void)job;
     if (!st && !msg_verdict_decode(&m, result, NULL)) {
@@ -248,6 +251,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
     }
     verify_job(v->verify, number, st, result, e, now_ms, out);
+    if (st && device_wait(v->device, &why))
+        station_fail(&v->at, ERR_IO, &why); /* others check what this one was to */
     maybe_stop(v);
 }
 
@@ -301,13 +306,17 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     (void)task;
     if (v->setup)
         return;
+    const struct kernels *kernels = NULL;
+
     st = setup_open(&v->setup, bundle, &eo, &e);
+    if (!st)
+        st = setup_kernels(&kernels, v->setup, v->kernels, &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
     }
     const struct model_set_options mo = {
-        .kernels = setup_kernels(v->setup, v->kernels),
+        .kernels = kernels,
         .pool = v->pool,
         .cap = setup_versions(v->setup),
     };
@@ -337,7 +346,8 @@ static enum status start(struct validator *v, struct err *e)
                    .on_done = on_done},
     };
     struct verify_options vo = {0};
-    enum status st = kernels_choose(&v->kernels, NUMERICS_F32_1, n->kernels, e);
+    enum status st =
+        device_choose(&v->device, &v->kernels, n->device, NUMERICS_F32_1, n->kernels, e);
 
     if (!st)
         st = station_open(&v->at, &so, e);
@@ -359,8 +369,9 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     enum status st = start(&v, e);
 
     if (!st) {
-        LOG_INFO("start dir=%s threads=%" PRId64 " kernels=%s cheat=%s", opt->node.dir,
-                 opt->node.threads, kernels_name(v.kernels), verify_cheat_name(opt->cheat));
+        LOG_INFO("start dir=%s threads=%" PRId64 " device=\"%s\" kernels=%s cheat=%s",
+                 opt->node.dir, opt->node.threads, device_name(v.device),
+                 kernels_name(v.kernels), verify_cheat_name(opt->cheat));
         st = station_run(&v.at, e);
         LOG_INFO("end checked=%" PRIu64 " full=%" PRIu64 " rejected=%" PRIu64,
                  verify_counts(v.verify)->checked, verify_counts(v.verify)->full,
@@ -372,5 +383,6 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     model_set_free(&v.models);
     setup_close(&v.setup);
     pool_free(&v.pool);
+    device_close(&v.device);
     return st;
 }

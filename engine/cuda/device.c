@@ -146,12 +146,18 @@ enum status cuda_kernels(const struct kernels **out, struct device *d, enum nume
     return OK;
 }
 
+/* The thread that asks may be another than last time. */
+static int use(struct device *d)
+{
+    return device_is_well(d) && device_note(d, cudaSetDevice(d->index), "choosing the device");
+}
+
 enum status cuda_alloc(struct device *d, void **out, uint64_t bytes, const char *what,
                        struct err *e)
 {
     cudaError_t error;
 
-    if (!device_is_well(d))
+    if (!use(d))
         return err_set(e, d->error.code, "%s", d->error.text);
     error = bytes > SIZE_MAX ? cudaErrorMemoryAllocation
                              : cudaMalloc(out, bytes ? (size_t)bytes : 1);
@@ -177,7 +183,7 @@ void cuda_release(struct device *d, void *p)
 static void copy(struct device *d, void *to, const void *from, size_t bytes,
                  enum cudaMemcpyKind kind)
 {
-    if (bytes > 0 && device_is_well(d))
+    if (bytes > 0 && use(d))
         (void)device_note(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream), "copying");
 }
 
@@ -203,13 +209,13 @@ void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)
 
 void cuda_zero(struct device *d, void *to, size_t bytes)
 {
-    if (bytes > 0 && device_is_well(d))
+    if (bytes > 0 && use(d))
         (void)device_note(d, cudaMemsetAsync(to, 0, bytes, d->stream), "zeroing");
 }
 
 enum status cuda_wait(struct device *d, struct err *e)
 {
-    if (device_is_well(d))
+    if (use(d))
         (void)device_note(d, cudaStreamSynchronize(d->stream), "waiting");
     return device_is_well(d) ? OK : err_set(e, d->error.code, "%s", d->error.text);
 }

@@ -77,6 +77,7 @@ static void make_sampler(struct fixture *f, size_t n_slots, size_t max_len)
         .n_slots = n_slots,
         .max_len = max_len,
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
@@ -267,6 +268,7 @@ static void prompts_in_chunks_change_nothing(void **state)
         .max_len = MAX_LEN,
         .chunk = 9,
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
@@ -325,6 +327,7 @@ static void a_small_cache_only_takes_longer(void **state)
         .max_len = MAX_LEN,
         .max_bytes = 10 * kv_cache_page_bytes(&f->c, NULL),
         .on_token = on_token,
+        .wants_hidden = true,
         .on_done = on_done,
         .ctx = f,
     };
