@@ -168,7 +168,7 @@ static void prompts_and_new_rows_are_near(void **state)
 
         tiny_tokens(tokens, 96, &c, 3);
         compare(s, prompts, 2, tokens, 71, "prompts");
-        for (size_t step = 0; step < 5; step++) {
+        for (size_t step = 0; step < 4; step++) {
             const struct model_run new[] = {{2, 9 + step, 1, 1}, {0, 62 + step, 1, 1}};
             compare(s, new, 2, tokens + 71 + 2 * step, 2, "new rows");
         }
@@ -183,32 +183,32 @@ static void prompts_and_new_rows_are_near(void **state)
 static void gradients_are_near(void **state)
 {
     const enum model_arch all[] = {MODEL_ARCH_LLAMA, MODEL_ARCH_QWEN2, MODEL_ARCH_QWEN3};
-    const size_t lengths[] = {70, 9, 1};
+    const size_t lengths[] = {34, 5, 1};
 
     (void)state;
-    for (size_t i = 0; i < 6; i++) {
-        const struct model_config c = small_config(all[i / 2]);
+    for (size_t i = 0; i < 3; i++) {
+        const struct model_config c = small_config(all[i]);
         struct weights *w[2] = {small_weights(&c), disturbed_weights(&c)}, *grads[3];
         struct train *t[3];
-        int32_t tokens[80], targets[80];
-        float weight[80], logp[3][80];
-        struct train_batch b = {tokens, targets, lengths, 3, 80, 1.0f};
+        int32_t tokens[40], targets[40];
+        float weight[40], logp[3][40];
+        struct train_batch b = {tokens, targets, lengths, 3, 40, 1.0f};
         struct err e;
 
-        tiny_tokens(tokens, 80, &c, 5);
-        tiny_tokens(targets, 80, &c, 6);
-        for (size_t r = 0; r < 80; r++)
-            weight[r] = r % 7 == 0 ? 0.0f : 1.0f / 80.0f;
+        tiny_tokens(tokens, 40, &c, 5);
+        tiny_tokens(targets, 40, &c, 6);
+        for (size_t r = 0; r < 40; r++)
+            weight[r] = r % 7 == 0 ? 0.0f : 1.0f / 40.0f;
         for (size_t k = 0; k < 3; k++) {
             struct train_options opt = {
-                .kernels = k == 2 ? kernels : NULL, .max_rows = 80, .recompute = i % 2 == 1};
+                .kernels = k == 2 ? kernels : NULL, .max_rows = 40, .recompute = i == 1};
             assert_ok(train_new(&t[k], w[k % 2], &opt, &e), &e);
             train_zero(t[k]);
             assert_ok(train_gradients(t[k], &b, train_weigh_known, weight, logp[k], &e), &e);
             train_finish(t[k]);
             assert_ok(train_grads(&grads[k], t[k], &e), &e);
         }
-        assert_as_near((float *[]){logp[0], logp[1], logp[2]}, 80, "log-probabilities");
+        assert_as_near((float *[]){logp[0], logp[1], logp[2]}, 40, "log-probabilities");
         for (size_t k = 0; k < grads[0]->n_tensors; k++) {
             const struct weights_tensor *want = &grads[0]->tensors[k];
             assert_as_near(
