@@ -163,21 +163,46 @@ static void sequences_side_by_side_have_the_bits_of_the_cpu(void **state)
 /* A product with a masked key, even times zero, would make these rows NaN. */
 static void later_keys_are_not_entered(void **state)
 {
-    const struct device_run run = {0, 33, 0, 0};
+    const struct device_run run = {0, 20, 0, 0};
     struct rng r = random_seeded(2);
-    struct batch b = batch_of(&r, shapes[0], 33);
+    struct batch b = batch_of(&r, shapes[0], 20);
     const size_t kv = b.s.k_stride;
 
     (void)state;
-    compute(&b, 0, 0, 0, 33);
+    compute(&b, 0, 0, 0, 20);
     for (size_t i = 0; i < kv; i++)
-        b.k[32 * kv + i] = b.v[32 * kv + i] = NAN;
-    device_put(device, b.on_k, b.k, 33 * kv * sizeof(float));
-    device_put(device, b.on_v, b.v, 33 * kv * sizeof(float));
+        b.k[19 * kv + i] = b.v[19 * kv + i] = NAN;
+    device_put(device, b.on_k, b.k, 20 * kv * sizeof(float));
+    device_put(device, b.on_v, b.v, 20 * kv * sizeof(float));
 
     attend(call_of(&b, &run, 1), &run);
 
-    assert_on_device(b.on_out, b.out, 32 * b.s.out_stride);
+    assert_on_device(b.on_out, b.out, 19 * b.s.out_stride);
+    batch_clear(&b);
+}
+
+/* The second key is 88.4 below the first, the third 86.3: each alone has a channel of the values. */
+static void weights_below_the_cut_are_dropped(void **state)
+{
+    static const float q[6] = {1, 0, 1, 0, 1, 0}, k[6] = {0, 0, -125, 0, -122, 0},
+                       v[6] = {0, 0, 1, 0, 0, 1};
+    const struct device_run run = {0, 3, 0, 0};
+    struct rng r = random_seeded(6);
+    struct batch b = batch_of(&r, (struct shape){1, 1, 2, 0, 1.0f, 1.0f}, 3);
+
+    (void)state;
+    memcpy(b.q, q, sizeof(q));
+    memcpy(b.k, k, sizeof(k));
+    memcpy(b.v, v, sizeof(v));
+    device_put(device, b.on_q, q, sizeof(q));
+    device_put(device, b.on_k, k, sizeof(k));
+    device_put(device, b.on_v, v, sizeof(v));
+    compute(&b, 0, 0, 0, 3);
+    assert_true(b.out[4] == 0.0f && b.out[5] > 0.0f);
+
+    attend(call_of(&b, &run, 1), &run);
+
+    assert_on_device(b.on_out, b.out, 6);
     batch_clear(&b);
 }
 
@@ -355,6 +380,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequences_side_by_side_have_the_bits_of_the_cpu),
         cmocka_unit_test(later_keys_are_not_entered),
+        cmocka_unit_test(weights_below_the_cut_are_dropped),
         cmocka_unit_test(pages_and_steps_change_no_bit),
         cmocka_unit_test(decode_of_few_and_of_many_has_the_bits_of_the_cpu),
         cmocka_unit_test(gradients_have_the_bits_of_the_cpu),

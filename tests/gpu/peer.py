@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""What PyTorch and transformers do with the shapes of `muster bench passes`, on the same GPU.
+
+    peer.py decode|train 0.5b|1.5b|7b [batch or sequences] [context or length]
+
+Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, the forward
+compiled where that works within its time. Training: one step in bf16 autocast with SDPA attention,
+cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints one JSON
+object: tokens a second, of the median of a few steps.
+"""
+import json
+import statistics
+import sys
+import time
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM, StaticCache
+
+SHAPES = {
+    "0.5b": dict(vocab_size=151936, hidden_size=896, num_hidden_layers=24,
+                 num_attention_heads=14, num_key_value_heads=2, intermediate_size=4864,
+                 tie_word_embeddings=True),
+    "1.5b": dict(vocab_size=151936, hidden_size=1536, num_hidden_layers=28,
+                 num_attention_heads=12, num_key_value_heads=2, intermediate_size=8960,
+                 tie_word_embeddings=True),
+    "7b": dict(vocab_size=152064, hidden_size=3584, num_hidden_layers=28,
+               num_attention_heads=28, num_key_value_heads=4, intermediate_size=18944,
+               tie_word_embeddings=False),
+}
+WARM, STEPS, PIECE = 2, 5, 2048
+
+
+def model_of(shape, dtype):
+    config = Qwen2Config(max_position_embeddings=32768, use_cache=True, **SHAPES[shape])
+    config._attn_implementation = "sdpa"
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    with torch.device("cuda"):
+        model = Qwen2ForCausalLM(config)
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def median(step):
+    times = []
+    for i in range(WARM + STEPS):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        if i >= WARM:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+@torch.inference_mode()
+def decode(shape, batch, context):
+    model = model_of(shape, torch.bfloat16).eval()
+    room = context + WARM + STEPS + 1
+    cache = StaticCache(config=model.config, max_cache_len=room)
+    state = {"at": context,
+             "tokens": torch.randint(0, 1000, (batch, 1), device="cuda")}
+
+    def step():
+        position = torch.tensor([state["at"]], device="cuda")
+        out = model(state["tokens"], past_key_values=cache, cache_position=position,
+                    position_ids=position.expand(batch, 1), use_cache=True)
+        state["tokens"] = out.logits[:, -1:].argmax(-1)
+        state["at"] += 1
+    return batch / median(step)
+
+
+def train(shape, n_seqs, length):
+    model = model_of(shape, torch.float32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    tokens = torch.randint(0, 1000, (n_seqs, length), device="cuda")
+
+    def step():
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            hidden = model.model(tokens, use_cache=False).last_hidden_state.flatten(0, 1)
+            leaf = hidden.detach().requires_grad_()
+            for piece, want in zip(leaf.split(PIECE), tokens.flatten().split(PIECE)):
+                loss = torch.nn.functional.cross_entropy(model.lm_head(piece).float(), want,
+                                                         reduction="sum") / tokens.numel()
+                loss.backward()
+        hidden.backward(leaf.grad)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return n_seqs * length / median(step)
+
+
+def main():
+    what, shape = sys.argv[1:3]
+    numbers = [int(x) for x in sys.argv[3:5]]
+    n, length = numbers if len(numbers) == 2 else (64, 1024) if what == "decode" else (8, 2048)
+    rate = (decode if what == "decode" else train)(shape, n, length)
+    name = f"decode_b{n}_c{length}_{shape}" if what == "decode" else f"train_{n}x{length}_{shape}"
+    print(json.dumps({"name": name, "value": round(rate, 1), "unit": "tokens/s",
+                      "peer": f"torch {torch.__version__}"}))
+
+
+if __name__ == "__main__":
+    main()
