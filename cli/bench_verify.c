@@ -51,6 +51,8 @@ static enum status run(const struct verify_bench *b, struct err *e)
     struct bench_world w;
     enum status st = wants(b, "toploc") ? bench_toploc(b->is_json, e) : OK;
 
+    if (!st && (wants(b, "cost") || wants(b, "bytes")))
+        st = bench_wire(b->is_json, e);
     if (!st && wants(b, "cost"))
         st = cost(b, e);
     if (st || (!wants(b, "gallery") && !wants(b, "honest")))
@@ -73,8 +75,8 @@ int bench_verify(int argc, char **argv)
     struct verify_bench b = {0};
     struct err e = {0};
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest|cost|toploc", "which part",
-         false},
+        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest|cost|bytes|toploc",
+         "which part", false},
         {"units", OPT_INT, &b.units, "40", "1..1000000", "units of each cheat", false},
         {"cheat", OPT_CHOICE, &b.cheat, "", CHEAT_CHOICES, "one cheat only", false},
         {"honest", OPT_INT, &b.honest, "1000", "1..100000000",
