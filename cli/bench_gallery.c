@@ -482,6 +482,7 @@ static enum status ways_open(struct ways *x, const struct bench_world *w, enum n
                              struct err *e)
 {
     static const size_t rows[] = {256, 48};
+    bool is_open = n == NUMERICS_OPEN_OPENBLAS;
     enum status st = OK;
     const char *name;
 
@@ -491,13 +492,14 @@ static enum status ways_open(struct ways *x, const struct bench_world *w, enum n
         struct model_options mo = {0};
 
         st = kernels_choose(&mo.kernels, n, name, e);
-        if (st == ERR_UNSUPPORTED && (i > 0 || n != NUMERICS_OPEN_OPENBLAS)) {
+        if (st == ERR_UNSUPPORTED && (i > 0 || !is_open)) {
             st = OK; /* not a CPU for it */
             continue;
         }
-        for (size_t t = 0; !st && t < 2 && x->n < WAYS_MAX; t++) {
-            mo.pool = x->pool[t];
-            mo.max_rows = rows[(x->n + t) % 2];
+        /* Open classes have one backend: there every pool with every number of rows. */
+        for (size_t t = 0; !st && t < (is_open ? 4 : 2) && x->n < WAYS_MAX; t++) {
+            mo.pool = x->pool[t % 2];
+            mo.max_rows = rows[(is_open ? t / 2 : x->n + t) % 2];
             st = model_new(&x->model[x->n], w->weights[1], &mo, e);
             x->n += !st;
         }
@@ -579,15 +581,15 @@ static void tell_honest(const struct honest *h, enum numerics n, bool is_json)
     fflush(stdout);
 }
 
-enum status bench_honest(const struct bench_world *w, enum numerics numerics, uint64_t chunks,
-                         bool is_json, struct err *e)
+enum status bench_honest(const struct bench_world *w, enum numerics numerics, uint64_t from,
+                         uint64_t chunks, bool is_json, struct err *e)
 {
     static const size_t batch[] = {1, 3, 16};
     struct ways ways = {0}, second = {0};
     struct honest h = {0};
-    struct rng r = rng_of(7, 1);
+    struct rng r = rng_of(7, from);
     struct lot *l = xcalloc(1, sizeof(*l));
-    uint64_t unit = 1u << 24; /* others than the gallery's */
+    uint64_t unit = from;
     enum status st = ways_open(&ways, w, numerics, e);
 
     if (!st)

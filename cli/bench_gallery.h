@@ -34,8 +34,8 @@ MUST_USE enum status bench_gallery(const struct bench_world *w,
                                    const struct bench_gallery_options *o, struct err *e);
 
 /* Honest work in one class, by mixed provers, each lot checked by verifiers of every kind, until
- * so many chunks were checked. */
+ * so many chunks were checked. `from`: the first unit; runs that begin far apart add up. */
 MUST_USE enum status bench_honest(const struct bench_world *w, enum numerics numerics,
-                                  uint64_t chunks, bool is_json, struct err *e);
+                                  uint64_t from, uint64_t chunks, bool is_json, struct err *e);
 
 #endif

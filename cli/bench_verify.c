@@ -12,8 +12,8 @@
 #include "cli/usage.h"
 
 struct verify_bench {
-    int64_t units, honest, tokens, dim, layers, warmup, threads;
-    char *what, *cheat;
+    int64_t units, honest, from, tokens, dim, layers, warmup, threads;
+    char *what, *cheat, *class;
     bool is_json;
     struct pool *pool;
 };
@@ -62,10 +62,12 @@ static enum status run(const struct verify_bench *b, struct err *e)
         return st;
     if (wants(b, "gallery"))
         st = bench_gallery(&w, &go, e);
-    if (!st && wants(b, "honest"))
-        st = bench_honest(&w, NUMERICS_F32_1, (uint64_t)b->honest, b->is_json, e);
-    if (!st && wants(b, "honest"))
-        st = bench_honest(&w, NUMERICS_OPEN_OPENBLAS, (uint64_t)b->honest, b->is_json, e);
+    if (!st && wants(b, "honest") && strcmp(b->class, "open-openblas") != 0)
+        st = bench_honest(&w, NUMERICS_F32_1, (uint64_t)b->from, (uint64_t)b->honest,
+                          b->is_json, e);
+    if (!st && wants(b, "honest") && strcmp(b->class, "f32-1") != 0)
+        st = bench_honest(&w, NUMERICS_OPEN_OPENBLAS, (uint64_t)b->from, (uint64_t)b->honest,
+                          b->is_json, e);
     bench_world_close(&w);
     return st;
 }
@@ -81,6 +83,10 @@ int bench_verify(int argc, char **argv)
         {"cheat", OPT_CHOICE, &b.cheat, "", CHEAT_CHOICES, "one cheat only", false},
         {"honest", OPT_INT, &b.honest, "1000", "1..100000000",
          "chunks of honest work to check in each class", false},
+        {"from", OPT_INT, &b.from, "16777216", "0..1000000000000",
+         "first unit of the honest work: runs that begin far apart add up", false},
+        {"class", OPT_CHOICE, &b.class, "all", "all|f32-1|open-openblas", "of the honest work",
+         false},
         {"tokens", OPT_INT, &b.tokens, "64", "4..4096", "of a unit", false},
         {"dim", OPT_INT, &b.dim, "64", "64..4096", "width of the model, a multiple of 64",
          false},
