@@ -8,7 +8,11 @@
 #define MUST_USE      __attribute__((warn_unused_result))
 #define PRINTF(f, a)  __attribute__((format(printf, f, a)))
 #define NO_RETURN     __attribute__((noreturn))
+#ifdef __CUDACC__
+#define ALWAYS_INLINE static __host__ __device__ __forceinline__
+#else
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#endif
 #define NEVER_INLINE  __attribute__((noinline))
 #define THREAD_LOCAL  __thread
 #define LIKELY(x)     __builtin_expect(!!(x), 1)

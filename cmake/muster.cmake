@@ -26,9 +26,11 @@ find_package(Threads REQUIRED)
 # Everybody gets these, generated code too: numbers must not depend on what the compiler would
 # like to contract (docs/numerics.md).
 add_compile_definitions(_GNU_SOURCE)
-add_compile_options(-ffp-contract=off -fno-math-errno -fno-omit-frame-pointer)
+set(not_cuda "$<NOT:$<COMPILE_LANGUAGE:CUDA>>") # whose flags are in engine/cuda/sources.cmake
+add_compile_options("$<${not_cuda}:-ffp-contract=off;-fno-math-errno;-fno-omit-frame-pointer>")
 if(MUSTER_SANITIZE)
-    add_compile_options(-fsanitize=${MUSTER_SANITIZE} -fno-sanitize-recover=all)
+    add_compile_options(
+        "$<${not_cuda}:-fsanitize=${MUSTER_SANITIZE};-fno-sanitize-recover=all>")
     add_link_options(-fsanitize=${MUSTER_SANITIZE} -fno-sanitize-recover=all)
 endif()
 if(MUSTER_FUZZER)
@@ -43,13 +45,16 @@ endif()
 add_library(muster_flags INTERFACE)
 target_include_directories(muster_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 target_compile_options(muster_flags INTERFACE
-    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes
-    -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Wwrite-strings
-    $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> # messages are cut on purpose
-    $<$<C_COMPILER_ID:Clang>:-Wno-string-conversion> # CHECK(!"why")
-    $<$<C_COMPILER_ID:Clang>:-Wno-pass-failed> # a loop not vectorised at -O1 is no mistake
-    $<$<BOOL:${MUSTER_WERROR}>:-Werror>
-    "SHELL:-include ${CMAKE_SOURCE_DIR}/base/banned.h")
+    "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Wno-sign-conversion>"
+    "$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes;-Wvla;-Wformat=2;-Wundef>"
+    $<$<COMPILE_LANGUAGE:C>:-Wwrite-strings>
+    $<$<COMPILE_LANG_AND_ID:C,GNU>:-Wno-format-truncation> # messages are cut on purpose
+    $<$<COMPILE_LANG_AND_ID:C,Clang>:-Wno-string-conversion> # CHECK(!"why")
+    $<$<COMPILE_LANG_AND_ID:C,Clang>:-Wno-pass-failed> # a loop not vectorised at -O1 is no mistake
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow>" # the emulator of CUDA, for tests
+    "$<$<AND:$<BOOL:${MUSTER_WERROR}>,${not_cuda}>:-Werror>"
+    "$<$<AND:$<BOOL:${MUSTER_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings>"
+    "$<$<COMPILE_LANGUAGE:C>:SHELL:-include ${CMAKE_SOURCE_DIR}/base/banned.h>")
 
 # ---- libraries of others --------------------------------------------------------------------
 

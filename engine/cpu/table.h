@@ -45,6 +45,11 @@ struct kernels {
     const struct products *products; /* how its class multiplies */
     const struct bf16_loops *bf16;   /* what bf16-1 multiplies with */
 
+    /* Of a GPU: the operations of engine/ops.h are handed to `ops`, and nothing below is there. */
+    struct device *device;
+    const struct device_ops *ops;
+    const struct kernels *host; /* for arrays of the host */
+
     void (*gemm)(const struct gemm *g);
     /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */
     void (*pack)(float *panels, const float *w, size_t w_row, size_t N, size_t K);

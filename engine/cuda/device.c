@@ -1,0 +1,189 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "engine/cpu/table.h"
+#include "engine/cuda/inside.h"
+#include "engine/device_backend.h"
+
+int device_note(struct device *d, cudaError_t e, const char *what)
+{
+    if (e == cudaSuccess)
+        return 1;
+    if (d->error.code == OK)
+        (void)err_set(&d->error, ERR_IO, "%s: %s: %s (%s)", d->name, what,
+                      cudaGetErrorString(e), cudaGetErrorName(e));
+    return 0;
+}
+
+void device_launched(struct device *d, const char *what)
+{
+    (void)device_note(d, cudaGetLastError(), what);
+}
+
+size_t cuda_count(void)
+{
+    int n = 0;
+
+    if (cudaGetDeviceCount(&n) != cudaSuccess) {
+        (void)cudaGetLastError(); /* not of this thread's later calls */
+        return 0;
+    }
+    return n > 0 ? (size_t)n : 0;
+}
+
+/* The kernels of the classes that a GPU computes; the others' tables stay without a name. */
+static void make_tables(struct device *d)
+{
+    static const struct {
+        enum numerics numerics;
+        const struct device_ops *ops;
+    } classes[] = {{NUMERICS_F32_1, &device_ops_f32}};
+
+    d->tables = xcalloc(NUMERICS_COUNT, sizeof(d->tables[0]));
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        struct kernels *k = &d->tables[classes[i].numerics];
+
+        k->name = "cuda";
+        k->numerics = classes[i].numerics;
+        k->device = d;
+        k->ops = classes[i].ops;
+        k->host = kernels_best();
+    }
+}
+
+enum status cuda_open(struct device **out, int index, struct err *e)
+{
+    struct cudaDeviceProp prop;
+    struct device *d;
+    int n = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+
+    if (error == cudaSuccess && index >= n)
+        error = cudaErrorInvalidDevice;
+    if (error == cudaSuccess)
+        error = cudaSetDevice(index);
+    if (error == cudaSuccess)
+        error = cudaGetDeviceProperties(&prop, index);
+    if (error != cudaSuccess) {
+        (void)cudaGetLastError();
+        return err_set(e, ERR_NOT_FOUND, "no device cuda:%d: %s (%d GPUs found)", index,
+                       cudaGetErrorString(error), n);
+    }
+    d = xcalloc(1, sizeof(*d));
+    d->index = index;
+    d->multiprocessors = (unsigned)prop.multiProcessorCount;
+    d->shared_max = prop.sharedMemPerBlockOptin;
+    snprintf(d->name, sizeof(d->name), "cuda:%d (%s)", index, prop.name);
+    make_tables(d);
+    if (!device_note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
+                     "making a stream")) {
+        enum status st = err_set(e, ERR_IO, "%s", d->error.text);
+        free(d->tables);
+        free(d);
+        return st;
+    }
+    *out = d;
+    return OK;
+}
+
+void cuda_close(struct device *d)
+{
+    (void)cudaStreamSynchronize(d->stream);
+    (void)cudaStreamDestroy(d->stream);
+    free(d->tables);
+    free(d);
+}
+
+const char *cuda_name(const struct device *d)
+{
+    return d->name;
+}
+
+uint64_t cuda_free_bytes(const struct device *d)
+{
+    size_t free_bytes = 0, total = 0;
+
+    (void)d;
+    return cudaMemGetInfo(&free_bytes, &total) == cudaSuccess ? free_bytes : 0;
+}
+
+enum status cuda_kernels(const struct kernels **out, struct device *d, enum numerics numerics,
+                         struct err *e)
+{
+    if (!d->tables[numerics].name)
+        return err_set(e, ERR_UNSUPPORTED, "class %s does not run on %s",
+                       numerics_name(numerics), d->name);
+    *out = &d->tables[numerics];
+    return OK;
+}
+
+enum status cuda_alloc(struct device *d, void **out, uint64_t bytes, const char *what,
+                       struct err *e)
+{
+    cudaError_t error;
+
+    if (!device_is_well(d))
+        return err_set(e, d->error.code, "%s", d->error.text);
+    error = bytes > SIZE_MAX ? cudaErrorMemoryAllocation
+                             : cudaMalloc(out, bytes ? (size_t)bytes : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError(); /* an allocation that failed does not spoil the device */
+        *out = NULL;
+        return err_set(e, ERR_NO_MEMORY, "%s has no memory for %s (%llu bytes, %llu free)",
+                       d->name, what, (unsigned long long)bytes,
+                       (unsigned long long)cuda_free_bytes(d));
+    }
+    if (!device_note(d, error, "allocating memory"))
+        return err_set(e, d->error.code, "%s", d->error.text);
+    cuda_zero(d, *out, (size_t)bytes);
+    return OK;
+}
+
+void cuda_release(struct device *d, void *p)
+{
+    if (p)
+        (void)device_note(d, cudaFree(p), "releasing memory"); /* cudaFree waits */
+}
+
+static void copy(struct device *d, void *to, const void *from, size_t bytes,
+                 enum cudaMemcpyKind kind)
+{
+    if (bytes > 0 && device_is_well(d))
+        (void)device_note(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream), "copying");
+}
+
+/* From pageable memory, the call returns when the bytes were taken. */
+void cuda_put(struct device *d, void *to, const void *from, size_t bytes)
+{
+    copy(d, to, from, bytes, cudaMemcpyHostToDevice);
+}
+
+void cuda_get(struct device *d, void *to, const void *from, size_t bytes)
+{
+    copy(d, to, from, bytes, cudaMemcpyDeviceToHost);
+    if (device_is_well(d))
+        (void)device_note(d, cudaStreamSynchronize(d->stream), "waiting for a copy");
+    if (!device_is_well(d) && bytes > 0)
+        memset(to, 0, bytes); /* never what was there before */
+}
+
+void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)
+{
+    copy(d, to, from, bytes, cudaMemcpyDeviceToDevice);
+}
+
+void cuda_zero(struct device *d, void *to, size_t bytes)
+{
+    if (bytes > 0 && device_is_well(d))
+        (void)device_note(d, cudaMemsetAsync(to, 0, bytes, d->stream), "zeroing");
+}
+
+enum status cuda_wait(struct device *d, struct err *e)
+{
+    if (device_is_well(d))
+        (void)device_note(d, cudaStreamSynchronize(d->stream), "waiting");
+    return device_is_well(d) ? OK : err_set(e, d->error.code, "%s", d->error.text);
+}

@@ -1,0 +1,46 @@
+/*
+ * engine/cuda/inside.h - what the CUDA backend shares among its files (private to engine/cuda/)
+ *
+ * Host code is C and kernels are .cu files, whose launchers are the C functions below: each queues
+ * kernels on the device's stream and returns. A launcher begins with `if (!device_is_well(d))
+ * return;` and ends with device_launched(), which notes the first error.
+ */
+#ifndef ENGINE_CUDA_INSIDE_H
+#define ENGINE_CUDA_INSIDE_H
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "engine/device_ops.h"
+
+struct device {
+    int index;
+    cudaStream_t stream;
+    char name[300];
+    struct err error;       /* the first one; code OK: none yet */
+    struct kernels *tables; /* owned, one per numerics class; without a name: not there */
+    unsigned multiprocessors;
+    size_t shared_max; /* bytes of dynamic shared memory that a block may have */
+};
+
+static inline int device_is_well(const struct device *d)
+{
+    return d->error.code == OK;
+}
+
+/* Notes `what` failed with e, if e is an error and the first one. Returns whether e is success. */
+int device_note(struct device *d, cudaError_t e, const char *what);
+/* After a launch. */
+void device_launched(struct device *d, const char *what);
+
+/* Class f32-1. */
+extern const struct device_ops device_ops_f32;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

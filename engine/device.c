@@ -1,0 +1,134 @@
+#include "engine/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "engine/cpu/table.h"
+#include "engine/device_backend.h"
+
+enum { CPU_ALIGN = 64 };
+
+struct device *kernels_device(const struct kernels *k)
+{
+    return k->device;
+}
+
+const struct kernels *kernels_host(const struct kernels *k)
+{
+    return k->device ? k->host : k;
+}
+
+enum status device_open(struct device **out, const char *name, struct err *e)
+{
+    const char *digits;
+    unsigned long index = 0;
+    char *end;
+
+    *out = NULL;
+    if (!name || strcmp(name, "cpu") == 0)
+        return OK;
+    if (strcmp(name, "auto") == 0)
+        return device_count() > 0 ? cuda_open(out, 0, e) : OK;
+    if (strcmp(name, "cuda") == 0)
+        return cuda_open(out, 0, e);
+    digits = strncmp(name, "cuda:", 5) == 0 ? name + 5 : "";
+    if (*digits >= '0' && *digits <= '9')
+        index = strtoul(digits, &end, 10);
+    if (*digits < '0' || *digits > '9' || *end != '\0' || index > 1023)
+        return err_set(e, ERR_INVALID,
+                       "no device '%s': there are cpu, cuda, cuda:N (N from 0) and auto", name);
+    return cuda_open(out, (int)index, e);
+}
+
+void device_close(struct device **d)
+{
+    if (*d)
+        cuda_close(*d);
+    *d = NULL;
+}
+
+size_t device_count(void)
+{
+    return cuda_count();
+}
+
+const char *device_name(const struct device *d)
+{
+    return d ? cuda_name(d) : "cpu";
+}
+
+uint64_t device_free_bytes(const struct device *d)
+{
+    if (d)
+        return cuda_free_bytes(d);
+    return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+enum status device_kernels(const struct kernels **out, struct device *d, enum numerics numerics,
+                           struct err *e)
+{
+    *out = NULL;
+    return d ? cuda_kernels(out, d, numerics, e) : kernels_choose(out, numerics, NULL, e);
+}
+
+enum status device_alloc(struct device *d, void **out, uint64_t bytes, const char *what,
+                         struct err *e)
+{
+    const size_t n = (size_t)((bytes + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
+
+    *out = NULL;
+    if (d)
+        return cuda_alloc(d, out, bytes, what, e);
+    if (bytes > SIZE_MAX - CPU_ALIGN || !(*out = aligned_alloc(CPU_ALIGN, n ? n : CPU_ALIGN)))
+        return err_set(e, ERR_NO_MEMORY, "no memory for %s (%llu bytes)", what,
+                       (unsigned long long)bytes);
+    memset(*out, 0, n);
+    return OK;
+}
+
+void device_release(struct device *d, void *p)
+{
+    if (d)
+        cuda_release(d, p);
+    else
+        free(p);
+}
+
+void device_put(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (d)
+        cuda_put(d, to, from, bytes);
+    else if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
+void device_get(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (d)
+        cuda_get(d, to, from, bytes);
+    else if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
+void device_copy(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (d)
+        cuda_copy(d, to, from, bytes);
+    else if (bytes > 0)
+        memmove(to, from, bytes);
+}
+
+void device_zero(struct device *d, void *to, size_t bytes)
+{
+    if (d)
+        cuda_zero(d, to, bytes);
+    else if (bytes > 0)
+        memset(to, 0, bytes);
+}
+
+enum status device_wait(struct device *d, struct err *e)
+{
+    return d ? cuda_wait(d, e) : OK;
+}

@@ -1,0 +1,240 @@
+/*
+ * tests/support/cuda_emulator/cuda_runtime.h - CUDA kernels on the CPU, for tests
+ *
+ * Found in place of NVIDIA's header when MUSTER_CUDA is "emulated". It has what engine/cuda/ uses
+ * of the language and of the run time, so that the kernels' logic can be tested on machines
+ * without a GPU: grids run block by block, a block's threads are fibers of one system thread that
+ * change at barriers and warp exchanges. Every second launch runs the threads of a block in
+ * descending order, so that a missing barrier shows. Dynamic shared memory begins as NaN.
+ *
+ * What it does not show: speed, alignment faults, memory of a GPU out of bounds (AddressSanitizer
+ * does, arrays being the host's), and races within the same order.
+ *
+ * A barrier that not all threads of a block reach, and a warp exchange whose mask names a lane that
+ * does not take part, end the program with a message.
+ */
+#ifndef TESTS_CUDA_EMULATOR_H
+#define TESTS_CUDA_EMULATOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- the run time, as far as it is used ---- */
+
+typedef enum cudaError {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorLaunchFailure = 719
+} cudaError_t;
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
+typedef struct emulated_stream *cudaStream_t;
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem, sharedMemPerBlockOptin;
+    int major, minor, multiProcessorCount, l2CacheSize;
+};
+
+cudaError_t cudaGetDeviceCount(int *n);
+cudaError_t cudaSetDevice(int i);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i);
+cudaError_t cudaMemGetInfo(size_t *free, size_t *total);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t s);
+cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaGetLastError(void);
+const char *cudaGetErrorString(cudaError_t e);
+const char *cudaGetErrorName(cudaError_t e);
+cudaError_t cudaMalloc(void **p, size_t n);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaHostAlloc(void **p, size_t n, unsigned flags);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
+                            cudaStream_t s);
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s);
+/* Makes the next call of the run time fail like this, once: for tests of errors. */
+void emulator_fail_next(cudaError_t e);
+
+#ifdef __cplusplus
+}
+
+/* ---- the language ---- */
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __shared__      static
+#define __restrict__ __restrict
+#define __launch_bounds__(...)
+#define __align__(n)  __attribute__((aligned(n)))
+#define __CUDA_ARCH__ 0
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct __align__(8) float2
+{
+    float x, y;
+};
+struct __align__(16) float4
+{
+    float x, y, z, w;
+};
+struct __align__(8) uint2
+{
+    unsigned x, y;
+};
+struct __align__(16) uint4
+{
+    unsigned x, y, z, w;
+};
+static inline float4 make_float4(float x, float y, float z, float w)
+{
+    return {x, y, z, w};
+}
+static inline float2 make_float2(float x, float y)
+{
+    return {x, y};
+}
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return {x, y, z, w};
+}
+
+/* Where the running fiber is. */
+struct emulated_place {
+    uint3 thread, block;
+    dim3 block_dim, grid_dim;
+};
+extern emulated_place *emulator_place;
+#define threadIdx (emulator_place->thread)
+#define blockIdx  (emulator_place->block)
+#define blockDim  (emulator_place->block_dim)
+#define gridDim   (emulator_place->grid_dim)
+
+void emulator_barrier();
+/* Gives the bytes to the lanes of the mask, which read lane `from`'s. */
+void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from);
+void emulator_warp_barrier(unsigned mask);
+void *emulator_shared();
+cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared,
+                            const std::function<void()> &kernel);
+
+#define __syncthreads() emulator_barrier()
+#define __syncwarp(...) emulator_warp_barrier(0xffffffffu)
+
+static inline unsigned emulator_lane()
+{
+    const emulated_place *p = emulator_place;
+    return (p->thread.x + p->block_dim.x * (p->thread.y + p->block_dim.y * p->thread.z)) % 32;
+}
+template <typename T> T emulator_shuffle(unsigned mask, T x, unsigned from)
+{
+    T y;
+    emulator_exchange(mask, &y, &x, sizeof(x), from);
+    return y;
+}
+template <typename T> T __shfl_sync(unsigned mask, T x, int from, int width = 32)
+{
+    unsigned lane = emulator_lane(), w = (unsigned)width;
+    return emulator_shuffle(mask, x, lane / w * w + (unsigned)from % w);
+}
+template <typename T> T __shfl_xor_sync(unsigned mask, T x, int by, int width = 32)
+{
+    unsigned lane = emulator_lane(), from = lane ^ (unsigned)by, w = (unsigned)width;
+    return emulator_shuffle(mask, x, from / w == lane / w ? from : lane);
+}
+template <typename T> T __shfl_down_sync(unsigned mask, T x, unsigned by, int width = 32)
+{
+    unsigned lane = emulator_lane(), w = (unsigned)width;
+    return emulator_shuffle(mask, x, lane % w + by < w ? lane + by : lane);
+}
+template <typename T> T __shfl_up_sync(unsigned mask, T x, unsigned by, int width = 32)
+{
+    unsigned lane = emulator_lane(), w = (unsigned)width;
+    return emulator_shuffle(mask, x, lane % w >= by ? lane - by : lane);
+}
+static inline unsigned __ballot_sync(unsigned mask, int is)
+{
+    unsigned all = 0;
+    for (unsigned i = 0; i < 32; i++) /* of lanes outside the mask nothing is asked */
+        if (mask >> i & 1u)
+            all |= (unsigned)(emulator_shuffle(mask, is, i) != 0) << i;
+    return all;
+}
+static inline int __any_sync(unsigned mask, int is)
+{
+    return __ballot_sync(mask, is) != 0;
+}
+
+static inline unsigned __float_as_uint(float x)
+{
+    unsigned u;
+    memcpy(&u, &x, sizeof(u));
+    return u;
+}
+static inline float __uint_as_float(unsigned u)
+{
+    float x;
+    memcpy(&x, &u, sizeof(x));
+    return x;
+}
+static inline unsigned __umulhi(unsigned a, unsigned b)
+{
+    return (unsigned)((uint64_t)a * b >> 32);
+}
+static inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+/* Fibers change only at barriers, so plain arithmetic is atomic. */
+template <typename T> T atomicAdd(T *at, T x)
+{
+    T old = *at;
+    *at = old + x;
+    return old;
+}
+
+template <typename... A, typename... B>
+cudaError_t emulator_call(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared, B... args)
+{
+    return emulator_launch(grid, block, shared, [=] { kernel(args...); });
+}
+template <typename... A>
+cudaError_t cudaFuncSetAttribute(void (*)(A...), enum cudaFuncAttribute, int)
+{
+    return cudaSuccess;
+}
+
+#endif
+#endif

@@ -1,0 +1,380 @@
+/* See cuda_runtime.h. */
+#include "cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <sys/mman.h>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+emulated_place *emulator_place;
+
+namespace
+{
+
+const unsigned threads_max = 1024, lanes = 32;
+const size_t stack_bytes = 128 << 10, shared_bytes = 228 << 10;
+
+enum waits { runs, at_barrier, at_exchange, is_over };
+
+struct fiber {
+    void *sp;
+    unsigned char *stack;
+    void *fake; /* AddressSanitizer's */
+    emulated_place place;
+    waits state;
+    unsigned mask;
+};
+
+fiber fibers[threads_max];
+fiber *running;
+void *scheduler_sp;
+void *scheduler_fake;
+const void *scheduler_bottom;
+size_t scheduler_size;
+const std::function<void()> *body;
+unsigned char slots[threads_max][64];
+__attribute__((aligned(128))) unsigned char shared[shared_bytes];
+cudaError_t last_error, planned_error;
+std::mutex one_at_a_time;
+bool is_descending;
+
+[[noreturn]] void stop(const char *what)
+{
+    fprintf(stderr, "cuda emulator: %s\n", what);
+    abort();
+}
+
+/* Saves the callee's registers on this stack, its end in *from, and goes on with `to`. */
+#if defined(__x86_64__)
+extern "C" void emulator_switch(void **from, void *to);
+__asm__(".text\n.globl emulator_switch\n.type emulator_switch,@function\nemulator_switch:\n"
+        "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+        "movq %rsp, (%rdi)\nmovq %rsi, %rsp\n"
+        "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
+        ".size emulator_switch, .-emulator_switch\n");
+#else
+#error "the emulator knows x86-64 only"
+#endif
+
+void to_scheduler(bool is_last)
+{
+#if SANITIZED
+    __sanitizer_start_switch_fiber(is_last ? nullptr : &running->fake, scheduler_bottom,
+                                   scheduler_size);
+#endif
+    (void)is_last;
+    emulator_switch(&running->sp, scheduler_sp);
+#if SANITIZED
+    __sanitizer_finish_switch_fiber(running->fake, nullptr, nullptr);
+#endif
+}
+
+void fiber_main()
+{
+#if SANITIZED
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
+#endif
+    (*body)();
+    running->state = is_over;
+    to_scheduler(true);
+    stop("a thread that was over ran on");
+}
+
+void start(fiber *f)
+{
+    if (!f->stack) {
+        void *p = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            stop("no memory for a stack");
+        f->stack = static_cast<unsigned char *>(p);
+    }
+    void **sp = reinterpret_cast<void **>(f->stack + stack_bytes);
+    *--sp = nullptr; /* keeps the stack aligned as after a call */
+    *--sp = reinterpret_cast<void *>(fiber_main);
+    for (int i = 0; i < 6; i++)
+        *--sp = nullptr;
+    f->sp = sp;
+    f->state = runs;
+}
+
+void resume(fiber *f)
+{
+    running = f;
+    emulator_place = &f->place;
+    f->state = runs;
+#if SANITIZED
+    __sanitizer_start_switch_fiber(&scheduler_fake, f->stack, stack_bytes);
+#endif
+    emulator_switch(&scheduler_sp, f->sp);
+#if SANITIZED
+    __sanitizer_finish_switch_fiber(scheduler_fake, nullptr, nullptr);
+#endif
+}
+
+/* Whether every lane of f's mask waits for the same exchange. */
+bool is_complete(const fiber *warp, unsigned n, const fiber *f)
+{
+    for (unsigned i = 0; i < lanes; i++) {
+        if (!(f->mask >> i & 1u))
+            continue;
+        if (i >= n || warp[i].state == is_over)
+            stop("a warp exchange names a lane that is over or does not exist");
+        if (warp[i].state != at_exchange || warp[i].mask != f->mask)
+            return false;
+    }
+    return true;
+}
+
+/* Runs a warp until all its lanes are over or at the block's barrier. */
+void run_warp(fiber *warp, unsigned n)
+{
+    for (bool moved = true; moved;) {
+        bool go[lanes] = {};
+        moved = false;
+        for (unsigned i = 0; i < n; i++)
+            go[i] = warp[i].state == runs ||
+                    (warp[i].state == at_exchange && is_complete(warp, n, &warp[i]));
+        for (unsigned j = 0; j < n; j++) {
+            unsigned i = is_descending ? n - 1 - j : j;
+            if (go[i]) {
+                resume(&warp[i]);
+                moved = true;
+            }
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (warp[i].state == at_exchange)
+            stop("a warp exchange that not all lanes of its mask reach");
+}
+
+void run_block(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        start(&fibers[i]);
+    memset(shared, 0xff, sizeof(shared));
+    for (;;) {
+        unsigned n_over = 0, n_warps = (n + lanes - 1) / lanes;
+        for (unsigned j = 0; j < n_warps; j++) {
+            unsigned w = is_descending ? n_warps - 1 - j : j;
+            run_warp(fibers + w * lanes, n - w * lanes < lanes ? n - w * lanes : lanes);
+        }
+        for (unsigned i = 0; i < n; i++)
+            n_over += fibers[i].state == is_over;
+        if (n_over == n)
+            return;
+        if (n_over > 0)
+            stop("a barrier that not all threads of the block reach");
+        for (unsigned i = 0; i < n; i++)
+            fibers[i].state = runs;
+    }
+}
+
+cudaError_t result(cudaError_t e)
+{
+    if (planned_error) {
+        e = planned_error;
+        planned_error = cudaSuccess;
+    }
+    if (e)
+        last_error = e;
+    return e;
+}
+
+} // namespace
+
+void emulator_barrier()
+{
+    running->state = at_barrier;
+    to_scheduler(false);
+}
+
+void emulator_warp_barrier(unsigned mask)
+{
+    /* A block's last warp may be short. */
+    unsigned n = running->place.block_dim.x * running->place.block_dim.y *
+                 running->place.block_dim.z,
+             first = (unsigned)(running - fibers) / lanes * lanes;
+    if (n - first < lanes)
+        mask &= (1u << (n - first)) - 1u;
+    running->mask = mask;
+    running->state = at_exchange;
+    to_scheduler(false);
+}
+
+void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from)
+{
+    unsigned self = (unsigned)(running - fibers), first = self / lanes * lanes;
+    if (bytes > sizeof(slots[0]))
+        stop("too large a value in a warp exchange");
+    if (!(mask >> (self - first) & 1u) || !(mask >> from & 1u))
+        stop("a warp exchange outside its mask");
+    memcpy(slots[self], mine, bytes);
+    emulator_warp_barrier(mask);
+    memcpy(to, slots[first + from], bytes);
+    emulator_warp_barrier(mask);
+}
+
+void *emulator_shared()
+{
+    return shared;
+}
+
+cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
+                            const std::function<void()> &kernel)
+{
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    unsigned n = block.x * block.y * block.z;
+
+    if (n == 0 || n > threads_max || shared_size > shared_bytes || grid.x == 0 || grid.y == 0 ||
+        grid.z == 0 || grid.y > 65535 || grid.z > 65535)
+        return result(cudaErrorInvalidValue);
+    body = &kernel;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                for (unsigned i = 0; i < n; i++) {
+                    uint3 t = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+                    fibers[i].place = {t, {x, y, z}, block, grid};
+                }
+                run_block(n);
+            }
+    is_descending = !is_descending;
+    return result(cudaSuccess);
+}
+
+extern "C" {
+
+void emulator_fail_next(cudaError_t e)
+{
+    planned_error = e;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = 1;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaSetDevice(int i)
+{
+    return result(i == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i)
+{
+    memset(p, 0, sizeof(*p));
+    snprintf(p->name, sizeof(p->name), "emulated on the CPU");
+    p->totalGlobalMem = (size_t)4 << 30;
+    p->sharedMemPerBlockOptin = shared_bytes - 1024;
+    p->major = 9;
+    p->multiProcessorCount = 4;
+    p->l2CacheSize = 1 << 20;
+    return result(i == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
+{
+    *free = *total = (size_t)4 << 30;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
+{
+    (void)flags;
+    *s = nullptr;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    (void)s;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    (void)s;
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaDeviceSynchronize(void)
+{
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+    return e == cudaSuccess                 ? "no error"
+           : e == cudaErrorMemoryAllocation ? "out of memory"
+           : e == cudaErrorLaunchFailure    ? "unspecified launch failure"
+                                            : "an error";
+}
+
+const char *cudaGetErrorName(cudaError_t e)
+{
+    return e == cudaSuccess                 ? "cudaSuccess"
+           : e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+           : e == cudaErrorLaunchFailure    ? "cudaErrorLaunchFailure"
+                                            : "cudaErrorInvalidValue";
+}
+
+cudaError_t cudaMalloc(void **p, size_t n)
+{
+    *p = nullptr;
+    if (posix_memalign(p, 256, n ? n : 1) != 0)
+        return result(cudaErrorMemoryAllocation);
+    memset(*p, 0xff, n); /* what nobody wrote is NaN */
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaFree(void *p)
+{
+    free(p);
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t n, unsigned flags)
+{
+    (void)flags;
+    return cudaMalloc(p, n);
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    return cudaFree(p);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
+                            cudaStream_t s)
+{
+    (void)kind;
+    (void)s;
+    if (n > 0)
+        memmove(to, from, n);
+    return result(cudaSuccess);
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s)
+{
+    (void)s;
+    if (n > 0)
+        memset(to, value, n);
+    return result(cudaSuccess);
+}
+
+} /* extern "C" */

@@ -1,0 +1,44 @@
+#include "engine/device_ops.h"
+
+#include "engine/cpu/table.h"
+#include "support/test.h"
+
+/* The GPU that there is, or the emulated one; NULL: neither, and the program exits with 77. */
+static struct device *device;
+
+static void numbers_go_there_and_back(void **state)
+{
+    const struct kernels *k;
+    float x[300], y[300];
+    void *at;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(device_kernels(&k, device, NUMERICS_F32_1, &e), OK);
+    assert_ptr_equal(kernels_device(k), device);
+    assert_int_equal(device_alloc(device, &at, sizeof(x), "numbers", &e), OK);
+    for (size_t i = 0; i < 300; i++)
+        x[i] = (float)i;
+    device_put(device, at, x, sizeof(x));
+    k->ops->add(device, at, at, at, 300);
+    device_get(device, y, at, sizeof(y));
+    assert_int_equal(device_wait(device, &e), OK);
+    for (size_t i = 0; i < 300; i++)
+        assert_true(y[i] == 2.0f * (float)i);
+    device_release(device, at);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_go_there_and_back)};
+    struct err e;
+    int failed;
+
+    if (device_count() == 0)
+        return 77;
+    if (device_open(&device, "cuda", &e))
+        return 1;
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    device_close(&device);
+    return failed;
+}
