@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "cli/bench_line.h"
+#include "ledger/books.h"
 #include "proto/digest.h"
 #include "proto/submission.h"
 #include "rollout/restate.h"
@@ -30,8 +31,9 @@ struct gallery {
     const struct bench_world *w;
     const struct bench_gallery_options *o;
     const struct side *side;
-    struct digest *honest; /* owned: of the submissions of the units in f32-1 */
-    bool *is_cheated;      /* owned, of the cheat at hand: said by f32-1 */
+    struct digest *honest;      /* owned: of the submissions of the units in f32-1 */
+    struct ledger_commit *said; /* owned: what they say of themselves */
+    bool *is_cheated;           /* owned, of the cheat at hand: said by f32-1 */
 };
 
 static enum status side_open(struct side *s, const struct bench_world *w, enum numerics n,
@@ -164,6 +166,28 @@ static void count(const struct gallery *g, enum infer_cheat kind, const struct l
     }
 }
 
+/* The same lot among the honest work of three others, who are a lot ahead. */
+static void watch_lot(const struct gallery *g, struct watch *w, size_t *n_honest,
+                      const struct lot *l, struct bench_caught *c)
+{
+    struct ledger_commit *said = xcalloc(1, sizeof(*said));
+    uint64_t ahead = l->unit[0].unit + 2 * (uint64_t)TOGETHER;
+    struct watch_finding f;
+
+    for (; *n_honest < g->o->units && *n_honest < ahead; (*n_honest)++)
+        watch_commit(w, (uint32_t)(*n_honest % 3), &g->said[*n_honest], &f);
+    for (size_t i = 0; i < l->n; i++) {
+        said->unit = l->unit[i].unit;
+        ledger_commit_of(said, l->m[i]);
+        watch_commit(w, 3, said, &f);
+        if (!g->is_cheated[said->unit] || f.code == REASON_NONE)
+            continue;
+        c->seen++;
+        c->seen_by[f.code]++;
+    }
+    free(said);
+}
+
 /* All units of one cheat, which computes with `other`. */
 static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
                              struct model *other, struct bench_caught *c, struct err *e)
@@ -172,9 +196,12 @@ static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
         bench_world_view(g->w, g->side->numerics, g->side->prover);
     struct rollout_world seen = bench_world_view(g->w, g->side->numerics, g->side->verifier);
     struct lot *l = xcalloc(1, sizeof(*l));
+    struct watch *watch = xcalloc(1, sizeof(*watch));
+    size_t n_honest = 0;
     struct cheat *cheat;
     enum status st = OK;
 
+    watch_init(watch);
     seen.second = g->side->second;
     *c = (struct bench_caught){0};
     cheat_new(&cheat, kind);
@@ -187,11 +214,15 @@ static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
             st = lot_decode(l, e);
         if (!st)
             st = lot_check(l, &seen, e);
-        if (!st)
+        if (!st) {
             count(g, kind, l, c);
+            watch_lot(g, watch, &n_honest, l, c);
+        }
         lot_clear(l);
     }
     cheat_free(&cheat);
+    watch_clear(watch);
+    free(watch);
     free(l);
     return st;
 }
@@ -307,14 +338,14 @@ static enum status make_draft(const struct gallery *g, struct altered *a, double
 
 /* ---- telling ----------------------------------------------------------------------------- */
 
-static const char *most_often(const struct bench_caught *c)
+static const char *most_often(const uint32_t by[REASON_COUNT])
 {
     int best = 0;
 
     for (int i = 1; i < REASON_COUNT; i++)
-        if (c->by[i] > c->by[best])
+        if (by[i] > by[best])
             best = i;
-    return c->by[best] ? reason_name((enum reason)best) : "-";
+    return by[best] ? reason_name((enum reason)best) : "-";
 }
 
 /* `target`: of the share detected; 0: none. */
@@ -323,14 +354,16 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
 {
     const char *class = numerics_name(g->side->numerics);
     double share = c->cheated ? (double)c->detected / (double)c->cheated : 0.0;
+    double seen = c->cheated ? (double)c->seen / (double)c->cheated : 0.0;
     double tokens = c->detected ? (double)c->tokens / (double)c->detected : 0.0;
     char id[96];
 
     if (!g->o->is_json) {
         printf("%-16s %-14s %6" PRIu64 " %8" PRIu64 "   %7.3f %% %9.1f %6" PRIu64
-               "  %-10s %5" PRIu64 " %5" PRIu64 "\n",
+               "  %-10s %5" PRIu64 " %5" PRIu64 "   %5.1f %% %s\n",
                name, class, c->cheated, c->detected, 100.0 * share, tokens, c->tokens_max,
-               most_often(c), c->otherwise, c->honest_off);
+               most_often(c->by), c->otherwise, c->honest_off, 100.0 * seen,
+               most_often(c->seen_by));
         fflush(stdout);
         return;
     }
@@ -346,6 +379,9 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
                                           .unit = "tokens, mean",
                                           .target = tokens_target,
                                           .at_most = true});
+    snprintf(id, sizeof(id), "verify_%s_%s_seen", name, class);
+    bench_line_print(&(struct bench_line){
+        .name = id, .value = seen, .unit = "share of cheated units, without a model"});
     snprintf(id, sizeof(id), "verify_%s_%s_unexpected", name, class);
     bench_line_print(&(struct bench_line){
         .name = id, .value = (double)(c->otherwise + c->honest_off), .unit = "units"});
@@ -378,8 +414,13 @@ static enum status honest_units(struct gallery *g, struct err *e)
 
         lot_init(l, at, left < TOGETHER ? left : TOGETHER);
         st = rollout_generate(&w, l->unit, l->n, NULL, NULL, e);
-        for (size_t i = 0; !st && i < l->n; i++)
+        if (!st)
+            st = lot_decode(l, e);
+        for (size_t i = 0; !st && i < l->n; i++) {
             digest_of(&g->honest[at + i], buf_bytes(&l->unit[i].body));
+            g->said[at + i].unit = at + i;
+            ledger_commit_of(&g->said[at + i], l->m[i]);
+        }
         lot_clear(l);
     }
     free(l);
@@ -441,13 +482,14 @@ enum status bench_gallery(const struct bench_world *w, const struct bench_galler
     if (!st)
         st = side_open(&sides[1], w, NUMERICS_OPEN_OPENBLAS, o->pool, e);
     g.honest = xcalloc(o->units, sizeof(*g.honest));
+    g.said = xcalloc(o->units, sizeof(*g.said));
     g.is_cheated = xcalloc(o->units, sizeof(*g.is_cheated));
     g.side = &sides[0];
     if (!st)
         st = honest_units(&g, e);
     if (!o->is_json)
-        printf("%-16s %-14s %6s %8s %11s %9s %6s  %-10s %5s %5s\n", "cheat", "class", "units",
-               "detected", "share", "tokens", "most", "by", "other", "wrong");
+        printf("%-16s %-14s %6s %8s %11s %9s %6s  %-10s %5s %5s   %7s\n", "cheat", "class",
+               "units", "detected", "share", "tokens", "most", "by", "other", "wrong", "seen");
     for (int kind = CHEAT_NONE + 1; !st && kind < CHEAT_COUNT; kind++)
         for (size_t s = 0; !st && s < 2; s++) {
             if (o->only[0] && strcmp(o->only, infer_cheat_name((enum infer_cheat)kind)) != 0)
@@ -463,6 +505,7 @@ enum status bench_gallery(const struct bench_world *w, const struct bench_galler
     for (size_t s = 0; s < 2; s++)
         side_close(&sides[s]);
     free(g.honest);
+    free(g.said);
     free(g.is_cheated);
     return st;
 }

@@ -20,6 +20,9 @@ struct bench_caught {
     uint64_t tokens;     /* sampled tokens that the check had seen when it refused, together */
     uint64_t tokens_max;
     uint32_t by[REASON_COUNT];
+    /* Of the cheated ones: those that stand out without a model, among as much honest work
+     * (ledger/watch.h); by reason. */
+    uint32_t seen, seen_by[REASON_COUNT];
 };
 
 struct bench_gallery_options {

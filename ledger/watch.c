@@ -22,14 +22,14 @@ void watch_clear(struct watch *w)
 
 /* ---- copies ------------------------------------------------------------------------------ */
 
-/* Thousandths of a nat: ln n - ln 10^-9, rounded up. */
-static uint64_t certain_of(uint64_t n)
+/* ln n in thousandths of a nat, rounded up to a power of two. */
+static uint64_t ln_of(uint64_t n)
 {
     uint64_t bits = 0;
 
     while (bits < 63 && ((uint64_t)1 << bits) < n)
         bits++;
-    return WATCH_CERTAIN + bits * 694; /* ln 2 = 0.6931... */
+    return bits * WATCH_LN2;
 }
 
 static bool has_twin(const struct ledger_commit *c, uint32_t i)
@@ -43,7 +43,8 @@ static bool has_twin(const struct ledger_commit *c, uint32_t i)
 static void look_for_copies(struct watch *w, const struct ledger_commit *c,
                             struct watch_finding *out)
 {
-    uint64_t certain = certain_of(w->print.n + c->n_samples);
+    uint64_t ln_known = ln_of(w->print.n + c->n_samples), x = 0, most = 0;
+    struct watch_finding copied = {0};
 
     for (uint32_t i = 0; i < c->n_samples; i++) {
         struct map_key k = map_key_u64(c->sample[i].print);
@@ -52,11 +53,17 @@ static void look_for_copies(struct watch *w, const struct ledger_commit *c,
 
         if (!is_known)
             map_put(&w->print, &k, c->unit);
-        if (out->code || c->sample[i].surprise < certain)
+        if ((!is_known || other == c->unit) && !has_twin(c, i))
             continue;
-        if ((is_known && other != c->unit) || has_twin(c, i))
-            *out = (struct watch_finding){REASON_COPIED, other, i};
+        if (c->sample[i].surprise > ln_known)
+            x += c->sample[i].surprise - ln_known;
+        if (c->sample[i].surprise > most) { /* the one that says most */
+            most = c->sample[i].surprise;
+            copied = (struct watch_finding){REASON_COPIED, other, i};
+        }
     }
+    if (x >= c->n_samples * WATCH_LN2 + WATCH_CERTAIN)
+        *out = copied;
 }
 
 /* ---- statistics -------------------------------------------------------------------------- */

@@ -6,11 +6,13 @@
  * token ended it. Two things are looked for, over all workers and all the time of a task. Neither
  * refuses or costs anything: each makes a full check more likely, and that check decides.
  *
- * COPIED  tokens that another sample had before. Under honest sampling a given sequence of surprise h
- *         (minus the sum of its log-probabilities) comes again with probability e^-h, one of N
- *         sequences with at most N e^-h. Above h = ln N - ln 10^-9 that is less than one in 10^9 for a
- *         sample, so short or certain answers, which do coincide, are let be. It is checked fully for
- *         certain; so is the other one, if it is not drawn yet.
+ * COPIED  tokens that other samples had before. An honest sample comes to a given sequence of surprise
+ *         h (minus the sum of its log-probabilities) with probability e^-h. Of a unit of n samples let
+ *         x be the sum of h - ln N over those that are among the N sequences known. Each contributes
+ *         a factor of at most 1 + sum over the N of e^-h e^(h - ln N) = 2 to the mean of e^x, so
+ *         x >= n ln 2 - ln 10^-4 in less than one honest unit of 10^4 (Markov). Short or certain
+ *         answers, which do coincide, are let be. The unit is checked fully for certain; so is the one
+ *         that had it before, if it is not drawn yet.
  * DRIFT   length, surprise a token, share of samples that end, or reward off the population's: of a
  *         worker, the mean of its units in a window of WATCH_WINDOW commits against that of the others'
  *         at WATCH_SIGMA standard errors; of a single unit (OUTLIER), at WATCH_SIGMA_ONE deviations.
@@ -37,7 +39,8 @@
 #define WATCH_SIGMA       5u
 #define WATCH_SIGMA_ONE   6u
 #define WATCH_TIMES       8u
-#define WATCH_CERTAIN     20724u /* thousandths of a nat: - ln 10^-9, rounded up */
+#define WATCH_CERTAIN     9211u /* thousandths of a nat: - ln 10^-4, rounded up; */
+#define WATCH_LN2         694u  /* and ln 2 */
 #define WATCH_FEATURE_MAX 16383u
 
 /* What was seen of one commit. */

@@ -102,18 +102,35 @@ static void a_unit_made_again_is_no_copy(void **state)
     assert_int_equal(see(f, 1, &c).code, REASON_NONE);
 }
 
-/* Four samples and one seen before make five, at three bits: 20.724 + 3 * 0.694 nats. */
+/* Of four samples and four known before, which are three bits, and then of four and seven. */
 static void what_may_well_coincide_is_let_be(void **state)
 {
     struct fixture *f = *state;
     struct ledger_commit first = ordinary(f), again = ordinary(f), later = ordinary(f);
 
     again.sample[0].print = later.sample[0].print = first.sample[0].print;
-    again.sample[0].surprise = WATCH_CERTAIN + 3 * 694 - 1;
-    later.sample[0].surprise = WATCH_CERTAIN + 4 * 694;
+    again.sample[0].surprise = WATCH_CERTAIN + (4 + 3) * WATCH_LN2 - 1;
+    later.sample[0].surprise = WATCH_CERTAIN + (4 + 4) * WATCH_LN2;
     assert_int_equal(see(f, 0, &first).code, REASON_NONE);
     assert_int_equal(see(f, 0, &again).code, REASON_NONE);
     assert_int_equal(see(f, 0, &later).code, REASON_COPIED);
+}
+
+/* What no sample of a unit shows alone the unit shows. */
+static void the_samples_of_a_unit_add_up(void **state)
+{
+    struct fixture *f = *state;
+    struct ledger_commit first = ordinary(f), again = ordinary(f);
+    struct watch_finding found;
+
+    for (uint32_t i = 0; i < GROUP; i++) {
+        again.sample[i] = first.sample[i];
+        again.sample[i].surprise = 9000;
+    }
+    assert_int_equal(see(f, 0, &first).code, REASON_NONE);
+    found = see(f, 1, &again);
+    assert_int_equal(found.code, REASON_COPIED);
+    assert_int_equal(found.at, 0);
 }
 
 /* A task with 64 answers: honest samples coincide all the time, and none is taken for a copy. */
@@ -311,6 +328,7 @@ int main(void)
         CASE(the_groups_own_are_known_again),
         CASE(a_unit_made_again_is_no_copy),
         CASE(what_may_well_coincide_is_let_be),
+        CASE(the_samples_of_a_unit_add_up),
         CASE(short_answers_that_coincide_are_honest),
         CASE(honest_workers_do_not_drift),
         CASE(shorter_answers_drift),
