@@ -118,7 +118,7 @@ static uint64_t tokens_seen(const struct msg_submit *m, const struct rollout_fin
     uint64_t n = f->position + 1;
 
     if (f->code == REASON_BOUNDS || f->code == REASON_PROMPT || f->code == REASON_FINISH ||
-        f->code == REASON_REWARD)
+        f->code == REASON_REWARD || f->code == REASON_UNOPENED)
         return 0;
     for (uint32_t i = 0; i < f->sample; i++)
         n += submission_sample_tokens(&m->sample[i]);
