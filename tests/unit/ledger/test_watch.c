@@ -271,6 +271,7 @@ static void what_left_the_window_is_forgotten(void **state)
     }
     assert_int_equal(f->w.own[4].n, 0);
     assert_int_equal(f->w.own[4].sum[WATCH_LENGTH], 0);
+    assert_int_equal(f->w.own[4].square[WATCH_LENGTH], 0);
     assert_int_equal(f->w.all.n, WATCH_WINDOW);
     c = ordinary(f);
     assert_int_equal(see(f, 4, &c).code, REASON_NONE);
