@@ -563,6 +563,19 @@ static enum status load_task(struct up *u, const char *path, struct err *e)
     return st;
 }
 
+/* A cheat for which there is nothing to do would look like one that nobody finds. */
+static enum status check_cheat(const struct up *u, struct err *e)
+{
+    enum numerics n;
+    enum status st = numerics_parse(&n, task_numerics(&u->task), e);
+
+    if (!st && u->cheats && !cheat_applies(infer_cheat_parse(u->cheat), n))
+        st = err_set(e, ERR_INVALID,
+                     "cheat '%s' has nothing to do in class %s: its submissions hold no proofs",
+                     u->cheat, numerics_name(n));
+    return st;
+}
+
 static enum status prepare(struct up *u, const char *path, struct err *e)
 {
     enum status st;
@@ -570,6 +583,8 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     task_init(&u->task);
     buf_init(&u->bundle, BUNDLE_MAX_BYTES);
     st = load_task(u, path, e);
+    if (!st)
+        st = check_cheat(u, e);
     if (!st && !u->dir[0]) {
         free(u->dir);
         u->dir = fresh_dir();

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "proto/merkle.h"
 #include "rollout/check.h"
 #include "rollout/episode.h"
 
@@ -13,9 +14,11 @@
 struct check {
     const struct rollout_world *w;
     const struct msg_submit *s;
+    const struct msg_opening *opening; /* NULL: there is none */
     struct rollout_finding *f;
     struct episode_prompt prompt; /* owned */
     double margin, logp;          /* heights of the tests of check_open.h */
+    struct merkle states; /* in open classes: of the chunks so far, as the verifier has them */
     struct err *e;
 };
 

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "proto/opening.h"
+
 /*
  * Page's test. A token is far off or it is not. In honest work at most HONEST of them are, in the
  * weakest cheat that is looked for at least CHEAT; the logarithms of the two ratios are added up,
@@ -23,7 +25,7 @@ static const struct toploc_thresholds thresholds = {4, 0.5, 0};
 
 bool check_open_applies(enum numerics n)
 {
-    return n == NUMERICS_OPEN_OPENBLAS;
+    return opening_is_wanted(numerics_name(n));
 }
 
 /* Whether the test is over the top. */

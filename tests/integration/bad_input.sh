@@ -55,6 +55,8 @@ expect no_task 1 "nowhere" "$muster" up "$work/nowhere"
 expect unknown_option 2 "nope" "$muster" up --nope
 expect too_many_cheats 2 "'cheats' is '2'" "$muster" up "$here/tasks/small" --dir "$work/never" \
     --inference 1 --cheats 2
+expect idle_cheat 1 "cheat 'proof-null' has nothing to do in class f32-1" "$muster" up "$here/tasks/small" \
+    --dir "$work/never" --cheat proof-null
 for listen in nonsense ipc:///tmp/x tcp://127.0.0.1:99999; do
     expect "no_endpoint" 2 "'listen': '$listen'" "$muster" up "$here/tasks/small" \
         --dir "$work/never" --listen "$listen"

@@ -197,6 +197,11 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         random_digest(b, &x->commit_.envelope);
         x->commit_.tokens = rng_u64(&b->rng);
         x->commit_.is_flat = true;
+        x->commit_.n_samples = LEDGER_SAMPLES_MAX;
+        for (uint32_t i = 0; i < LEDGER_SAMPLES_MAX; i++)
+            x->commit_.sample[i] =
+                (struct ledger_sample){rng_u64(&b->rng), rng_u32(&b->rng), rng_u32(&b->rng),
+                                       i % 2, i % 3 ? 1 << 30 : -(1 << 30)};
         break;
     case LEDGER_DRAW: make_draw(b, &x->draw_); break;
     case LEDGER_ASSIGN:
@@ -216,7 +221,7 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         break;
     case LEDGER_REJECT_HARD: x->reject_hard_.is_sole = true; /* fall through */
     case LEDGER_VOID:
-    case LEDGER_REJECT_SOFT: x->void_.code = REASON_PROOF; /* fall through */
+    case LEDGER_REJECT_SOFT: x->void_.code = REASON_LOGPROB; /* fall through */
     case LEDGER_ACCEPT:
         x->accept_.unit = rng_u64(&b->rng);
         x->accept_.lease = rng_u64(&b->rng);

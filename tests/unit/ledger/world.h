@@ -31,6 +31,7 @@ enum world_bend {
     BEND_IDEM,       /* any: of another request */
     BEND_TOKENS,     /* COMMIT: one less than in SUBMIT */
     BEND_FLAT,       /* COMMIT */
+    BEND_SAMPLE,     /* COMMIT */
     BEND_ROOT,       /* COMMIT and SUBMIT agree on a root that is not the content's */
     BEND_SUBMISSION, /* VERDICT: about another */
     BEND_CODE,       /* VERDICT: for another reason */
@@ -57,6 +58,7 @@ struct world {
     struct secret_key orchestrator; /* of the key in GENESIS */
     uint32_t n_nonces[WORLD_VALIDATORS];
     uint64_t salts; /* other numbers, other salts */
+    bool surprises; /* every token of a submission has a log-probability of -5 */
     bool alters;    /* submissions are altered as a bad canary's order says */
     struct err e;
 };
