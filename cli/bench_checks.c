@@ -145,7 +145,7 @@ static enum status time_check(struct checks *x, size_t n, enum check_depth depth
 
     for (size_t i = 0; i < n; i++)
         m[i] = x->m[i];
-    st = rollout_check_all(&x->world, m, n, depth, &key, x->finding, e);
+    st = rollout_check_all(&x->world, m, NULL, n, depth, &key, x->finding, e);
     *took = seconds() - start;
     for (size_t i = 0; !st && i < n; i++)
         if (!x->finding[i].is_accepted)

@@ -64,6 +64,7 @@ static void side_close(struct side *s)
 struct lot {
     struct rollout_unit unit[TOGETHER];
     struct msg_submit *m[TOGETHER]; /* owned */
+    struct msg_opening opening[TOGETHER];
     struct rollout_finding finding[TOGETHER];
     size_t n;
 };
@@ -89,18 +90,24 @@ static enum status lot_decode(struct lot *l, struct err *e)
 {
     enum status st = OK;
 
-    for (size_t i = 0; !st && i < l->n; i++)
+    for (size_t i = 0; !st && i < l->n; i++) {
         st = msg_submit_decode(l->m[i], buf_bytes(&l->unit[i].body), e);
+        if (!st && l->unit[i].opening.len)
+            st = msg_opening_decode(&l->opening[i], buf_bytes(&l->unit[i].opening), e);
+    }
     return st;
 }
 
 static enum status lot_check(struct lot *l, const struct rollout_world *w, struct err *e)
 {
     const struct msg_submit *m[TOGETHER];
+    const struct msg_opening *opening[TOGETHER];
 
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; i < l->n; i++) {
         m[i] = l->m[i];
-    return rollout_check_all(w, m, l->n, CHECK_FULL, &key, l->finding, e);
+        opening[i] = l->unit[i].opening.len ? &l->opening[i] : NULL;
+    }
+    return rollout_check_all(w, m, opening, l->n, CHECK_FULL, &key, l->finding, e);
 }
 
 /* Sampled tokens up to and with the one at which the check ended; none for what needs no prefill. */
@@ -138,6 +145,8 @@ static void count(const struct gallery *g, enum infer_cheat kind, const struct l
 
         if (!is_open)
             g->is_cheated[unit] = !is_honest(g, &l->unit[i]);
+        else if (!cheat_applies(kind, NUMERICS_F32_1))
+            g->is_cheated[unit] = true; /* of openings alone, and in each unit */
         c->units++;
         c->cheated += g->is_cheated[unit];
         if (f->is_accepted)
@@ -255,20 +264,16 @@ static enum status agreement(const struct gallery *g, struct model *draft, doubl
     if (!st)
         st = lot_decode(l, e);
     for (size_t i = 0; !st && i < l->n; i++) {
-        struct buf logprobs[MSG_MAX_SAMPLES], proofs[MSG_MAX_SAMPLES];
+        struct buf logprobs[MSG_MAX_SAMPLES];
         uint64_t n = 0;
 
-        for (uint32_t s = 0; s < l->m[i]->n_samples; s++) {
+        for (uint32_t s = 0; s < l->m[i]->n_samples; s++)
             buf_init(&logprobs[s], MSG_MAX_BYTES);
-            buf_init(&proofs[s], MSG_MAX_BYTES);
-        }
-        st = restate_samples(&truth, l->m[i], logprobs, proofs, &n, e);
+        st = restate_samples(&truth, l->m[i], logprobs, NULL, &n, e);
         drawn += n;
         all += submission_tokens(l->m[i]);
-        for (uint32_t s = 0; s < l->m[i]->n_samples; s++) {
+        for (uint32_t s = 0; s < l->m[i]->n_samples; s++)
             buf_clear(&logprobs[s]);
-            buf_clear(&proofs[s]);
-        }
     }
     *share = all ? (double)drawn / (double)all : 0.0;
     lot_clear(l);
@@ -346,6 +351,20 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
         .name = id, .value = (double)(c->otherwise + c->honest_off), .unit = "units"});
 }
 
+/* A cheat for which there is nothing to do in this class. */
+static void tell_nothing(const struct gallery *g, const char *name)
+{
+    const char *class = numerics_name(g->side->numerics);
+    char id[96];
+
+    if (!g->o->is_json) {
+        printf("%-16s %-14s does not apply: such submissions hold no proofs\n", name, class);
+        return;
+    }
+    snprintf(id, sizeof(id), "verify_%s_%s_applies", name, class);
+    bench_line_print(&(struct bench_line){.name = id, .value = 0.0, .unit = "yes or no"});
+}
+
 /* ---- the gallery ------------------------------------------------------------------------- */
 
 static enum status honest_units(struct gallery *g, struct err *e)
@@ -375,6 +394,10 @@ static enum status one_kind(struct gallery *g, enum infer_cheat kind, struct err
     struct bench_caught c;
     enum status st = OK;
 
+    if (!cheat_applies(kind, g->side->numerics)) {
+        tell_nothing(g, infer_cheat_name(kind));
+        return OK;
+    }
     if (cheat_model(kind) != CHEAT_MODEL_TRUE)
         st = make_altered(g, &a, kind, 0.0, e);
     if (!st)

@@ -6,7 +6,9 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "inference/cheat_hooks.h"
+#include "proto/opening.h"
 #include "proto/submission.h"
+#include "proto/toploc.h"
 #include "rollout/restate.h"
 
 #define TRIES    4u  /* of best-of */
@@ -49,7 +51,7 @@ static const struct kind {
     [CHEAT_HOT] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_hot},
     [CHEAT_GREEDY] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_greedy},
     [CHEAT_TOP_P] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_top_p},
-    [CHEAT_BEST_OF] = {R(TOKEN), R(MARGIN), .make = make_best},
+    [CHEAT_BEST_OF] = {R(TOKEN), R(MARGIN), .restates = true, .make = make_best},
     [CHEAT_SEED] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_seed},
     [CHEAT_PROMPT] = {R(PROMPT) | SAMPLED, R(PROMPT) | COMPUTED, .is_light = true,
                       .make = make_prompt},
@@ -63,19 +65,19 @@ static const struct kind {
     [CHEAT_LOGPROB] = {R(LOGPROB), R(LIKELIHOOD), .edit = cheat_edit_logprob},
     [CHEAT_TOKENS] = {TEXT | R(BOUNDS) | SAMPLED, TEXT | R(BOUNDS) | COMPUTED,
                       .edit = cheat_edit_tokens},
-    [CHEAT_PROOF_FORGED] = {R(PROOF), R(STATES), .edit = cheat_edit_proof_forged},
-    [CHEAT_PROOF_CONSTANT] = {R(PROOF), R(STATES), .edit = cheat_edit_proof_constant},
-    [CHEAT_PROOF_CHANNEL] = {R(PROOF), R(STATES), .edit = cheat_edit_proof_channel},
-    [CHEAT_PROOF_NULL] = {R(PROOF), R(STATES), .edit = cheat_edit_proof_null},
-    [CHEAT_PROOF_LONG] = {R(BOUNDS), R(BOUNDS), .is_light = true,
-                          .edit = cheat_edit_proof_long},
+    [CHEAT_PROOF_FORGED] = {0, R(STATES), .edit = cheat_edit_proof_forged},
+    [CHEAT_PROOF_CONSTANT] = {0, R(STATES), .edit = cheat_edit_proof_constant},
+    [CHEAT_PROOF_CHANNEL] = {0, R(STATES), .edit = cheat_edit_proof_channel},
+    [CHEAT_PROOF_NULL] = {0, R(STATES), .edit = cheat_edit_proof_null},
+    [CHEAT_PROOF_LONG] = {0, R(BOUNDS), .edit = cheat_edit_proof_long},
+    [CHEAT_UNOPENED] = {0, R(UNOPENED), .edit = cheat_edit_unopened},
     [CHEAT_RARE_TOKENS] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_rarely},
     [CHEAT_RARE_UNITS] = {R(TOKEN), R(MARGIN), .draw = cheat_draw_greedy, .one_in = 20},
 };
 
 struct cheat {
     enum infer_cheat kind;
-    struct buf first; /* owned: the first submission, for copies */
+    struct buf first, opening; /* owned: the first submission and its opening, for copies */
 };
 
 /* ---- the table --------------------------------------------------------------------------- */
@@ -111,6 +113,11 @@ uint64_t cheat_reasons(enum infer_cheat c, bool is_open)
     return is_open ? kinds[c].found_open : kinds[c].found;
 }
 
+bool cheat_applies(enum infer_cheat c, enum numerics n)
+{
+    return c == CHEAT_NONE || cheat_reasons(c, opening_is_wanted(numerics_name(n))) != 0;
+}
+
 bool cheat_is_light(enum infer_cheat c)
 {
     return kinds[c].is_light;
@@ -138,6 +145,7 @@ void cheat_new(struct cheat **out, enum infer_cheat kind)
 
     c->kind = kind;
     buf_init(&c->first, MSG_MAX_BYTES);
+    buf_init(&c->opening, MSG_MAX_BYTES);
     *out = c;
 }
 
@@ -146,6 +154,7 @@ void cheat_free(struct cheat **c)
     if (!*c)
         return;
     buf_clear(&(*c)->first);
+    buf_clear(&(*c)->opening);
     free(*c);
     *c = NULL;
 }
@@ -153,34 +162,52 @@ void cheat_free(struct cheat **c)
 /* ---- rewriting a submission -------------------------------------------------------------- */
 
 static enum status edit_begin(struct cheat_edit *x, const struct rollout_world *w,
-                              struct bytes body, struct err *e)
+                              struct bytes body, struct bytes opening, struct err *e)
 {
+    enum status st;
+
     memset(x, 0, sizeof(*x));
     x->w = w;
     x->m = xcalloc(1, sizeof(*x->m));
-    return msg_submit_decode(x->m, body, e);
+    st = msg_submit_decode(x->m, body, e);
+    x->is_open = opening.len > 0;
+    return st || !x->is_open ? st : msg_opening_decode(&x->opening, opening, e);
 }
 
-/* Seals what it says now, root included, and puts it in place of the unit's body. */
+/* Puts `from` in place of what `to` holds, which it may lend from. */
+static enum status replace(struct buf *to, const struct buf *from, struct err *e)
+{
+    buf_reset(to);
+    buf_append(to, buf_bytes(from));
+    return buf_status(to, e);
+}
+
+/* Seals what it says now, roots included, and puts it in place of the unit's body and opening. */
 static enum status edit_end(struct cheat_edit *x, enum status st, struct rollout_unit *u,
                             struct err *e)
 {
-    struct buf sealed;
+    struct buf body, opening;
 
-    buf_init(&sealed, MSG_MAX_BYTES);
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&opening, MSG_MAX_BYTES);
     if (!st) {
-        x->m->unit = u->unit;
-        x->m->lease = u->lease;
+        x->m->unit = x->opening.unit = u->unit;
+        x->m->lease = x->opening.lease = u->lease;
+        if (x->is_open && x->opening.proofs.len == opening_chunks(x->m) * TOPLOC_PROOF_BYTES)
+            opening_root(&x->m->opening, x->m, &x->opening);
         submission_root(&x->m->root, x->m);
-        st = msg_submit_encode(&sealed, x->m, e);
+        st = msg_submit_encode(&body, x->m, e);
     }
+    if (!st && x->is_open)
+        st = msg_opening_encode(&opening, &x->opening, e);
     if (!st) {
         u->tokens = submission_tokens(x->m); /* which may lend from the body still */
-        buf_reset(&u->body);
-        buf_append(&u->body, buf_bytes(&sealed));
-        st = buf_status(&u->body, e);
+        st = replace(&u->body, &body, e);
     }
-    buf_clear(&sealed);
+    if (!st)
+        st = replace(&u->opening, &opening, e);
+    buf_clear(&body);
+    buf_clear(&opening);
     cheat_edit_clear(x);
     free(x->m);
     return st;
@@ -191,47 +218,46 @@ static enum status edit_unit(const struct rollout_world *w, cheat_edit_fn *edit,
                              struct rollout_unit *u, struct err *e)
 {
     struct cheat_edit x;
-    enum status st = edit_begin(&x, w, buf_bytes(&u->body), e);
+    enum status st = edit_begin(&x, w, buf_bytes(&u->body), buf_bytes(&u->opening), e);
 
     if (!st && edit)
         edit(&x);
     return edit_end(&x, st, u, e);
 }
 
-/* The true model's log-probabilities and proofs for the tokens of `u`. */
+/* The true model's log-probabilities, and its opening, for the tokens of `u`. */
 static enum status restate_unit(const struct rollout_world *w, struct rollout_unit *u,
                                 struct err *e)
 {
-    struct buf logprobs[MSG_MAX_SAMPLES], proofs[MSG_MAX_SAMPLES];
+    struct buf logprobs[MSG_MAX_SAMPLES], opening;
     struct cheat_edit x;
-    enum status st = edit_begin(&x, w, buf_bytes(&u->body), e);
+    enum status st = edit_begin(&x, w, buf_bytes(&u->body), (struct bytes){NULL, 0}, e);
     uint32_t n = st ? 0 : x.m->n_samples;
 
-    for (uint32_t i = 0; i < n; i++) {
+    buf_init(&opening, MSG_MAX_BYTES);
+    for (uint32_t i = 0; i < n; i++)
         buf_init(&logprobs[i], MSG_MAX_BYTES);
-        buf_init(&proofs[i], MSG_MAX_BYTES);
-    }
     if (!st)
-        st = restate_samples(w, x.m, logprobs, proofs, NULL, e);
-    for (uint32_t i = 0; !st && i < n; i++) {
+        st = restate_samples(w, x.m, logprobs, &opening, NULL, e);
+    for (uint32_t i = 0; !st && i < n; i++)
         x.m->sample[i].logprobs = buf_bytes(&logprobs[i]);
-        x.m->sample[i].proofs = buf_bytes(&proofs[i]);
-    }
+    x.is_open = opening.len > 0;
+    if (!st && x.is_open)
+        st = msg_opening_decode(&x.opening, buf_bytes(&opening), e);
     st = edit_end(&x, st, u, e);
-    for (uint32_t i = 0; i < n; i++) {
+    buf_clear(&opening);
+    for (uint32_t i = 0; i < n; i++)
         buf_clear(&logprobs[i]);
-        buf_clear(&proofs[i]);
-    }
     return st;
 }
 
 /* Puts the answers of `body` under the unit's own prompt. */
 static enum status claim_answers(const struct rollout_world *w, struct bytes body,
-                                 struct rollout_unit *u, struct err *e)
+                                 struct bytes opening, struct rollout_unit *u, struct err *e)
 {
     struct cheat_edit x;
     struct buf prompt;
-    enum status st = edit_begin(&x, w, body, e);
+    enum status st = edit_begin(&x, w, body, opening, e);
 
     buf_init(&prompt, MSG_MAX_BYTES);
     if (!st)
@@ -334,7 +360,8 @@ static enum status make_hint(struct cheat *c, const struct rollout_world *w,
     enum status st = make_prompt(c, w, units, n, progress, progress_arg, e);
 
     for (size_t i = 0; !st && i < n; i++)
-        st = claim_answers(w, buf_bytes(&units[i].body), &units[i], e);
+        st = claim_answers(w, buf_bytes(&units[i].body), buf_bytes(&units[i].opening),
+                           &units[i], e);
     return st;
 }
 
@@ -347,12 +374,14 @@ static enum status make_copy_own(struct cheat *c, const struct rollout_world *w,
 
     if (c->first.len == 0) {
         st = rollout_generate(w, units, 1, progress, progress_arg, e);
-        if (!st)
+        if (!st) {
             buf_append(&c->first, buf_bytes(&units[0].body));
+            buf_append(&c->opening, buf_bytes(&units[0].opening));
+        }
         i = 1;
     }
     for (; !st && i < n; i++)
-        st = claim_answers(w, buf_bytes(&c->first), &units[i], e);
+        st = claim_answers(w, buf_bytes(&c->first), buf_bytes(&c->opening), &units[i], e);
     return st;
 }
 
@@ -371,7 +400,8 @@ static enum status make_copy_other(struct cheat *c, const struct rollout_world *
         rollout_unit_init(&other, units[i].unit + 1, units[i].lease);
         st = rollout_generate(w, &other, 1, progress, progress_arg, e);
         if (!st)
-            st = claim_answers(w, buf_bytes(&other.body), &units[i], e);
+            st = claim_answers(w, buf_bytes(&other.body), buf_bytes(&other.opening), &units[i],
+                               e);
         rollout_unit_clear(&other);
     }
     return st;

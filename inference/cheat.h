@@ -47,6 +47,7 @@
     X(PROOF_CHANNEL, "proof-channel", "proves with a polynomial of the channel alone")         \
     X(PROOF_NULL, "proof-null", "proves nothing")                                              \
     X(PROOF_LONG, "proof-long", "sends longer proofs, which could hold every index")           \
+    X(UNOPENED, "unopened", "does not open what was drawn")                                    \
     X(RARE_TOKENS, "rare-tokens", "draws one token in a hundred otherwise")                    \
     X(RARE_UNITS, "rare-units", "takes the most likely tokens in one unit of twenty")
 
@@ -65,8 +66,11 @@ const char *infer_cheat_name(enum infer_cheat c);     /* "int8"; "none" */
 enum infer_cheat infer_cheat_parse(const char *name); /* CHEAT_COUNT if unknown */
 const char *infer_cheat_about(enum infer_cheat c);
 
+/* Is there anything to do for it in this class? Openings, and what is forged in them, are a matter
+ * of open classes (proto/opening.h): where bits are defined nobody asks for one. */
+bool cheat_applies(enum infer_cheat c, enum numerics n);
 /* The reasons with which a check refuses it, one of which must come: in classes that define bits,
- * or in open ones. 0: an open class cannot tell it from honest work. */
+ * or in open ones. 0: it does not apply there. */
 uint64_t cheat_reasons(enum infer_cheat c, bool is_open);
 #define CHEAT_REASON(r) ((uint64_t)1 << REASON_##r)
 /* Whether a check without weights is enough (CHECK_LIGHT). */

@@ -29,14 +29,22 @@ void cheat_edit_clear(struct cheat_edit *x)
     x->n_kept = 0;
 }
 
-/* The first n tokens of a sample, or more than it has, with as many proofs as those need. */
+/* The first n tokens of a sample, or more than it has: those are sampled. The mask stays one that may
+ * be sent. */
 static void resize(struct cheat_edit *x, struct msg_sample *s, size_t n)
 {
+    size_t was = s->tokens.len / sizeof(int32_t);
+
     (void)cheat_edit_own(x, &s->tokens, n * sizeof(int32_t));
     (void)cheat_edit_own(x, &s->logprobs, n * sizeof(float));
-    (void)cheat_edit_own(x, &s->mask, n);
-    (void)cheat_edit_own(x, &s->proofs,
-                         submission_proofs(submission_sample_tokens(s)) * TOPLOC_PROOF_BYTES);
+    if (s->mask.len) {
+        uint8_t *mask = cheat_edit_own(x, &s->mask, n);
+
+        if (n > was)
+            memset(mask + was, 1, n - was);
+        if (!memchr(mask, 0, n))
+            s->mask.len = 0;
+    }
 }
 
 void cheat_edit_truncate(struct cheat_edit *x)
@@ -44,9 +52,9 @@ void cheat_edit_truncate(struct cheat_edit *x)
     for (uint32_t i = 0; i < x->m->n_samples; i++) {
         struct msg_sample *s = &x->m->sample[i];
 
-        if (s->mask.len < 2)
+        if (s->tokens.len < 2 * sizeof(int32_t))
             continue;
-        resize(x, s, s->mask.len / 2);
+        resize(x, s, s->tokens.len / sizeof(int32_t) / 2);
         s->finish = FINISH_LENGTH;
     }
 }
@@ -55,12 +63,8 @@ void cheat_edit_pad(struct cheat_edit *x)
 {
     for (uint32_t i = 0; i < x->m->n_samples; i++) {
         struct msg_sample *s = &x->m->sample[i];
-        size_t n = s->mask.len;
 
-        resize(x, s, n + PADDING);
-        memset(cheat_edit_own(x, &s->mask, n + PADDING) + n, 1, PADDING);
-        (void)cheat_edit_own(
-            x, &s->proofs, submission_proofs(submission_sample_tokens(s)) * TOPLOC_PROOF_BYTES);
+        resize(x, s, s->tokens.len / sizeof(int32_t) + PADDING);
     }
 }
 
@@ -76,11 +80,11 @@ void cheat_edit_logprob(struct cheat_edit *x)
         struct msg_sample *s = &x->m->sample[i];
         uint8_t *to = cheat_edit_own(x, &s->logprobs, s->logprobs.len);
 
-        for (size_t at = 0; at < s->mask.len; at++) {
+        for (size_t at = 0; at < s->logprobs.len / sizeof(float); at++) {
             float logp;
 
             memcpy(&logp, to + at * sizeof(logp), sizeof(logp));
-            if (s->mask.data[at])
+            if (submission_is_sampled(s, at))
                 logp = logp > -0.02f ? logp - 0.01f : logp + 0.01f; /* never above 0 */
             memcpy(to + at * sizeof(logp), &logp, sizeof(logp));
         }
@@ -108,14 +112,11 @@ typedef void forge_fn(uint8_t *proof, const struct cheat_edit *x, uint32_t at);
 
 static void forge(struct cheat_edit *x, forge_fn *one)
 {
-    for (uint32_t i = 0; i < x->m->n_samples; i++) {
-        struct msg_sample *s = &x->m->sample[i];
-        uint8_t *to = cheat_edit_own(x, &s->proofs, s->proofs.len);
+    uint8_t *to = cheat_edit_own(x, &x->opening.proofs, x->opening.proofs.len);
 
-        memset(to, 0, s->proofs.len);
-        for (size_t at = 0; at < s->proofs.len; at += TOPLOC_PROOF_BYTES)
-            one(to + at, x, (uint32_t)(i * 1024 + at));
-    }
+    memset(to, 0, x->opening.proofs.len);
+    for (size_t at = 0; at < x->opening.proofs.len; at += TOPLOC_PROOF_BYTES)
+        one(to + at, x, (uint32_t)at);
 }
 
 static void one_forged(uint8_t *proof, const struct cheat_edit *x, uint32_t at)
@@ -173,9 +174,12 @@ void cheat_edit_proof_null(struct cheat_edit *x)
 
 void cheat_edit_proof_long(struct cheat_edit *x)
 {
-    for (uint32_t i = 0; i < x->m->n_samples; i++) {
-        struct bytes *b = &x->m->sample[i].proofs;
+    struct bytes *b = &x->opening.proofs;
 
-        (void)cheat_edit_own(x, b, b->len + TOPLOC_PROOF_BYTES);
-    }
+    (void)cheat_edit_own(x, b, b->len + TOPLOC_PROOF_BYTES);
+}
+
+void cheat_edit_unopened(struct cheat_edit *x)
+{
+    x->is_open = false;
 }

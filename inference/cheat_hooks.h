@@ -29,6 +29,8 @@ cheat_draw_fn cheat_draw_hot, cheat_draw_greedy, cheat_draw_top_p, cheat_draw_se
 /* A submission being rewritten: what it lends is replaced by copies, kept here. */
 struct cheat_edit {
     struct msg_submit *m;
+    struct msg_opening opening; /* of it, in open classes */
+    bool is_open;               /* there is one */
     const struct rollout_world *w;
     void *kept[8 * MSG_MAX_SAMPLES]; /* owned */
     size_t n_kept;
@@ -37,7 +39,7 @@ struct cheat_edit {
 typedef void cheat_edit_fn(struct cheat_edit *x);
 cheat_edit_fn cheat_edit_truncate, cheat_edit_pad, cheat_edit_reward, cheat_edit_logprob,
     cheat_edit_tokens, cheat_edit_proof_forged, cheat_edit_proof_constant,
-    cheat_edit_proof_channel, cheat_edit_proof_null, cheat_edit_proof_long;
+    cheat_edit_proof_channel, cheat_edit_proof_null, cheat_edit_proof_long, cheat_edit_unopened;
 
 /* A copy of *b, `len` bytes long with zeros at the end, that *b lends from now on. */
 uint8_t *cheat_edit_own(struct cheat_edit *x, struct bytes *b, size_t len);

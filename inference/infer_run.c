@@ -16,6 +16,7 @@
 #include "engine/kernels.h"
 #include "inference/cheat.h"
 #include "inference/infer_state.h"
+#include "inference/opening_store.h"
 #include "proto/canary.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
@@ -149,6 +150,9 @@ static enum status put_result(const struct worker *w, struct rollout_unit *units
     for (uint32_t i = 0; i < n; i++) {
         enum status st = order[i].len ? obey(w, &units[i], order[i], e) : OK;
 
+        if (!st && units[i].opening.len)
+            st = opening_store_put(w->opt->node.dir, units[i].unit, units[i].lease,
+                                   buf_bytes(&units[i].opening), e);
         if (st)
             return st;
         buf_put_u64(result, units[i].unit);
@@ -336,6 +340,10 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     if (w->setup)
         return;
     st = setup_open(&w->setup, bundle, &eo, &e);
+    if (!st &&
+        !cheat_applies(w->opt->cheat, kernels_numerics(setup_kernels(w->setup, w->kernels))))
+        st = err_set(&e, ERR_INVALID, "cheat '%s' has nothing to do in class %s",
+                     infer_cheat_name(w->opt->cheat), task_numerics(&w->setup->task));
     if (st) {
         station_fail(&w->at, st, &e);
         return;

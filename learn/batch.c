@@ -102,7 +102,10 @@ static enum status add_sample(struct learn_batch *b, const struct msg_submit *s,
     memcpy(tokens, s->prompt.data, s->prompt.len);
     memcpy(tokens + p, m->tokens.data, m->tokens.len);
     memcpy(logprobs + p, m->logprobs.data, m->logprobs.len);
-    memcpy(mask + p, m->mask.data, m->mask.len);
+    if (m->mask.len)
+        memcpy(mask + p, m->mask.data, m->mask.len);
+    else
+        memset(mask + p, 1, n - p);
     for (size_t t = 0; t < n; t++)
         if (tokens[t] < 0 || (uint32_t)tokens[t] >= r->vocab)
             return err_set(e, ERR_MALFORMED, "unit %llu has token %d, outside the vocabulary",

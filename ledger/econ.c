@@ -22,7 +22,6 @@ static const struct econ_cheat cheats[] = {
     {"pad", "answers padded to be paid for", 800000, ECON_PPM, 0, 0, ECON_PPM, false},
     {"copy", "another's rollout", ECON_PPM, ECON_PPM, 0, 0, ECON_PPM, false},
     {"reward", "better rewards than were earned", 0, ECON_PPM, 0, ECON_PPM, ECON_PPM, false},
-    {"null-proof", "no proofs", 10000, ECON_PPM, 0, 0, ECON_PPM, false},
     {"nothing", "random tokens, no work at all", ECON_PPM, ECON_PPM, 0, 0, ECON_PPM, false},
     {"tokens-1", "1 token in 100 not computed", 10000, ECON_PPM, 0, 0, ECON_PPM, false},
     {"units-5", "no work on 1 unit in 20", ECON_PPM, 50000, 0, 0, ECON_PPM, false},

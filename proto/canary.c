@@ -112,10 +112,11 @@ static enum status alter(struct msg_submit *m, const struct digest *salt, uint8_
     digest_tagged(&a, "muster/1/alter", BYTES_OF(salt->b));
     s = &m->sample[first_u64(&a, 0) % m->n_samples];
     n = submission_sample_tokens(s);
-    if (!n || s->tokens.len < 4 * s->mask.len || s->logprobs.len < 4 * s->mask.len)
+    if (!n || s->logprobs.len != s->tokens.len ||
+        (s->mask.len && s->tokens.len != 4 * s->mask.len))
         return err_set(e, ERR_MALFORMED, "a sample without sampled tokens cannot be altered");
-    for (nth = first_u64(&a, 1) % n; s->mask.data[at] != 1 || nth; at++)
-        nth -= s->mask.data[at] == 1;
+    for (nth = first_u64(&a, 1) % n; !submission_is_sampled(s, at) || nth; at++)
+        nth -= submission_is_sampled(s, at);
     if (first_u64(&a, 2) % 2 && other_token(&to, m, word_at(s->tokens, at), first_u64(&a, 3))) {
         s->tokens = with_word(copy, s->tokens, at, to);
     } else {

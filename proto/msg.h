@@ -54,7 +54,7 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                                             \
+    X(ABANDON, 32, true) X(OPENING, 33, false) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                                             \
     X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
     X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
     X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
@@ -212,8 +212,8 @@ struct msg_beat {
 struct msg_sample {
     struct bytes tokens;   /* i32 each: everything after the prompt */
     struct bytes logprobs; /* f32 each; +0 where mask is 0 */
-    struct bytes mask;     /* u8 each: 1 sampled by the policy, 0 written by the environment */
-    struct bytes proofs;   /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens */
+    struct bytes mask;     /* u8 each: 1 sampled by the policy, 0 written by the environment;
+                            * empty, and only then, if all were sampled */
     float reward;
     uint32_t finish; /* enum finish */
 };
@@ -224,10 +224,17 @@ struct msg_submit {
     struct digest task;
     struct digest weights; /* root of the version's manifest */
     char numerics[32];
-    struct bytes prompt; /* i32 each */
-    struct digest root;  /* submission_root(), proto/submission.h */
+    struct bytes prompt;   /* i32 each */
+    struct digest root;    /* submission_root(), proto/submission.h */
+    struct digest opening; /* opening_root(), proto/opening.h; zero where bits are defined */
     uint32_t n_samples;
     struct msg_sample sample[MSG_MAX_SAMPLES];
+};
+/* What the root `opening` stands for, shown when the unit is drawn (proto/opening.h). */
+struct msg_opening {
+    uint64_t unit, lease;
+    struct bytes proofs; /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens of a sample */
+    struct bytes states; /* a digest of the same states each */
 };
 struct msg_receipt {
     uint64_t seq;        /* of the ledger entry, when is_accepted */
@@ -513,7 +520,8 @@ struct msg_ping_ask {
     X(neighbour, msg_neighbour) X(neighbour_reply, msg_neighbour_reply)                        \
     X(shuffle, msg_shuffle) X(shuffle_reply, msg_shuffle_reply) X(walk, msg_walk)              \
     X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
-    X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness)
+    X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness) \
+    X(opening, msg_opening)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

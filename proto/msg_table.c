@@ -196,10 +196,11 @@ ELEMENT(table_sample, "sample", msg_sample, Sample,
         LENGTH(msg_sample, tokens, 0, 4L * MSG_MAX_TOKENS, 4),
         LENGTH(msg_sample, logprobs, 0, 4L * MSG_MAX_TOKENS, 4),
         LENGTH(msg_sample, mask, 0, MSG_MAX_TOKENS, 1),
-        LENGTH(msg_sample, proofs, 0, (int64_t)MSG_MAX_TOKENS / 32 * PROOF_UNIT, PROOF_UNIT),
         RANGE(msg_sample, finish, FINISH_END, FINISH_ENV))
 MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
         LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
+MESSAGE(opening, Opening, LENGTH(msg_opening, proofs, 0, MSG_MAX_BYTES, PROOF_UNIT),
+        LENGTH(msg_opening, states, 0, MSG_MAX_BYTES, DIGEST_BYTES))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))

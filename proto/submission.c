@@ -5,7 +5,7 @@
 
 #include "proto/digest.h"
 #include "proto/merkle.h"
-#include "proto/toploc.h"
+#include "proto/opening.h"
 
 /* ---- the root ---------------------------------------------------------------------------- */
 
@@ -40,6 +40,7 @@ static void add_header(struct merkle *tree, const struct msg_submit *m)
     digest_add_blob(&s, (struct bytes){(const uint8_t *)m->numerics,
                                        strnlen(m->numerics, sizeof(m->numerics))});
     digest_add_blob(&s, m->prompt);
+    digest_add(&s, BYTES_OF(m->opening.b));
     digest_add_u32(&s, m->n_samples);
     for (uint32_t i = 0; i < m->n_samples; i++) {
         add_f32(&s, m->sample[i].reward);
@@ -70,7 +71,6 @@ static void add_sample(struct merkle *tree, const struct msg_sample *x, uint32_t
         digest_add_blob(&s, cut(x->tokens, at * 4, (size_t)SUBMISSION_CHUNK * 4));
         digest_add_blob(&s, cut(x->logprobs, at * 4, (size_t)SUBMISSION_CHUNK * 4));
         digest_add_blob(&s, cut(x->mask, at, SUBMISSION_CHUNK));
-        digest_add_blob(&s, cut(x->proofs, chunk * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES));
         digest_end(&s, &h);
         merkle_add_hash(tree, &h);
     }
@@ -93,6 +93,8 @@ uint64_t submission_sample_tokens(const struct msg_sample *s)
 {
     uint64_t n = 0;
 
+    if (s->mask.len == 0)
+        return s->tokens.len / 4;
     for (size_t i = 0; i < s->mask.len; i++)
         n += s->mask.data[i] == 1;
     return n;
@@ -125,32 +127,46 @@ static enum status check_logprobs(const struct msg_sample *x, uint32_t sample, s
 {
     struct reader r = reader_of(x->logprobs);
 
-    for (size_t i = 0; i < x->mask.len; i++) {
+    for (size_t i = 0; i < x->tokens.len / 4; i++) {
         float v = reader_f32(&r);
         uint32_t bits;
 
         memcpy(&bits, &v, sizeof(bits));
-        if (x->mask.data[i] > 1)
-            return err_set(e, ERR_MALFORMED, "sample %u: mask of token %zu is neither 0 nor 1",
-                           sample, i);
         if (!isfinite(v))
             return err_set(e, ERR_NUMERIC, "sample %u: log-prob of token %zu is not finite",
                            sample, i);
-        if (v > 0 || (x->mask.data[i] == 0 && bits != 0))
+        if (v > 0 || (!submission_is_sampled(x, i) && bits != 0))
             return err_set(e, ERR_MALFORMED, "sample %u: log-prob of token %zu is %g", sample,
                            i, (double)v);
     }
     return OK;
 }
 
+/* One mask, one way to write it. */
+static enum status check_mask(const struct msg_sample *x, uint32_t sample, struct err *e)
+{
+    bool has_zero = x->mask.len == 0;
+
+    for (size_t i = 0; i < x->mask.len; i++) {
+        if (x->mask.data[i] > 1)
+            return err_set(e, ERR_MALFORMED, "sample %u: mask of token %zu is neither 0 nor 1",
+                           sample, i);
+        has_zero = has_zero || x->mask.data[i] == 0;
+    }
+    return has_zero
+               ? OK
+               : err_set(e, ERR_MALFORMED, "sample %u: a mask of ones is left out", sample);
+}
+
 static enum status check_sample(const struct msg_sample *x, uint32_t sample, struct err *e)
 {
+    enum status st;
     size_t n = x->tokens.len / 4;
 
     if (n == 0)
         return err_set(e, ERR_MALFORMED, "sample %u has no tokens", sample);
     if (n > MSG_MAX_TOKENS || x->tokens.len % 4 != 0 || x->logprobs.len != n * 4 ||
-        x->mask.len != n)
+        (x->mask.len != 0 && x->mask.len != n))
         return err_set(e, ERR_MALFORMED,
                        "sample %u: %zu bytes of tokens, %zu of log-probs, %zu of mask", sample,
                        x->tokens.len, x->logprobs.len, x->mask.len);
@@ -161,10 +177,8 @@ static enum status check_sample(const struct msg_sample *x, uint32_t sample, str
                        x->finish);
     if (!isfinite(x->reward))
         return err_set(e, ERR_NUMERIC, "sample %u: reward is not finite", sample);
-    if (x->proofs.len != submission_proofs(submission_sample_tokens(x)) * TOPLOC_PROOF_BYTES)
-        return err_set(e, ERR_MALFORMED, "sample %u: %zu bytes of proofs for %llu tokens",
-                       sample, x->proofs.len, (unsigned long long)submission_sample_tokens(x));
-    return check_logprobs(x, sample, e);
+    st = check_mask(x, sample, e);
+    return st ? st : check_logprobs(x, sample, e);
 }
 
 static enum status check_all(const struct msg_submit *m, struct err *e)
@@ -176,6 +190,9 @@ static enum status check_all(const struct msg_submit *m, struct err *e)
         has_negative_id(m->prompt))
         return err_set(e, ERR_MALFORMED, "a prompt of %zu bytes is no list of token ids",
                        m->prompt.len);
+    if (opening_is_wanted(m->numerics) == digest_is_zero(&m->opening))
+        return err_set(e, ERR_MALFORMED, "class '%s' %s an opening", m->numerics,
+                       digest_is_zero(&m->opening) ? "needs" : "has no use for");
     for (uint32_t i = 0; i < m->n_samples; i++) {
         enum status st = check_sample(&m->sample[i], i, e);
         if (st)

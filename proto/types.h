@@ -110,11 +110,11 @@ enum status_view {
     X(REWARD, true, "reward is not what the environment gives")                                \
     X(TOKEN, true, "token is not what the assigned seed samples")                              \
     X(LOGPROB, true, "log-probability differs")                                                \
-    X(PROOF, true, "TOPLOC proof differs")                                                     \
     X(FINISH, true, "episode ends where it should not")                                        \
     X(MARGIN, false, "tokens are too far from what the assigned seed samples")                 \
     X(LIKELIHOOD, false, "log-probabilities are too far off")                                  \
     X(STATES, false, "TOPLOC proof is malformed or outside the thresholds")                    \
+    X(UNOPENED, false, "drawn, and not opened in time")                                        \
     X(WEIGHTS, true, "submission names other weights than its version")                        \
     X(NOT_FINITE, false, "a number is not finite")                                             \
     X(BATCH_PENDING, false, "the batch is not complete yet")                                   \

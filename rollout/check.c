@@ -6,8 +6,11 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "proto/opening.h"
 #include "proto/submission.h"
+#include "proto/toploc.h"
 #include "rollout/check_inside.h"
+#include "rollout/check_open.h"
 
 bool check_refuse(struct check *c, enum reason code, size_t sample, size_t position,
                   uint64_t claimed, uint64_t found)
@@ -79,8 +82,8 @@ static bool replay_turn(struct check *c, size_t i, struct episode *ep)
         size_t at = ep->n;
         if (at >= n)
             return check_refuse(c, REASON_FINISH, i, at, n, at + 1);
-        if (m->mask.data[at] != 1)
-            return check_refuse(c, REASON_FINISH, i, at, m->mask.data[at], 1);
+        if (!submission_is_sampled(m, at))
+            return check_refuse(c, REASON_FINISH, i, at, 0, 1);
         int32_t token = check_token(m->tokens, at);
         if (token < 0 || (uint32_t)token >= vocab)
             return check_refuse(c, REASON_BOUNDS, i, at, (uint32_t)token, vocab);
@@ -96,7 +99,7 @@ static bool reply_is_right(struct check *c, size_t i, const struct episode *ep, 
     size_t n = m->tokens.len / sizeof(int32_t);
 
     for (size_t at = from; at < ep->n; at++) {
-        if (at >= n || m->mask.data[at] != 0)
+        if (at >= n || submission_is_sampled(m, at))
             return check_refuse(c, REASON_FINISH, i, at, n, ep->n);
         if (check_token(m->tokens, at) != ep->tokens[at])
             return check_refuse(c, REASON_TOKEN, i, at, (uint32_t)check_token(m->tokens, at),
@@ -195,8 +198,24 @@ static enum status check_twice(struct check *checks, size_t n, const struct publ
     return n_again ? check_full(checks, n_again, key, e) : OK;
 }
 
+/* In an open class and for a full check: is the worker's opening there, and the one committed to? */
+static bool opening_is_right(struct check *c)
+{
+    enum reason why;
+
+    if (!check_open_applies(c->w->numerics))
+        return true;
+    if (!c->opening)
+        return check_refuse(c, REASON_UNOPENED, 0, 0, 0, opening_chunks(c->s));
+    if (opening_check(c->opening, c->s, &why, NULL))
+        return check_refuse(c, why, 0, 0, c->opening->proofs.len / TOPLOC_PROOF_BYTES,
+                            opening_chunks(c->s));
+    return true;
+}
+
 enum status rollout_check_all(const struct rollout_world *w, const struct msg_submit *const *s,
-                              size_t n, enum check_depth depth, const struct public_key *key,
+                              const struct msg_opening *const *opening, size_t n,
+                              enum check_depth depth, const struct public_key *key,
                               struct rollout_finding *f, struct err *e)
 {
     struct check *checks = xcalloc(n, sizeof(*checks));
@@ -207,8 +226,14 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
         struct check *c = &checks[n_good];
         bool good;
 
-        *c = (struct check){.w = w, .s = s[n_made], .f = &f[n_made], .e = e};
+        *c = (struct check){.w = w,
+                            .s = s[n_made],
+                            .opening = opening ? opening[n_made] : NULL,
+                            .f = &f[n_made],
+                            .e = e};
         st = check_first(c, &good);
+        if (!st && good && depth == CHECK_FULL)
+            good = opening_is_right(c);
         if (!st && good)
             n_good++; /* stays for the full check */
         else
@@ -227,8 +252,9 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
 }
 
 enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
-                          enum check_depth depth, const struct public_key *key,
-                          struct rollout_finding *f, struct err *e)
+                          const struct msg_opening *opening, enum check_depth depth,
+                          const struct public_key *key, struct rollout_finding *f,
+                          struct err *e)
 {
-    return rollout_check_all(w, &s, 1, depth, key, f, e);
+    return rollout_check_all(w, &s, &opening, 1, depth, key, f, e);
 }

@@ -4,9 +4,9 @@
  * The mirror of rollout/rollout.h. CHECK_LIGHT needs no weights: decoding, bounds, the Merkle
  * root, the prompt, and for every sample its episode and its reward, from the environment.
  * CHECK_FULL adds one prefill of prompt and tokens, from which every sampled token is drawn
- * again from its Philox coordinates, every log-probability and TOPLOC proof is recomputed. In
- * class f32-1 all of it is compared for equality: there is no tolerance, and the first
- * difference ends the check.
+ * again from its Philox coordinates and every log-probability recomputed. Where bits are defined
+ * all of it is compared for equality: there is no tolerance, and the first difference ends the
+ * check. In open classes tolerances judge, of the opening's TOPLOC proofs as well.
  *
  * Threads: as the world's.
  */
@@ -23,7 +23,8 @@
 
 /* What an open class saw of a unit, refused or not: the largest of each difference. */
 struct rollout_noise {
-    uint64_t tokens, chunks;    /* judged */
+    uint64_t tokens, chunks; /* judged */
+    uint64_t n_same_states;  /* of the chunks: those whose states the verifier has to the bit */
     uint64_t n_drawn_otherwise; /* tokens that the verifier's numbers do not draw */
     double margin, logprob;     /* Gumbel units; nats */
     uint32_t exponents;         /* of a proof: mismatches among its values */
@@ -37,22 +38,26 @@ struct rollout_finding {
     uint32_t position;    /* index into the sample's tokens */
     uint64_t claimed;     /* bits the worker gave */
     uint64_t found;       /* bits that recomputation gives */
-    struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed proofs */
+    struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed states */
     struct rollout_noise noise;
     bool is_second; /* the first kernels would have refused it; this is what the second say */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };
 
-/* Judges `s`, or n of them in one prefill, each into its finding. OK means a verdict was reached, for or against; an error means that none was
+/* Judges `s`, or n of them in one prefill, each into its finding. `opening` (n), or one, is what open
+ * classes want in full checks: decoded, else unchecked; an entry that is NULL was not opened. It may
+ * be NULL itself where bits are defined, and for CHECK_LIGHT. OK means a verdict was reached, for or against; an error means that none was
  * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `key` (the
  * validator's public key) goes into `states`, so that two validators' digests differ. The
  * world's model may be NULL for CHECK_LIGHT. */
 MUST_USE enum status rollout_check_all(const struct rollout_world *w,
-                                       const struct msg_submit *const *s, size_t n,
+                                       const struct msg_submit *const *s,
+                                       const struct msg_opening *const *opening, size_t n,
                                        enum check_depth depth, const struct public_key *key,
                                        struct rollout_finding *f, struct err *e);
 MUST_USE enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
-                                   enum check_depth depth, const struct public_key *key,
-                                   struct rollout_finding *f, struct err *e);
+                                   const struct msg_opening *opening, enum check_depth depth,
+                                   const struct public_key *key, struct rollout_finding *f,
+                                   struct err *e);
 
 #endif

@@ -1,6 +1,6 @@
-/* The part of a check that needs the weights: one prefill, then every token, log-probability and
- * proof of sample after sample. What counts as the same is the class's: equality here, tolerances
- * in check_open.c. */
+/* The part of a check that needs the weights: one prefill, then every token and log-probability of
+ * sample after sample, and in open classes every proof of its opening. What counts as the same is the
+ * class's: equality here, tolerances in check_open.c. */
 #include "rollout/check_inside.h"
 
 #include <stdlib.h>
@@ -9,6 +9,8 @@
 #include "base/pool.h"
 #include "engine/ops.h"
 #include "proto/digest.h"
+#include "proto/opening.h"
+#include "proto/submission.h"
 #include "proto/toploc.h"
 #include "rollout/check_open.h"
 #include "rollout/prefill.h"
@@ -36,9 +38,9 @@ struct full {
     size_t sample, n_sampled, n_proofs, block;
     size_t *position;             /* owned, (longest): the row of each sampled token */
     struct check_sampled *found;  /* owned, (longest) */
-    uint16_t *chunk;              /* owned, (longest, C): the states, bf16 */
-    uint8_t *proofs;              /* owned: recomputed, or unused where tolerances hold */
-    struct toploc_result *errors; /* owned: by tolerances */
+    uint16_t *chunk;              /* owned, (longest, C): the states, bf16; in open classes */
+    bool *is_same;                /* owned: of each chunk, the digest of its states is right */
+    struct toploc_result *errors; /* owned: of each proof, by tolerances */
     enum status *statuses;        /* owned, of each proof */
     struct err *errs;             /* owned, likewise */
 };
@@ -90,7 +92,7 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
     if (!st)
         st = alloc_array(&x->chunk, longest * c->dim, sizeof(*x->chunk), "bf16 states", e);
     if (!st)
-        st = alloc_array(&x->proofs, proofs * TOPLOC_PROOF_BYTES, 1, "proofs", e);
+        st = alloc_array(&x->is_same, proofs, sizeof(*x->is_same), "proofs", e);
     if (!st)
         st = alloc_array(&x->errors, proofs, sizeof(*x->errors), "proofs", e);
     if (!st)
@@ -110,7 +112,7 @@ static void full_clear(struct full *x)
     free(x->position);
     free(x->found);
     free(x->chunk);
-    free(x->proofs);
+    free(x->is_same);
     free(x->errors);
     free(x->statuses);
     free(x->errs);
@@ -189,13 +191,14 @@ static enum status draw_all(struct full *x, bool *good, struct err *e)
     return OK;
 }
 
-/* ---- proofs ------------------------------------------------------------------------------ */
+/* ---- proofs, in open classes ------------------------------------------------------------- */
 
-static void prove_chunks(void *arg, size_t lo, size_t hi)
+static void verify_chunks(void *arg, size_t lo, size_t hi)
 {
     struct full *x = arg;
     size_t dim = x->rows->dim;
-    struct bytes claimed = x->c->s->sample[x->sample].proofs;
+    struct bytes proofs = opening_proofs(x->c->opening, x->c->s, (uint32_t)x->sample);
+    struct bytes states = opening_states(x->c->opening, x->c->s, (uint32_t)x->sample);
 
     for (size_t i = lo; i < hi; i++) {
         size_t first = i * ROLLOUT_PROOF_EVERY, left = x->n_sampled - first;
@@ -203,51 +206,34 @@ static void prove_chunks(void *arg, size_t lo, size_t hi)
             .values = x->chunk + first * dim,
             .rows = left < ROLLOUT_PROOF_EVERY ? left : ROLLOUT_PROOF_EVERY,
             .dim = dim};
+        struct digest_state d;
+        struct digest found;
 
-        for (size_t r = first; r < first + own.rows; r++)
-            bf16_from_f32_row(model_kernels(x->model), x->chunk + r * dim,
-                              prefill_row(x->rows, x->position[r]), dim);
-        if (is_open(x))
-            x->statuses[i] = toploc_verify(
-                &x->errors[i], bytes_slice(claimed, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
-                &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, &x->errs[i]);
-        else
-            x->statuses[i] =
-                toploc_prove(x->proofs + i * TOPLOC_PROOF_BYTES, own.values, own.rows, dim,
-                             ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, &x->errs[i]);
-    }
-}
+        digest_begin(&d, NULL);
+        for (size_t r = first; r < first + own.rows; r++) {
+            const float *row = prefill_row(x->rows, x->position[r]);
 
-static enum status proofs_are_equal(struct full *x, bool *good, struct err *e)
-{
-    struct bytes claimed = x->c->s->sample[x->sample].proofs;
-    struct bytes found = {x->proofs, x->n_proofs * TOPLOC_PROOF_BYTES};
-    size_t at = 0;
-
-    for (size_t i = 0; i < x->n_proofs; i++)
-        if (x->statuses[i]) {
-            if (e)
-                *e = x->errs[i];
-            return x->statuses[i];
+            digest_add(&d, (struct bytes){(const uint8_t *)row, dim * sizeof(*row)});
+            bf16_from_f32_row(model_kernels(x->model), x->chunk + r * dim, row, dim);
         }
-    while (at < found.len && at < claimed.len && found.data[at] == claimed.data[at])
-        at++;
-    *good = bytes_equal(found, claimed) ||
-            check_refuse(x->c, REASON_PROOF, x->sample,
-                         x->position[at / TOPLOC_PROOF_BYTES * ROLLOUT_PROOF_EVERY],
-                         claimed.data[at], found.data[at]);
-    return OK;
+        digest_end(&d, &found);
+        x->is_same[i] =
+            bytes_equal(BYTES_OF(found.b), bytes_slice(states, i * DIGEST_BYTES, DIGEST_BYTES));
+        x->statuses[i] = toploc_verify(
+            &x->errors[i], bytes_slice(proofs, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
+            &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, &x->errs[i]);
+    }
 }
 
 /* ---- a sample ---------------------------------------------------------------------------- */
 
 static void find_sampled(struct full *x)
 {
-    struct bytes mask = x->c->s->sample[x->sample].mask;
+    const struct msg_sample *m = &x->c->s->sample[x->sample];
 
     x->n_sampled = 0;
     for (size_t r = 0; r < x->rows->n; r++)
-        if (mask.data[r])
+        if (submission_is_sampled(m, r))
             x->position[x->n_sampled++] = r;
     x->n_proofs = (x->n_sampled + ROLLOUT_PROOF_EVERY - 1) / ROLLOUT_PROOF_EVERY;
 }
@@ -270,17 +256,16 @@ static enum status judge_sample(void *ctx, size_t i, const struct prefill_rows *
                                       (rows->n - 1) * rows->dim * sizeof(float)});
     find_sampled(x);
     st = draw_all(x, &good, e);
-    if (st || !good)
+    if (st || !good || !is_open(x))
         return st;
-    pool_run(model_pool(x->model), x->n_proofs, 1, prove_chunks, x);
-    if (!is_open(x))
-        return proofs_are_equal(x, &good, e);
+    pool_run(model_pool(x->model), x->n_proofs, 1, verify_chunks, x);
     return check_open_sample(x->c, x->sample,
                              &(struct check_evidence){.position = x->position,
                                                       .sampled = x->found,
                                                       .n_sampled = x->n_sampled,
                                                       .proof = x->errors,
                                                       .proof_status = x->statuses,
+                                                      .is_same = x->is_same,
                                                       .n_proofs = x->n_proofs});
 }
 

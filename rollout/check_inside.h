@@ -13,6 +13,7 @@
 struct check {
     const struct rollout_world *w;
     const struct msg_submit *s;
+    const struct msg_opening *opening; /* NULL: there is none */
     struct rollout_finding *f;
     struct episode_prompt prompt; /* owned */
     double margin, logp;          /* heights of the tests of check_open.h */

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "proto/opening.h"
+
 /*
  * Page's test. A token is far off or it is not. In honest work at most HONEST of them are, in the
  * weakest cheat that is looked for at least CHEAT; the logarithms of the two ratios are added up,
@@ -23,7 +25,7 @@ static const struct toploc_thresholds thresholds = {4, 0.5, 0};
 
 bool check_open_applies(enum numerics n)
 {
-    return n == NUMERICS_OPEN_OPENBLAS;
+    return opening_is_wanted(numerics_name(n));
 }
 
 /* Whether the test is over the top. */
@@ -48,9 +50,10 @@ static void note_token(struct rollout_noise *n, double margin, double off)
     n->logprob = larger(n->logprob, off);
 }
 
-static void note_proof(struct rollout_noise *n, const struct toploc_result *r)
+static void note_proof(struct rollout_noise *n, const struct toploc_result *r, bool is_same)
 {
     n->chunks++;
+    n->n_same_states += is_same;
     n->exponents = r->exp_mismatches > n->exponents ? r->exp_mismatches : n->exponents;
     n->mantissa = larger(n->mantissa, r->mant_err_mean);
     n->mantissa_median = larger(n->mantissa_median, r->mant_err_median);
@@ -77,7 +80,7 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
             continue; /* a proof is judged with its last token */
         if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
             return v->proof_status[proof];
-        note_proof(&c->f->noise, &v->proof[proof]);
+        note_proof(&c->f->noise, &v->proof[proof], v->is_same[proof]);
         if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &thresholds)) {
             check_refuse(c, REASON_STATES, sample, v->position[i], 0,
                          v->proof[proof].exp_mismatches);

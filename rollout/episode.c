@@ -56,7 +56,6 @@ enum status episode_init(struct episode *ep, const struct rollout_world *w,
     enum status st;
 
     memset(ep, 0, sizeof(*ep));
-    buf_init(&ep->proofs, (size_t)64 << 20);
     for (size_t i = 0; i < ENV_MESSAGES_MAX; i++)
         buf_init(&ep->texts[i], ENV_TEXT_MAX_BYTES);
     ep->cap = cap;
@@ -75,7 +74,6 @@ void episode_clear(struct episode *ep)
     free(ep->tokens);
     free(ep->logprobs);
     free(ep->mask);
-    buf_clear(&ep->proofs);
     for (size_t i = 0; i < ENV_MESSAGES_MAX; i++)
         buf_clear(&ep->texts[i]);
     memset(ep, 0, sizeof(*ep));

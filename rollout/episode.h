@@ -44,7 +44,6 @@ struct episode {
     size_t n, cap;
     size_t turn_start; /* where the current turn of the model began */
     size_t n_sampled;
-    struct buf proofs;                            /* owned */
     struct env_message message[ENV_MESSAGES_MAX]; /* texts lent from `texts` */
     struct buf texts[ENV_MESSAGES_MAX];           /* owned */
     size_t n_messages;

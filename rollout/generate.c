@@ -5,27 +5,17 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "engine/ops.h"
 #include "engine/sampler.h"
-#include "proto/toploc.h"
 
 #define SLOTS_MAX 256u /* sequences decoded together */
 #define TAG_GROUP 255u /* low byte of a tag: the group's first turn, sampled together */
-
-/* Hidden states of the chunk being filled, of every episode of every group. */
-struct pending {
-    uint16_t *rows; /* owned, (ROLLOUT_PROOF_EVERY, C), bf16 */
-    size_t n;
-};
 
 struct generation {
     const struct rollout_world *w;
     struct group *groups;
     size_t n_groups;
     struct sampler *sampler;
-    struct pending *pending; /* owned, (n_groups * MSG_MAX_SAMPLES) or NULL */
     float temperature;
-    size_t dim;
     rollout_progress *progress;
     void *progress_arg;
     enum status st; /* the first failure inside a callback */
@@ -56,44 +46,27 @@ enum status group_init(struct group *g, const struct rollout_world *w, uint64_t 
 
 void group_clear(struct group *g)
 {
-    for (size_t i = 0; i < g->n_samples; i++)
+    for (size_t i = 0; i < g->n_samples; i++) {
         episode_clear(&g->episode[i]);
+        if (g->prover)
+            prover_clear(&g->prover[i]);
+    }
     free(g->episode);
+    free(g->prover);
     free(g->reward);
     episode_prompt_clear(&g->prompt);
     memset(g, 0, sizeof(*g));
 }
 
-enum status rollout_prove(struct buf *out, const uint16_t *hidden, size_t rows, size_t dim,
-                          struct err *e)
-{
-    uint8_t *proof = buf_extend(out, TOPLOC_PROOF_BYTES);
-
-    if (!proof)
-        return err_set(e, ERR_LIMIT, "a sample's proofs exceed %zu bytes", out->max);
-    return toploc_prove(proof, hidden, rows, dim, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, e);
-}
-
-static void keep_state(struct generation *gen, struct episode *ep, struct pending *p,
-                       const float *hidden)
-{
-    bf16_from_f32_row(model_kernels(gen->w->model), p->rows + p->n * gen->dim, hidden,
-                      gen->dim);
-    if (++p->n < ROLLOUT_PROOF_EVERY)
-        return;
-    gen->st = rollout_prove(&ep->proofs, p->rows, p->n, gen->dim, gen->e);
-    p->n = 0;
-}
-
 static struct episode *episode_of(struct generation *gen, uint64_t tag, size_t sample,
-                                  struct group **g, struct pending **p)
+                                  struct group **g, struct prover **p)
 {
     size_t i = (size_t)(tag >> 8);
     size_t s = (tag & 255u) == TAG_GROUP ? sample : (size_t)(tag & 255u);
 
     CHECK(i < gen->n_groups && s < gen->groups[i].n_samples);
     *g = &gen->groups[i];
-    *p = gen->pending ? &gen->pending[i * MSG_MAX_SAMPLES + s] : NULL;
+    *p = gen->groups[i].prover ? &gen->groups[i].prover[s] : NULL;
     return &gen->groups[i].episode[s];
 }
 
@@ -101,7 +74,7 @@ static void on_token(void *ctx, const struct sampler_token *t)
 {
     struct generation *gen = ctx;
     struct group *g;
-    struct pending *p;
+    struct prover *p;
     struct episode *ep = episode_of(gen, t->tag, t->sample, &g, &p);
 
     if (gen->st)
@@ -109,7 +82,7 @@ static void on_token(void *ctx, const struct sampler_token *t)
     (void)episode_push(ep, gen->w, &g->prompt, t->token, t->logp);
     g->tokens++;
     if (p)
-        keep_state(gen, ep, p, t->hidden);
+        gen->st = prover_add(p, model_kernels(gen->w->model), t->hidden, gen->e);
 }
 
 /* The next turn of one episode: all that was said so far is its prompt. */
@@ -145,7 +118,7 @@ static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampl
 {
     struct generation *gen = ctx;
     struct group *g;
-    struct pending *p;
+    struct prover *p;
     struct episode *ep = episode_of(gen, tag, sample, &g, &p);
     size_t s = (size_t)(ep - g->episode);
 
@@ -162,35 +135,18 @@ static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampl
         gen->st = ask_again(gen, g, ep, (tag & ~(uint64_t)255) | s, g->seed[s]);
         return;
     }
-    if (p && p->n) {
-        gen->st = rollout_prove(&ep->proofs, p->rows, p->n, gen->dim, gen->e);
-        p->n = 0;
-    }
+    if (p)
+        gen->st = prover_end(p, gen->e);
 }
 
-static enum status pending_new(struct generation *gen)
+static enum status provers_new(struct group *g, size_t dim, struct err *e)
 {
-    size_t n = gen->n_groups * MSG_MAX_SAMPLES;
+    enum status st = OK;
 
-    gen->pending = xcalloc(n, sizeof(*gen->pending));
-    for (size_t i = 0; i < gen->n_groups; i++)
-        for (size_t s = 0; s < gen->groups[i].n_samples; s++) {
-            struct pending *p = &gen->pending[i * MSG_MAX_SAMPLES + s];
-            enum status st = alloc_array(&p->rows, ROLLOUT_PROOF_EVERY * gen->dim,
-                                         sizeof(*p->rows), "hidden states", gen->e);
-            if (st)
-                return st;
-        }
-    return OK;
-}
-
-static void pending_free(struct generation *gen)
-{
-    if (!gen->pending)
-        return;
-    for (size_t i = 0; i < gen->n_groups * MSG_MAX_SAMPLES; i++)
-        free(gen->pending[i].rows);
-    free(gen->pending);
+    g->prover = xcalloc(g->n_samples, sizeof(*g->prover));
+    for (size_t s = 0; !st && s < g->n_samples; s++)
+        st = prover_init(&g->prover[s], dim, e);
+    return st;
 }
 
 static enum status ask_first(struct generation *gen)
@@ -243,7 +199,7 @@ static enum status score_all(const struct rollout_world *w, struct group *groups
 }
 
 enum status groups_generate(const struct rollout_world *w, struct group *groups, size_t n,
-                            float temperature, bool with_proofs, rollout_progress *progress,
+                            float temperature, bool with_provers, rollout_progress *progress,
                             void *progress_arg, struct err *e)
 {
     struct generation gen = {
@@ -251,7 +207,6 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         .groups = groups,
         .n_groups = n,
         .temperature = temperature,
-        .dim = model_config(w->model)->dim,
         .progress = progress,
         .progress_arg = progress_arg,
         .e = e,
@@ -267,8 +222,8 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
     };
     enum status st = sampler_new(&gen.sampler, w->model, &opt, e);
 
-    if (!st && with_proofs)
-        st = pending_new(&gen);
+    for (size_t i = 0; !st && with_provers && i < n; i++)
+        st = provers_new(&groups[i], model_config(w->model)->dim, e);
     if (!st)
         st = ask_first(&gen);
     while (!st && sampler_active(gen.sampler)) {
@@ -278,7 +233,6 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
     }
     if (!st)
         st = score_all(w, groups, n, e);
-    pending_free(&gen);
     sampler_free(&gen.sampler);
     return st;
 }

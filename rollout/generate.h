@@ -12,6 +12,7 @@
 
 #include "proto/msg.h"
 #include "rollout/episode.h"
+#include "rollout/prover.h"
 
 /* One problem and its samples. */
 struct group {
@@ -20,6 +21,7 @@ struct group {
     uint64_t seed[MSG_MAX_SAMPLES];
     size_t n_samples;
     struct episode *episode; /* owned, (n_samples) */
+    struct prover *prover;   /* owned, (n_samples); NULL: nothing is put away of states */
     float *reward;           /* owned, (n_samples) */
     uint64_t tokens;         /* sampled so far in all of them */
 };
@@ -30,14 +32,10 @@ MUST_USE enum status group_init(struct group *g, const struct rollout_world *w, 
                                 size_t n_samples, struct err *e);
 void group_clear(struct group *g);
 
-/* Plays every episode to its end and scores it. `with_proofs`: TOPLOC proofs are made. */
+/* Plays every episode to its end and scores it. `with_provers`: what openings need is put away. */
 MUST_USE enum status groups_generate(const struct rollout_world *w, struct group *groups,
-                                     size_t n, float temperature, bool with_proofs,
+                                     size_t n, float temperature, bool with_provers,
                                      rollout_progress *progress, void *progress_arg,
                                      struct err *e);
-
-/* Appends the proof of `rows` hidden states (rows, C), rounded to bf16, to `out`. */
-MUST_USE enum status rollout_prove(struct buf *out, const uint16_t *hidden, size_t rows,
-                                   size_t dim, struct err *e);
 
 #endif

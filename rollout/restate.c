@@ -5,9 +5,11 @@
 
 #include "base/alloc.h"
 #include "engine/ops.h"
+#include "proto/opening.h"
+#include "proto/submission.h"
 #include "rollout/check_inside.h"
-#include "rollout/generate.h"
 #include "rollout/prefill.h"
+#include "rollout/prover.h"
 
 enum status restate_prompt(const struct rollout_world *w, uint64_t unit, struct buf *ids,
                            struct err *e)
@@ -30,10 +32,10 @@ enum status restate_prompt(const struct rollout_world *w, uint64_t unit, struct 
 struct restating {
     const struct rollout_world *w;
     const struct msg_submit *m;
-    struct buf *logprobs, *proofs;
+    struct buf *logprobs;
+    struct prover *prover; /* owned, (m->n_samples); NULL: no opening is wanted */
     uint64_t n_drawn;
-    float *logits;   /* owned, (V) */
-    uint16_t *chunk; /* owned, (ROLLOUT_PROOF_EVERY, C) */
+    float *logits; /* owned, (V) */
 };
 
 static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows *rows,
@@ -42,7 +44,8 @@ static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows
     struct restating *x = ctx;
     const struct msg_sample *s = &x->m->sample[i];
     const struct kernels *k = model_kernels(x->w->model);
-    size_t V = model_config(x->w->model)->vocab, n = 0;
+    struct prover *prover = x->prover ? &x->prover[i] : NULL;
+    size_t V = model_config(x->w->model)->vocab;
     float temperature = (float)x->w->task->sampling.temperature;
     enum status st = OK;
 
@@ -50,30 +53,29 @@ static enum status restate_sample(void *ctx, size_t i, const struct prefill_rows
         int32_t token = check_token(s->tokens, r);
         float logp = 0.0f;
 
-        if (s->mask.data[r]) {
+        if (submission_is_sampled(s, r)) {
             model_logits(x->w->model, x->logits, prefill_row(rows, r), 1);
             logprob_forward(k, NULL, &logp, x->logits, &token, temperature, 1, V);
             x->n_drawn +=
                 token == sample_token(k, NULL, x->logits, V, temperature,
                                       plan_sample_seed(&x->w->plan, x->m->unit, (uint32_t)i),
                                       (uint32_t)(x->m->prompt.len / sizeof(int32_t) + r));
-            bf16_from_f32_row(k, x->chunk + n++ * rows->dim, prefill_row(rows, r), rows->dim);
+            if (prover)
+                st = prover_add(prover, k, prefill_row(rows, r), e);
         }
         buf_append(&x->logprobs[i], (struct bytes){(const uint8_t *)&logp, sizeof(logp)});
-        if (n == ROLLOUT_PROOF_EVERY || (n && r + 1 == rows->n)) {
-            st = rollout_prove(&x->proofs[i], x->chunk, n, rows->dim, e);
-            n = 0;
-        }
     }
+    if (!st && prover)
+        st = prover_end(prover, e);
     return st ? st : buf_status(&x->logprobs[i], e);
 }
 
-enum status restate_samples(const struct rollout_world *w, const struct msg_submit *m,
-                            struct buf *logprobs, struct buf *proofs, uint64_t *n_drawn,
+enum status restate_samples(const struct rollout_world *w, struct msg_submit *m,
+                            struct buf *logprobs, struct buf *opening, uint64_t *n_drawn,
                             struct err *e)
 {
     const struct model_config *c = model_config(w->model);
-    struct restating x = {.w = w, .m = m, .logprobs = logprobs, .proofs = proofs};
+    struct restating x = {.w = w, .m = m, .logprobs = logprobs};
     struct prefill_sample sample[MSG_MAX_SAMPLES];
     int32_t *prompt = xmalloc(m->prompt.len);
     enum status st;
@@ -84,16 +86,21 @@ enum status restate_samples(const struct rollout_world *w, const struct msg_subm
                                             .n_prompt = m->prompt.len / sizeof(*prompt),
                                             .tokens = m->sample[i].tokens};
     st = alloc_array(&x.logits, c->vocab, sizeof(*x.logits), "logits", e);
-    if (!st)
-        st = alloc_array(&x.chunk, (size_t)ROLLOUT_PROOF_EVERY * c->dim, sizeof(*x.chunk),
-                         "a chunk", e);
+    if (opening && opening_is_wanted(numerics_name(w->numerics)))
+        x.prover = xcalloc(m->n_samples, sizeof(*x.prover));
+    for (uint32_t i = 0; !st && x.prover && i < m->n_samples; i++)
+        st = prover_init(&x.prover[i], c->dim, e);
     if (!st)
         st = prefill_run(w->model, (size_t)w->task->model.max_len, sample, m->n_samples,
                          restate_sample, &x, e);
+    if (!st && x.prover)
+        st = prover_open(opening, m, x.prover, e);
     if (n_drawn)
         *n_drawn = x.n_drawn;
+    for (uint32_t i = 0; x.prover && i < m->n_samples; i++)
+        prover_clear(&x.prover[i]);
+    free(x.prover);
     free(prompt);
     free(x.logits);
-    free(x.chunk);
     return st;
 }

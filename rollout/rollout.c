@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "proto/opening.h"
 #include "proto/submission.h"
 #include "rollout/generate.h"
 
@@ -15,11 +16,13 @@ void rollout_unit_init(struct rollout_unit *u, uint64_t unit, uint64_t lease)
     u->unit = unit;
     u->lease = lease;
     buf_init(&u->body, MSG_MAX_BYTES);
+    buf_init(&u->opening, MSG_MAX_BYTES);
 }
 
 void rollout_unit_clear(struct rollout_unit *u)
 {
     buf_clear(&u->body);
+    buf_clear(&u->opening);
 }
 
 static enum status group_of_unit(struct group *g, const struct rollout_world *w, uint64_t unit,
@@ -43,8 +46,7 @@ static void sample_of_episode(struct msg_sample *s, const struct episode *ep, fl
 {
     s->tokens = (struct bytes){(const uint8_t *)ep->tokens, ep->n * sizeof(*ep->tokens)};
     s->logprobs = (struct bytes){(const uint8_t *)ep->logprobs, ep->n * sizeof(*ep->logprobs)};
-    s->mask = (struct bytes){ep->mask, ep->n};
-    s->proofs = buf_bytes(&ep->proofs);
+    s->mask = (struct bytes){ep->mask, ep->n_sampled < ep->n ? ep->n : 0};
     s->reward = reward;
     s->finish = (uint32_t)ep->finish;
 }
@@ -68,9 +70,12 @@ static enum status encode_unit(struct rollout_unit *u, const struct rollout_worl
         sample_of_episode(&m->sample[s], &g->episode[s], g->reward[s]);
         sum += g->reward[s];
     }
-    submission_root(&m->root, m);
     buf_reset(&u->body);
-    st = msg_submit_encode(&u->body, m, e);
+    buf_reset(&u->opening);
+    st = g->prover ? prover_open(&u->opening, m, g->prover, e) : OK;
+    submission_root(&m->root, m);
+    if (!st)
+        st = msg_submit_encode(&u->body, m, e);
     u->tokens = g->tokens;
     u->reward_mean = sum / (float)g->n_samples;
     free(m);
@@ -91,7 +96,8 @@ enum status rollout_generate(const struct rollout_world *w, struct rollout_unit 
             break;
     }
     if (!st)
-        st = groups_generate(w, groups, n, (float)w->task->sampling.temperature, true, progress,
+        st = groups_generate(w, groups, n, (float)w->task->sampling.temperature,
+                             opening_is_wanted(numerics_name(w->numerics)), progress,
                              progress_arg, e);
     for (size_t i = 0; !st && i < n; i++)
         st = encode_unit(&units[i], w, &groups[i], e);

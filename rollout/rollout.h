@@ -26,7 +26,7 @@
 #include "proto/types.h"
 #include "rollout/plan.h"
 
-/* Tokens between two TOPLOC proofs, and activations in each (arXiv:2501.16007). */
+/* Of openings: tokens between two TOPLOC proofs, and activations in each (arXiv:2501.16007). */
 #define ROLLOUT_PROOF_EVERY 32u
 #define ROLLOUT_PROOF_TOPK  128u
 
@@ -53,8 +53,9 @@ struct rollout_world {
 struct rollout_unit {
     uint64_t unit;
     uint64_t lease;
-    struct buf body; /* owned: an encoded msg_submit, once rollout_generate returned OK */
-    uint64_t tokens; /* sampled in all samples of the unit */
+    struct buf body;    /* owned: an encoded msg_submit, once rollout_generate returned OK */
+    struct buf opening; /* owned: in open classes the encoded msg_opening of it; else empty */
+    uint64_t tokens;    /* sampled in all samples of the unit */
     float reward_mean;
 };
 

@@ -82,7 +82,7 @@ static enum status judge(struct validator *v, const struct public_key *worker,
     if (st)
         return st;
     const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, (enum check_depth)depth, &v->at.key->node, f, e);
+    return rollout_check(&w, s, NULL, (enum check_depth)depth, &v->at.key->node, f, e);
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A

@@ -7,7 +7,6 @@
 #include "learn/batch.h"
 #include "proto/sign.h"
 #include "proto/submission.h"
-#include "proto/toploc.h"
 #include "support/test.h"
 
 #define TOKENS_MAX 40u
@@ -54,26 +53,21 @@ struct sample_memory {
     int32_t tokens[TOKENS_MAX];
     float logprobs[TOKENS_MAX];
     uint8_t mask[TOKENS_MAX];
-    uint8_t proofs[2 * TOPLOC_PROOF_BYTES];
 };
 
 static void fill_sample(struct msg_sample *x, struct sample_memory *mem,
                         const struct submission_spec *spec, uint32_t i)
 {
-    uint32_t n_sampled = 0;
-
     for (uint32_t t = 0; t < spec->n_tokens; t++) {
         bool sampled = t == 0 || t % 3;
 
         mem->tokens[t] = (spec->token + (int32_t)((t * t + i) % 5)) % spec->vocab;
         mem->logprobs[t] = sampled ? -0.25f * (float)(1 + (t + i) % 4) : 0.0f;
         mem->mask[t] = sampled;
-        n_sampled += sampled;
     }
     x->tokens = (struct bytes){(const uint8_t *)mem->tokens, spec->n_tokens * 4};
     x->logprobs = (struct bytes){(const uint8_t *)mem->logprobs, spec->n_tokens * 4};
-    x->mask = (struct bytes){mem->mask, spec->n_tokens};
-    x->proofs = (struct bytes){mem->proofs, submission_proofs(n_sampled) * TOPLOC_PROOF_BYTES};
+    x->mask = (struct bytes){mem->mask, spec->n_tokens > 3 ? spec->n_tokens : 0};
     x->reward = spec->reward[i];
     x->finish = FINISH_LENGTH;
 }

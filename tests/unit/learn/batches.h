@@ -35,7 +35,7 @@ struct submission_spec {
     int32_t token; /* token t of a sample is this plus (t * t + sample) mod 5, below `vocab` */
     int32_t vocab;
 };
-/* Appends its encoded body: prompt of 3 tokens, proofs of zeros, every third token but the
+/* Appends its encoded body: prompt of 3 tokens, every third token but the
  * first of mask 0. The root is right. */
 void submission_encode(struct buf *out, const struct submission_spec *spec);
 

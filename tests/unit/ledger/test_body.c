@@ -216,7 +216,7 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         break;
     case LEDGER_REJECT_HARD: x->reject_hard_.is_sole = true; /* fall through */
     case LEDGER_VOID:
-    case LEDGER_REJECT_SOFT: x->void_.code = REASON_PROOF; /* fall through */
+    case LEDGER_REJECT_SOFT: x->void_.code = REASON_LOGPROB; /* fall through */
     case LEDGER_ACCEPT:
         x->accept_.unit = rng_u64(&b->rng);
         x->accept_.lease = rng_u64(&b->rng);

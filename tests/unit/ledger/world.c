@@ -342,15 +342,14 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     const struct ledger_unit *u = world_unit(w, unit);
     const struct world_node *n = node_of(w, u ? &u->worker : &w->node[WORLD_WORKER].node);
     struct msg_submit *m = xcalloc(1, sizeof(*m));
-    uint8_t zeros[4 * 4096] = {0}, ones[4096];
+    uint8_t zeros[4 * 4096] = {0};
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct ledger_commit x = {.unit = unit, .tokens = tokens, .is_flat = is_flat};
     struct buf body, altered;
     enum status st;
 
-    CHECK(tokens >= 2 && tokens <= sizeof(ones));
-    memset(ones, 1, sizeof(ones));
+    CHECK(tokens >= 2 && tokens <= sizeof(zeros) / 4);
     m->unit = unit;
     m->lease = x.lease = u ? u->lease : 0;
     m->version = x.version = u ? u->version : 0;
@@ -363,7 +362,6 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
         uint32_t n_tokens = i ? tokens - 1 : 1;
         m->sample[i] = (struct msg_sample){.tokens = {zeros, 4 * (size_t)n_tokens},
                                            .logprobs = {zeros, 4 * (size_t)n_tokens},
-                                           .mask = {ones, n_tokens},
                                            .reward = is_flat || i ? 1.0f : 0.5f,
                                            .finish = FINISH_LENGTH};
     }
@@ -446,7 +444,7 @@ enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator
     m.submission = u && u->commit ? u->envelope : w->task; /* the codec wants some digest */
     m.submission.b[5] ^= w->bend == BEND_SUBMISSION;
     if (w->bend == BEND_CODE)
-        m.code = REASON_PROOF;
+        m.code = REASON_LOGPROB;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_verdict_encode(&body, &m, &w->e), &w->e);
     file_envelope(w, MSG_VERDICT, n, &idem, &body, &x.envelope);

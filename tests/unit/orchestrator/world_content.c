@@ -22,12 +22,10 @@ bool world_is_flat(uint64_t unit)
     return unit % 5 == 3;
 }
 
-/* Tokens, log-probs, masks and proofs of a unit; room for the largest. */
+/* Tokens and log-probs of a unit; room for the largest. */
 struct made {
     int32_t token[WORLD_GROUP][4];
     float logprob[WORLD_GROUP][4];
-    uint8_t mask[4];
-    uint8_t proof[258];
     int32_t prompt[2];
 };
 
@@ -50,7 +48,6 @@ static void make_submit(const struct world *w, struct msg_submit *m, struct made
     x->prompt[0] = (int32_t)(unit % 11);
     x->prompt[1] = 3;
     m->prompt = BYTES_OF(x->prompt);
-    memset(x->mask, 1, sizeof(x->mask));
     m->n_samples = WORLD_GROUP;
     for (uint32_t i = 0; i < WORLD_GROUP; i++) {
         size_t n = 1 + (unit + i) % 4;
@@ -61,8 +58,6 @@ static void make_submit(const struct world *w, struct msg_submit *m, struct made
         m->sample[i] = (struct msg_sample){
             .tokens = {(const uint8_t *)x->token[i], 4 * n},
             .logprobs = {(const uint8_t *)x->logprob[i], 4 * n},
-            .mask = {x->mask, n},
-            .proofs = BYTES_OF(x->proof),
             .reward = world_is_flat(unit) ? 0.5f : (float)i,
             .finish = FINISH_LENGTH,
         };

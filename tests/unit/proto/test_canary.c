@@ -64,7 +64,6 @@ struct made {
     int32_t token[2][8];
     float logprob[2][8];
     uint8_t mask[2][8];
-    uint8_t proof[258];
     int32_t prompt[3];
 };
 
@@ -88,7 +87,6 @@ static void make(struct buf *out, struct made *x, bool all_same)
         m->sample[i] = (struct msg_sample){.tokens = BYTES_OF(x->token[i]),
                                            .logprobs = BYTES_OF(x->logprob[i]),
                                            .mask = BYTES_OF(x->mask[i]),
-                                           .proofs = BYTES_OF(x->proof),
                                            .finish = FINISH_LENGTH};
     }
     submission_root(&m->root, m);

@@ -4,19 +4,18 @@
 #include "proto/submission.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "proto/digest.h"
 #include "proto/merkle.h"
-#include "proto/toploc.h"
 #include "support/test.h"
 
 #define TOKENS 40 /* two chunks */
 
-/* One unit of two samples, and the memory its slices point into. The second sample has an
- * environment's tokens in it: 33 of 40 are sampled, so it has two proofs; the first has three
- * of 40 and one proof. */
+/* One unit of two samples, and the memory its slices point into. Both have an environment's tokens in
+ * them: of the second 33 of 40 are sampled, of the first three. */
 struct unit {
     struct msg_submit m;
     uint8_t prompt[8];
@@ -24,7 +23,6 @@ struct unit {
         uint8_t tokens[4 * TOKENS];
         uint8_t logprobs[4 * TOKENS];
         uint8_t mask[TOKENS];
-        uint8_t proofs[2 * TOPLOC_PROOF_BYTES];
     } x[2];
 };
 
@@ -33,7 +31,6 @@ static struct unit u;
 static void fill_sample(uint32_t i, size_t sampled)
 {
     static const uint8_t minus_half[4] = {0x00, 0x00, 0x00, 0xbf};
-    size_t n_proofs = submission_proofs(sampled);
 
     for (size_t t = 0; t < TOKENS; t++) {
         u.x[i].tokens[4 * t] = (uint8_t)(t + i);
@@ -41,14 +38,11 @@ static void fill_sample(uint32_t i, size_t sampled)
         if (t < sampled)
             memcpy(&u.x[i].logprobs[4 * t], minus_half, 4);
     }
-    memset(u.x[i].proofs, (int)(i + 5), sizeof(u.x[i].proofs));
-    u.m.sample[i] =
-        (struct msg_sample){.tokens = BYTES_OF(u.x[i].tokens),
-                            .logprobs = BYTES_OF(u.x[i].logprobs),
-                            .mask = BYTES_OF(u.x[i].mask),
-                            .proofs = {u.x[i].proofs, n_proofs * TOPLOC_PROOF_BYTES},
-                            .reward = (float)i,
-                            .finish = FINISH_END};
+    u.m.sample[i] = (struct msg_sample){.tokens = BYTES_OF(u.x[i].tokens),
+                                        .logprobs = BYTES_OF(u.x[i].logprobs),
+                                        .mask = BYTES_OF(u.x[i].mask),
+                                        .reward = (float)i,
+                                        .finish = FINISH_END};
 }
 
 static int setup(void **state)
@@ -91,6 +85,7 @@ static void the_root_is_built_as_the_protocol_says(void **state)
     buf_append(&b, BYTES_OF(u.m.weights.b));
     buf_put_blob(&b, BYTES_LIT("f32-1"));
     buf_put_blob(&b, u.m.prompt);
+    buf_append(&b, BYTES_OF(u.m.opening.b));
     buf_put_u32(&b, 2);
     for (uint32_t i = 0; i < 2; i++) {
         buf_put_f32(&b, (float)i);
@@ -106,8 +101,6 @@ static void the_root_is_built_as_the_protocol_says(void **state)
             buf_put_blob(&b, (struct bytes){u.x[i].tokens + 128 * c, 4 * n});
             buf_put_blob(&b, (struct bytes){u.x[i].logprobs + 128 * c, 4 * n});
             buf_put_blob(&b, (struct bytes){u.x[i].mask + 32 * c, n});
-            buf_put_blob(&b, (struct bytes){u.x[i].proofs + TOPLOC_PROOF_BYTES * c,
-                                            i == 0 && c == 1 ? 0 : TOPLOC_PROOF_BYTES});
             merkle_add(&tree, buf_bytes(&b));
         }
     }
@@ -143,8 +136,7 @@ static void the_root_covers_every_claim(void **state)
         u.x[0].tokens + 159,
         u.x[0].logprobs + 2,
         u.x[0].mask + 39,
-        u.x[0].proofs + 10,
-        u.x[1].proofs + 515,
+        u.m.opening.b + 31,
         u.x[1].tokens + 130,
         (uint8_t *)&u.m.unit,
         (uint8_t *)&u.m.version,
@@ -191,10 +183,6 @@ static void lengths_that_disagree_are_refused(void **state)
     assert_refused(ERR_MALFORMED, REASON_BOUNDS);
     u.m.sample[0].mask.len -= 1;
     assert_refused(ERR_MALFORMED, REASON_BOUNDS);
-    u.m.sample[1].proofs.len -= TOPLOC_PROOF_BYTES;
-    assert_refused(ERR_MALFORMED, REASON_BOUNDS);
-    u.m.sample[0].proofs.len += TOPLOC_PROOF_BYTES;
-    assert_refused(ERR_MALFORMED, REASON_BOUNDS);
     u.m.sample[0].tokens.len = u.m.sample[0].logprobs.len = u.m.sample[0].mask.len = 0;
     assert_refused(ERR_MALFORMED, REASON_BOUNDS);
     u.m.prompt.len = 0;
@@ -204,6 +192,42 @@ static void lengths_that_disagree_are_refused(void **state)
     u.m.n_samples = 0;
     assert_refused(ERR_MALFORMED, REASON_BOUNDS);
     u.m.n_samples = MSG_MAX_SAMPLES + 1;
+    assert_refused(ERR_MALFORMED, REASON_BOUNDS);
+}
+
+/* There is one way to say that all was sampled: no mask. */
+static void a_mask_of_ones_is_refused_and_an_empty_one_is_not(void **state)
+{
+    (void)state;
+    struct err e;
+
+    u.m.sample[1].mask.len = 0;
+    memset(u.x[1].logprobs, 0, sizeof(u.x[1].logprobs));
+    assert_ok(submission_check_bounds(&u.m, NULL, &e), &e);
+    assert_int_equal(submission_sample_tokens(&u.m.sample[1]), TOKENS);
+    assert_true(submission_is_sampled(&u.m.sample[1], TOKENS - 1));
+    assert_true(submission_is_sampled(&u.m.sample[0], 2));
+    assert_false(submission_is_sampled(&u.m.sample[0], 3));
+    memset(u.x[0].mask, 1, sizeof(u.x[0].mask));
+    assert_refused(ERR_MALFORMED, REASON_BOUNDS);
+}
+
+static void an_opening_is_named_in_open_classes_and_in_no_other(void **state)
+{
+    (void)state;
+    static const char *const exact[] = {"f32-1", "bf16-1", "opening"};
+    struct err e;
+
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(u.m.numerics, sizeof(u.m.numerics), "%s", exact[i]);
+        assert_ok(submission_check_bounds(&u.m, NULL, &e), &e);
+        u.m.opening.b[7] = 1;
+        assert_refused(ERR_MALFORMED, REASON_BOUNDS);
+    }
+    snprintf(u.m.numerics, sizeof(u.m.numerics), "open-openblas");
+    u.m.opening.b[7] = 1;
+    assert_ok(submission_check_bounds(&u.m, NULL, &e), &e);
+    u.m.opening.b[7] = 0;
     assert_refused(ERR_MALFORMED, REASON_BOUNDS);
 }
 
@@ -250,6 +274,8 @@ int main(void)
         cmocka_unit_test_setup(the_root_covers_every_claim, setup),
         cmocka_unit_test_setup(a_well_formed_unit_is_within_bounds, setup),
         cmocka_unit_test_setup(lengths_that_disagree_are_refused, setup),
+        cmocka_unit_test_setup(a_mask_of_ones_is_refused_and_an_empty_one_is_not, setup),
+        cmocka_unit_test_setup(an_opening_is_named_in_open_classes_and_in_no_other, setup),
         cmocka_unit_test_setup(values_that_make_no_sense_are_refused, setup),
         cmocka_unit_test_setup(only_sampled_tokens_are_counted, setup),
     };

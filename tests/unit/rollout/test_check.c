@@ -20,7 +20,7 @@ static struct rollout_finding check(const struct rollout_world *w, const struct 
     struct rollout_finding f;
     struct err e = {0};
 
-    assert_ok(rollout_check(w, c->s, depth, &key, &f, &e), &e);
+    assert_ok(rollout_check(w, c->s, NULL, depth, &key, &f, &e), &e);
     return f;
 }
 
@@ -72,7 +72,7 @@ static void honest_answers_of_odd_sizes_are_accepted(void **state)
 
             claim_make(&c, &s.world, unit);
             for (uint32_t i = 0; i < c.s->n_samples; i++)
-                n_whole += c.s->sample[i].mask.len == sizes[k];
+                n_whole += c.s->sample[i].tokens.len == 4 * sizes[k];
             assert_accepted(&s.world, &c);
             claim_clear(&c);
         }
@@ -114,7 +114,7 @@ static void states_are_keyed_by_the_validator(void **state)
     small_world_open(&s, SMALL_TASK_SMALL, 0);
     claim_make(&c, &s.world, 3);
     one = check(&s.world, &c, CHECK_FULL);
-    assert_ok(rollout_check(&s.world, c.s, CHECK_FULL, &other_key, &other, &e), &e);
+    assert_ok(rollout_check(&s.world, c.s, NULL, CHECK_FULL, &other_key, &other, &e), &e);
 
     assert_false(digest_is_zero(&one.states));
     assert_false(digest_equal(&one.states, &other.states));
@@ -155,7 +155,7 @@ static int setup(void **state)
 
     small_world_open(&f->s, SMALL_TASK_LONG, 40);
     claim_make(&f->c, &f->s.world, unit);
-    while (f->c.s->sample[0].mask.len < 40 || f->c.s->sample[1].mask.len < 40) {
+    while (f->c.s->sample[0].tokens.len < 160 || f->c.s->sample[1].tokens.len < 160) {
         claim_clear(&f->c);
         claim_make(&f->c, &f->s.world, ++unit);
         assert_true(unit < 20);
@@ -236,17 +236,16 @@ static void a_logprob_one_ulp_off_is_found(void **state)
     assert_int_equal(found.found, was);
 }
 
-static void a_proof_one_bit_off_is_found(void **state)
+/* Nothing but tokens, log-probabilities and what they answer: the verifier makes the states. */
+static void where_bits_are_defined_nothing_is_opened(void **state)
 {
     struct forgery *f = *state;
-    struct bytes proofs = f->c.s->sample[0].proofs;
 
-    assert_int_equal(proofs.len, 2 * TOPLOC_PROOF_BYTES);
-    *claim_byte(proofs, TOPLOC_PROOF_BYTES + 200) ^= 0x10;
-    caught(f, CHECK_FULL, REASON_PROOF, 0, 32);
-    *claim_byte(proofs, TOPLOC_PROOF_BYTES + 200) ^= 0x10;
-    *claim_byte(proofs, 0) ^= 0x01;
-    caught(f, CHECK_FULL, REASON_PROOF, 0, 0);
+    assert_int_equal(f->c.unit.opening.len, 0);
+    assert_true(digest_is_zero(&f->c.s->opening));
+    assert_true(f->c.unit.body.len < 2 * 40 * 8 + 300);
+    f->c.s->opening.b[0] = 1;
+    caught(f, CHECK_LIGHT, REASON_BOUNDS, 0, 0);
 }
 
 static void another_reward_is_found(void **state)
@@ -267,8 +266,11 @@ static void a_sampled_token_passed_off_as_the_worlds_is_found(void **state)
 {
     struct forgery *f = *state;
     struct msg_sample *m = &f->c.s->sample[0];
+    uint8_t mask[40];
 
-    *claim_byte(m->mask, 20) = 0;
+    memset(mask, 1, sizeof(mask));
+    mask[20] = 0;
+    m->mask = BYTES_OF(mask);
     memset(claim_byte(m->logprobs, 4 * 20), 0, 4);
     caught(f, CHECK_LIGHT, REASON_FINISH, 0, 20);
 }
@@ -292,7 +294,6 @@ static void an_answer_cut_short_is_found(void **state)
 
     m->tokens.len -= 4;
     m->logprobs.len -= 4;
-    m->mask.len -= 1;
     caught(f, CHECK_LIGHT, REASON_FINISH, 1, 39);
 }
 
@@ -300,14 +301,12 @@ static void an_answer_drawn_out_is_found(void **state)
 {
     struct forgery *f = *state;
     struct msg_sample *m = &f->c.s->sample[0];
-    uint8_t tokens[41 * 4] = {0}, logprobs[41 * 4] = {0}, mask[41];
+    uint8_t tokens[41 * 4] = {0}, logprobs[41 * 4] = {0};
 
     memcpy(tokens, m->tokens.data, 40 * 4);
     memcpy(logprobs, m->logprobs.data, 40 * 4);
-    memset(mask, 1, sizeof(mask));
     m->tokens = BYTES_OF(tokens);
     m->logprobs = BYTES_OF(logprobs);
-    m->mask = BYTES_OF(mask);
     caught(f, CHECK_LIGHT, REASON_FINISH, 0, 40);
 }
 
@@ -384,6 +383,7 @@ static void other_names_for_weights_version_task_and_class_are_found(void **stat
     f->c.s->task.b[0] ^= 1;
     /* Such a unit must not reach a batch: the trainer would refuse the batch for ever. */
     memcpy(f->c.s->numerics, "open-x", sizeof("open-x"));
+    f->c.s->opening.b[0] = 1;
     caught(f, CHECK_LIGHT, REASON_NUMERICS, 0, 0);
 }
 
@@ -401,13 +401,15 @@ static void numbers_out_of_bounds_are_found(void **state)
     struct msg_sample *m = &f->c.s->sample[1];
     const float nan = NAN;
     const int32_t vocab = 259;
+    uint8_t mask[40] = {0};
 
     memcpy(claim_byte(m->logprobs, 4 * 7), &nan, sizeof(nan));
     caught(f, CHECK_LIGHT, REASON_NOT_FINITE, 0, 0);
     memset(claim_byte(m->logprobs, 4 * 7), 0, 4);
-    *claim_byte(m->mask, 3) = 2;
+    mask[3] = 2;
+    m->mask = BYTES_OF(mask);
     caught(f, CHECK_LIGHT, REASON_BOUNDS, 0, 0);
-    *claim_byte(m->mask, 3) = 1;
+    m->mask.len = 0;
     memcpy(claim_byte(m->tokens, 4 * 7), &vocab, sizeof(vocab));
     caught(f, CHECK_LIGHT, REASON_BOUNDS, 1, 7);
 }
@@ -555,7 +557,7 @@ static void an_environment_out_of_time_gives_no_verdict(void **state)
     w = s.world;
     w.env = env;
 
-    assert_status(rollout_check(&w, c.s, CHECK_LIGHT, &key, &f, &e), ERR_TIMEOUT, NULL);
+    assert_status(rollout_check(&w, c.s, NULL, CHECK_LIGHT, &key, &f, &e), ERR_TIMEOUT, NULL);
     rollout_unit_init(&u, 0, 0);
     assert_status(rollout_generate(&w, &u, 1, NULL, NULL, &e), ERR_TIMEOUT, NULL);
 
@@ -580,7 +582,7 @@ int main(int argc, char **argv)
         FORGERY(another_token_is_found),
         FORGERY(the_first_token_is_checked_too),
         FORGERY(a_logprob_one_ulp_off_is_found),
-        FORGERY(a_proof_one_bit_off_is_found),
+        FORGERY(where_bits_are_defined_nothing_is_opened),
         FORGERY(another_reward_is_found),
         FORGERY(a_sampled_token_passed_off_as_the_worlds_is_found),
         FORGERY(another_finish_is_found),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/ops.h"
+#include "proto/opening.h"
 #include "proto/toploc.h"
 #include "support/test.h"
 
@@ -19,7 +20,15 @@ struct open {
     struct small_world s;
     struct rollout_world w; /* in the open class */
     struct claim c;
+    struct msg_opening opening; /* of it; lends from c.unit.opening */
 };
+
+static void open_it(struct open *o)
+{
+    struct err e;
+
+    assert_ok(msg_opening_decode(&o->opening, buf_bytes(&o->c.unit.opening), &e), &e);
+}
 
 static int setup(void **state)
 {
@@ -30,11 +39,12 @@ static int setup(void **state)
     o->w = o->s.world;
     o->w.numerics = NUMERICS_OPEN_OPENBLAS;
     claim_make(&o->c, &o->w, unit);
-    while (o->c.s->sample[0].mask.len < 40 || o->c.s->sample[1].mask.len < 40) {
+    while (o->c.s->sample[0].tokens.len < 160 || o->c.s->sample[1].tokens.len < 160) {
         claim_clear(&o->c);
         claim_make(&o->c, &o->w, ++unit);
         assert_true(unit < 20);
     }
+    open_it(o);
     *state = o;
     return 0;
 }
@@ -54,8 +64,9 @@ static struct rollout_finding sealed_check(struct open *o)
     struct rollout_finding f;
     struct err e = {0};
 
+    opening_root(&o->c.s->opening, o->c.s, &o->opening);
     claim_seal(&o->c);
-    assert_ok(rollout_check(&o->w, o->c.s, CHECK_FULL, &key, &f, &e), &e);
+    assert_ok(rollout_check(&o->w, o->c.s, &o->opening, CHECK_FULL, &key, &f, &e), &e);
     return f;
 }
 
@@ -77,6 +88,7 @@ static void honest_work_is_accepted_and_measured(void **state)
     assert_true(f.is_accepted);
     assert_int_equal(f.noise.tokens, 80);
     assert_int_equal(f.noise.chunks, 4);
+    assert_int_equal(f.noise.n_same_states, 4); /* the kernels are exact */
     assert_int_equal(f.noise.n_drawn_otherwise, 0);
     assert_true(f.noise.margin == 0.0 && f.noise.logprob == 0.0 && f.noise.exponents == 0);
 }
@@ -155,6 +167,7 @@ static void other_seeds_are_found(void **state)
     w.choose = draw_otherwise;
     claim_clear(&o->c);
     claim_make(&o->c, &w, 0);
+    open_it(o);
     f = sealed_check(o);
     assert_false(f.is_accepted);
     assert_string_equal(reason_name(f.code), "MARGIN");
@@ -164,11 +177,11 @@ static void other_seeds_are_found(void **state)
 static void a_proof_of_other_states_is_found_with_its_last_token(void **state)
 {
     struct open *o = *state;
-    struct bytes proofs = o->c.s->sample[0].proofs;
+    struct bytes other = opening_proofs(&o->opening, o->c.s, 1);
     struct rollout_finding f;
 
     for (size_t i = 0; i < TOPLOC_PROOF_BYTES; i++)
-        *claim_byte(proofs, i) = o->c.s->sample[1].proofs.data[i];
+        *claim_byte(o->opening.proofs, i) = other.data[i];
     f = sealed_check(o);
     assert_refused(&f, REASON_STATES, 0, 31);
 }
@@ -178,9 +191,40 @@ static void a_malformed_proof_is_found(void **state)
     struct open *o = *state;
     struct rollout_finding f;
 
-    memset(claim_byte(o->c.s->sample[1].proofs, TOPLOC_PROOF_BYTES + 20), 0, 6);
+    memset(claim_byte(opening_proofs(&o->opening, o->c.s, 1), TOPLOC_PROOF_BYTES + 20), 0, 6);
     f = sealed_check(o);
     assert_refused(&f, REASON_STATES, 1, 39);
+}
+
+/* Digests are no ground for a refusal: other kernels have others. */
+static void other_digests_of_states_are_counted_only(void **state)
+{
+    struct open *o = *state;
+    struct rollout_finding f;
+
+    *claim_byte(o->opening.states, DIGEST_BYTES) ^= 1;
+    f = sealed_check(o);
+    assert_true(f.is_accepted);
+    assert_int_equal(f.noise.n_same_states, 3);
+}
+
+static void who_does_not_open_or_opens_something_else_has_failed(void **state)
+{
+    struct open *o = *state;
+    struct rollout_finding f;
+    struct err e = {0};
+
+    claim_seal(&o->c);
+    assert_ok(rollout_check(&o->w, o->c.s, NULL, CHECK_FULL, &key, &f, &e), &e);
+    assert_refused(&f, REASON_UNOPENED, 0, 0);
+    assert_ok(rollout_check(&o->w, o->c.s, NULL, CHECK_LIGHT, &key, &f, &e), &e);
+    assert_true(f.is_accepted); /* nobody asked for it */
+    *claim_byte(o->opening.proofs, 9) ^= 1;
+    assert_ok(rollout_check(&o->w, o->c.s, &o->opening, CHECK_FULL, &key, &f, &e), &e);
+    assert_refused(&f, REASON_ROOT, 0, 0);
+    o->opening.proofs.len -= TOPLOC_PROOF_BYTES;
+    assert_ok(rollout_check(&o->w, o->c.s, &o->opening, CHECK_FULL, &key, &f, &e), &e);
+    assert_refused(&f, REASON_BOUNDS, 0, 0);
 }
 
 /* Kernels that go wrong accuse nobody as long as others are asked before a refusal. */
@@ -228,9 +272,9 @@ static void many_are_judged_like_each_alone(void **state)
     claim_seal(&c[1]);
     c[3].s->sample[0].reward += 1.0f; /* by the light one */
     claim_seal(&c[3]);
-    assert_ok(rollout_check_all(&o->s.world, s, MANY, CHECK_FULL, &key, all, &e), &e);
+    assert_ok(rollout_check_all(&o->s.world, s, NULL, MANY, CHECK_FULL, &key, all, &e), &e);
     for (size_t i = 0; i < MANY; i++) {
-        assert_ok(rollout_check(&o->s.world, s[i], CHECK_FULL, &key, &one, &e), &e);
+        assert_ok(rollout_check(&o->s.world, s[i], NULL, CHECK_FULL, &key, &one, &e), &e);
         assert_int_equal(all[i].is_accepted, i != 1 && i != 3);
         assert_int_equal(all[i].code, one.code);
         assert_int_equal(all[i].sample, one.sample);
@@ -255,6 +299,8 @@ int main(int argc, char **argv)
         OPEN(other_seeds_are_found),
         OPEN(a_proof_of_other_states_is_found_with_its_last_token),
         OPEN(a_malformed_proof_is_found),
+        OPEN(other_digests_of_states_are_counted_only),
+        OPEN(who_does_not_open_or_opens_something_else_has_failed),
         OPEN(nothing_is_refused_without_the_second_kernels),
         OPEN(many_are_judged_like_each_alone),
     };
