@@ -45,3 +45,14 @@ void states_seal(struct digest *states, const struct public_key *validator,
 {
     digest_keyed(states, BYTES_OF(validator->b), BYTES_OF(found->b));
 }
+
+void states_recheck_value(struct digest *out, const struct digest *draw,
+                          const struct digest *salt)
+{
+    struct digest_state s;
+
+    digest_begin(&s, "muster/1/recheck");
+    digest_add(&s, BYTES_OF(draw->b));
+    digest_add(&s, BYTES_OF(salt->b));
+    digest_end(&s, out);
+}

@@ -43,5 +43,10 @@ void states_place(struct states_place *out, const struct digest *draw,
 void states_found(struct digest *found, const struct digest place[STATES_PLACES]);
 void states_seal(struct digest *states, const struct public_key *validator,
                  const struct digest *found);
+/* The value that decides whether a second validator makes a full check as well, from r of the draw
+ * and the attempt's salt (proto/canary.h): BLAKE2b-256("muster/1/recheck" NUL || r || salt), whose
+ * first eight bytes are compared with the task's rate. Who is drawn cannot tell before it is over. */
+void states_recheck_value(struct digest *out, const struct digest *draw,
+                          const struct digest *salt);
 
 #endif
