@@ -90,7 +90,8 @@ struct ledger_task_open {
     int64_t bond_required;   /* stake of a validator, before it is drawn */
     uint32_t bond_slice_ppm; /* of its stake, for a verdict that a canary contradicts */
     uint32_t bond_strikes;   /* so many such verdicts cost all and bar it */
-    uint64_t recheck_rate; /* of full checks that a second validator makes as well (proto/states.h),
+    uint64_t
+        recheck_rate; /* of full checks that a second validator makes as well (proto/states.h),
                             * in LEDGER_ONE; 0: verdicts are not sealed and carry no states */
     uint32_t witnesses; /* nonces that a draw needs (proto/witness.h); 0: draws have none */
 };
@@ -140,13 +141,15 @@ struct ledger_assign {
 struct ledger_verdict_seal {
     uint64_t unit, lease;
     struct public_key validator;
-    struct digest verdict;  /* of the VERDICT envelope to come, whose signature nobody can guess */
+    struct digest
+        verdict; /* of the VERDICT envelope to come, whose signature nobody can guess */
     struct digest envelope; /* of the VERDICT_SEAL envelope, which is a blob */
 };
 struct ledger_opened {
     struct public_key validator;
     struct digest found; /* at its places, by whoever gives the verdict */
 };
+_Static_assert(sizeof(struct ledger_opened) == KEY_BYTES + DIGEST_BYTES, "as in VERDICT");
 struct ledger_verdict {
     uint64_t unit, lease;
     struct public_key validator;

@@ -570,9 +570,8 @@ static void apply_verdict(struct ledger_books *b, const struct ledger_verdict *x
 
     CHECK(u->pub.n_opinions < LEDGER_VERDICTS_MAX);
     books_keep_opened(u, x);
-    u->pub.opinion[u->pub.n_opinions++] =
-        (struct ledger_opinion){x->validator, x->depth,  x->is_accepted,
-                                x->code,      x->states, false};
+    u->pub.opinion[u->pub.n_opinions++] = (struct ledger_opinion){
+        x->validator, x->depth, x->is_accepted, x->code, x->states, false};
     node_at(b, &x->validator)->pub.n_verdicts++;
 }
 

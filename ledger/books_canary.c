@@ -79,7 +79,7 @@ static int64_t part_of(int64_t amount, uint32_t ppm)
 
 /* What a contradicted verdict costs: the fee and a slice of stake, or all. */
 void post_strike(const struct ledger_books *b, const struct public_key *validator,
-                        struct post *p)
+                 struct post *p)
 {
     const struct node_book *node = books_find_node(b, validator);
     struct account stake = account_of_key(ACCOUNT_STAKE, validator);

@@ -30,9 +30,10 @@ MUST_USE enum status post_find_committed(const struct unit_book **out,
 MUST_USE enum status post_check_salt(const struct ledger_books *b, const struct unit_book *u,
                                      const struct digest *salt, struct err *e);
 /* A drawn unit, and a validator that has not judged it. */
-MUST_USE enum status post_check_judge(const struct unit_book **out, const struct ledger_books *b,
-                                      uint64_t unit, uint64_t lease,
-                                      const struct public_key *validator, struct err *e);
+MUST_USE enum status post_check_judge(const struct unit_book **out,
+                                      const struct ledger_books *b, uint64_t unit,
+                                      uint64_t lease, const struct public_key *validator,
+                                      struct err *e);
 /* Was the verdict sealed, and has it the states that it must have? */
 MUST_USE enum status post_check_states(const struct ledger_books *b,
                                        const struct ledger_verdict *x, struct err *e);

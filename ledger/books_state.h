@@ -39,9 +39,9 @@ struct unit_book {
     uint64_t probability;         /* the one it was drawn with */
     uint32_t drawn;               /* depth by the draw, which ASSIGN does not change; 0: none */
     struct assigned_book {
-        uint32_t node, n_seals;    /* sealed when it was asked */
-    } assigned[ASSIGNED_KEPT];     /* the last so many */
-    uint32_t n_assigned;           /* ever */
+        uint32_t node, n_seals; /* sealed when it was asked */
+    } assigned[ASSIGNED_KEPT];  /* the last so many */
+    uint32_t n_assigned;        /* ever */
     struct seal_book {
         uint32_t node;
         struct digest verdict;

@@ -204,8 +204,8 @@ enum status post_check_states(const struct ledger_books *b, const struct ledger_
     bool is_full = x->depth == CHECK_FULL && b->task.open.recheck_rate;
 
     if (is_full && (!sealed || !digest_equal(sealed, &x->envelope)))
-        return err_set(e, ERR_DENIED, "I9: this is not the verdict on unit %" PRIu64
-                                      " that was sealed",
+        return err_set(e, ERR_DENIED,
+                       "I9: this is not the verdict on unit %" PRIu64 " that was sealed",
                        x->unit);
     if (digest_is_zero(&x->states) == (is_full && books_has_states(x->code)))
         return err_set(e, ERR_INVALID, "I9: a verdict on unit %" PRIu64 " %s states", x->unit,
@@ -236,8 +236,8 @@ enum status post_states_judge(const struct ledger_books *b, const struct ledger_
         at[2] == LEDGER_VERDICTS_MAX || at[2] == at[0] || at[2] == at[1])
         return err_set(e, ERR_NOT_FOUND, "I9: they did not all judge unit %" PRIu64, x->unit);
     if (u->pub.opinion[at[2]].is_struck)
-        return err_set(e, ERR_EXISTS, "I9: the validator was struck for unit %" PRIu64 " before",
-                       x->unit);
+        return err_set(e, ERR_EXISTS,
+                       "I9: the validator was struck for unit %" PRIu64 " before", x->unit);
     if (!is_pair(u, at[0], at[1]) || !is_refuted(u, at[0], at[1], at[2]))
         return err_set(e, ERR_INVALID, "I9: the verdicts on unit %" PRIu64 " say otherwise",
                        x->unit);

@@ -314,8 +314,9 @@ enum status post_accept(const struct ledger_books *b, const struct ledger_accept
         return err_set(e, ERR_DENIED,
                        "I9: unit %" PRIu64 " has no verdict that would accept it", x->unit);
     if (x->is_sole != (ledger_books_is_rechecked(b, x->unit, &x->salt) && count_full(u) < 2))
-        return err_set(e, ERR_DENIED, x->is_sole ? "I9: unit %" PRIu64 " needs no second check"
-                                                 : "I9: unit %" PRIu64 " was drawn for two checks",
+        return err_set(e, ERR_DENIED,
+                       x->is_sole ? "I9: unit %" PRIu64 " needs no second check"
+                                  : "I9: unit %" PRIu64 " was drawn for two checks",
                        x->unit);
     post_settle(b, u, (int64_t)u->pub.tokens * b->task.open.price_token, p);
     return OK;

@@ -115,7 +115,8 @@ static void show_opened(struct buf *out, const struct ledger_verdict *x, bool is
 {
     buf_printf(out, "%s", is_json ? ", \"opened\": [" : "");
     for (uint32_t i = 0; i < x->n_opened; i++) {
-        buf_printf(out, is_json ? "%s{\"validator\": " : "%s opened=", is_json && i ? ", " : "");
+        buf_printf(out,
+                   is_json ? "%s{\"validator\": " : "%s opened=", is_json && i ? ", " : "");
         show_hex(out, BYTES_OF(x->opened[i].validator), is_json);
         buf_printf(out, is_json ? ", \"found\": " : ":");
         show_hex(out, BYTES_OF(x->opened[i].found), is_json);

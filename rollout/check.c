@@ -255,8 +255,7 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
 
 enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
                           const struct msg_opening *opening, enum check_depth depth,
-                          struct rollout_probe *probe, struct rollout_finding *f,
-                          struct err *e)
+                          struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
     return rollout_check_all(w, &s, &opening, 1, depth, probe, f, e);
 }

@@ -33,11 +33,11 @@ struct rollout_noise {
 
 struct rollout_finding {
     bool is_accepted;
-    enum reason code;     /* why not */
-    uint32_t sample;      /* where it first differs */
-    uint32_t position;    /* index into the sample's tokens */
-    uint64_t claimed;     /* bits the worker gave */
-    uint64_t found;       /* bits that recomputation gives */
+    enum reason code;  /* why not */
+    uint32_t sample;   /* where it first differs */
+    uint32_t position; /* index into the sample's tokens */
+    uint64_t claimed;  /* bits the worker gave */
+    uint64_t found;    /* bits that recomputation gives */
     struct rollout_noise noise;
     bool is_second; /* the first kernels would have refused it; this is what the second say */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
@@ -49,7 +49,8 @@ struct rollout_probe {
     struct digest draw;
     uint32_t n;
     struct public_key who[ROLLOUT_PROBE_MAX];
-    struct digest found[ROLLOUT_PROBE_MAX]; /* out; zero: no prefill was made, or an open class */
+    struct digest
+        found[ROLLOUT_PROBE_MAX]; /* out; zero: no prefill was made, or an open class */
 };
 
 /* Judges `s`, or n of them in one prefill, each into its finding. `opening` (n), or one, is what open

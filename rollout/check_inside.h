@@ -15,7 +15,7 @@ struct check {
     const struct msg_submit *s;
     const struct msg_opening *opening; /* NULL: there is none */
     struct rollout_finding *f;
-    struct rollout_probe *probe; /* NULL: none is wanted */
+    struct rollout_probe *probe;  /* NULL: none is wanted */
     struct episode_prompt prompt; /* owned */
     double margin, logp;          /* heights of the tests of check_open.h */
     struct err *e;
