@@ -609,7 +609,7 @@ int cmd_up(int argc, char **argv)
         {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
          "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
-        {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none", "none|lazy|framing|colluding",
+        {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none", "none|lazy|framing|copying|colluding",
          "how the last validator cheats", false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},

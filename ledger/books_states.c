@@ -87,12 +87,13 @@ static bool is_of(const struct unit_book *u, uint32_t k, const struct digest *fo
     return digest_equal(&states, &u->pub.opinion[k].states);
 }
 
-/* i showed what k had sealed, which it can only know from a prefill of its own. */
+/* i showed what k had sealed, which it can only know from a prefill of its own. (Zero: who was refused
+ * for a token before any prefill.) */
 static bool confirms(const struct unit_book *u, uint32_t i, uint32_t k)
 {
     const struct digest *found = opened_by(u, i, k);
 
-    return found && is_of(u, k, found);
+    return found && !digest_is_zero(found) && is_of(u, k, found);
 }
 
 static bool is_pair(const struct unit_book *u, uint32_t i, uint32_t k)

@@ -38,6 +38,12 @@ struct orch_check {
     int64_t sent_ms;  /* 0: not yet */
     bool is_over;     /* judged, or handed to another */
     bool is_judged;
+    /* volatile, where verdicts are sealed: */
+    bool is_waiting; /* its VERDICT_SEAL is to be answered when all have sealed: */
+    uint64_t peer;   /* to whom */
+    struct idem idem;
+    bool is_told;    /* it was answered: the verdict may come */
+    bool is_skipped; /* late, and nobody else is there: others do not wait for it */
 };
 
 struct orch_unit {

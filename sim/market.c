@@ -156,6 +156,7 @@ static enum status begin(struct market *m)
     for (unsigned i = 0; !st && i < VALIDATORS; i++)
         st = admit(m, &m->validator[i], &owner, ROLE_VERIFIER, 0, 0);
     open.initiator = m->initiator;
+    open.recheck_rate = 0;
     open.canary_rate = 0; /* a market of workers: its validators are honest */
     open.bond_required = 0;
     name(open.task.b, DIGEST_BYTES, "task", m->opt->seed);
@@ -332,7 +333,7 @@ static enum status refuse(struct market *m, struct place *p)
 
 static enum status accept(struct market *m, const struct place *p)
 {
-    struct ledger_accept x = {p->unit, p->lease, salt_of(m, p->unit)};
+    struct ledger_accept x = {.unit = p->unit, .lease = p->lease, .salt = salt_of(m, p->unit)};
     struct ledger_cause why = now(m);
     enum status st = ledger_append_accept(m->log, &x, &why, &m->puts, NULL, m->e);
 

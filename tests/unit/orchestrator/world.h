@@ -39,6 +39,7 @@ struct world_options {
     bool has_liar;        /* the first validator accuses at random */
     bool has_lazy;        /* the first validator accepts all it is given */
     bool has_framer;      /* the first validator accuses everybody */
+    int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
     bool has_mute;        /* the first validator gives no nonce it has committed to */
