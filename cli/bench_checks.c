@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
+#include "cli/bench_bytes.h"
 #include "cli/bench_line.h"
 #include "engine/ops.h"
 #include "proto/submission.h"
@@ -212,6 +213,50 @@ enum status bench_checks(const struct bench_world *w, struct pool *pool, bool is
     model_free(&m);
     free(x);
     return st;
+}
+
+/* ---- bytes ------------------------------------------------------------------------------- */
+
+static void print_bytes(bool is_json, const char *class, const char *what, double value,
+                        double target)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "verify_bytes_%s_%s", class, what);
+    print_line(is_json, name, value, "bytes/token", target);
+}
+
+enum status bench_wire(bool is_json, struct err *e)
+{
+    static const struct {
+        const char *class;
+        double target;
+    } classes[] = {{"f32-1", 0.15}, {"open-openblas", 0.5}};
+    static const uint32_t samples[] = {1, 8, 64};
+
+    for (size_t c = 0; c < 2; c++)
+        for (size_t i = 0; i < 3; i++) {
+            const char *class = classes[c].class;
+            struct bench_bytes b;
+            enum status st = bench_bytes_of(&b, class, samples[i], 4096 / samples[i], e);
+            double tokens = (double)b.tokens;
+            char name[64];
+
+            if (st)
+                return st;
+            snprintf(name, sizeof(name), "of_%ux%u", samples[i], 4096 / samples[i]);
+            print_bytes(is_json, class, name, bench_bytes_expected(&b), classes[c].target);
+            if (samples[i] != 8)
+                continue;
+            print_bytes(is_json, class, "commit", (double)b.commit / tokens, 0.0);
+            print_bytes(is_json, class, "opened", BENCH_AUDITS * (double)b.opening / tokens,
+                        0.0);
+            print_bytes(is_json, class, "full", BENCH_AUDITS * (double)b.full / tokens, 0.0);
+            print_bytes(is_json, class, "light", (double)b.light / tokens, 0.0);
+            print_bytes(is_json, class, "plain", (double)(b.plain - b.payload) / tokens, 0.0);
+            print_bytes(is_json, class, "payload", (double)b.payload / tokens, 0.0);
+        }
+    return OK;
 }
 
 /* ---- TOPLOC ------------------------------------------------------------------------------ */

@@ -15,6 +15,9 @@
 MUST_USE enum status bench_checks(const struct bench_world *w, struct pool *pool, bool is_json,
                                   struct err *e);
 
+/* What verification adds to the wire in units of 4,096 tokens, in f32-1 and in open-openblas. */
+MUST_USE enum status bench_wire(bool is_json, struct err *e);
+
 /* Building and checking proofs of 32 rows, on one core. */
 MUST_USE enum status bench_toploc(bool is_json, struct err *e);
 

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "cli/bench_line.h"
+#include "ledger/books.h"
 #include "proto/digest.h"
 #include "proto/submission.h"
 #include "rollout/restate.h"
@@ -28,8 +29,9 @@ struct gallery {
     const struct bench_world *w;
     const struct bench_gallery_options *o;
     const struct side *side;
-    struct digest *honest; /* owned: of the submissions of the units in f32-1 */
-    bool *is_cheated;      /* owned, of the cheat at hand: said by f32-1 */
+    struct digest *honest;      /* owned: of the submissions of the units in f32-1 */
+    struct ledger_commit *said; /* owned: what they say of themselves */
+    bool *is_cheated;           /* owned, of the cheat at hand: said by f32-1 */
 };
 
 static enum status side_open(struct side *s, const struct bench_world *w, enum numerics n,
@@ -114,7 +116,7 @@ static uint64_t tokens_seen(const struct msg_submit *m, const struct rollout_fin
     uint64_t n = f->position + 1;
 
     if (f->code == REASON_BOUNDS || f->code == REASON_PROMPT || f->code == REASON_FINISH ||
-        f->code == REASON_REWARD)
+        f->code == REASON_REWARD || f->code == REASON_UNOPENED)
         return 0;
     for (uint32_t i = 0; i < f->sample; i++)
         n += submission_sample_tokens(&m->sample[i]);
@@ -162,6 +164,28 @@ static void count(const struct gallery *g, enum infer_cheat kind, const struct l
     }
 }
 
+/* The same lot among the honest work of three others, who are a lot ahead. */
+static void watch_lot(const struct gallery *g, struct watch *w, size_t *n_honest,
+                      const struct lot *l, struct bench_caught *c)
+{
+    struct ledger_commit *said = xcalloc(1, sizeof(*said));
+    uint64_t ahead = l->unit[0].unit + 2 * (uint64_t)TOGETHER;
+    struct watch_finding f;
+
+    for (; *n_honest < g->o->units && *n_honest < ahead; (*n_honest)++)
+        watch_commit(w, (uint32_t)(*n_honest % 3), &g->said[*n_honest], &f);
+    for (size_t i = 0; i < l->n; i++) {
+        said->unit = l->unit[i].unit;
+        ledger_commit_of(said, l->m[i]);
+        watch_commit(w, 3, said, &f);
+        if (!g->is_cheated[said->unit] || f.code == REASON_NONE)
+            continue;
+        c->seen++;
+        c->seen_by[f.code]++;
+    }
+    free(said);
+}
+
 /* All units of one cheat, which computes with `other`. */
 static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
                              struct model *other, struct bench_caught *c, struct err *e)
@@ -170,9 +194,12 @@ static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
         bench_world_view(g->w, g->side->numerics, g->side->prover);
     struct rollout_world seen = bench_world_view(g->w, g->side->numerics, g->side->verifier);
     struct lot *l = xcalloc(1, sizeof(*l));
+    struct watch *watch = xcalloc(1, sizeof(*watch));
+    size_t n_honest = 0;
     struct cheat *cheat;
     enum status st = OK;
 
+    watch_init(watch);
     seen.second = g->side->second;
     *c = (struct bench_caught){0};
     cheat_new(&cheat, kind);
@@ -185,11 +212,15 @@ static enum status try_cheat(const struct gallery *g, enum infer_cheat kind,
             st = lot_decode(l, e);
         if (!st)
             st = lot_check(l, &seen, e);
-        if (!st)
+        if (!st) {
             count(g, kind, l, c);
+            watch_lot(g, watch, &n_honest, l, c);
+        }
         lot_clear(l);
     }
     cheat_free(&cheat);
+    watch_clear(watch);
+    free(watch);
     free(l);
     return st;
 }
@@ -305,14 +336,14 @@ static enum status make_draft(const struct gallery *g, struct altered *a, double
 
 /* ---- telling ----------------------------------------------------------------------------- */
 
-static const char *most_often(const struct bench_caught *c)
+static const char *most_often(const uint32_t by[REASON_COUNT])
 {
     int best = 0;
 
     for (int i = 1; i < REASON_COUNT; i++)
-        if (c->by[i] > c->by[best])
+        if (by[i] > by[best])
             best = i;
-    return c->by[best] ? reason_name((enum reason)best) : "-";
+    return by[best] ? reason_name((enum reason)best) : "-";
 }
 
 /* `target`: of the share detected; 0: none. */
@@ -321,14 +352,16 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
 {
     const char *class = numerics_name(g->side->numerics);
     double share = c->cheated ? (double)c->detected / (double)c->cheated : 0.0;
+    double seen = c->cheated ? (double)c->seen / (double)c->cheated : 0.0;
     double tokens = c->detected ? (double)c->tokens / (double)c->detected : 0.0;
     char id[96];
 
     if (!g->o->is_json) {
         printf("%-16s %-14s %6" PRIu64 " %8" PRIu64 "   %7.3f %% %9.1f %6" PRIu64
-               "  %-10s %5" PRIu64 " %5" PRIu64 "\n",
+               "  %-10s %5" PRIu64 " %5" PRIu64 "   %5.1f %% %s\n",
                name, class, c->cheated, c->detected, 100.0 * share, tokens, c->tokens_max,
-               most_often(c), c->otherwise, c->honest_off);
+               most_often(c->by), c->otherwise, c->honest_off, 100.0 * seen,
+               most_often(c->seen_by));
         fflush(stdout);
         return;
     }
@@ -344,6 +377,9 @@ static void tell(const struct gallery *g, const char *name, const struct bench_c
                                           .unit = "tokens, mean",
                                           .target = tokens_target,
                                           .at_most = true});
+    snprintf(id, sizeof(id), "verify_%s_%s_seen", name, class);
+    bench_line_print(&(struct bench_line){
+        .name = id, .value = seen, .unit = "share of cheated units, without a model"});
     snprintf(id, sizeof(id), "verify_%s_%s_unexpected", name, class);
     bench_line_print(&(struct bench_line){
         .name = id, .value = (double)(c->otherwise + c->honest_off), .unit = "units"});
@@ -376,8 +412,13 @@ static enum status honest_units(struct gallery *g, struct err *e)
 
         lot_init(l, at, left < TOGETHER ? left : TOGETHER);
         st = rollout_generate(&w, l->unit, l->n, NULL, NULL, e);
-        for (size_t i = 0; !st && i < l->n; i++)
+        if (!st)
+            st = lot_decode(l, e);
+        for (size_t i = 0; !st && i < l->n; i++) {
             digest_of(&g->honest[at + i], buf_bytes(&l->unit[i].body));
+            g->said[at + i].unit = at + i;
+            ledger_commit_of(&g->said[at + i], l->m[i]);
+        }
         lot_clear(l);
     }
     free(l);
@@ -439,13 +480,14 @@ enum status bench_gallery(const struct bench_world *w, const struct bench_galler
     if (!st)
         st = side_open(&sides[1], w, NUMERICS_OPEN_OPENBLAS, o->pool, e);
     g.honest = xcalloc(o->units, sizeof(*g.honest));
+    g.said = xcalloc(o->units, sizeof(*g.said));
     g.is_cheated = xcalloc(o->units, sizeof(*g.is_cheated));
     g.side = &sides[0];
     if (!st)
         st = honest_units(&g, e);
     if (!o->is_json)
-        printf("%-16s %-14s %6s %8s %11s %9s %6s  %-10s %5s %5s\n", "cheat", "class", "units",
-               "detected", "share", "tokens", "most", "by", "other", "wrong");
+        printf("%-16s %-14s %6s %8s %11s %9s %6s  %-10s %5s %5s   %7s\n", "cheat", "class",
+               "units", "detected", "share", "tokens", "most", "by", "other", "wrong", "seen");
     for (int kind = CHEAT_NONE + 1; !st && kind < CHEAT_COUNT; kind++)
         for (size_t s = 0; !st && s < 2; s++) {
             if (o->only[0] && strcmp(o->only, infer_cheat_name((enum infer_cheat)kind)) != 0)
@@ -461,6 +503,7 @@ enum status bench_gallery(const struct bench_world *w, const struct bench_galler
     for (size_t s = 0; s < 2; s++)
         side_close(&sides[s]);
     free(g.honest);
+    free(g.said);
     free(g.is_cheated);
     return st;
 }
@@ -480,6 +523,7 @@ static enum status ways_open(struct ways *x, const struct bench_world *w, enum n
                              struct err *e)
 {
     static const size_t rows[] = {256, 48};
+    bool is_open = n == NUMERICS_OPEN_OPENBLAS;
     enum status st = OK;
     const char *name;
 
@@ -489,13 +533,14 @@ static enum status ways_open(struct ways *x, const struct bench_world *w, enum n
         struct model_options mo = {0};
 
         st = kernels_choose(&mo.kernels, n, name, e);
-        if (st == ERR_UNSUPPORTED && (i > 0 || n != NUMERICS_OPEN_OPENBLAS)) {
+        if (st == ERR_UNSUPPORTED && (i > 0 || !is_open)) {
             st = OK; /* not a CPU for it */
             continue;
         }
-        for (size_t t = 0; !st && t < 2 && x->n < WAYS_MAX; t++) {
-            mo.pool = x->pool[t];
-            mo.max_rows = rows[(x->n + t) % 2];
+        /* Open classes have one backend: there every pool with every number of rows. */
+        for (size_t t = 0; !st && t < (is_open ? 4 : 2) && x->n < WAYS_MAX; t++) {
+            mo.pool = x->pool[t % 2];
+            mo.max_rows = rows[(is_open ? t / 2 : x->n + t) % 2];
             st = model_new(&x->model[x->n], w->weights[1], &mo, e);
             x->n += !st;
         }
@@ -577,15 +622,15 @@ static void tell_honest(const struct honest *h, enum numerics n, bool is_json)
     fflush(stdout);
 }
 
-enum status bench_honest(const struct bench_world *w, enum numerics numerics, uint64_t chunks,
-                         bool is_json, struct err *e)
+enum status bench_honest(const struct bench_world *w, enum numerics numerics, uint64_t from,
+                         uint64_t chunks, bool is_json, struct err *e)
 {
     static const size_t batch[] = {1, 3, 16};
     struct ways ways = {0}, second = {0};
     struct honest h = {0};
-    struct rng r = rng_of(7, 1);
+    struct rng r = rng_of(7, from);
     struct lot *l = xcalloc(1, sizeof(*l));
-    uint64_t unit = 1u << 24; /* others than the gallery's */
+    uint64_t unit = from;
     enum status st = ways_open(&ways, w, numerics, e);
 
     if (!st)

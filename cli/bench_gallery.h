@@ -20,6 +20,9 @@ struct bench_caught {
     uint64_t tokens;     /* sampled tokens that the check had seen when it refused, together */
     uint64_t tokens_max;
     uint32_t by[REASON_COUNT];
+    /* Of the cheated ones: those that stand out without a model, among as much honest work
+     * (ledger/watch.h); by reason. */
+    uint32_t seen, seen_by[REASON_COUNT];
 };
 
 struct bench_gallery_options {
@@ -34,8 +37,8 @@ MUST_USE enum status bench_gallery(const struct bench_world *w,
                                    const struct bench_gallery_options *o, struct err *e);
 
 /* Honest work in one class, by mixed provers, each lot checked by verifiers of every kind, until
- * so many chunks were checked. */
+ * so many chunks were checked. `from`: the first unit; runs that begin far apart add up. */
 MUST_USE enum status bench_honest(const struct bench_world *w, enum numerics numerics,
-                                  uint64_t chunks, bool is_json, struct err *e);
+                                  uint64_t from, uint64_t chunks, bool is_json, struct err *e);
 
 #endif

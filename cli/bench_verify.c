@@ -12,8 +12,8 @@
 #include "cli/usage.h"
 
 struct verify_bench {
-    int64_t units, honest, tokens, dim, layers, warmup, threads;
-    char *what, *cheat;
+    int64_t units, honest, from, tokens, dim, layers, warmup, threads;
+    char *what, *cheat, *class;
     bool is_json;
     struct pool *pool;
 };
@@ -51,6 +51,8 @@ static enum status run(const struct verify_bench *b, struct err *e)
     struct bench_world w;
     enum status st = wants(b, "toploc") ? bench_toploc(b->is_json, e) : OK;
 
+    if (!st && (wants(b, "cost") || wants(b, "bytes")))
+        st = bench_wire(b->is_json, e);
     if (!st && wants(b, "cost"))
         st = cost(b, e);
     if (st || (!wants(b, "gallery") && !wants(b, "honest")))
@@ -60,10 +62,12 @@ static enum status run(const struct verify_bench *b, struct err *e)
         return st;
     if (wants(b, "gallery"))
         st = bench_gallery(&w, &go, e);
-    if (!st && wants(b, "honest"))
-        st = bench_honest(&w, NUMERICS_F32_1, (uint64_t)b->honest, b->is_json, e);
-    if (!st && wants(b, "honest"))
-        st = bench_honest(&w, NUMERICS_OPEN_OPENBLAS, (uint64_t)b->honest, b->is_json, e);
+    if (!st && wants(b, "honest") && strcmp(b->class, "open-openblas") != 0)
+        st = bench_honest(&w, NUMERICS_F32_1, (uint64_t)b->from, (uint64_t)b->honest,
+                          b->is_json, e);
+    if (!st && wants(b, "honest") && strcmp(b->class, "f32-1") != 0)
+        st = bench_honest(&w, NUMERICS_OPEN_OPENBLAS, (uint64_t)b->from, (uint64_t)b->honest,
+                          b->is_json, e);
     bench_world_close(&w);
     return st;
 }
@@ -73,12 +77,16 @@ int bench_verify(int argc, char **argv)
     struct verify_bench b = {0};
     struct err e = {0};
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest|cost|toploc", "which part",
-         false},
+        {"what", OPT_CHOICE, &b.what, "all", "all|gallery|honest|cost|bytes|toploc",
+         "which part", false},
         {"units", OPT_INT, &b.units, "40", "1..1000000", "units of each cheat", false},
         {"cheat", OPT_CHOICE, &b.cheat, "", CHEAT_CHOICES, "one cheat only", false},
         {"honest", OPT_INT, &b.honest, "1000", "1..100000000",
          "chunks of honest work to check in each class", false},
+        {"from", OPT_INT, &b.from, "16777216", "0..1000000000000",
+         "first unit of the honest work: runs that begin far apart add up", false},
+        {"class", OPT_CHOICE, &b.class, "all", "all|f32-1|open-openblas", "of the honest work",
+         false},
         {"tokens", OPT_INT, &b.tokens, "64", "4..4096", "of a unit", false},
         {"dim", OPT_INT, &b.dim, "64", "64..4096", "width of the model, a multiple of 64",
          false},

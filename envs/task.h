@@ -123,9 +123,10 @@ struct task {
         int64_t audit_floor_ppm;       /* least probability of a full check, per million */
         int64_t audit_saving_ppm;      /* what cheating saves, per million of a unit's pay */
         int64_t audit_detect_ppm;      /* probability that a full check finds a cheat */
-        int64_t witnesses;             /* nonces of validators that a draw needs */
-        int64_t recheck_ppm;           /* full checks that a second validator makes as well */
-        int64_t canary_ppm;            /* first attempts at units that are canaries */
+        int64_t unproven_ppm; /* of a batch: what workers in their first units may have */
+        int64_t witnesses;    /* nonces of validators that a draw needs */
+        int64_t recheck_ppm;  /* full checks that a second validator makes as well */
+        int64_t canary_ppm;   /* first attempts at units that are canaries */
     } acceptance;
     struct {
         int64_t deposit;             /* escrow at the opening */

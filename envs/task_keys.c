@@ -131,6 +131,9 @@ static const struct key keys[] = {
      "0..1000000", "what a cheat saves, per million of a unit's pay"},
     {"acceptance.audit_detect_ppm", OPT_INT, AT(acceptance.audit_detect_ppm), "980000",
      "1..1000000", "probability that a full check finds a cheat, per million"},
+    {"acceptance.unproven_ppm", OPT_INT, AT(acceptance.unproven_ppm), "250000", "0..1000000",
+     "of a batch's units, what workers may have that are in their first, per million; at least "
+     "one unit, and all while there are no others"},
     {"acceptance.witnesses", OPT_INT, AT(acceptance.witnesses), "1", "0..64",
      "validators' nonces that a draw needs, else all is checked in full; 0: draws have none"},
     {"acceptance.canary_ppm", OPT_INT, AT(acceptance.canary_ppm), "2000", "0..1000000",

@@ -75,12 +75,10 @@ static enum status find_envelope(struct msg_envelope *m, struct audit *a,
     return OK;
 }
 
-static bool is_flat(const struct msg_submit *m)
+static bool is_same_sample(const struct ledger_sample *a, const struct ledger_sample *b)
 {
-    for (uint32_t i = 1; i < m->n_samples; i++)
-        if (m->sample[i].reward != m->sample[0].reward)
-            return false;
-    return true;
+    return a->print == b->print && a->tokens == b->tokens && a->surprise == b->surprise &&
+           a->has_ended == b->has_ended && a->reward == b->reward;
 }
 
 static enum status audit_commit(struct audit *a, const struct ledger_entry *en, struct err *e)
@@ -89,6 +87,7 @@ static enum status audit_commit(struct audit *a, const struct ledger_entry *en, 
     const struct ledger_books *books = ledger_log_books(a->log);
     const struct ledger_unit *u = ledger_books_unit(books, x->unit);
     struct msg_submit *m = a->submit;
+    struct ledger_commit says;
     struct msg_envelope env;
     struct digest root;
     enum status st = find_envelope(&env, a, en, &x->envelope, MSG_SUBMIT, &u->worker, e);
@@ -97,6 +96,9 @@ static enum status audit_commit(struct audit *a, const struct ledger_entry *en, 
         st = msg_submit_decode(m, env.body, e);
     if (st)
         return st;
+    st = submission_check_bounds(m, NULL, e);
+    if (st)
+        return err_prefix(e, ERR_CORRUPT, "I10: SUBMIT");
     submission_root(&root, m);
     if (m->unit != x->unit || m->lease != x->lease || m->version != x->version ||
         !digest_equal(&m->task, &ledger_books_task(books)->open.task))
@@ -104,13 +106,20 @@ static enum status audit_commit(struct audit *a, const struct ledger_entry *en, 
                        "I10: SUBMIT is of another unit, lease, version or task");
     if (!digest_equal(&m->root, &x->root) || !digest_equal(&root, &x->root))
         return err_set(e, ERR_CORRUPT, "I10: SUBMIT has another root than the entry");
-    if (submission_tokens(m) != x->tokens)
+    ledger_commit_of(&says, m);
+    if (says.tokens != x->tokens)
         return err_set(e, ERR_CORRUPT,
-                       "I6: SUBMIT has %" PRIu64 " sampled tokens, not %" PRIu64,
-                       submission_tokens(m), x->tokens);
-    if (is_flat(m) != x->is_flat)
+                       "I6: SUBMIT has %" PRIu64 " sampled tokens, not %" PRIu64, says.tokens,
+                       x->tokens);
+    if (says.is_flat != x->is_flat)
         return err_set(e, ERR_CORRUPT, "I10: the rewards in SUBMIT are%s all equal",
                        x->is_flat ? " not" : "");
+    if (says.n_samples != x->n_samples)
+        return err_set(e, ERR_CORRUPT, "I10: SUBMIT has %u samples, not %u", says.n_samples,
+                       x->n_samples);
+    for (uint32_t i = 0; i < x->n_samples; i++)
+        if (!is_same_sample(&says.sample[i], &x->sample[i]))
+            return err_set(e, ERR_CORRUPT, "I10: SUBMIT has another sample %u", i);
     return OK;
 }
 

@@ -1,5 +1,5 @@
-/* Bodies are flat, so that one table of fields a type is both encoder and decoder; those that end
- * in lists (DRAW, BATCH, VERDICT) have their tails by hand. */
+/* Bodies are flat, so that one table of fields a type is both encoder and decoder; those that
+ * end in lists (COMMIT, DRAW, VERDICT, BATCH) have their tails by hand. */
 #include "ledger/body_fields.h"
 
 #include <stddef.h>
@@ -312,7 +312,6 @@ BODY_FLAT(unstake, "UNSTAKE")
 BODY_FLAT(task_open, "TASK_OPEN")
 BODY_FLAT(task_close, "TASK_CLOSE")
 BODY_FLAT(lease, "LEASE")
-BODY_FLAT(commit, "COMMIT")
 BODY_FLAT(assign, "ASSIGN")
 BODY_FLAT(verdict_seal, "VERDICT_SEAL")
 BODY_FLAT(states_judge, "STATES_JUDGE")
@@ -329,6 +328,55 @@ BODY_FLAT(step, "STEP")
 BODY_FLAT(abandon, "ABANDON")
 BODY_FLAT(equivocation, "EQUIVOCATION")
 BODY_FLAT(head, "HEAD")
+
+/* ---- COMMIT: samples (u8 count) ------------------------------------------------------------- */
+
+enum status ledger_commit_body_encode(struct buf *out, const struct ledger_commit *b,
+                                      struct err *e)
+{
+    if (b->n_samples > LEDGER_SAMPLES_MAX)
+        return err_set(e, ERR_LIMIT, "COMMIT body: %u samples, at most %u", b->n_samples,
+                       LEDGER_SAMPLES_MAX);
+    put_fields(out, commit_fields, COUNT_OF(commit_fields), b);
+    buf_put_u8(out, (uint8_t)b->n_samples);
+    for (uint32_t i = 0; i < b->n_samples; i++) {
+        buf_put_u64(out, b->sample[i].print);
+        buf_put_u32(out, b->sample[i].tokens);
+        buf_put_u32(out, b->sample[i].surprise);
+        buf_put_u8(out, (uint8_t)b->sample[i].has_ended);
+        buf_put_u32(out, (uint32_t)b->sample[i].reward);
+    }
+    return buf_status(out, e);
+}
+
+static bool get_sample(struct reader *r, struct ledger_sample *s)
+{
+    s->print = reader_u64(r);
+    s->tokens = reader_u32(r);
+    s->surprise = reader_u32(r);
+    s->has_ended = reader_u8(r);
+    s->reward = (int32_t)reader_u32(r);
+    return s->has_ended <= 1 && s->reward >= -(1 << 30) && s->reward <= 1 << 30;
+}
+
+enum status ledger_commit_body_decode(struct ledger_commit *b, struct bytes in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    enum status st;
+
+    memset(b, 0, sizeof(*b));
+    st = get_fields(&r, commit_fields, COUNT_OF(commit_fields), b, "COMMIT", e);
+    if (st)
+        return st;
+    b->n_samples = reader_u8(&r);
+    if (b->n_samples > LEDGER_SAMPLES_MAX)
+        return err_set(e, ERR_MALFORMED, "COMMIT body: %u samples, at most %u", b->n_samples,
+                       LEDGER_SAMPLES_MAX);
+    for (uint32_t i = 0; i < b->n_samples && !r.bad; i++)
+        if (!get_sample(&r, &b->sample[i]) && !r.bad)
+            return err_set(e, ERR_MALFORMED, "COMMIT body: sample %u is out of range", i);
+    return reader_done(&r, "COMMIT body", e);
+}
 
 /* ---- DRAW: candidates (u8 count), rows (u16 count) ------------------------------------------ */
 

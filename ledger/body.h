@@ -24,6 +24,7 @@
 #define LEDGER_VERDICTS_MAX   8u /* on one attempt */
 #define LEDGER_OPENED_MAX     (LEDGER_VERDICTS_MAX - 1u)
 #define LEDGER_BATCH_ROWS_MAX 4096u
+#define LEDGER_SAMPLES_MAX    64u          /* of a unit: MSG_MAX_SAMPLES */
 #define LEDGER_ONE            (1ull << 32) /* probability 1 */
 #define LEDGER_SUPPLY_MAX     (1ll << 53) /* ucr: a sum of money is exact in any language (I14) */
 
@@ -107,6 +108,14 @@ struct ledger_lease {
     int64_t reserve;             /* ledger_unit_reserve() */
     struct digest seal;          /* canary_seal() of the attempt's salt */
 };
+/* What can be told of a sample without a model (ledger/watch.h). */
+struct ledger_sample {
+    uint64_t print;     /* first 8 bytes of BLAKE2b-256("muster/1/print" NUL || tokens) */
+    uint32_t tokens;    /* sampled */
+    uint32_t surprise;  /* minus the sum of its log-probs, thousandths of a nat, rounded down */
+    uint32_t has_ended; /* by an end token; 0 or 1 */
+    int32_t reward;     /* thousandths, rounded toward zero, within +-2^30 */
+};
 struct ledger_commit {
     uint64_t unit, lease;
     int64_t version;
@@ -114,6 +123,8 @@ struct ledger_commit {
     struct digest envelope; /* of the SUBMIT envelope, which is a blob */
     uint64_t tokens;        /* sampled: what is paid for */
     bool is_flat;           /* all rewards of the group are equal, as numbers */
+    uint32_t n_samples;     /* 0 only where there is no submission (sim/market.h) */
+    struct ledger_sample sample[LEDGER_SAMPLES_MAX];
 };
 struct ledger_draw_row {
     uint64_t unit, lease;

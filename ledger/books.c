@@ -21,6 +21,7 @@ void ledger_books_new(struct ledger_books **out)
     map_init(&b->invite_at);
     map_init(&b->reference);
     map_init(&b->idem);
+    watch_init(&b->watch);
     b->scratch = xcalloc(1, sizeof(*b->scratch));
     *out = b;
 }
@@ -41,6 +42,7 @@ void ledger_books_free(struct ledger_books **books)
         free(b->node[i].credit);
     for (size_t i = 0; i < b->n_units; i++)
         free_unit(&b->unit[i]);
+    watch_clear(&b->watch);
     account_table_clear(&b->accounts);
     map_clear(&b->node_at);
     map_clear(&b->unit_at);
@@ -515,9 +517,19 @@ static void apply_lease(struct ledger_books *b, const struct ledger_lease *x)
     b->task.promised += x->reserve;
 }
 
+/* Which of two that are alike is the copy, neither tells: both are looked at, while that can be. */
+static void watch_other(struct ledger_books *b, const struct unit_book *u)
+{
+    struct unit_book *other = unit_at(b, u->pub.watch.other);
+
+    if (other != u && other->pub.state == UNIT_COMMITTED && other->pub.depth == 0)
+        other->pub.watch = (struct watch_finding){REASON_COPIED, u->pub.unit, 0};
+}
+
 static void apply_commit(struct ledger_books *b, const struct ledger_commit *x)
 {
     struct unit_book *u = unit_at(b, x->unit);
+    struct node_book *worker = node_at(b, &u->pub.worker);
 
     u->pub.state = UNIT_COMMITTED;
     u->pub.commit = b->next_seq;
@@ -525,7 +537,10 @@ static void apply_commit(struct ledger_books *b, const struct ledger_commit *x)
     u->pub.envelope = x->envelope;
     u->pub.tokens = x->tokens;
     u->pub.is_flat = x->is_flat;
-    u->nth = ++node_at(b, &u->pub.worker)->pub.n_commits;
+    u->nth = ++worker->pub.n_commits;
+    watch_commit(&b->watch, (uint32_t)(worker - b->node), x, &u->pub.watch);
+    if (u->pub.watch.code == REASON_COPIED)
+        watch_other(b, u);
     b->undrawn = grow(b->undrawn, b->n_undrawn, &b->cap_undrawn, sizeof(*b->undrawn));
     b->undrawn[b->n_undrawn++] = (struct commit_mark){(size_t)(u - b->unit), b->next_seq};
 }

@@ -62,6 +62,8 @@
 #include "ledger/account.h"
 #include "ledger/body.h"
 #include "ledger/entry.h"
+#include "ledger/watch.h"
+#include "proto/msg.h"
 #include "proto/types.h"
 
 struct ledger_books; /* opaque; grows with the entries */
@@ -120,7 +122,8 @@ struct ledger_unit {
     struct digest root, envelope;
     uint64_t tokens;
     bool is_flat;
-    uint32_t depth; /* drawn; 0: not drawn yet. ASSIGN may raise it */
+    struct watch_finding watch; /* what stands out about it */
+    uint32_t depth;             /* drawn; 0: not drawn yet. ASSIGN may raise it */
     uint32_t n_opinions;
     struct ledger_opinion opinion[LEDGER_VERDICTS_MAX];
     int64_t paid; /* to the worker, by ACCEPT */
@@ -191,6 +194,8 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
 /* What a LEASE sets aside: tokens_max * price_token + verdicts_max * the larger fee. 0 without
  * an open task. */
 int64_t ledger_unit_reserve(const struct ledger_books *b);
+/* What a COMMIT says of a submission that is within bounds: tokens, is_flat and the samples. */
+void ledger_commit_of(struct ledger_commit *c, const struct msg_submit *m);
 /* The last HEAD, as the witnesses of draws see it. */
 struct ledger_round {
     uint64_t seq;       /* of the HEAD entry; 0: there was none */

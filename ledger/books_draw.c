@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "ledger/beacon.h"
 #include "ledger/books_state.h"
+#include "proto/digest.h"
+#include "proto/submission.h"
 
 /* Committed in this attempt and not drawn yet? */
 static bool is_undrawn(const struct ledger_books *b, const struct commit_mark *m)
@@ -33,7 +35,7 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
         return LEDGER_ONE;
     if (u->nth <= open->audit_first || (u->canary && !u->canary->is_judged))
         return LEDGER_ONE;
-    return audit_probability(&policy);
+    return watch_probability(audit_probability(&policy), u->pub.watch.code);
 }
 
 static void fill_row(struct ledger_draw_row *row, const struct ledger_books *b,
@@ -116,6 +118,38 @@ void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
     if (b->task.open.witnesses && n < LEDGER_DRAW_ROWS_MAX)
         d->through = b->head.covers;
     CHECK(books_draw_rows(d, b, salts) && d->n_rows == n);
+}
+
+static struct ledger_sample sample_of(const struct msg_sample *s)
+{
+    struct reader r = reader_of(s->logprobs);
+    double surprise = 0.0, reward = (double)s->reward * 1000.0;
+    struct ledger_sample out = {.tokens = (uint32_t)submission_sample_tokens(s),
+                                .has_ended = s->finish == FINISH_END};
+    struct digest d;
+    struct reader print;
+
+    for (size_t i = 0; i < s->tokens.len / 4; i++)
+        surprise -=
+            1000.0 * (double)reader_f32(&r); /* each sum correctly rounded, in this order */
+    out.surprise = surprise < (double)UINT32_MAX ? (uint32_t)surprise : UINT32_MAX;
+    out.reward = reward > 0x1p30 ? 1 << 30 : reward < -0x1p30 ? -(1 << 30) : (int32_t)reward;
+    digest_tagged(&d, "muster/1/print", s->tokens);
+    print = reader_of(BYTES_OF(d.b));
+    out.print = reader_u64(&print);
+    return out;
+}
+
+void ledger_commit_of(struct ledger_commit *c, const struct msg_submit *m)
+{
+    CHECK(m->n_samples <= LEDGER_SAMPLES_MAX);
+    c->tokens = submission_tokens(m);
+    c->is_flat = true;
+    for (uint32_t i = 1; i < m->n_samples; i++)
+        c->is_flat = c->is_flat && m->sample[i].reward == m->sample[0].reward;
+    c->n_samples = m->n_samples;
+    for (uint32_t i = 0; i < m->n_samples; i++)
+        c->sample[i] = sample_of(&m->sample[i]);
 }
 
 enum status ledger_batch_root(struct digest *root, const struct ledger_books *b,

@@ -97,6 +97,8 @@ struct ledger_books {
     size_t n_batches, cap_batches;
     uint64_t n_trained; /* batches that a standing version was made from */
 
+    struct watch watch;
+
     struct ledger_round head; /* the last HEAD, and what its witnesses gave */
     struct digest mix;
 

@@ -104,6 +104,7 @@ enum status post_commit(const struct ledger_books *b, const struct ledger_commit
 {
     const struct unit_book *u;
     enum status st = find_attempt(&u, b, x->unit, x->lease, e);
+    uint64_t tokens = 0;
 
     (void)p;
     if (st)
@@ -118,6 +119,11 @@ enum status post_commit(const struct ledger_books *b, const struct ledger_commit
     if (x->tokens > b->task.open.tokens_max)
         return err_set(e, ERR_DENIED, "I6: %" PRIu64 " tokens, at most %" PRIu64, x->tokens,
                        b->task.open.tokens_max);
+    for (uint32_t i = 0; i < x->n_samples; i++)
+        tokens += x->sample[i].tokens;
+    if (x->n_samples && tokens != x->tokens)
+        return err_set(e, ERR_INVALID, "I6: the samples have %" PRIu64 " tokens, not %" PRIu64,
+                       tokens, x->tokens);
     return OK;
 }
 

@@ -70,6 +70,25 @@ static void show_field(struct buf *out, const struct field *f, const void *body,
     }
 }
 
+static void show_commit(struct buf *out, const struct ledger_commit *x, bool is_json)
+{
+    buf_printf(out, "%s", is_json ? ", \"samples\": [" : " samples=");
+    for (uint32_t i = 0; i < x->n_samples; i++) {
+        const struct ledger_sample *s = &x->sample[i];
+        buf_printf(out,
+                   is_json ? "%s{\"print\": \"%016" PRIx64 "\", \"tokens\": %u, "
+                             "\"surprise\": %.3f, \"ended\": %s, \"reward\": %.3f}"
+                           : "%s%016" PRIx64 ":%u:%.3f:%s:%.3f",
+                   i ? is_json ? ", " : "," : "", s->print, s->tokens,
+                   (double)s->surprise / 1000.0,
+                   is_json        ? s->has_ended ? "true" : "false"
+                   : s->has_ended ? "ended"
+                                  : "cut",
+                   (double)s->reward / 1000.0);
+    }
+    buf_printf(out, "%s", is_json ? "]" : "");
+}
+
 static void show_draw(struct buf *out, const struct ledger_draw *x, bool is_json)
 {
     buf_printf(out, "%s", is_json ? ", \"rows\": [" : "");
@@ -194,6 +213,8 @@ enum status ledger_show(struct buf *out, const struct ledger_entry *en,
     f = body_fields(en->type, &n);
     for (size_t i = 0; i < n; i++)
         show_field(out, &f[i], body, is_json);
+    if (en->type == LEDGER_COMMIT)
+        show_commit(out, &body->commit_, is_json);
     if (en->type == LEDGER_DRAW)
         show_draw(out, &body->draw_, is_json);
     if (en->type == LEDGER_VERDICT)

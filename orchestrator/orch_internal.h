@@ -5,6 +5,7 @@
  * orch_facts.c   orch_apply: the fold            orch_task.c    opening and closing the task
  * orch_units.c   leases and submissions          orch_checks.c  draws, checks, verdicts
  * orch_train.c   batches and weight versions     orch_status.c  what people see
+ * orch_proven.c  the share of the unproven
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
  * orch_seals.c   sealed verdicts, their states
  */
@@ -106,6 +107,17 @@ void orch_on_lease_ask(struct orch *s, struct turn *t);
 void orch_on_heartbeat(struct orch *s, struct turn *t);
 void orch_on_submit(struct orch *s, struct turn *t);
 void orch_expire(struct orch *s, struct turn *t);
+
+/* ---- orch_proven.c --------------------------------------------------------------------- */
+/* For one request: what a worker may still have of units that are capped for the unproven. */
+struct orch_quota {
+    bool is_capped; /* the asker is unproven, and others exist */
+    uint64_t first, n,
+        taken; /* of the units among which it counts; n = 0: none looked at yet */
+};
+void orch_quota_open(struct orch_quota *q, const struct orch *s, const struct turn *t);
+bool orch_quota_allows(struct orch_quota *q, const struct orch *s, uint64_t unit);
+void orch_quota_take(struct orch_quota *q); /* the unit that it allowed last */
 
 /* ---- orch_checks.c --------------------------------------------------------------------- */
 void orch_start_draw(struct orch *s, struct turn *t);

@@ -80,7 +80,7 @@ struct orch_node {
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     /* volatile */
     int64_t seen_ms;  /* 0: never */
-    int64_t asked_ms; /* a validator: when it last asked for a check */
+    int64_t asked_ms; /* when it last asked for a check, or for units */
     bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
     uint64_t peer;    /* to whom */
     struct idem idem; /* and to which question */

@@ -479,6 +479,11 @@ static json_t *explain_json(struct orch *s, uint64_t unit)
     }
     set_text(o, "state", ledger_unit_state_name(u->state));
     set_int(o, "attempts", u->attempt);
+    if (u->watch.code) {
+        set_text(o, "watch", reason_name((enum reason)u->watch.code));
+        set_int(o, "watch_other", (int64_t)u->watch.other);
+        set_int(o, "watch_at", u->watch.at);
+    }
     if (u->state != UNIT_FREE && u->state != UNIT_GIVEN_UP) {
         orch_node_short(who, s, s->unit[unit].worker);
         set_text(o, "worker", who);

@@ -307,6 +307,7 @@ static enum status lease_one(struct orch *s, struct turn *t, uint64_t unit, int6
 struct scan {
     uint64_t n_free;      /* units this worker could have */
     uint64_t n_elsewhere; /* free, but for a version it does not have */
+    uint64_t n_kept;      /* free, but for those that have proven themselves */
     int64_t wanted;       /* such a version */
     bool is_broke;        /* the escrow does not cover another unit */
 };
@@ -314,13 +315,19 @@ struct scan {
 static void scan_units(struct orch *s, const struct turn *t, const struct msg_lease_ask *ask,
                        uint64_t limit, bool has_others, struct scan *sc)
 {
+    struct orch_quota quota;
+
     memset(sc, 0, sizeof(*sc));
+    orch_quota_open(&quota, s, t);
     for (uint64_t i = s->first_open; i < limit; i++) {
         int64_t version;
         if (!may_lease(s, t, i, has_others, &version))
             continue;
         version = arrival_version(s, ask, i, version);
-        if (version >= ask->oldest_version && version <= ask->newest_version) {
+        if (!orch_quota_allows(&quota, s, i)) {
+            sc->n_kept++;
+        } else if (version >= ask->oldest_version && version <= ask->newest_version) {
+            orch_quota_take(&quota);
             sc->n_free++;
         } else {
             sc->n_elsewhere++;
@@ -335,7 +342,9 @@ static void give_units(struct orch *s, struct turn *t, const struct msg_lease_as
     uint32_t workers = orch_n_alive(s, ROLE_INFERENCE, t->now_ms);
     uint64_t limit = orch_unit_limit(s), share;
     bool has_others = workers > 1;
+    struct orch_quota quota;
 
+    orch_quota_open(&quota, s, t);
     scan_units(s, t, ask, limit, has_others, sc);
     /* A fair part of what there is: the last units of a batch then end at about one time. */
     share = (sc->n_free + workers - 1) / (workers ? workers : 1);
@@ -348,8 +357,9 @@ static void give_units(struct orch *s, struct turn *t, const struct msg_lease_as
             continue;
         version = arrival_version(s, ask, i, version);
         if (version < ask->oldest_version || version > ask->newest_version ||
-            !fits_answer(l, version))
+            !fits_answer(l, version) || !orch_quota_allows(&quota, s, i))
             continue;
+        orch_quota_take(&quota);
         st = lease_one(s, t, i, version, l->n == 0);
         sc->is_broke |= st == ERR_INSUFFICIENT;
         if (st)
@@ -367,6 +377,11 @@ static void explain_wait(struct orch *s, struct turn *t, const struct scan *sc)
         orch_wait(s, t, REASON_WANT_VERSION, ORCH_RETRY_MS,
                   "%" PRIu64 " units wait for weights of version %" PRId64, sc->n_elsewhere,
                   sc->wanted);
+    else if (sc->n_kept)
+        orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,
+                  "%" PRIu64 " units are kept for workers with %" PRId64
+                  " accepted units, which this one has not yet",
+                  sc->n_kept, s->task.acceptance.audit_first);
     else
         orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,
                   "all units that version %" PRId64 " allows are leased or done", orch_head(s));
@@ -411,6 +426,7 @@ void orch_on_lease_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "LEASE_ASK does not decode");
         return;
     }
+    s->node[t->from].asked_ms = t->now_ms;
     if (ledger_books_find_idem(orch_books(s), &s->node[t->from].node, &t->m->idem, &seq)) {
         repeat_leases(s, t, seq, &l);
         if (l.n)
@@ -467,14 +483,6 @@ void orch_on_heartbeat(struct orch *s, struct turn *t)
 }
 
 /* ---- submissions ----------------------------------------------------------------------- */
-
-static bool is_flat_group(const struct msg_submit *m)
-{
-    for (uint32_t i = 1; i < m->n_samples; i++)
-        if (m->sample[i].reward != m->sample[0].reward)
-            return false;
-    return true;
-}
 
 static const struct orch_version *find_version(const struct orch *s, int64_t number)
 {
@@ -542,20 +550,22 @@ static bool find_commit(const struct orch *s, const struct turn *t, const struct
 
 static void commit_unit(struct orch *s, struct turn *t, const struct msg_submit *m)
 {
-    struct ledger_commit c = {.unit = m->unit,
-                              .lease = m->lease,
-                              .version = m->version,
-                              .root = m->root,
-                              .tokens = submission_tokens(m),
-                              .is_flat = is_flat_group(m)};
+    struct ledger_commit c = {
+        .unit = m->unit, .lease = m->lease, .version = m->version, .root = m->root};
+    const struct ledger_unit *u;
     uint64_t seq;
 
+    ledger_commit_of(&c, m);
     digest_of(&c.envelope, t->m->raw);
     if (orch_append_commit(s, t, &c, AS_ANSWER, NULL, &seq)) {
         orch_refuse(s, t, REASON_INTERNAL, "the ledger refused the entry");
         return;
     }
     ledger_put_blob(t->out, t->m->raw, NULL);
+    u = ledger_books_unit(orch_books(s), m->unit);
+    if (u->watch.code)
+        orch_note(s, 'I', "watch unit=%" PRIu64 " why=%s other=%" PRIu64 " at=%u", m->unit,
+                  reason_name((enum reason)u->watch.code), u->watch.other, u->watch.at);
     orch_start_draw(s, t);
     orch_receipt(s, t, seq);
 }

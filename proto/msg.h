@@ -236,7 +236,7 @@ struct msg_submit {
 struct msg_opening {
     uint64_t unit, lease;
     struct bytes proofs; /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens of a sample */
-    struct bytes states; /* a digest of the same states each */
+    struct digest states; /* root over a digest of each of these chunks of states */
 };
 struct msg_receipt {
     uint64_t seq;        /* of the ledger entry, when is_accepted */

@@ -144,6 +144,7 @@
 #define PB_msg_bundle_ask   PB(BundleAsk)
 #define PB_roster_entry     PB(RosterEntry)
 #define PB_msg_submit       PB(Submit)
+#define PB_msg_opening      PB(Opening)
 #define PB_msg_receipt      PB(Receipt)
 #define PB_msg_canary_order PB(CanaryOrder)
 #define PB_msg_witness_call PB(WitnessCall)
@@ -202,7 +203,7 @@ ELEMENT(table_sample, "sample", msg_sample, Sample,
 MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
         LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
 MESSAGE(opening, Opening, LENGTH(msg_opening, proofs, 0, MSG_MAX_BYTES, PROOF_UNIT),
-        LENGTH(msg_opening, states, 0, MSG_MAX_BYTES, DIGEST_BYTES))
+        REQUIRED(msg_opening, states))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))

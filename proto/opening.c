@@ -37,6 +37,7 @@ void opening_root(struct digest *root, const struct msg_submit *m, const struct 
 {
     static const uint8_t leaf[1] = {0x00}; /* as merkle_leaf, without joining the parts */
     struct merkle tree;
+    struct digest proofs;
     size_t at = 0;
 
     merkle_init(&tree);
@@ -50,12 +51,12 @@ void opening_root(struct digest *root, const struct msg_submit *m, const struct 
             digest_add_u32(&s, i);
             digest_add_u32(&s, (uint32_t)chunk);
             digest_add(&s, bytes_slice(o->proofs, at * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES));
-            digest_add(&s, bytes_slice(o->states, at * DIGEST_BYTES, DIGEST_BYTES));
             digest_end(&s, &h);
             merkle_add_hash(&tree, &h);
         }
-    CHECK(o->proofs.len == at * TOPLOC_PROOF_BYTES && o->states.len == at * DIGEST_BYTES);
-    merkle_root(&tree, root);
+    CHECK(o->proofs.len == at * TOPLOC_PROOF_BYTES);
+    merkle_root(&tree, &proofs);
+    merkle_node(root, &proofs, &o->states);
 }
 
 enum status opening_check(const struct msg_opening *o, const struct msg_submit *m,
@@ -68,10 +69,9 @@ enum status opening_check(const struct msg_opening *o, const struct msg_submit *
         *why = REASON_BOUNDS;
     if (o->unit != m->unit || o->lease != m->lease)
         return err_set(e, ERR_MALFORMED, "the opening is that of another submission");
-    if (o->proofs.len != n * TOPLOC_PROOF_BYTES || o->states.len != n * DIGEST_BYTES)
-        return err_set(e, ERR_MALFORMED,
-                       "%zu bytes of proofs and %zu of states for %llu chunks", o->proofs.len,
-                       o->states.len, (unsigned long long)n);
+    if (o->proofs.len != n * TOPLOC_PROOF_BYTES)
+        return err_set(e, ERR_MALFORMED, "%zu bytes of proofs for %llu chunks", o->proofs.len,
+                       (unsigned long long)n);
     opening_root(&root, m, o);
     if (why)
         *why = digest_equal(&root, &m->opening) ? REASON_NONE : REASON_ROOT;
@@ -85,11 +85,4 @@ struct bytes opening_proofs(const struct msg_opening *o, const struct msg_submit
 {
     return bytes_slice(o->proofs, chunks_before(m, sample) * TOPLOC_PROOF_BYTES,
                        chunks_of(&m->sample[sample]) * TOPLOC_PROOF_BYTES);
-}
-
-struct bytes opening_states(const struct msg_opening *o, const struct msg_submit *m,
-                            uint32_t sample)
-{
-    return bytes_slice(o->states, chunks_before(m, sample) * DIGEST_BYTES,
-                       chunks_of(&m->sample[sample]) * DIGEST_BYTES);
 }

@@ -3,19 +3,21 @@
  *
  * Where bits are defined a validator makes every state itself, and a submission holds tokens and
  * log-probabilities only. In classes named "open-..." states agree only nearly, and what speaks of
- * them takes more room than the tokens: a TOPLOC proof (proto/toploc.h) and a digest of the states
- * for each started 32 sampled tokens. So SUBMIT names only their root,
+ * them takes more room than the tokens: a TOPLOC proof (proto/toploc.h) for each started 32 sampled
+ * tokens. So SUBMIT names only a root,
  *
- *   leaf    sample u32 || chunk u32 || proof || digest of the chunk's states (float32, row after row)
- *   root    of the leaves, sample after sample (proto/merkle.h)
+ *   root     of two trees (merkle_node): of the proofs, and of digests of the states
+ *   proofs   leaf: sample u32 || chunk u32 || proof, sample after sample (proto/merkle.h)
+ *   states   merkle_root_of_digests over the BLAKE2b-256 of each chunk's states, as float32, row
+ *            after row, in the same order
  *
- * and OPENING, with all of them, is asked for once the unit is drawn for a full check. The worker
- * keeps it on disk from before its SUBMIT leaves (inference/opening_store.h). Who does not open, or
- * opens something else, has failed the check: UNOPENED, ROOT.
+ * and OPENING, with the proofs and the root of the states, is asked for once the unit is drawn for a
+ * full check. The worker keeps it on disk from before its SUBMIT leaves (inference/opening_store.h).
+ * Who does not open, or opens something else, has failed the check: UNOPENED, ROOT.
  *
- * The digests say nothing by themselves to a verifier whose sums run in another order. To one of the
- * same kernels they prove equality without a look at the proof, and they are what the worker is held
- * to should it be asked for its states later.
+ * The states' root says nothing by itself to a verifier whose sums run in another order. To one of the
+ * same kernels it proves that all of them are its own to the bit, and it is what the worker is held to
+ * should it be asked for states later.
  *
  * Threads: any. Nothing is kept.
  */
@@ -35,7 +37,7 @@ bool opening_is_wanted(const char *numerics);
 /* Its chunks by what the submission holds: the started 32 sampled tokens of every sample. */
 uint64_t opening_chunks(const struct msg_submit *m);
 
-/* The root over an opening of so many chunks as m has. CHECKs the lengths of both lists. */
+/* The root over an opening of so many chunks as m has. CHECKs the length. */
 void opening_root(struct digest *root, const struct msg_submit *m, const struct msg_opening *o);
 
 /* Does it open the submission? ERR_MALFORMED: it is for another attempt or has other lengths
@@ -43,10 +45,8 @@ void opening_root(struct digest *root, const struct msg_submit *m, const struct 
 MUST_USE enum status opening_check(const struct msg_opening *o, const struct msg_submit *m,
                                    enum reason *why, struct err *e);
 
-/* The proofs and digests of one sample, lent from a checked opening. */
+/* The proofs of one sample, lent from a checked opening. */
 struct bytes opening_proofs(const struct msg_opening *o, const struct msg_submit *m,
-                            uint32_t sample);
-struct bytes opening_states(const struct msg_opening *o, const struct msg_submit *m,
                             uint32_t sample);
 
 #endif

@@ -114,6 +114,9 @@ enum status_view {
     X(MARGIN, false, "tokens are too far from what the assigned seed samples")                 \
     X(LIKELIHOOD, false, "log-probabilities are too far off")                                  \
     X(STATES, false, "TOPLOC proof is malformed or outside the thresholds")                    \
+    X(COPIED, false, "tokens that another sample had before")                                  \
+    X(DRIFT, false, "units unlike those of other workers")                                     \
+    X(OUTLIER, false, "a unit unlike the others")                                              \
     X(UNOPENED, false, "drawn, and not opened in time")                                        \
     X(WEIGHTS, true, "submission names other weights than its version")                        \
     X(NOT_FINITE, false, "a number is not finite")                                             \

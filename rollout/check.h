@@ -23,8 +23,8 @@
 
 /* What an open class saw of a unit, refused or not: the largest of each difference. */
 struct rollout_noise {
-    uint64_t tokens, chunks; /* judged */
-    uint64_t n_same_states;  /* of the chunks: those whose states the verifier has to the bit */
+    uint64_t tokens, chunks;    /* judged */
+    bool has_same_states;       /* the verifier's own are the worker's to the last bit */
     uint64_t n_drawn_otherwise; /* tokens that the verifier's numbers do not draw */
     double margin, logprob;     /* Gumbel units; nats */
     uint32_t exponents;         /* of a proof: mismatches among its values */

@@ -40,7 +40,7 @@ struct full {
     size_t *position;             /* owned, (longest): the row of each sampled token */
     struct check_sampled *found;  /* owned, (longest) */
     uint16_t *chunk;              /* owned, (longest, C): the states, bf16; in open classes */
-    bool *is_same;                /* owned: of each chunk, the digest of its states is right */
+    struct digest *digest;        /* owned: of each chunk's states */
     struct toploc_result *errors; /* owned: of each proof, by tolerances */
     enum status *statuses;        /* owned, of each proof */
     struct err *errs;             /* owned, likewise */
@@ -93,7 +93,7 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
     if (!st)
         st = alloc_array(&x->chunk, longest * c->dim, sizeof(*x->chunk), "bf16 states", e);
     if (!st)
-        st = alloc_array(&x->is_same, proofs, sizeof(*x->is_same), "proofs", e);
+        st = alloc_array(&x->digest, proofs, sizeof(*x->digest), "proofs", e);
     if (!st)
         st = alloc_array(&x->errors, proofs, sizeof(*x->errors), "proofs", e);
     if (!st)
@@ -113,7 +113,7 @@ static void full_clear(struct full *x)
     free(x->position);
     free(x->found);
     free(x->chunk);
-    free(x->is_same);
+    free(x->digest);
     free(x->errors);
     free(x->statuses);
     free(x->errs);
@@ -199,7 +199,6 @@ static void verify_chunks(void *arg, size_t lo, size_t hi)
     struct full *x = arg;
     size_t dim = x->rows->dim;
     struct bytes proofs = opening_proofs(x->c->opening, x->c->s, (uint32_t)x->sample);
-    struct bytes states = opening_states(x->c->opening, x->c->s, (uint32_t)x->sample);
 
     for (size_t i = lo; i < hi; i++) {
         size_t first = i * ROLLOUT_PROOF_EVERY, left = x->n_sampled - first;
@@ -208,7 +207,6 @@ static void verify_chunks(void *arg, size_t lo, size_t hi)
             .rows = left < ROLLOUT_PROOF_EVERY ? left : ROLLOUT_PROOF_EVERY,
             .dim = dim};
         struct digest_state d;
-        struct digest found;
 
         digest_begin(&d, NULL);
         for (size_t r = first; r < first + own.rows; r++) {
@@ -217,9 +215,7 @@ static void verify_chunks(void *arg, size_t lo, size_t hi)
             digest_add(&d, (struct bytes){(const uint8_t *)row, dim * sizeof(*row)});
             bf16_from_f32_row(model_kernels(x->model), x->chunk + r * dim, row, dim);
         }
-        digest_end(&d, &found);
-        x->is_same[i] =
-            bytes_equal(BYTES_OF(found.b), bytes_slice(states, i * DIGEST_BYTES, DIGEST_BYTES));
+        digest_end(&d, &x->digest[i]);
         x->statuses[i] = toploc_verify(
             &x->errors[i], bytes_slice(proofs, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
             &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, &x->errs[i]);
@@ -257,13 +253,14 @@ static enum status judge_sample(void *ctx, size_t i, const struct prefill_rows *
     if (st || !good || !is_open(x))
         return st;
     pool_run(model_pool(x->model), x->n_proofs, 1, verify_chunks, x);
+    for (size_t k = 0; k < x->n_proofs; k++)
+        merkle_add(&x->c->states, BYTES_OF(x->digest[k].b));
     return check_open_sample(x->c, x->sample,
                              &(struct check_evidence){.position = x->position,
                                                       .sampled = x->found,
                                                       .n_sampled = x->n_sampled,
                                                       .proof = x->errors,
                                                       .proof_status = x->statuses,
-                                                      .is_same = x->is_same,
                                                       .n_proofs = x->n_proofs});
 }
 
@@ -273,13 +270,21 @@ enum status check_full(struct check *checks, size_t n, struct err *e)
     struct full x;
     enum status st = full_init(&x, checks, n, e);
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         probe_begin(&x.probe[i], is_open(&x) ? NULL : checks[i].probe, checks[i].s,
                     checks[i].prompt.n, model_config(x.model)->layers);
+        merkle_init(&checks[i].states);
+    }
     if (!st)
         st = prefill_run(x.model, max_len, x.samples, x.n, judge_sample, &x, e);
-    for (size_t i = 0; !st && i < n; i++)
+    for (size_t i = 0; !st && i < n; i++) {
+        struct check *c = &checks[i];
+        struct digest own;
+
         probe_end(&x.probe[i]);
+        merkle_root(&c->states, &own);
+        c->f->noise.has_same_states = c->opening && digest_equal(&own, &c->opening->states);
+    }
     full_clear(&x);
     return st;
 }

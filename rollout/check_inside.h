@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "proto/merkle.h"
 #include "rollout/check.h"
 #include "rollout/episode.h"
 
@@ -18,6 +19,7 @@ struct check {
     struct rollout_probe *probe;  /* NULL: none is wanted */
     struct episode_prompt prompt; /* owned */
     double margin, logp;          /* heights of the tests of check_open.h */
+    struct merkle states; /* in open classes: of the chunks so far, as the verifier has them */
     struct err *e;
 };
 

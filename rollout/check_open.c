@@ -50,10 +50,9 @@ static void note_token(struct rollout_noise *n, double margin, double off)
     n->logprob = larger(n->logprob, off);
 }
 
-static void note_proof(struct rollout_noise *n, const struct toploc_result *r, bool is_same)
+static void note_proof(struct rollout_noise *n, const struct toploc_result *r)
 {
     n->chunks++;
-    n->n_same_states += is_same;
     n->exponents = r->exp_mismatches > n->exponents ? r->exp_mismatches : n->exponents;
     n->mantissa = larger(n->mantissa, r->mant_err_mean);
     n->mantissa_median = larger(n->mantissa_median, r->mant_err_median);
@@ -80,7 +79,7 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
             continue; /* a proof is judged with its last token */
         if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
             return v->proof_status[proof];
-        note_proof(&c->f->noise, &v->proof[proof], v->is_same[proof]);
+        note_proof(&c->f->noise, &v->proof[proof]);
         if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &thresholds)) {
             check_refuse(c, REASON_STATES, sample, v->position[i], 0,
                          v->proof[proof].exp_mismatches);

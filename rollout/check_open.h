@@ -34,7 +34,6 @@ struct check_evidence {
     size_t n_sampled;
     const struct toploc_result *proof; /* (n_proofs) */
     const enum status *proof_status;   /* of toploc_verify: ERR_MALFORMED, or no blame */
-    const bool *is_same;               /* the digest of the states is the verifier's own */
     size_t n_proofs;
 };
 

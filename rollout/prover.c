@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "engine/ops.h"
+#include "proto/merkle.h"
 #include "proto/opening.h"
 #include "proto/toploc.h"
 
@@ -60,7 +61,7 @@ enum status prover_end(struct prover *p, struct err *e)
 enum status prover_open(struct buf *out, struct msg_submit *m, const struct prover *p,
                         struct err *e)
 {
-    struct buf proofs, states;
+    struct buf proofs, states; /* of all samples */
     struct msg_opening o = {.unit = m->unit, .lease = m->lease};
     enum status st;
 
@@ -74,8 +75,8 @@ enum status prover_open(struct buf *out, struct msg_submit *m, const struct prov
     if (!st)
         st = buf_status(&states, e);
     o.proofs = buf_bytes(&proofs);
-    o.states = buf_bytes(&states);
     if (!st) {
+        merkle_root_of_digests(&o.states, buf_bytes(&states));
         opening_root(&m->opening, m, &o);
         st = msg_opening_encode(out, &o, e);
     }

@@ -25,25 +25,41 @@ value() { # file, name: the value of that figure
 }
 
 n=0
+n_open=0
 for cheat in $("$muster" inference --help | sed -n 's/^  \([a-z0-9-]*\): .*/\1/p'); do
-    units=$(value "$work/gallery" "verify_${cheat}_f32-1_units")
-    found=$(value "$work/gallery" "verify_${cheat}_f32-1_detected")
-    open=$(value "$work/gallery" "verify_${cheat}_open-openblas_detected")
-    for class in f32-1 open-openblas; do
+    n=$((n + 1))
+    classes="f32-1 open-openblas"
+    if [ "$(value "$work/gallery" "verify_${cheat}_f32-1_applies" || true)" = 0.000 ]; then
+        classes=open-openblas # what it forges is not in submissions of f32-1
+        n_open=$((n_open + 1))
+    fi
+    for class in $classes; do
         wrong=$(value "$work/gallery" "verify_${cheat}_${class}_unexpected")
         [ "$wrong" = 0.000 ] || { echo "$cheat, $class: $wrong units refused wrongly"; exit 1; }
+        units=$(value "$work/gallery" "verify_${cheat}_${class}_units")
+        found=$(value "$work/gallery" "verify_${cheat}_${class}_detected")
+        [ "$units" = 0.000 ] && continue # in so few units it did nothing
+        case $class/$cheat in
+        open-*/hot | open-*/top-p | open-*/rare-tokens | open-*/best-of) continue ;; # one token may pass
+        esac
+        [ "$found" = 1.000 ] || { echo "$cheat: $found of the units found in $class"; exit 1; }
     done
-    n=$((n + 1))
-    [ "$units" = 0.000 ] && continue # in so few units it did nothing
-    [ "$found" = 1.000 ] || { echo "$cheat: $found of the units found in f32-1"; exit 1; }
     case $cheat in
-    hot | top-p | rare-tokens | best-of) continue ;; # one token in a unit may pass
+    copy-*) # known again without a model, but for the first and the last unit
+        seen=$(value "$work/gallery" "verify_${cheat}_f32-1_seen")
+        awk "BEGIN { exit !($seen >= 0.7) }" || { echo "$cheat: $seen of the units known again"; exit 1; }
+        ;;
     esac
-    [ "$open" = 1.000 ] || { echo "$cheat: $open of the units found in open-openblas"; exit 1; }
 done
-[ "$n" -ge 27 ] || { echo "only $n cheats"; exit 1; }
+[ "$n_open" = 6 ] || { echo "$n_open cheats do not apply in f32-1, not 6"; exit 1; }
+[ "$n" -ge 28 ] || { echo "only $n cheats"; exit 1; }
 for class in f32-1 open-openblas; do
     [ "$(value "$work/honest" "verify_honest_${class}_accepted")" = 1.000 ] ||
         { echo "honest work refused in $class"; exit 1; }
+done
+"$muster" bench verify --json --what bytes >"$work/bytes"
+for class in f32-1 open-openblas; do
+    grep "verify_bytes_${class}_of_8x512" "$work/bytes" | grep -q '"ok": true' ||
+        { echo "too many bytes in $class:"; cat "$work/bytes"; exit 1; }
 done
 echo "$n cheats"

@@ -606,7 +606,7 @@ static void what_was_written_audits_clean(void **state)
                                        LEDGER_BATCH,  LEDGER_STEP,   LEDGER_ASSIGN};
     uint64_t n_of_type[LEDGER_TYPE_COUNT] = {0};
 
-    for (unsigned run = 0; run < 3; run++) {
+    for (unsigned run = 0; run < 5; run++) {
         struct game *g = xcalloc(1, sizeof(*g));
         struct audit_report r;
         char *dir = tempdir_make();

@@ -12,9 +12,9 @@
 
 static void encode(struct buf *out, uint64_t unit, uint64_t lease)
 {
-    const uint8_t proof[258] = {1, 2, 3}, states[32] = {4};
+    const uint8_t proof[258] = {1, 2, 3};
     const struct msg_opening o = {
-        .unit = unit, .lease = lease, .proofs = BYTES_OF(proof), .states = BYTES_OF(states)};
+        .unit = unit, .lease = lease, .proofs = BYTES_OF(proof), .states = {{4}}};
 
     buf_init(out, 4096);
     assert_ok(msg_opening_encode(out, &o, NULL), NULL);

@@ -316,6 +316,7 @@ static void entries_that_their_envelopes_do_not_bear_out_are_found(void **state)
     }
     assert_bend_found(LEDGER_COMMIT, BEND_TOKENS, "I6: SUBMIT has 10 sampled tokens, not 9");
     assert_bend_found(LEDGER_COMMIT, BEND_FLAT, "the rewards in SUBMIT are not all equal");
+    assert_bend_found(LEDGER_COMMIT, BEND_SAMPLE, "SUBMIT has another sample 0");
     assert_bend_found(LEDGER_COMMIT, BEND_ROOT, "another root");
     assert_bend_found(LEDGER_VERDICT, BEND_SUBMISSION, "about another submission");
     assert_bend_found(LEDGER_VERDICT, BEND_CODE, "VERDICT says something else");

@@ -198,6 +198,11 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         random_digest(b, &x->commit_.envelope);
         x->commit_.tokens = rng_u64(&b->rng);
         x->commit_.is_flat = true;
+        x->commit_.n_samples = LEDGER_SAMPLES_MAX;
+        for (uint32_t i = 0; i < LEDGER_SAMPLES_MAX; i++)
+            x->commit_.sample[i] =
+                (struct ledger_sample){rng_u64(&b->rng), rng_u32(&b->rng), rng_u32(&b->rng),
+                                       i % 2, i % 3 ? 1 << 30 : -(1 << 30)};
         break;
     case LEDGER_DRAW: make_draw(b, &x->draw_); break;
     case LEDGER_ASSIGN:

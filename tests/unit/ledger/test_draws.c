@@ -147,6 +147,35 @@ static void the_first_units_of_a_worker_are_checked_fully(void **state)
                      draw_is_audited(&r, audit_probability(&third)) ? CHECK_FULL : CHECK_LIGHT);
 }
 
+/* Units 0 to 3 have made them no beginners; then unit 5 says what unit 4 said. */
+static void copies_are_checked_fully_for_certain(void **state)
+{
+    struct world *w = *state;
+
+    for (uint64_t unit = 0; unit < 2; unit++) {
+        world_accept_unit(w, 2 * unit, 0, false);
+        world_accept_unit(w, 2 * unit + 1, 1, false);
+    }
+    w->surprises = true;
+    assert_ok(world_try_lease(w, 4, 0), &w->e);
+    assert_ok(world_try_commit(w, 4, 12, false), &w->e);
+    assert_int_equal(world_unit(w, 4)->watch.code, REASON_NONE);
+    assert_ok(world_try_lease(w, 5, 1), &w->e);
+    assert_ok(world_try_commit(w, 5, 12, false), &w->e);
+    assert_int_equal(world_unit(w, 5)->watch.code, REASON_COPIED);
+    assert_int_equal(world_unit(w, 5)->watch.other, 4);
+    assert_int_equal(world_unit(w, 5)->watch.at, 1);
+    assert_int_equal(world_unit(w, 4)->watch.code, REASON_COPIED); /* which is the copy? */
+    assert_int_equal(world_unit(w, 4)->watch.other, 5);
+    assert_ok(world_try_draw(w), &w->e);
+    assert_int_equal(world_unit(w, 4)->depth, CHECK_FULL);
+    assert_int_equal(world_unit(w, 5)->depth, CHECK_FULL);
+    assert_ok(world_try_lease(w, 6, 1), &w->e);
+    assert_ok(world_try_commit(w, 6, 12, false), &w->e);
+    assert_int_equal(world_unit(w, 6)->watch.other, 4);
+    assert_int_equal(world_unit(w, 4)->watch.other, 5); /* drawn already: as it was */
+}
+
 static void a_worker_is_not_judged_by_its_owners_validator(void **state)
 {
     struct world *w = *state;
@@ -166,6 +195,7 @@ int main(void)
         TEST(a_depth_that_the_salt_does_not_give_cannot_end),
         TEST(a_salt_that_was_not_sealed_ends_nothing),
         TEST(the_first_units_of_a_worker_are_checked_fully),
+        TEST(copies_are_checked_fully_for_certain),
         TEST(a_worker_is_not_judged_by_its_owners_validator),
     };
 

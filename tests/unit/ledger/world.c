@@ -353,13 +353,16 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     const struct world_node *n = node_of(w, u ? &u->worker : &w->node[WORLD_WORKER].node);
     struct msg_submit *m = xcalloc(1, sizeof(*m));
     uint8_t zeros[4 * 4096] = {0};
+    float logprobs[4096];
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
-    struct ledger_commit x = {.unit = unit, .tokens = tokens, .is_flat = is_flat};
+    struct ledger_commit x = {.unit = unit};
     struct buf body, altered;
     enum status st;
 
     CHECK(tokens >= 2 && tokens <= sizeof(zeros) / 4);
+    for (size_t i = 0; i < sizeof(logprobs) / sizeof(logprobs[0]); i++)
+        logprobs[i] = w->surprises ? -5.0f : 0.0f;
     m->unit = unit;
     m->lease = x.lease = u ? u->lease : 0;
     m->version = x.version = u ? u->version : 0;
@@ -370,10 +373,11 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     m->n_samples = 2;
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t n_tokens = i ? tokens - 1 : 1;
-        m->sample[i] = (struct msg_sample){.tokens = {zeros, 4 * (size_t)n_tokens},
-                                           .logprobs = {zeros, 4 * (size_t)n_tokens},
-                                           .reward = is_flat || i ? 1.0f : 0.5f,
-                                           .finish = FINISH_LENGTH};
+        m->sample[i] =
+            (struct msg_sample){.tokens = {zeros, 4 * (size_t)n_tokens},
+                                .logprobs = {(const uint8_t *)logprobs, 4 * (size_t)n_tokens},
+                                .reward = is_flat || i ? 1.0f : 0.5f,
+                                .finish = FINISH_LENGTH};
     }
     submission_root(&m->root, m);
     if (w->alters) {
@@ -388,6 +392,9 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     altered = body; /* which *m lends from */
     m->root.b[5] ^= w->bend == BEND_ROOT;
     x.root = m->root;
+    ledger_commit_of(&x, m);
+    x.sample[1].tokens -= w->bend == BEND_TOKENS;
+    x.sample[0].print ^= w->bend == BEND_SAMPLE;
     x.tokens -= w->bend == BEND_TOKENS;
     x.is_flat ^= w->bend == BEND_FLAT;
     buf_init(&body, ENVELOPE_MAX);

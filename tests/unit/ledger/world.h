@@ -31,6 +31,7 @@ enum world_bend {
     BEND_IDEM,       /* any: of another request */
     BEND_TOKENS,     /* COMMIT: one less than in SUBMIT */
     BEND_FLAT,       /* COMMIT */
+    BEND_SAMPLE,     /* COMMIT */
     BEND_ROOT,       /* COMMIT and SUBMIT agree on a root that is not the content's */
     BEND_SUBMISSION, /* VERDICT: about another */
     BEND_CODE,       /* VERDICT: for another reason */
@@ -66,8 +67,9 @@ struct world {
     uint64_t recheck_rate;
     bool lies[WORLD_VALIDATORS]; /* it makes no prefills, and invents states */
     struct world_verdict sealed[WORLD_VALIDATORS];
-    bool is_sole; /* of ACCEPT */
-    bool alters;  /* submissions are altered as a bad canary's order says */
+    bool is_sole;   /* of ACCEPT */
+    bool surprises; /* every token of a submission has a log-probability of -5 */
+    bool alters;    /* submissions are altered as a bad canary's order says */
     struct err e;
 };
 

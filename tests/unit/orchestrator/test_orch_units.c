@@ -367,12 +367,93 @@ static void a_unit_is_given_up_after_the_last_try(void **state)
     world_free(&w);
 }
 
+/* ---- the share of the unproven ----------------------------------------------------------- */
+
+/* Leases until it is told to wait; how many units. `first` gets how many of them are below 8. */
+static uint32_t lease_all(struct world *w, uint32_t worker, uint32_t *first,
+                          struct msg_wait *wait)
+{
+    struct msg_lease l;
+    uint32_t n = 0;
+
+    *first = 0;
+    while (move_lease(w, worker, MSG_MAX_LEASES, &l, wait))
+        for (uint32_t i = 0; i < l.n; i++, n++)
+            *first += l.item[i].unit < 8;
+    return n;
+}
+
+/* Two batches of eight; worker 0 has five units accepted, which is what is wanted of the proven. */
+static struct world *proven_world(void)
+{
+    struct world_options o = few;
+    struct world *w;
+    struct msg_lease l;
+    struct msg_receipt r;
+
+    o.units_per_batch = 8;
+    move_world(&w, &o);
+    assert_true(move_lease(w, 0, 5, &l, NULL));
+    assert_int_equal(l.n, 5);
+    for (uint32_t i = 0; i < l.n; i++)
+        move_submit(w, 0, &l.item[i], false, &r);
+    for (uint32_t i = 0; i < 2; i++)
+        move_judge_all(w, i, REASON_NONE);
+    world_pass(w, 300);
+    assert_int_equal(move_count(w, LEDGER_ACCEPT), 5);
+    return w;
+}
+
+static void beginners_get_a_quarter_of_a_batch(void **state)
+{
+    (void)state;
+    struct world *w = proven_world();
+    struct msg_wait wait;
+    uint32_t first;
+
+    assert_int_equal(lease_all(w, 1, &first, &wait), 4); /* two of each batch */
+    assert_int_equal(first, 2);
+    assert_int_equal(wait.code, REASON_NO_WORK);
+    assert_contains(wait.text, "7 units are kept for workers with 5 accepted units");
+    assert_int_equal(lease_all(w, 0, &first, &wait), 7); /* who has them gets the rest */
+    world_free(&w);
+}
+
+static void where_nobody_else_is_beginners_get_all(void **state)
+{
+    (void)state;
+    struct world *w = proven_world();
+    struct msg_wait wait;
+    uint32_t first;
+
+    world_pass(w, ORCH_ALIVE_MS + 500); /* the proven one is not heard of any more */
+    assert_int_equal(lease_all(w, 1, &first, &wait), 11);
+    world_free(&w);
+}
+
+/* Alive is not enough: one that asks for nothing keeps no unit from the others. */
+static void a_proven_worker_that_takes_no_units_keeps_none(void **state)
+{
+    (void)state;
+    struct world *w = proven_world();
+    struct msg_wait wait;
+    uint32_t first;
+
+    world_pass(w, ORCH_ALIVE_MS + 500);
+    move_hello(w);
+    assert_int_equal(lease_all(w, 1, &first, &wait), 11);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(units_are_leased_lowest_first_and_once),
         TEST(a_worker_gets_a_fair_part),
+        cmocka_unit_test(beginners_get_a_quarter_of_a_batch),
+        cmocka_unit_test(where_nobody_else_is_beginners_get_all),
+        cmocka_unit_test(a_proven_worker_that_takes_no_units_keeps_none),
         TEST(a_repeated_ask_gets_the_same_leases),
         TEST(no_unit_is_leased_beyond_the_lag),
         cmocka_unit_test(all_units_of_one_answer_are_for_one_version),

@@ -17,7 +17,7 @@ struct opened {
     struct msg_submit m;
     struct msg_opening o;
     uint8_t tokens[4 * TOKENS], mask[TOKENS];
-    uint8_t proofs[3 * TOPLOC_PROOF_BYTES], states[3 * DIGEST_BYTES];
+    uint8_t proofs[3 * TOPLOC_PROOF_BYTES];
 };
 static struct opened x;
 
@@ -28,15 +28,13 @@ static int setup(void **state)
     memset(x.mask, 1, 3);
     for (size_t i = 0; i < sizeof(x.proofs); i++)
         x.proofs[i] = (uint8_t)(i * 7 + i / 256);
-    for (size_t i = 0; i < sizeof(x.states); i++)
-        x.states[i] = (uint8_t)(i * 5);
     x.m.unit = x.o.unit = 12;
     x.m.lease = x.o.lease = 99;
     x.m.n_samples = 2;
     x.m.sample[0].tokens = x.m.sample[1].tokens = BYTES_OF(x.tokens);
     x.m.sample[1].mask = BYTES_OF(x.mask);
     x.o.proofs = BYTES_OF(x.proofs);
-    x.o.states = BYTES_OF(x.states);
+    x.o.states.b[4] = 9;
     opening_root(&x.m.opening, &x.m, &x.o);
     return 0;
 }
@@ -56,7 +54,7 @@ static void the_root_is_built_as_the_protocol_says(void **state)
     (void)state;
     static const uint32_t sample[3] = {0, 0, 1}, chunk[3] = {0, 1, 0};
     struct merkle tree;
-    struct digest want;
+    struct digest proofs, want;
     struct buf leaf;
 
     buf_init(&leaf, 1024);
@@ -67,10 +65,10 @@ static void the_root_is_built_as_the_protocol_says(void **state)
         buf_put_u32(&leaf, chunk[i]);
         buf_append(&leaf,
                    bytes_slice(BYTES_OF(x.proofs), i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES));
-        buf_append(&leaf, bytes_slice(BYTES_OF(x.states), i * DIGEST_BYTES, DIGEST_BYTES));
         merkle_add(&tree, buf_bytes(&leaf));
     }
-    merkle_root(&tree, &want);
+    merkle_root(&tree, &proofs);
+    merkle_node(&want, &proofs, &x.o.states);
     assert_int_equal(opening_chunks(&x.m), 3);
     assert_true(digest_equal(&x.m.opening, &want));
     buf_clear(&leaf);
@@ -89,7 +87,6 @@ static void what_was_committed_to_opens(void **state)
     second = opening_proofs(&x.o, &x.m, 1);
     assert_int_equal(second.len, TOPLOC_PROOF_BYTES);
     assert_true(second.data == x.proofs + 2 * TOPLOC_PROOF_BYTES);
-    assert_true(opening_states(&x.o, &x.m, 1).data == x.states + 2 * DIGEST_BYTES);
 }
 
 static void assert_shut(enum status want, enum reason want_why)
@@ -110,15 +107,13 @@ static void anything_else_does_not(void **state)
     assert_shut(ERR_DIGEST, REASON_ROOT);
     x.proofs[sizeof(x.proofs) - 1] ^= 1;
     assert_shut(ERR_DIGEST, REASON_ROOT);
-    x.states[DIGEST_BYTES] ^= 1;
+    x.o.states.b[31] ^= 1;
     assert_shut(ERR_DIGEST, REASON_ROOT);
     x.o.unit++;
     assert_shut(ERR_MALFORMED, REASON_BOUNDS);
     x.o.lease++;
     assert_shut(ERR_MALFORMED, REASON_BOUNDS);
     x.o.proofs.len -= TOPLOC_PROOF_BYTES;
-    assert_shut(ERR_MALFORMED, REASON_BOUNDS);
-    x.o.states.len -= DIGEST_BYTES;
     assert_shut(ERR_MALFORMED, REASON_BOUNDS);
     x.m.sample[1].mask.len = 0; /* two chunks */
     assert_shut(ERR_MALFORMED, REASON_BOUNDS);

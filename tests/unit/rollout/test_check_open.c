@@ -86,7 +86,7 @@ static void honest_work_is_accepted_and_measured(void **state)
     assert_true(f.is_accepted);
     assert_int_equal(f.noise.tokens, 80);
     assert_int_equal(f.noise.chunks, 4);
-    assert_int_equal(f.noise.n_same_states, 4); /* the kernels are exact */
+    assert_true(f.noise.has_same_states); /* the kernels are exact */
     assert_int_equal(f.noise.n_drawn_otherwise, 0);
     assert_true(f.noise.margin == 0.0 && f.noise.logprob == 0.0 && f.noise.exponents == 0);
 }
@@ -194,16 +194,16 @@ static void a_malformed_proof_is_found(void **state)
     assert_refused(&f, REASON_STATES, 1, 39);
 }
 
-/* Digests are no ground for a refusal: other kernels have others. */
-static void other_digests_of_states_are_counted_only(void **state)
+/* They are no ground for a refusal: other kernels have others. */
+static void other_states_by_their_root_are_noted_only(void **state)
 {
     struct open *o = *state;
     struct rollout_finding f;
 
-    *claim_byte(o->opening.states, DIGEST_BYTES) ^= 1;
+    o->opening.states.b[3] ^= 1;
     f = sealed_check(o);
     assert_true(f.is_accepted);
-    assert_int_equal(f.noise.n_same_states, 3);
+    assert_false(f.noise.has_same_states);
 }
 
 static void who_does_not_open_or_opens_something_else_has_failed(void **state)
@@ -296,7 +296,7 @@ int main(int argc, char **argv)
         OPEN(other_seeds_are_found),
         OPEN(a_proof_of_other_states_is_found_with_its_last_token),
         OPEN(a_malformed_proof_is_found),
-        OPEN(other_digests_of_states_are_counted_only),
+        OPEN(other_states_by_their_root_are_noted_only),
         OPEN(who_does_not_open_or_opens_something_else_has_failed),
         OPEN(nothing_is_refused_without_the_second_kernels),
         OPEN(many_are_judged_like_each_alone),
