@@ -220,18 +220,6 @@ const struct digest *ledger_books_batch_to_train(const struct ledger_books *b)
     return b->n_versions && b->n_trained < b->n_batches ? &b->batch_root[b->n_trained] : NULL;
 }
 
-bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
-                              const struct public_key *validator)
-{
-    const struct unit_book *u = books_find_unit(b, unit);
-    uint32_t n = !u ? 0 : u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (key_equal(&b->node[u->assigned[i].node].pub.node, validator))
-            return true;
-    return false;
-}
-
 uint64_t ledger_books_next_batch(const struct ledger_books *b)
 {
     return b->n_batches;
@@ -271,16 +259,6 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
     struct map_key k = idem_key(actor, idem);
 
     return !idem_is_zero(idem) && map_find(&b->idem, &k, seq);
-}
-
-int64_t ledger_unit_reserve(const struct ledger_books *b)
-{
-    const struct ledger_task_open *x = &b->task.open;
-    int64_t fee = x->fee_full > x->fee_light ? x->fee_full : x->fee_light;
-
-    if (!b->task.is_open)
-        return 0;
-    return (int64_t)x->tokens_max * x->price_token + (int64_t)x->verdicts_max * fee;
 }
 
 /* ---- applying -------------------------------------------------------------------------------- */

@@ -7,6 +7,28 @@
 #include "ledger/books_post.h"
 #include "proto/canary.h"
 
+int64_t ledger_unit_reserve(const struct ledger_books *b)
+{
+    const struct ledger_task_open *x = &b->task.open;
+    int64_t fee = x->fee_full > x->fee_light ? x->fee_full : x->fee_light;
+
+    if (!b->task.is_open)
+        return 0;
+    return (int64_t)x->tokens_max * x->price_token + (int64_t)x->verdicts_max * fee;
+}
+
+bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
+                              const struct public_key *validator)
+{
+    const struct unit_book *u = books_find_unit(b, unit);
+    uint32_t n = !u ? 0 : u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (key_equal(&b->node[u->assigned[i].node].pub.node, validator))
+            return true;
+    return false;
+}
+
 /* The unit in its live or accepted attempt. */
 static enum status find_attempt(const struct unit_book **out, const struct ledger_books *b,
                                 uint64_t unit, uint64_t lease, struct err *e)

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#include "proto/witness.h"
 #include "proto/digest.h"
+#include "proto/witness.h"
 #include "support/orders.h"
 #include "support/test.h"
 
