@@ -138,7 +138,7 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
             u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
-        if (!c || c->is_over || orch_is_held(s, i, c))
+        if (!c || c->is_over || orch_is_held(s, t, i, c))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
             *wanted = u->version;
@@ -227,6 +227,8 @@ static uint32_t pick_validator(struct orch *s, const struct turn *t, uint64_t un
             !orch_is_alive(s, i, t->now_ms) || has_opinion(u, &v->node) ||
             !ledger_books_has_bond(orch_books(s), &v->node))
             continue;
+        if (u->n_opinions && ledger_books_seal(orch_books(s), unit, &v->node))
+            continue; /* it sealed and did not show: it cannot seal anew */
         if (best == ORCH_NONE_NODE)
             best = i;
         if (key_equal(&v->owner, owner))
@@ -478,7 +480,7 @@ static bool is_late(const struct orch *s, const struct turn *t, uint64_t unit,
 
     if (v->is_revoked || !orch_is_alive(s, c->node, t->now_ms))
         return true;
-    if (orch_is_held(s, unit, c))
+    if (orch_is_held(s, t, unit, c))
         return false; /* it waits for the others */
     if (c->sent_ms)
         return t->now_ms - c->sent_ms >= most;
@@ -499,14 +501,16 @@ static void look_after_unit(struct orch *s, struct turn *t, uint64_t unit)
         if (!c->since_ms)
             c->since_ms = t->now_ms;
         if (is_late(s, t, unit, c)) {
-            to = pick_validator(s, t, unit, c->node);
+            bool is_enough = u->n_checks > 2 && orch_has_held(s, t, unit); /* others wait */
+
+            to = is_enough ? ORCH_NONE_NODE : pick_validator(s, t, unit, c->node);
             if (to != ORCH_NONE_NODE) {
                 assign(s, t, unit, c->node, to, c->depth);
                 return;
             }
             c->since_ms = t->now_ms; /* nobody else is there: it stays with this one */
             c->sent_ms = 0;
-            c->is_skipped = orch_has_held(s, unit);
+            c->is_skipped = lu->n_opinions || orch_has_held(s, t, unit);
         }
         is_watched = true;
     }

@@ -138,8 +138,9 @@ void orch_on_verdict_seal(struct orch *s, struct turn *t);
 /* Lets those that have sealed show their verdicts, if nobody is to be waited for. */
 void orch_show(struct orch *s, struct turn *t, uint64_t unit);
 /* Sealed, and not let to show yet: this check, or any of the unit's. */
-bool orch_is_held(const struct orch *s, uint64_t unit, const struct orch_check *c);
-bool orch_has_held(const struct orch *s, uint64_t unit);
+bool orch_is_held(const struct orch *s, const struct turn *t, uint64_t unit,
+                  const struct orch_check *c);
+bool orch_has_held(const struct orch *s, const struct turn *t, uint64_t unit);
 bool orch_is_rechecked(const struct orch *s, uint64_t unit);   /* drawn for two full checks */
 uint32_t orch_count_full(const struct orch *s, uint64_t unit); /* verdicts */
 void orch_judge_states(struct orch *s, struct turn *t, uint64_t unit);

@@ -11,17 +11,19 @@ static bool is_sealed(const struct orch *s, uint64_t unit, const struct orch_che
     return ledger_books_seal(orch_books(s), unit, &s->node[c->node].node) != NULL;
 }
 
-bool orch_is_held(const struct orch *s, uint64_t unit, const struct orch_check *c)
+bool orch_is_held(const struct orch *s, const struct turn *t, uint64_t unit,
+                  const struct orch_check *c)
 {
-    return !c->is_told && is_sealed(s, unit, c);
+    return !c->is_told && c->heard_ms && t->now_ms - c->heard_ms < ORCH_HELD_MS &&
+           is_sealed(s, unit, c);
 }
 
-bool orch_has_held(const struct orch *s, uint64_t unit)
+bool orch_has_held(const struct orch *s, const struct turn *t, uint64_t unit)
 {
     const struct orch_unit *u = &s->unit[unit];
 
     for (uint32_t i = 0; i < u->n_checks; i++)
-        if (!u->check[i].is_over && orch_is_held(s, unit, &u->check[i]))
+        if (!u->check[i].is_over && orch_is_held(s, t, unit, &u->check[i]))
             return true;
     return false;
 }
@@ -142,6 +144,7 @@ void orch_on_verdict_seal(struct orch *s, struct turn *t)
     }
     c->peer = t->peer;
     c->idem = t->m->idem;
+    c->heard_ms = t->now_ms;
     c->is_waiting = true;
     orch_show(s, t, m.unit);
 }

@@ -71,7 +71,11 @@ struct world_node {
     uint64_t head, n_nonces; /* a witness: the last head it saw; nonces made */
     int64_t call_ms;         /* when it asks for one again */
     struct msg_verdict verdict;
-    bool has_verdict;
+    bool has_verdict, is_sealing;
+    struct ledger_opened opened[LEDGER_OPENED_MAX];
+    uint32_t n_opened;
+    struct buf sealed; /* the VERDICT envelope that was sealed */
+    struct idem sealed_idem;
     int64_t next_version;
     struct digest batch_root;
     bool has_batch;
