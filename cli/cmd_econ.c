@@ -128,6 +128,70 @@ static enum status simulate_one(const struct econ_terms *t, const struct econ_ch
     return OK;
 }
 
+/* A market whose last validator cheats; its accomplices are a swarm. */
+static enum status simulate_validator(const struct econ_terms *t, enum market_validator v,
+                                      const char *label, const struct settings *o,
+                                      unsigned *n_bad, struct err *e)
+{
+    const struct econ_cheat *c =
+        v == MARKET_VALIDATOR_COLLUDING ? econ_cheat_find("swarm") : NULL;
+    struct market_options m = {.terms = *t,
+                               .mature_window = (uint64_t)o->mature,
+                               .workers = (uint32_t)o->workers,
+                               .dishonest = c ? (uint32_t)o->dishonest : 0,
+                               .verify_ppm = (uint32_t)o->verify_ppm,
+                               .units = (uint64_t)o->units,
+                               .seed = (uint64_t)o->seed,
+                               .cheat = c,
+                               .validator = v};
+    struct market_result r;
+    enum status st = market_run(&r, &m, e);
+    bool is_fine;
+
+    if (st)
+        return st;
+    is_fine = r.honest_refused == 0 && r.honest_contradicted == 0 &&
+              r.validator_cheats < r.validators_honest && (!c || r.cheats < r.honest);
+    *n_bad += !is_fine;
+    printf(o->as_json ? "{\"validator\": \"%s\", \"canaries\": %" PRIu64
+                        ", \"contradicted\": %" PRIu64 ", \"by_states\": %" PRIu64
+                        ", \"barred\": %s, \"honest\": %.0f, \"cheats\": %.0f"
+                        ", \"audited\": %.6f, \"verification\": %.6f, \"ok\": %s}\n"
+                      : "%-15s %8" PRIu64 " %12" PRIu64 " %9" PRIu64
+                        " %7s %14.0f %14.0f %8.4f %8.5f  %s\n",
+           label, r.canaries, r.contradicted, r.struck_by_states,
+           o->as_json              ? r.is_validator_barred ? "true" : "false"
+           : r.is_validator_barred ? "yes"
+                                   : "no",
+           r.validators_honest, r.validator_cheats,
+           (double)r.audited / (double)(r.checked ? r.checked : 1), r.verification,
+           o->as_json ? is_fine ? "true" : "false"
+           : is_fine  ? "ends below honesty"
+                      : "CHEATING PAID");
+    fflush(stdout);
+    return OK;
+}
+
+static enum status simulate_validators(const struct econ_terms *t, const struct settings *o,
+                                       unsigned *n_bad, struct err *e)
+{
+    struct econ_terms alone = *t; /* no full check is made twice */
+    enum status st = OK;
+
+    if (!o->as_json)
+        printf("\none of four validators cheats; ucr that a validator's place brought\n\n"
+               "%-15s %8s %12s %9s %7s %14s %14s %8s %8s\n",
+               "validator", "canaries", "contradicted", "by states", "barred", "honest",
+               "cheats", "audited", "checking");
+    for (int v = MARKET_VALIDATOR_LAZY; !st && v < MARKET_VALIDATOR_COUNT; v++)
+        st = simulate_validator(t, (enum market_validator)v,
+                                market_validator_name((enum market_validator)v), o, n_bad, e);
+    alone.open.recheck_rate = 0;
+    if (!st)
+        st = simulate_validator(&alone, MARKET_VALIDATOR_LAZY, "lazy, canaries", o, n_bad, e);
+    return st;
+}
+
 static enum status simulate(const struct econ_terms *t, const struct settings *o,
                             unsigned *n_bad, struct err *e)
 {
@@ -146,6 +210,8 @@ static enum status simulate(const struct econ_terms *t, const struct settings *o
     for (size_t i = 0; !st && i < n; i++)
         if (!*o->cheat || !strcmp(o->cheat, c[i].name))
             st = simulate_one(t, &c[i], o, n_bad, e);
+    if (!st && !*o->cheat)
+        st = simulate_validators(t, o, n_bad, e);
     return st;
 }
 

@@ -75,6 +75,7 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
     kv->max_len = max_len;
     kv->layers = c->layers;
     kv->width = (size_t)c->kv_heads * c->head_dim;
+    kv->kv_heads = c->kv_heads;
     kv->n_pages = kv->n_free = n_pages;
     kv->slot_pages = kv_cache_pages(max_len);
     kv->layer_floats = (size_t)layer_floats(c, k);
@@ -203,6 +204,17 @@ size_t kv_cache_layer(const struct kv_cache *kv, size_t layer)
 {
     CHECK(layer < kv->layers);
     return layer * kv->layer_floats;
+}
+
+void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t slot,
+                   size_t layer, size_t position)
+{
+    const float *page;
+
+    CHECK(slot < kv->n_slots && position < kv->len[slot]);
+    page = *page_of(kv, slot, position / ATTENTION_PAGE);
+    attention_page_read(key, value, page + kv_cache_layer(kv, layer), position % ATTENTION_PAGE,
+                        kv->kv_heads, kv->width / kv->kv_heads);
 }
 
 void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n)

@@ -26,6 +26,7 @@
 struct kv_cache {
     size_t n_slots, max_len;
     size_t layers, width; /* width = kv_heads * head_dim */
+    size_t kv_heads;
     size_t n_pages, n_free;
     size_t slot_pages;   /* of a slot at most */
     size_t layer_floats; /* of one layer of a page */
@@ -69,6 +70,10 @@ void kv_cache_claims_reset(struct kv_cache *kv);
 /* The slot's pages in order, and where in each a layer begins: for attention. */
 float *const *kv_cache_table(const struct kv_cache *kv, size_t slot);
 size_t kv_cache_layer(const struct kv_cache *kv, size_t layer);
+
+/* What layer `layer` has filed at a position of the slot: the key and the value, (width) each. */
+void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t slot,
+                   size_t layer, size_t position);
 
 /* Positions [0, n) of slot `from` become those of slot `to`. n <= length of `from`. */
 void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n);

@@ -134,6 +134,9 @@ float attention_scale(size_t D);
 /* Floats of one head of a page, and where in them its values begin. */
 size_t attention_page_head(size_t D);
 size_t attention_page_values(size_t D);
+/* The key (G, D) and the value (G, D) that were filed at position `at` of a layer of a page. */
+void attention_page_read(float *key, float *value, const float *layer, size_t at, size_t G,
+                         size_t D);
 
 /* n consecutive positions of one sequence, the first of them at position `first`. */
 struct attention_run {

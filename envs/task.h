@@ -126,6 +126,7 @@ struct task {
         int64_t audit_detect_ppm;      /* probability that a full check finds a cheat */
         int64_t unproven_ppm; /* of a batch: what workers in their first units may have */
         int64_t witnesses;    /* nonces of validators that a draw needs */
+        int64_t recheck_ppm;  /* full checks that a second validator makes as well */
         int64_t canary_ppm;   /* first attempts at units that are canaries */
     } acceptance;
     struct {

@@ -141,6 +141,9 @@ static const struct key keys[] = {
      "validators' nonces that a draw needs, else all is checked in full; 0: draws have none"},
     {"acceptance.canary_ppm", OPT_INT, AT(acceptance.canary_ppm), "2000", "0..1000000",
      "first attempts at units that only try the validators, per million"},
+    {"acceptance.recheck_ppm", OPT_INT, AT(acceptance.recheck_ppm), "100000", "0..1000000",
+     "full checks that a second validator makes as well, per million; 0: verdicts are not "
+     "sealed"},
 
     {"budget.deposit", OPT_INT, AT(budget.deposit), "1000000000", MONEY,
      "ucr put in escrow at the opening"},

@@ -140,6 +140,27 @@ static enum status audit_verdict(struct audit *a, const struct ledger_entry *en,
         return err_set(e, ERR_CORRUPT, "I10: VERDICT says something else than the entry");
     if (!digest_equal(&m.submission, &u->envelope))
         return err_set(e, ERR_CORRUPT, "I10: VERDICT is about another submission");
+    if (!digest_equal(&m.states, &x->states) ||
+        !bytes_equal(m.opened, (struct bytes){(const uint8_t *)x->opened,
+                                              x->n_opened * sizeof(x->opened[0])}))
+        return err_set(e, ERR_CORRUPT, "I10: VERDICT has other states than the entry");
+    return OK;
+}
+
+static enum status audit_seal(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_verdict_seal *x = &a->body->verdict_seal_;
+    struct msg_envelope env;
+    struct msg_verdict_seal m;
+    enum status st =
+        find_envelope(&env, a, en, &x->envelope, MSG_VERDICT_SEAL, &x->validator, e);
+
+    if (!st)
+        st = msg_verdict_seal_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.unit != x->unit || m.lease != x->lease || !digest_equal(&m.verdict, &x->verdict))
+        return err_set(e, ERR_CORRUPT, "I10: VERDICT_SEAL says something else than the entry");
     return OK;
 }
 
@@ -292,6 +313,7 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
     case LEDGER_COMMIT: return audit_commit(a, en, e);
     case LEDGER_DRAW: count_draw(a); return OK;
     case LEDGER_VERDICT: return audit_verdict(a, en, e);
+    case LEDGER_VERDICT_SEAL: return audit_seal(a, en, e);
     case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
     case LEDGER_WITNESS: return audit_witness(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);

@@ -1,5 +1,5 @@
 /* Bodies are flat, so that one table of fields a type is both encoder and decoder; those that
- * end in lists (COMMIT, DRAW, BATCH) have their tails by hand. */
+ * end in lists (COMMIT, DRAW, VERDICT, BATCH) have their tails by hand. */
 #include "ledger/body_fields.h"
 
 #include <stddef.h>
@@ -57,7 +57,8 @@ static const struct field task_open_fields[] = {
     FIELD(task_open, saving_ppm, U32), FIELD(task_open, detection_ppm, U32),
     FIELD(task_open, canary_rate, U64), FIELD(task_open, canary_bonus, MONEY),
     FIELD(task_open, bond_required, MONEY), FIELD(task_open, bond_slice_ppm, U32),
-    FIELD(task_open, bond_strikes, U32), FIELD(task_open, witnesses, U32),
+    FIELD(task_open, bond_strikes, U32), FIELD(task_open, recheck_rate, U64),
+    FIELD(task_open, witnesses, U32),
 };
 static const struct field task_close_fields[] = {
     FIELD(task_close, task, RAW),
@@ -79,13 +80,24 @@ static const struct field assign_fields[] = {
     FIELD(assign, unit, U64), FIELD(assign, lease, U64), FIELD(assign, from, RAW),
     FIELD(assign, to, RAW), FIELD(assign, depth, DEPTH),
 };
+static const struct field verdict_seal_fields[] = {
+    FIELD(verdict_seal, unit, U64), FIELD(verdict_seal, lease, U64),
+    FIELD(verdict_seal, validator, RAW), FIELD(verdict_seal, verdict, RAW),
+    FIELD(verdict_seal, envelope, RAW),
+};
+static const struct field states_judge_fields[] = {
+    FIELD(states_judge, unit, U64), FIELD(states_judge, lease, U64),
+    FIELD(states_judge, validator, RAW), FIELD(states_judge, first, RAW),
+    FIELD(states_judge, second, RAW),
+};
 static const struct field verdict_fields[] = {
     FIELD(verdict, unit, U64), FIELD(verdict, lease, U64), FIELD(verdict, validator, RAW),
     FIELD(verdict, depth, DEPTH), FIELD(verdict, is_accepted, BOOL),
-    FIELD(verdict, code, CODE), FIELD(verdict, envelope, RAW),
+    FIELD(verdict, code, CODE), FIELD(verdict, envelope, RAW), FIELD(verdict, states, RAW),
 };
 static const struct field accept_fields[] = {
-    FIELD(accept, unit, U64), FIELD(accept, lease, U64), FIELD(accept, salt, RAW),
+    FIELD(accept, unit, U64), FIELD(accept, lease, U64), FIELD(accept, is_sole, BOOL),
+    FIELD(accept, salt, RAW),
 };
 static const struct field void_fields[] = {
     FIELD(void, unit, U64), FIELD(void, lease, U64), FIELD(void, code, CODE),
@@ -301,7 +313,8 @@ BODY_FLAT(task_open, "TASK_OPEN")
 BODY_FLAT(task_close, "TASK_CLOSE")
 BODY_FLAT(lease, "LEASE")
 BODY_FLAT(assign, "ASSIGN")
-BODY_FLAT(verdict, "VERDICT")
+BODY_FLAT(verdict_seal, "VERDICT_SEAL")
+BODY_FLAT(states_judge, "STATES_JUDGE")
 BODY_FLAT(accept, "ACCEPT")
 BODY_FLAT(void, "VOID")
 BODY_FLAT(reject_soft, "REJECT_SOFT")
@@ -436,6 +449,43 @@ enum status ledger_draw_body_decode(struct ledger_draw *b, struct bytes in, stru
         if (!get_draw_row(&r, &b->row[i], b->n_candidates) && !r.bad)
             return err_set(e, ERR_MALFORMED, "DRAW body: row %u is out of range", i);
     return reader_done(&r, "DRAW body", e);
+}
+
+/* ---- VERDICT: opened (u8 count) ------------------------------------------------------------- */
+
+enum status ledger_verdict_body_encode(struct buf *out, const struct ledger_verdict *b,
+                                       struct err *e)
+{
+    if (b->n_opened > LEDGER_OPENED_MAX)
+        return err_set(e, ERR_LIMIT, "VERDICT body: %u are opened, at most %u", b->n_opened,
+                       LEDGER_OPENED_MAX);
+    put_fields(out, verdict_fields, COUNT_OF(verdict_fields), b);
+    buf_put_u8(out, (uint8_t)b->n_opened);
+    for (uint32_t i = 0; i < b->n_opened; i++) {
+        buf_append(out, BYTES_OF(b->opened[i].validator));
+        buf_append(out, BYTES_OF(b->opened[i].found));
+    }
+    return buf_status(out, e);
+}
+
+enum status ledger_verdict_body_decode(struct ledger_verdict *b, struct bytes in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    enum status st;
+
+    memset(b, 0, sizeof(*b));
+    st = get_fields(&r, verdict_fields, COUNT_OF(verdict_fields), b, "VERDICT", e);
+    if (st)
+        return st;
+    b->n_opened = reader_u8(&r);
+    if (b->n_opened > LEDGER_OPENED_MAX)
+        return err_set(e, ERR_MALFORMED, "VERDICT body: %u are opened, at most %u", b->n_opened,
+                       LEDGER_OPENED_MAX);
+    for (uint32_t i = 0; i < b->n_opened; i++) {
+        reader_copy(&r, b->opened[i].validator.b, KEY_BYTES);
+        reader_copy(&r, b->opened[i].found.b, DIGEST_BYTES);
+    }
+    return reader_done(&r, "VERDICT body", e);
 }
 
 /* ---- BATCH: rows (u16 count) ---------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #define LEDGER_CANDIDATES_MAX 64u
 #define LEDGER_ASSIGNED_MAX   4u /* validators a DRAW gives one unit to */
 #define LEDGER_VERDICTS_MAX   8u /* on one attempt */
+#define LEDGER_OPENED_MAX     (LEDGER_VERDICTS_MAX - 1u)
 #define LEDGER_BATCH_ROWS_MAX 4096u
 #define LEDGER_SAMPLES_MAX    64u          /* of a unit: MSG_MAX_SAMPLES */
 #define LEDGER_ONE            (1ull << 32) /* probability 1 */
@@ -90,6 +91,9 @@ struct ledger_task_open {
     int64_t bond_required;   /* stake of a validator, before it is drawn */
     uint32_t bond_slice_ppm; /* of its stake, for a verdict that a canary contradicts */
     uint32_t bond_strikes;   /* so many such verdicts cost all and bar it */
+    uint64_t
+        recheck_rate; /* of full checks that a second validator makes as well (proto/states.h),
+                            * in LEDGER_ONE; 0: verdicts are not sealed and carry no states */
     uint32_t witnesses; /* nonces that a draw needs (proto/witness.h); 0: draws have none */
 };
 struct ledger_task_close {
@@ -144,6 +148,19 @@ struct ledger_assign {
     struct public_key to;
     uint32_t depth;
 };
+/* A full check's verdict is sealed before anybody shows one: */
+struct ledger_verdict_seal {
+    uint64_t unit, lease;
+    struct public_key validator;
+    struct digest
+        verdict; /* of the VERDICT envelope to come, whose signature nobody can guess */
+    struct digest envelope; /* of the VERDICT_SEAL envelope, which is a blob */
+};
+struct ledger_opened {
+    struct public_key validator;
+    struct digest found; /* at its places, by whoever gives the verdict */
+};
+_Static_assert(sizeof(struct ledger_opened) == KEY_BYTES + DIGEST_BYTES, "as in VERDICT");
 struct ledger_verdict {
     uint64_t unit, lease;
     struct public_key validator;
@@ -151,10 +168,20 @@ struct ledger_verdict {
     bool is_accepted;
     uint32_t code;          /* enum reason */
     struct digest envelope; /* of the VERDICT envelope, which is a blob */
+    struct digest states;   /* states_seal(); zero: no prefill was made, or none is asked for */
+    uint32_t n_opened;
+    struct ledger_opened opened[LEDGER_OPENED_MAX]; /* of those it was to check, in order */
+};
+/* `validator` gave states, or opened another's, otherwise than `first` and `second` found them. */
+struct ledger_states_judge {
+    uint64_t unit, lease;
+    struct public_key validator;
+    struct public_key first, second; /* one of them opened what the other had sealed */
 };
 /* `salt` in all that ends an attempt: what the LEASE sealed. */
 struct ledger_accept {
     uint64_t unit, lease;
+    bool is_sole; /* a second full check was drawn, and nobody was there to make it */
     struct digest salt;
 };
 struct ledger_void {

@@ -26,6 +26,12 @@ void ledger_books_new(struct ledger_books **out)
     *out = b;
 }
 
+static void free_unit(struct unit_book *u)
+{
+    free(u->canary);
+    free(u->opened);
+}
+
 void ledger_books_free(struct ledger_books **books)
 {
     struct ledger_books *b = *books;
@@ -35,7 +41,7 @@ void ledger_books_free(struct ledger_books **books)
     for (size_t i = 0; i < b->n_nodes; i++)
         free(b->node[i].credit);
     for (size_t i = 0; i < b->n_units; i++)
-        free(b->unit[i].canary);
+        free_unit(&b->unit[i]);
     watch_clear(&b->watch);
     account_table_clear(&b->accounts);
     map_clear(&b->node_at);
@@ -214,18 +220,6 @@ const struct digest *ledger_books_batch_to_train(const struct ledger_books *b)
     return b->n_versions && b->n_trained < b->n_batches ? &b->batch_root[b->n_trained] : NULL;
 }
 
-bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
-                              const struct public_key *validator)
-{
-    const struct unit_book *u = books_find_unit(b, unit);
-    uint32_t n = !u ? 0 : u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (key_equal(&b->node[u->assigned[i]].pub.node, validator))
-            return true;
-    return false;
-}
-
 uint64_t ledger_books_next_batch(const struct ledger_books *b)
 {
     return b->n_batches;
@@ -267,16 +261,6 @@ bool ledger_books_find_idem(const struct ledger_books *b, const struct public_ke
     return !idem_is_zero(idem) && map_find(&b->idem, &k, seq);
 }
 
-int64_t ledger_unit_reserve(const struct ledger_books *b)
-{
-    const struct ledger_task_open *x = &b->task.open;
-    int64_t fee = x->fee_full > x->fee_light ? x->fee_full : x->fee_light;
-
-    if (!b->task.is_open)
-        return 0;
-    return (int64_t)x->tokens_max * x->price_token + (int64_t)x->verdicts_max * fee;
-}
-
 /* ---- applying -------------------------------------------------------------------------------- */
 
 /* The key that an entry of this kind must come from, or NULL: anyone's. */
@@ -287,6 +271,7 @@ static const struct public_key *actor_wanted(enum ledger_type type, const union 
     case LEDGER_NODE_ADMIT: return &x->node_admit_.node;
     case LEDGER_TASK_OPEN: return &x->task_open_.initiator;
     case LEDGER_VERDICT: return &x->verdict_.validator;
+    case LEDGER_VERDICT_SEAL: return &x->verdict_seal_.validator;
     case LEDGER_WITNESS: return &x->witness_.validator;
     case LEDGER_STEP: return &x->step_.trainer;
     default: return NULL;
@@ -448,7 +433,7 @@ static void apply_task_open(struct ledger_books *b, const struct ledger_task_ope
     b->task.opened = b->next_seq;
     map_clear(&b->unit_at);
     for (size_t i = 0; i < b->n_units; i++)
-        free(b->unit[i].canary);
+        free_unit(&b->unit[i]);
     b->n_units = 0;
     b->undrawn_head = b->n_undrawn = 0;
     b->n_versions = b->n_batches = 0;
@@ -491,6 +476,7 @@ static void apply_lease(struct ledger_books *b, const struct ledger_lease *x)
     }
     u = &b->unit[i];
     before = *u;
+    free(u->opened);
     memset(u, 0, sizeof(*u));
     u->canary = before.canary;
     u->pub.canary = u->canary;
@@ -539,7 +525,8 @@ static void apply_commit(struct ledger_books *b, const struct ledger_commit *x)
 
 static void assign(struct ledger_books *b, struct unit_book *u, const struct public_key *to)
 {
-    u->assigned[u->n_assigned++ % ASSIGNED_KEPT] = (uint32_t)(node_at(b, to) - b->node);
+    u->assigned[u->n_assigned++ % ASSIGNED_KEPT] =
+        (struct assigned_book){(uint32_t)(node_at(b, to) - b->node), u->n_seals};
 }
 
 static void apply_draw(struct ledger_books *b, const struct ledger_draw *x)
@@ -575,8 +562,9 @@ static void apply_verdict(struct ledger_books *b, const struct ledger_verdict *x
     struct unit_book *u = unit_at(b, x->unit);
 
     CHECK(u->pub.n_opinions < LEDGER_VERDICTS_MAX);
-    u->pub.opinion[u->pub.n_opinions++] =
-        (struct ledger_opinion){x->validator, x->depth, x->is_accepted, x->code};
+    books_keep_opened(u, x);
+    u->pub.opinion[u->pub.n_opinions++] = (struct ledger_opinion){
+        x->validator, x->depth, x->is_accepted, x->code, x->states, false};
     node_at(b, &x->validator)->pub.n_verdicts++;
 }
 
@@ -741,6 +729,10 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
         break;
     case LEDGER_CANARY_JUDGE:
         books_judge_canary(b, &x->canary_judge_, en->posting, en->n_postings);
+        break;
+    case LEDGER_VERDICT_SEAL: books_seal_verdict(b, &x->verdict_seal_); break;
+    case LEDGER_STATES_JUDGE:
+        books_judge_states(b, &x->states_judge_, en->posting, en->n_postings);
         break;
     case LEDGER_WITNESS: books_take_witness(b, &x->witness_); break;
     case LEDGER_HEAD: books_open_round(b, &x->head_); break;

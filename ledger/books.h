@@ -23,6 +23,12 @@
  * unwitnessed, in which everything is checked in full, and is no witness until it begins anew. No
  * other HEAD may come between a nonce and its DRAW.
  *
+ * States (proto/states.h), where the task has a recheck_rate. The verdict of a full check is sealed
+ * before it is shown (VERDICT_SEAL), and carries a commitment to numbers that only a prefill yields.
+ * Who is asked after others have sealed opens theirs with its own verdict. Two validators of whom
+ * one opened what the other had sealed have both made the prefill; who gave or opened states
+ * otherwise than these two is struck by STATES_JUDGE as by a canary. Being outvoted strikes nobody.
+ *
  * Who is paid what:
  *   LEASE        escrow -> reserved: ledger_unit_reserve()
  *   ACCEPT       reserved -> pending(worker): tokens * price; reserved -> pending(validators):
@@ -36,6 +42,7 @@
  *   CANARY_JUDGE stake of who is contradicted -> jackpot: the fee and bond_slice_ppm of it, the
  *                bond_strikes-th time all of it and of pending, and the node is barred; of a bad
  *                canary also jackpot -> pending(finders): canary_bonus, together at most a third
+ *   STATES_JUDGE the same strike
  *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
  *   MATURE       pending(node) -> avail(owner), after genesis.mature_window entries, or at any
  *                time once the task is closed
@@ -87,6 +94,8 @@ struct ledger_opinion {
     uint32_t depth;
     bool is_accepted;
     uint32_t code;
+    struct digest states;
+    bool is_struck; /* by STATES_JUDGE */
 };
 /* A revealed canary and what was said of it. */
 struct ledger_canary {
@@ -125,7 +134,7 @@ struct ledger_node {
     bool is_revoked, is_slashed;
     uint64_t admitted; /* seq */
     uint64_t n_commits, n_accepted, n_refused, n_verdicts;
-    uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE */
+    uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE and STATES_JUDGE */
     uint64_t n_live;         /* units LEASED or COMMITTED */
     int64_t earned;          /* ever credited to pending */
 };
@@ -161,6 +170,16 @@ const struct digest *ledger_books_batch_to_train(const struct ledger_books *b);
 /* Was the unit, in its live attempt, given to this validator? */
 bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
                               const struct public_key *validator);
+/* The digest of the VERDICT envelope that the validator sealed for the live attempt; NULL: none. */
+const struct digest *ledger_books_seal(const struct ledger_books *b, uint64_t unit,
+                                       const struct public_key *validator);
+/* Those whose states this validator has to open with its verdict: who had sealed theirs when it was
+ * asked. Returns how many. */
+uint32_t ledger_books_peers(const struct ledger_books *b, uint64_t unit,
+                            const struct public_key *validator,
+                            struct public_key peer[LEDGER_OPENED_MAX]);
+/* r of the live attempt's draw; zero: it was not drawn yet. */
+struct digest ledger_books_drawn(const struct ledger_books *b, uint64_t unit);
 uint64_t ledger_books_next_batch(const struct ledger_books *b);
 uint64_t ledger_books_next_round(const struct ledger_books *b); /* of the beacon */
 /* The role an invite is for; ROLE_NONE when it is unknown or used. */
@@ -203,6 +222,14 @@ void ledger_draw_build(struct ledger_draw *d, const struct ledger_books *b,
 /* Is the live attempt a canary, by this salt? */
 bool ledger_books_is_canary(const struct ledger_books *b, uint64_t unit,
                             const struct digest *salt);
+/* Is the live attempt one that two validators are to check in full, by this salt? */
+bool ledger_books_is_rechecked(const struct ledger_books *b, uint64_t unit,
+                               const struct digest *salt);
+/* Two or more validators gave states, and of no two of them has one opened what the other sealed. */
+bool ledger_books_states_differ(const struct ledger_books *b, uint64_t unit);
+/* The next STATES_JUDGE that the live attempt's verdicts call for. False: none. */
+bool ledger_states_judge_build(struct ledger_states_judge *x, const struct ledger_books *b,
+                               uint64_t unit);
 /* Has the validator the stake that the task wants of it? */
 bool ledger_books_has_bond(const struct ledger_books *b, const struct public_key *validator);
 /* What a HEAD entry says of the log so far. */

@@ -78,8 +78,8 @@ static int64_t part_of(int64_t amount, uint32_t ppm)
 }
 
 /* What a contradicted verdict costs: the fee and a slice of stake, or all. */
-static void post_strike(const struct ledger_books *b, const struct public_key *validator,
-                        struct post *p)
+void post_strike(const struct ledger_books *b, const struct public_key *validator,
+                 struct post *p)
 {
     const struct node_book *node = books_find_node(b, validator);
     struct account stake = account_of_key(ACCOUNT_STAKE, validator);
@@ -162,22 +162,25 @@ void books_keep_canary(struct unit_book *u, const struct digest *salt)
     u->pub.n_canaries++;
 }
 
+void books_strike(struct ledger_books *b, const struct public_key *validator)
+{
+    struct node_book *node = &b->node[books_find_node(b, validator) - b->node];
+
+    if (++node->pub.n_contradicted < b->task.open.bond_strikes)
+        return;
+    node->head = node->n = 0;
+    node->pub.is_slashed = true;
+}
+
 void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge *x,
                         const struct ledger_posting *v, uint32_t n)
 {
     struct ledger_canary *c = books_find_unit(b, x->unit)->canary;
 
     c->is_judged = true;
-    for (uint32_t i = 0; i < c->n_opinions; i++) {
-        const struct node_book *at = books_find_node(b, &c->opinion[i].validator);
-        struct node_book *node = &b->node[at - b->node];
-        if (!books_is_contradicted(&c->opinion[i], x->outcome))
-            continue;
-        if (++node->pub.n_contradicted < b->task.open.bond_strikes)
-            continue;
-        node->head = node->n = 0;
-        node->pub.is_slashed = true;
-    }
+    for (uint32_t i = 0; i < c->n_opinions; i++)
+        if (books_is_contradicted(&c->opinion[i], x->outcome))
+            books_strike(b, &c->opinion[i].validator);
     for (uint32_t i = 0; i < n; i++)
         if (v[i].delta < 0 && account_kind(&v[i].account) != ACCOUNT_JACKPOT)
             b->task.slashed -= v[i].delta;

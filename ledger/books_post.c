@@ -229,7 +229,8 @@ static enum status check_terms(const struct ledger_task_open *x, int64_t *steps,
                        x->validators, x->verdicts_max);
     if (x->audit_floor > LEDGER_ONE || x->saving_ppm > 1000000 || x->detection_ppm < 1 ||
         x->detection_ppm > 1000000 || x->canary_rate > LEDGER_ONE ||
-        x->bond_slice_ppm > 1000000 || (x->canary_rate && !x->bond_strikes))
+        x->recheck_rate > LEDGER_ONE || x->bond_slice_ppm > 1000000 ||
+        ((x->canary_rate || x->recheck_rate) && !x->bond_strikes))
         return err_set(e, ERR_INVALID, "I9: the audit policy is out of range");
     return OK;
 }

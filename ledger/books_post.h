@@ -29,6 +29,17 @@ MUST_USE enum status post_find_committed(const struct unit_book **out,
 /* The salt shown is the one that was sealed, and the attempt was checked as deep as it says. */
 MUST_USE enum status post_check_salt(const struct ledger_books *b, const struct unit_book *u,
                                      const struct digest *salt, struct err *e);
+/* A drawn unit, and a validator that has not judged it. */
+MUST_USE enum status post_check_judge(const struct unit_book **out,
+                                      const struct ledger_books *b, uint64_t unit,
+                                      uint64_t lease, const struct public_key *validator,
+                                      struct err *e);
+/* Was the verdict sealed, and has it the states that it must have? */
+MUST_USE enum status post_check_states(const struct ledger_books *b,
+                                       const struct ledger_verdict *x, struct err *e);
+/* What a contradicted verdict costs: the fee and a slice of stake, or all. */
+void post_strike(const struct ledger_books *b, const struct public_key *validator,
+                 struct post *p);
 /* Ends an attempt: fees and pay out of its reserve, the rest back to the escrow. */
 void post_settle(const struct ledger_books *b, const struct unit_book *u, int64_t pay,
                  struct post *p);

@@ -26,6 +26,11 @@ struct node_book {
     uint64_t began;     /* the HEAD for which it began, and gave no nonce */
     uint64_t gave;      /* the HEAD for which it gave a nonce last */
 };
+/* What an opinion found at another validator's places. */
+struct opened_book {
+    uint32_t opinion; /* whose: its index */
+    struct ledger_opened is;
+};
 struct unit_book {
     struct ledger_unit pub;
     struct ledger_canary *canary; /* owned; what pub.canary lends */
@@ -33,8 +38,17 @@ struct unit_book {
     struct digest r;              /* of its draw */
     uint64_t probability;         /* the one it was drawn with */
     uint32_t drawn;               /* depth by the draw, which ASSIGN does not change; 0: none */
-    uint32_t assigned[ASSIGNED_KEPT]; /* nodes, the last so many */
-    uint32_t n_assigned;              /* ever */
+    struct assigned_book {
+        uint32_t node, n_seals; /* sealed when it was asked */
+    } assigned[ASSIGNED_KEPT];  /* the last so many */
+    uint32_t n_assigned;        /* ever */
+    struct seal_book {
+        uint32_t node;
+        struct digest verdict;
+    } seal[LEDGER_VERDICTS_MAX];
+    uint32_t n_seals;
+    struct opened_book *opened; /* owned */
+    uint32_t n_opened;
 };
 struct invite_book {
     struct digest secret;
@@ -107,6 +121,14 @@ uint32_t books_sealed_depth(const struct ledger_books *b, const struct unit_book
 void books_keep_canary(struct unit_book *u, const struct digest *salt);
 void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge *x,
                         const struct ledger_posting *v, uint32_t n);
+/* What a verdict that is contradicted costs the validator, and what it comes to. */
+void books_strike(struct ledger_books *b, const struct public_key *validator);
+void books_seal_verdict(struct ledger_books *b, const struct ledger_verdict_seal *x);
+void books_keep_opened(struct unit_book *u, const struct ledger_verdict *x);
+void books_judge_states(struct ledger_books *b, const struct ledger_states_judge *x,
+                        const struct ledger_posting *v, uint32_t n);
+/* Does a verdict with this code say that a prefill was made? */
+bool books_has_states(uint32_t code);
 bool books_is_contradicted(const struct ledger_opinion *o, uint32_t outcome);
 void books_open_round(struct ledger_books *b, const struct ledger_head *x);
 void books_take_witness(struct ledger_books *b, const struct ledger_witness *x);

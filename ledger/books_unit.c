@@ -7,6 +7,28 @@
 #include "ledger/books_post.h"
 #include "proto/canary.h"
 
+int64_t ledger_unit_reserve(const struct ledger_books *b)
+{
+    const struct ledger_task_open *x = &b->task.open;
+    int64_t fee = x->fee_full > x->fee_light ? x->fee_full : x->fee_light;
+
+    if (!b->task.is_open)
+        return 0;
+    return (int64_t)x->tokens_max * x->price_token + (int64_t)x->verdicts_max * fee;
+}
+
+bool ledger_books_is_assigned(const struct ledger_books *b, uint64_t unit,
+                              const struct public_key *validator)
+{
+    const struct unit_book *u = books_find_unit(b, unit);
+    uint32_t n = !u ? 0 : u->n_assigned < ASSIGNED_KEPT ? u->n_assigned : ASSIGNED_KEPT;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (key_equal(&b->node[u->assigned[i].node].pub.node, validator))
+            return true;
+    return false;
+}
+
 /* The unit in its live or accepted attempt. */
 static enum status find_attempt(const struct unit_book **out, const struct ledger_books *b,
                                 uint64_t unit, uint64_t lease, struct err *e)
@@ -199,10 +221,10 @@ static bool has_opinion(const struct unit_book *u, const struct public_key *vali
     return false;
 }
 
-/* What ASSIGN and VERDICT share: a drawn unit, and a validator that has not judged it. */
-static enum status check_judge(const struct unit_book **out, const struct ledger_books *b,
-                               uint64_t unit, uint64_t lease,
-                               const struct public_key *validator, struct err *e)
+/* What ASSIGN, VERDICT_SEAL and VERDICT share: a drawn unit, and a validator that has not judged it. */
+enum status post_check_judge(const struct unit_book **out, const struct ledger_books *b,
+                             uint64_t unit, uint64_t lease, const struct public_key *validator,
+                             struct err *e)
 {
     const struct node_book *node;
     const struct unit_book *u;
@@ -230,14 +252,14 @@ enum status post_assign(const struct ledger_books *b, const struct ledger_assign
     const struct unit_book *u;
 
     (void)p;
-    return check_judge(&u, b, x->unit, x->lease, &x->to, e);
+    return post_check_judge(&u, b, x->unit, x->lease, &x->to, e);
 }
 
 enum status post_verdict(const struct ledger_books *b, const struct ledger_verdict *x,
                          struct post *p, struct err *e)
 {
     const struct unit_book *u;
-    enum status st = check_judge(&u, b, x->unit, x->lease, &x->validator, e);
+    enum status st = post_check_judge(&u, b, x->unit, x->lease, &x->validator, e);
 
     (void)p;
     if (st)
@@ -247,7 +269,7 @@ enum status post_verdict(const struct ledger_books *b, const struct ledger_verdi
                        x->unit);
     if (x->is_accepted != (x->code == REASON_NONE))
         return err_set(e, ERR_INVALID, "I4: an acceptance has no reason, a rejection one");
-    return OK;
+    return post_check_states(b, x, e);
 }
 
 void post_settle(const struct ledger_books *b, const struct unit_book *u, int64_t pay,
@@ -284,6 +306,15 @@ static uint32_t count_hard(const struct unit_book *u)
     return n;
 }
 
+static uint32_t count_full(const struct unit_book *u)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < u->pub.n_opinions; i++)
+        n += u->pub.opinion[i].depth == CHECK_FULL;
+    return n;
+}
+
 static bool has_code(const struct unit_book *u, uint32_t code)
 {
     for (uint32_t i = 0; i < u->pub.n_opinions; i++)
@@ -310,6 +341,11 @@ enum status post_accept(const struct ledger_books *b, const struct ledger_accept
         post_count_accepts(u, CHECK_LIGHT) <= count_hard(u))
         return err_set(e, ERR_DENIED,
                        "I9: unit %" PRIu64 " has no verdict that would accept it", x->unit);
+    if (x->is_sole != (ledger_books_is_rechecked(b, x->unit, &x->salt) && count_full(u) < 2))
+        return err_set(e, ERR_DENIED,
+                       x->is_sole ? "I9: unit %" PRIu64 " needs no second check"
+                                  : "I9: unit %" PRIu64 " was drawn for two checks",
+                       x->unit);
     post_settle(b, u, (int64_t)u->pub.tokens * b->task.open.price_token, p);
     return OK;
 }

@@ -130,6 +130,20 @@ static void show_batch(struct buf *out, const struct ledger_batch *x, bool is_js
     buf_printf(out, "%s", is_json ? "]" : "");
 }
 
+static void show_opened(struct buf *out, const struct ledger_verdict *x, bool is_json)
+{
+    buf_printf(out, "%s", is_json ? ", \"opened\": [" : "");
+    for (uint32_t i = 0; i < x->n_opened; i++) {
+        buf_printf(out,
+                   is_json ? "%s{\"validator\": " : "%s opened=", is_json && i ? ", " : "");
+        show_hex(out, BYTES_OF(x->opened[i].validator), is_json);
+        buf_printf(out, is_json ? ", \"found\": " : ":");
+        show_hex(out, BYTES_OF(x->opened[i].found), is_json);
+        buf_printf(out, "%s", is_json ? "}" : "");
+    }
+    buf_printf(out, "%s", is_json ? "]" : "");
+}
+
 static void show_postings(struct buf *out, const struct ledger_entry *en, bool is_json)
 {
     char name[ACCOUNT_TEXT_BYTES];
@@ -203,6 +217,8 @@ enum status ledger_show(struct buf *out, const struct ledger_entry *en,
         show_commit(out, &body->commit_, is_json);
     if (en->type == LEDGER_DRAW)
         show_draw(out, &body->draw_, is_json);
+    if (en->type == LEDGER_VERDICT)
+        show_opened(out, &body->verdict_, is_json);
     if (en->type == LEDGER_BATCH)
         show_batch(out, &body->batch_, is_json);
     show_postings(out, en, is_json);

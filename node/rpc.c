@@ -9,6 +9,7 @@
 
 struct request {
     bool is_open;
+    bool is_held; /* not to be sent yet */
     enum msg_kind kind;
     struct idem idem;
     uint64_t tag;
@@ -83,8 +84,10 @@ static void send_request(struct rpc *r, struct request *q, int64_t now_ms, struc
     q->due_ms = now_ms + q->retry_ms;
 }
 
-enum status rpc_ask(struct rpc *r, enum msg_kind kind, struct bytes body, uint64_t tag,
-                    uint32_t retry_ms, int64_t now_ms, struct effects *out, struct err *e)
+/* An open request around `body`, which was not sent yet. */
+static enum status open_request(struct request **out, struct rpc *r, enum msg_kind kind,
+                                struct bytes body, uint64_t tag, uint32_t retry_ms,
+                                struct err *e)
 {
     struct request *q = NULL;
     enum status st;
@@ -107,9 +110,49 @@ enum status rpc_ask(struct rpc *r, enum msg_kind kind, struct bytes body, uint64
         return st;
     }
     q->is_open = true;
+    q->is_held = false;
+    *out = q;
+    return OK;
+}
+
+enum status rpc_ask(struct rpc *r, enum msg_kind kind, struct bytes body, uint64_t tag,
+                    uint32_t retry_ms, int64_t now_ms, struct effects *out, struct err *e)
+{
+    struct request *q = NULL;
+    enum status st = open_request(&q, r, kind, body, tag, retry_ms, e);
+
+    if (st)
+        return st;
     send_request(r, q, now_ms, out);
     effects_timer(out, q->due_ms);
     return OK;
+}
+
+enum status rpc_hold(struct rpc *r, enum msg_kind kind, struct bytes body, uint64_t tag,
+                     uint32_t retry_ms, struct digest *envelope, struct err *e)
+{
+    struct request *q = NULL;
+    enum status st = open_request(&q, r, kind, body, tag, retry_ms, e);
+
+    if (st)
+        return st;
+    q->is_held = true;
+    digest_of(envelope, buf_bytes(&q->envelope));
+    return OK;
+}
+
+void rpc_release(struct rpc *r, enum msg_kind kind, uint64_t tag, int64_t now_ms,
+                 struct effects *out)
+{
+    for (size_t i = 0; i < RPC_MAX_OPEN; i++) {
+        struct request *q = &r->open[i];
+
+        if (!q->is_open || !q->is_held || q->kind != kind || q->tag != tag)
+            continue;
+        q->is_held = false;
+        send_request(r, q, now_ms, out);
+        effects_timer(out, q->due_ms);
+    }
 }
 
 bool rpc_answered(struct rpc *r, const struct msg_envelope *m, enum msg_kind *kind,
@@ -118,7 +161,7 @@ bool rpc_answered(struct rpc *r, const struct msg_envelope *m, enum msg_kind *ki
     for (size_t i = 0; i < RPC_MAX_OPEN; i++) {
         struct request *q = &r->open[i];
 
-        if (q->is_open && idem_equal(&q->idem, &m->idem)) {
+        if (q->is_open && !q->is_held && idem_equal(&q->idem, &m->idem)) {
             *kind = q->kind;
             *tag = q->tag;
             close_request(q);
@@ -152,7 +195,7 @@ void rpc_tick(struct rpc *r, int64_t now_ms, struct effects *out)
     for (size_t i = 0; i < RPC_MAX_OPEN; i++) {
         struct request *q = &r->open[i];
 
-        if (!q->is_open)
+        if (!q->is_open || q->is_held)
             continue;
         if (q->due_ms <= now_ms)
             send_request(r, q, now_ms, out);

@@ -34,6 +34,13 @@ void rpc_set_run(struct rpc *r, const struct digest *run);
 MUST_USE enum status rpc_ask(struct rpc *r, enum msg_kind kind, struct bytes body, uint64_t tag,
                              uint32_t retry_ms, int64_t now_ms, struct effects *out,
                              struct err *e);
+/* The same, but it is not sent before rpc_release: *envelope is the digest of what will be. */
+MUST_USE enum status rpc_hold(struct rpc *r, enum msg_kind kind, struct bytes body,
+                              uint64_t tag, uint32_t retry_ms, struct digest *envelope,
+                              struct err *e);
+/* Sends what is held of this kind and tag. */
+void rpc_release(struct rpc *r, enum msg_kind kind, uint64_t tag, int64_t now_ms,
+                 struct effects *out);
 /* If `m` answers an open request, closes it, sets *kind and *tag to the question's, and returns
  * true. A second copy of an answer returns false. */
 bool rpc_answered(struct rpc *r, const struct msg_envelope *m, enum msg_kind *kind,

@@ -116,8 +116,7 @@ static uint32_t outcome_of(struct orch *s, const struct ledger_unit *u)
     return digest_equal(&root, &u->canary->root) ? LEDGER_CANARY_BAD : LEDGER_CANARY_OPEN;
 }
 
-/* Bars the validators whose last strike it was. */
-static void bar_struck(struct orch *s, struct turn *t)
+void orch_bar_struck(struct orch *s, struct turn *t)
 {
     for (size_t i = 1; i < s->n_nodes; i++) {
         const struct ledger_node *n = ledger_books_node(orch_books(s), &s->node[i].node);
@@ -145,5 +144,5 @@ void orch_judge_canary(struct orch *s, struct turn *t, uint64_t unit)
     if (orch_append_canary_judge(s, t, &x, BY_ITSELF, NULL, NULL))
         return;
     orch_note(s, 'I', "canary judged unit=%" PRIu64 " outcome=%s", unit, names[x.outcome]);
-    bar_struck(s, t);
+    orch_bar_struck(s, t);
 }

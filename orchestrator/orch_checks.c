@@ -86,7 +86,7 @@ void orch_draw(struct orch *s, struct turn *t)
 
 /* ---- handing out checks ---------------------------------------------------------------- */
 
-static struct orch_check *find_check(struct orch *s, uint64_t unit, uint32_t node)
+struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node)
 {
     struct orch_unit *u = orch_unit_at(s, unit);
 
@@ -103,6 +103,7 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
                           .lease = u->lease,
                           .depth = c->depth,
                           .deadline_ms = (uint32_t)s->task.leases.check_ms};
+    struct public_key peer[LEDGER_OPENED_MAX];
     struct err e;
 
     if (orch_read_blob(s, &u->envelope, &e)) {
@@ -112,6 +113,12 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
     }
     c->sent_ms = t->now_ms;
     m.submission = buf_bytes(&s->blob);
+    if (c->depth == CHECK_FULL && ledger_books_task(orch_books(s))->open.recheck_rate) {
+        m.draw = ledger_books_drawn(orch_books(s), unit);
+        m.peers.data = (const uint8_t *)peer;
+        m.peers.len =
+            KEY_BYTES * ledger_books_peers(orch_books(s), unit, &s->node[c->node].node, peer);
+    }
     s->node[t->from].waits[0] = 0;
     buf_reset(&s->body);
     CHECK(!msg_check_encode(&s->body, &m, NULL));
@@ -130,8 +137,8 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
     for (uint64_t i = s->first_open; i < s->n_units; i++) {
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
-            u && u->state == UNIT_COMMITTED ? find_check(s, i, t->from) : NULL;
-        if (!c || c->is_over)
+            u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
+        if (!c || c->is_over || orch_is_held(s, t, i, c))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
             *wanted = u->version;
@@ -215,11 +222,13 @@ static uint32_t pick_validator(struct orch *s, const struct turn *t, uint64_t un
     for (size_t k = 0; k < n; k++) {
         uint32_t i = 1 + (uint32_t)((unit + k) % n); /* spread over the validators */
         const struct orch_node *v = &s->node[i];
-        const struct orch_check *c = find_check(s, unit, i);
+        const struct orch_check *c = orch_find_check(s, unit, i);
         if (v->role != ROLE_VERIFIER || v->is_draining || i == not_this || (c && !c->is_over) ||
             !orch_is_alive(s, i, t->now_ms) || has_opinion(u, &v->node) ||
             !ledger_books_has_bond(orch_books(s), &v->node))
             continue;
+        if (u->n_opinions && ledger_books_seal(orch_books(s), unit, &v->node))
+            continue; /* it sealed and did not show: it cannot seal anew */
         if (best == ORCH_NONE_NODE)
             best = i;
         if (key_equal(&v->owner, owner))
@@ -245,24 +254,33 @@ static bool assign(struct orch *s, struct turn *t, uint64_t unit, uint32_t from,
     return !orch_append_assign(s, t, &a, BY_ITSELF, NULL, NULL);
 }
 
+bool orch_ask_another(struct orch *s, struct turn *t, uint64_t unit)
+{
+    uint32_t to = pick_validator(s, t, unit, ORCH_NONE_NODE);
+
+    return to != ORCH_NONE_NODE && assign(s, t, unit, ORCH_NONE_NODE, to, CHECK_FULL);
+}
+
 /* Is another opinion coming, or could it be asked for just now? */
 static bool another_opinion(struct orch *s, struct turn *t, uint64_t unit)
 {
     const struct orch_unit *u = orch_unit_at(s, unit);
-    uint32_t to;
 
     for (uint32_t i = 0; i < u->n_checks; i++)
-        if (!u->check[i].is_over && orch_is_alive(s, u->check[i].node, t->now_ms))
+        if (!u->check[i].is_over && !u->check[i].is_skipped &&
+            orch_is_alive(s, u->check[i].node, t->now_ms))
             return true;
-    to = pick_validator(s, t, unit, ORCH_NONE_NODE);
-    return to != ORCH_NONE_NODE && assign(s, t, unit, ORCH_NONE_NODE, to, CHECK_FULL);
+    return orch_ask_another(s, t, unit);
 }
 
 static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
-    struct ledger_accept a = {
-        .unit = unit, .lease = u->lease, .salt = orch_salt_shown(s, unit)};
+    struct ledger_accept a = {.unit = unit,
+                              .lease = u->lease,
+                              .is_sole =
+                                  orch_is_rechecked(s, unit) && orch_count_full(s, unit) < 2,
+                              .salt = orch_salt_shown(s, unit)};
 
     if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL))
         orch_void(s, t, unit, REASON_INTERNAL);
@@ -307,6 +325,15 @@ static void reject_hard(struct orch *s, struct turn *t, uint64_t unit, uint32_t 
     orch_sweep_barred(s, t);
 }
 
+/* Was the unit drawn for two full checks, or do those made disagree about what they found? */
+static bool wants_more(struct orch *s, uint64_t unit)
+{
+    const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
+
+    return u->n_opinions && ((orch_is_rechecked(s, unit) && orch_count_full(s, unit) < 2) ||
+                             ledger_books_states_differ(orch_books(s), unit));
+}
+
 void orch_judge(struct orch *s, struct turn *t, uint64_t unit)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
@@ -316,6 +343,9 @@ void orch_judge(struct orch *s, struct turn *t, uint64_t unit)
         orch_reveal(s, t, unit);
         return;
     }
+    orch_judge_states(s, t, unit);
+    if (wants_more(s, unit) && another_opinion(s, t, unit))
+        return;
     for (uint32_t i = 0; i < u->n_opinions; i++) {
         const struct ledger_opinion *o = &u->opinion[i];
         if (o->is_accepted) {
@@ -350,13 +380,14 @@ static enum reason check_verdict(struct orch *s, const struct turn *t,
 
     if (!u || u->state != UNIT_COMMITTED || u->lease != m->lease)
         return REASON_DUPLICATE;
-    c = find_check(s, m->unit, t->from);
+    c = orch_find_check(s, m->unit, t->from);
     if (!c || !digest_equal(&m->submission, &u->envelope))
         return REASON_NO_LEASE;
     if (has_opinion(u, &s->node[t->from].node))
         return REASON_DUPLICATE;
     if (m->depth < c->depth || m->depth > CHECK_FULL || m->code >= REASON_COUNT ||
-        m->is_accepted != (m->code == REASON_NONE))
+        m->is_accepted != (m->code == REASON_NONE) ||
+        m->opened.len > LEDGER_OPENED_MAX * sizeof(struct ledger_opened))
         return REASON_BOUNDS;
     return REASON_NONE;
 }
@@ -404,7 +435,11 @@ void orch_on_verdict(struct orch *s, struct turn *t)
                                 .validator = s->node[t->from].node,
                                 .depth = m.depth,
                                 .is_accepted = m.is_accepted,
-                                .code = m.code};
+                                .code = m.code,
+                                .states = m.states};
+    v.n_opened = (uint32_t)(m.opened.len / sizeof(v.opened[0]));
+    if (v.n_opened)
+        memcpy(v.opened, m.opened.data, m.opened.len);
     digest_of(&v.envelope, t->m->raw);
     if (orch_append_verdict(s, t, &v, AS_ANSWER, NULL, &seq)) {
         orch_refuse(s, t, REASON_INTERNAL, "the ledger refused the entry");
@@ -437,13 +472,16 @@ void orch_sweep_barred(struct orch *s, struct turn *t)
     }
 }
 
-static bool is_late(const struct orch *s, const struct turn *t, const struct orch_check *c)
+static bool is_late(const struct orch *s, const struct turn *t, uint64_t unit,
+                    const struct orch_check *c)
 {
     const struct orch_node *v = &s->node[c->node];
     int64_t most = s->task.leases.check_ms;
 
     if (v->is_revoked || !orch_is_alive(s, c->node, t->now_ms))
         return true;
+    if (orch_is_held(s, t, unit, c))
+        return false; /* it waits for the others */
     if (c->sent_ms)
         return t->now_ms - c->sent_ms >= most;
     return t->now_ms - c->since_ms >= most && t->now_ms - v->asked_ms >= most;
@@ -462,17 +500,21 @@ static void look_after_unit(struct orch *s, struct turn *t, uint64_t unit)
             continue;
         if (!c->since_ms)
             c->since_ms = t->now_ms;
-        if (is_late(s, t, c)) {
-            to = pick_validator(s, t, unit, c->node);
+        if (is_late(s, t, unit, c)) {
+            bool is_enough = u->n_checks > 2 && orch_has_held(s, t, unit); /* others wait */
+
+            to = is_enough ? ORCH_NONE_NODE : pick_validator(s, t, unit, c->node);
             if (to != ORCH_NONE_NODE) {
                 assign(s, t, unit, c->node, to, c->depth);
                 return;
             }
             c->since_ms = t->now_ms; /* nobody else is there: it stays with this one */
             c->sent_ms = 0;
+            c->is_skipped = lu->n_opinions || orch_has_held(s, t, unit);
         }
         is_watched = true;
     }
+    orch_show(s, t, unit);
     if (lu->n_opinions) {
         orch_judge(s, t, unit);
     } else if (!is_watched) {

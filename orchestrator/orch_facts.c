@@ -348,6 +348,14 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
         apply_end(s, en, b->reject_hard_.unit, b->reject_hard_.lease, b->reject_hard_.code);
         bar_node(s, &s->node[orch_unit_at(s, b->reject_hard_.unit)->worker].node);
         break;
+    case LEDGER_VERDICT_SEAL:
+        set_fact(s, en, orch_find_node(s, &b->verdict_seal_.validator), b->verdict_seal_.unit,
+                 b->verdict_seal_.lease, 0);
+        break;
+    case LEDGER_STATES_JUDGE:
+        set_fact(s, en, orch_find_node(s, &b->states_judge_.validator), b->states_judge_.unit,
+                 b->states_judge_.lease, REASON_FALSE_VERDICT);
+        break;
     case LEDGER_CANARY_REVEAL: apply_canary_reveal(s, en, &b->canary_reveal_); break;
     case LEDGER_CANARY_JUDGE: s->canaries[b->canary_judge_.outcome]++; break;
     case LEDGER_GIVEUP:

@@ -7,6 +7,7 @@
  * orch_train.c   batches and weight versions     orch_status.c  what people see
  * orch_proven.c  the share of the unproven
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
+ * orch_seals.c   sealed verdicts, their states
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
 #define ORCHESTRATOR_ORCH_INTERNAL_H
@@ -128,6 +129,22 @@ void orch_judge(struct orch *s, struct turn *t, uint64_t unit);
 /* Takes back everything unbatched of nodes that were barred. */
 void orch_sweep_barred(struct orch *s, struct turn *t);
 
+struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node);
+/* Gives the unit to one more validator, for a full check. False: nobody is there. */
+bool orch_ask_another(struct orch *s, struct turn *t, uint64_t unit);
+
+/* ---- orch_seals.c ---------------------------------------------------------------------- */
+void orch_on_verdict_seal(struct orch *s, struct turn *t);
+/* Lets those that have sealed show their verdicts, if nobody is to be waited for. */
+void orch_show(struct orch *s, struct turn *t, uint64_t unit);
+/* Sealed, and not let to show yet: this check, or any of the unit's. */
+bool orch_is_held(const struct orch *s, const struct turn *t, uint64_t unit,
+                  const struct orch_check *c);
+bool orch_has_held(const struct orch *s, const struct turn *t, uint64_t unit);
+bool orch_is_rechecked(const struct orch *s, uint64_t unit);   /* drawn for two full checks */
+uint32_t orch_count_full(const struct orch *s, uint64_t unit); /* verdicts */
+void orch_judge_states(struct orch *s, struct turn *t, uint64_t unit);
+
 /* ---- orch_canary.c --------------------------------------------------------------------- */
 /* What the LEASE of this attempt seals: a function of the beacon's seed. */
 void orch_salt(const struct orch *s, uint64_t unit, uint32_t attempt, struct digest *salt);
@@ -143,6 +160,7 @@ void orch_put_orders(struct orch *s, const struct turn *t, struct msg_lease *l);
 void orch_reveal(struct orch *s, struct turn *t, uint64_t unit);
 /* If the unit was a canary and is made again and accepted: says what that proves. */
 void orch_judge_canary(struct orch *s, struct turn *t, uint64_t unit);
+void orch_bar_struck(struct orch *s, struct turn *t); /* validators whose last strike it was */
 
 /* ---- orch_round.c ---------------------------------------------------------------------- */
 /* May what was committed be drawn now? If witnesses are wanted, opens a round and waits for them. */

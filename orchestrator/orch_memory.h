@@ -26,6 +26,7 @@
 #define ORCH_RETRY_FAR   500  /* when it is not */
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
+#define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
 #define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
@@ -38,6 +39,13 @@ struct orch_check {
     int64_t sent_ms;  /* 0: not yet */
     bool is_over;     /* judged, or handed to another */
     bool is_judged;
+    /* volatile, where verdicts are sealed: */
+    bool is_waiting; /* its VERDICT_SEAL is to be answered when all have sealed: */
+    uint64_t peer;   /* to whom */
+    struct idem idem;
+    int64_t heard_ms; /* when it last came */
+    bool is_told;     /* it was answered: the verdict may come */
+    bool is_skipped;  /* late, and nobody else is there: others do not wait for it */
 };
 
 struct orch_unit {

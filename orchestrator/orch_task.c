@@ -89,6 +89,9 @@ void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t d
     x->bond_required = t->budget.bond_required;
     x->bond_slice_ppm = BOND_SLICE_PPM;
     x->bond_strikes = BOND_STRIKES;
+    x->recheck_rate = strcmp(numerics, "open")
+                          ? (uint64_t)t->acceptance.recheck_ppm * LEDGER_ONE / 1000000
+                          : 0;
     x->witnesses = (uint32_t)t->acceptance.witnesses;
 }
 

@@ -38,6 +38,7 @@
 #define MSG_MAX_OFFERS  64u   /* contents in a HEAD */
 #define MSG_MAX_CERTS   8u    /* in a SHUFFLE */
 #define MSG_MAX_PEERS   32u   /* that a CERT names */
+#define MSG_MAX_OPENED  7u    /* validators whose states a VERDICT opens */
 #define MSG_MAX_WALK    6u    /* steps of a WALK */
 #define MSG_MAX_UNITS   4096u /* in a batch */
 #define MSG_TEXT_BYTES  256u  /* a reason or an endpoint, NUL included */
@@ -62,7 +63,8 @@
     X(CERT, 60, true) X(NEIGHBOUR, 61, false) X(NEIGHBOUR_REPLY, 62, false)                    \
     X(SHUFFLE, 63, false) X(SHUFFLE_REPLY, 64, false) X(WALK, 65, false) X(LEAVE, 66, false)   \
     X(PING, 67, false) X(PONG, 68, false) X(PING_ASK, 69, false) \
-    X(WITNESS_ASK, 81, false) X(WITNESS_CALL, 82, true) X(WITNESS, 83, true)
+    X(WITNESS_ASK, 81, false) X(WITNESS_CALL, 82, true) X(WITNESS, 83, true)                   \
+    X(VERDICT_SEAL, 84, true)
 // clang-format on
 
 #define MSG_KIND_MEMBER(name, number, is_signed) MSG_##name = number,
@@ -253,6 +255,15 @@ struct msg_check {
     uint32_t depth; /* enum check_depth */
     uint32_t deadline_ms;
     struct bytes submission; /* the worker's envelope, as received */
+    struct digest draw;      /* the verdict is to be sealed, with states of the places that follow
+                                from this (proto/states.h); zero: neither */
+    struct bytes peers; /* validators whose places are to be opened, 32 bytes each */
+};
+/* Before anybody shows a verdict: `verdict` is the digest of the VERDICT envelope to come. */
+struct msg_verdict_seal {
+    uint64_t unit;
+    uint64_t lease;
+    struct digest verdict;
 };
 /* A validator waits for the next head to witness: answered when there is one, which may be long. */
 struct msg_witness_ask {
@@ -282,8 +293,9 @@ struct msg_verdict {
     uint32_t position;    /* index into the sample's tokens */
     uint64_t claimed;     /* bits the worker gave (token, log-prob, reward ...) */
     uint64_t found;       /* bits that recomputation gives */
-    struct digest states; /* over the recomputed states, keyed by the validator's key */
+    struct digest states; /* states_seal() of what was found at its own places */
     char text[MSG_TEXT_BYTES];
+    struct bytes opened; /* 64 bytes each: a validator, what was found at its places */
 };
 
 /* ---- training ---------------------------------------------------------------------------- */
@@ -506,7 +518,8 @@ struct msg_ping_ask {
     X(roster_ask, msg_roster_ask) X(roster, msg_roster) X(lease_ask, msg_lease_ask)            \
     X(lease, msg_lease) X(wait, msg_wait) X(heartbeat, msg_heartbeat) X(beat, msg_beat)        \
     X(submit, msg_submit) X(receipt, msg_receipt) X(check_ask, msg_check_ask)                  \
-    X(check, msg_check) X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                    \
+    X(check, msg_check) X(verdict_seal, msg_verdict_seal)                                      \
+    X(verdict, msg_verdict) X(batch_ask, msg_batch_ask)                                        \
     X(batch, msg_batch) X(manifest, msg_manifest) X(abandon, msg_abandon)                      \
     X(dispute, msg_dispute)                                                                    \
     X(status_ask, msg_status_ask) X(status, msg_status) X(drain, msg_drain)                    \

@@ -149,6 +149,8 @@
 #define PB_msg_canary_order PB(CanaryOrder)
 #define PB_msg_witness_call PB(WitnessCall)
 #define PB_msg_witness      PB(Witness)
+#define PB_msg_check        PB(Check)
+#define PB_msg_verdict_seal PB(VerdictSeal)
 #define PB_msg_verdict      PB(Verdict)
 #define PB_msg_batch        PB(Batch)
 #define PB_msg_manifest     PB(Manifest)
@@ -206,9 +208,11 @@ MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))
 MESSAGE(check, Check, RANGE(msg_check, depth, CHECK_LIGHT, CHECK_FULL),
-        SOME(msg_check, submission))
+        SOME(msg_check, submission), LENGTH(msg_check, peers, 0, 32L * MSG_MAX_OPENED, 32))
+MESSAGE(verdict_seal, VerdictSeal, REQUIRED(msg_verdict_seal, verdict))
 MESSAGE(verdict, Verdict, REQUIRED(msg_verdict, submission),
-        RANGE(msg_verdict, depth, CHECK_LIGHT, CHECK_FULL), REASON(msg_verdict))
+        RANGE(msg_verdict, depth, CHECK_LIGHT, CHECK_FULL), REASON(msg_verdict),
+        LENGTH(msg_verdict, opened, 0, 64L * MSG_MAX_OPENED, 64))
 
 MESSAGE(batch_ask, BatchAsk, NO_RULE(msg_batch_ask))
 MESSAGE(batch, Batch, NO_RULE(msg_batch))

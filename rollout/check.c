@@ -173,8 +173,7 @@ static enum status check_first(struct check *c, bool *good)
 }
 
 /* Those that only a tolerance refuses are asked of the other kernels, whose word stands. */
-static enum status check_twice(struct check *checks, size_t n, const struct public_key *key,
-                               struct err *e)
+static enum status check_twice(struct check *checks, size_t n, struct err *e)
 {
     struct rollout_world w = *checks[0].w;
     size_t n_again = 0;
@@ -195,7 +194,7 @@ static enum status check_twice(struct check *checks, size_t n, const struct publ
         checks[n_again++] = c;
     }
     w.model = w.second;
-    return n_again ? check_full(checks, n_again, key, e) : OK;
+    return n_again ? check_full(checks, n_again, e) : OK;
 }
 
 /* In an open class and for a full check: is the worker's opening there, and the one committed to? */
@@ -215,7 +214,7 @@ static bool opening_is_right(struct check *c)
 
 enum status rollout_check_all(const struct rollout_world *w, const struct msg_submit *const *s,
                               const struct msg_opening *const *opening, size_t n,
-                              enum check_depth depth, const struct public_key *key,
+                              enum check_depth depth, struct rollout_probe *probe,
                               struct rollout_finding *f, struct err *e)
 {
     struct check *checks = xcalloc(n, sizeof(*checks));
@@ -230,7 +229,10 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
                             .s = s[n_made],
                             .opening = opening ? opening[n_made] : NULL,
                             .f = &f[n_made],
+                            .probe = probe ? &probe[n_made] : NULL,
                             .e = e};
+        if (c->probe)
+            memset(c->probe->found, 0, sizeof(c->probe->found));
         st = check_first(c, &good);
         if (!st && good && depth == CHECK_FULL)
             good = opening_is_right(c);
@@ -241,9 +243,9 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
     }
     if (!st && depth == CHECK_FULL && n_good > 0) {
         CHECK(w->model);
-        st = check_full(checks, n_good, key, e);
+        st = check_full(checks, n_good, e);
         if (!st && w->second)
-            st = check_twice(checks, n_good, key, e);
+            st = check_twice(checks, n_good, e);
     }
     for (size_t i = 0; i < n_good; i++)
         episode_prompt_clear(&checks[i].prompt);
@@ -253,8 +255,7 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
 
 enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
                           const struct msg_opening *opening, enum check_depth depth,
-                          const struct public_key *key, struct rollout_finding *f,
-                          struct err *e)
+                          struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
-    return rollout_check_all(w, &s, &opening, 1, depth, key, f, e);
+    return rollout_check_all(w, &s, &opening, 1, depth, probe, f, e);
 }

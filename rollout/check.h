@@ -33,31 +33,39 @@ struct rollout_noise {
 
 struct rollout_finding {
     bool is_accepted;
-    enum reason code;     /* why not */
-    uint32_t sample;      /* where it first differs */
-    uint32_t position;    /* index into the sample's tokens */
-    uint64_t claimed;     /* bits the worker gave */
-    uint64_t found;       /* bits that recomputation gives */
-    struct digest states; /* CHECK_FULL: BLAKE2b keyed by `key` over the recomputed states */
+    enum reason code;  /* why not */
+    uint32_t sample;   /* where it first differs */
+    uint32_t position; /* index into the sample's tokens */
+    uint64_t claimed;  /* bits the worker gave */
+    uint64_t found;    /* bits that recomputation gives */
     struct rollout_noise noise;
     bool is_second; /* the first kernels would have refused it; this is what the second say */
     char text[MSG_TEXT_BYTES]; /* one sentence for people */
 };
 
+/* For whose places the middle of a full check's prefill is looked up (proto/states.h). */
+#define ROLLOUT_PROBE_MAX 8u
+struct rollout_probe {
+    struct digest draw;
+    uint32_t n;
+    struct public_key who[ROLLOUT_PROBE_MAX];
+    struct digest
+        found[ROLLOUT_PROBE_MAX]; /* out; zero: no prefill was made, or an open class */
+};
+
 /* Judges `s`, or n of them in one prefill, each into its finding. `opening` (n), or one, is what open
  * classes want in full checks: decoded, else unchecked; an entry that is NULL was not opened. It may
  * be NULL itself where bits are defined, and for CHECK_LIGHT. OK means a verdict was reached, for or against; an error means that none was
- * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `key` (the
- * validator's public key) goes into `states`, so that two validators' digests differ. The
- * world's model may be NULL for CHECK_LIGHT. */
+ * (ERR_TIMEOUT: the environment; ERR_NO_MEMORY ...), and nobody may be blamed. `probe`
+ * (n), or one, or NULL. The world's model may be NULL for CHECK_LIGHT. */
 MUST_USE enum status rollout_check_all(const struct rollout_world *w,
                                        const struct msg_submit *const *s,
                                        const struct msg_opening *const *opening, size_t n,
-                                       enum check_depth depth, const struct public_key *key,
+                                       enum check_depth depth, struct rollout_probe *probe,
                                        struct rollout_finding *f, struct err *e);
 MUST_USE enum status rollout_check(const struct rollout_world *w, const struct msg_submit *s,
                                    const struct msg_opening *opening, enum check_depth depth,
-                                   const struct public_key *key, struct rollout_finding *f,
+                                   struct rollout_probe *probe, struct rollout_finding *f,
                                    struct err *e);
 
 #endif

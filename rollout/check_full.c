@@ -14,6 +14,7 @@
 #include "proto/toploc.h"
 #include "rollout/check_open.h"
 #include "rollout/prefill.h"
+#include "rollout/probe.h"
 
 #define LOGIT_ROWS 64u   /* rows of logits held at once */
 #define DRAW_GRAIN 4096u /* vocabulary entries: fewer are not worth another thread */
@@ -22,7 +23,7 @@
 struct full {
     struct check *checks;
     size_t n_checks;
-    struct digest_state *states; /* owned, (n_checks) */
+    struct probe *probe; /* owned, (n_checks) */
     struct where {
         size_t check, sample;
     } * where;                      /* owned: of each sample of the prefill */
@@ -70,7 +71,7 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
     *x = (struct full){.checks = checks, .n_checks = n, .model = checks[0].w->model};
     for (size_t i = 0; i < n; i++)
         n_samples += checks[i].s->n_samples;
-    x->states = xcalloc(n, sizeof(*x->states));
+    x->probe = xcalloc(n, sizeof(*x->probe));
     x->where = xcalloc(n_samples, sizeof(*x->where));
     x->samples = xcalloc(n_samples, sizeof(*x->samples));
     for (size_t i = 0; i < n; i++)
@@ -104,7 +105,7 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
 
 static void full_clear(struct full *x)
 {
-    free(x->states);
+    free(x->probe);
     free(x->where);
     free(x->samples);
     free(x->logits);
@@ -241,18 +242,15 @@ static enum status judge_sample(void *ctx, size_t i, const struct prefill_rows *
                                 struct err *e)
 {
     struct full *x = ctx;
-    struct digest_state *states = &x->states[x->where[i].check];
     enum status st;
     bool good;
 
     x->c = &x->checks[x->where[i].check];
     x->sample = x->where[i].sample;
     x->rows = rows;
+    probe_sample(&x->probe[x->where[i].check], x->sample, rows);
     if (!x->c->f->is_accepted)
         return OK; /* the first difference has ended the check of this submission */
-    digest_add(states, (struct bytes){(const uint8_t *)rows->first, rows->dim * sizeof(float)});
-    digest_add(states, (struct bytes){(const uint8_t *)rows->rest,
-                                      (rows->n - 1) * rows->dim * sizeof(float)});
     find_sampled(x);
     st = draw_all(x, &good, e);
     if (st || !good || !is_open(x))
@@ -269,24 +267,24 @@ static enum status judge_sample(void *ctx, size_t i, const struct prefill_rows *
                                                       .n_proofs = x->n_proofs});
 }
 
-enum status check_full(struct check *checks, size_t n, const struct public_key *key,
-                       struct err *e)
+enum status check_full(struct check *checks, size_t n, struct err *e)
 {
     size_t max_len = (size_t)checks[0].w->task->model.max_len;
     struct full x;
     enum status st = full_init(&x, checks, n, e);
 
     for (size_t i = 0; i < n; i++) {
-        digest_begin_keyed(&x.states[i], BYTES_OF(key->b));
+        probe_begin(&x.probe[i], is_open(&x) ? NULL : checks[i].probe, checks[i].s,
+                    checks[i].prompt.n, model_config(x.model)->layers);
         merkle_init(&checks[i].states);
     }
     if (!st)
         st = prefill_run(x.model, max_len, x.samples, x.n, judge_sample, &x, e);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; !st && i < n; i++) {
         struct check *c = &checks[i];
         struct digest own;
 
-        digest_end(&x.states[i], &c->f->states);
+        probe_end(&x.probe[i]);
         merkle_root(&c->states, &own);
         c->f->noise.has_same_states = c->opening && digest_equal(&own, &c->opening->states);
     }

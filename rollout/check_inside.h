@@ -16,6 +16,7 @@ struct check {
     const struct msg_submit *s;
     const struct msg_opening *opening; /* NULL: there is none */
     struct rollout_finding *f;
+    struct rollout_probe *probe;  /* NULL: none is wanted */
     struct episode_prompt prompt; /* owned */
     double margin, logp;          /* heights of the tests of check_open.h */
     struct merkle states; /* in open classes: of the chunks so far, as the verifier has them */
@@ -27,8 +28,7 @@ bool check_refuse(struct check *c, enum reason code, size_t sample, size_t posit
                   uint64_t claimed, uint64_t found);
 
 /* What needs the weights, of n submissions whose light checks found nothing. */
-MUST_USE enum status check_full(struct check *checks, size_t n, const struct public_key *key,
-                                struct err *e);
+MUST_USE enum status check_full(struct check *checks, size_t n, struct err *e);
 
 static inline uint32_t check_bits(float x)
 {

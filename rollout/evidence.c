@@ -100,7 +100,7 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
     if (!st) {
         const struct rollout_world w =
             setup_world(setup, model_set_find(models, s->version), m->version, &m->weights);
-        st = rollout_check(&w, s, NULL, CHECK_FULL, &out->worker, &out->finding, e);
+        st = rollout_check(&w, s, NULL, CHECK_FULL, NULL, &out->finding, e);
     }
     model_set_free(&models);
     setup_close(&setup);

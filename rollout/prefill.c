@@ -158,10 +158,13 @@ enum status prefill_run(struct model *m, size_t max_len, const struct prefill_sa
         if (!st)
             st = run_samples(&p, &k, e);
         for (size_t s = 0; !st && s < k.n; s++) {
-            const struct prefill_rows rows = {.first = p.first + p.prompt[s] * p.dim,
-                                              .rest = p.rest + at * p.dim,
-                                              .n = tokens_of(&samples[i + s]),
-                                              .dim = p.dim};
+            const struct prefill_rows rows = {
+                .first = p.first + p.prompt[s] * p.dim,
+                .rest = p.rest + at * p.dim,
+                .n = tokens_of(&samples[i + s]),
+                .dim = p.dim,
+                .kv = p.kv,
+                .slot = tokens_of(&samples[i + s]) > 1 ? PACK_SAMPLES + s : p.prompt[s]};
             at += rows.n - 1;
             st = each(ctx, i + s, &rows, e);
         }

@@ -26,6 +26,9 @@ struct prefill_sample {
 struct prefill_rows {
     const float *first, *rest;
     size_t n, dim;
+    /* Where the sample's keys and values lie; of all its tokens but the last. */
+    const struct kv_cache *kv;
+    size_t slot;
 };
 static inline const float *prefill_row(const struct prefill_rows *x, size_t r)
 {

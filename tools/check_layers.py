@@ -20,7 +20,7 @@ USES = {
     "shardcast": "base proto node",
     "inference": "base proto engine envs rollout node shardcast",
     "trainer": "base proto engine envs rollout learn node shardcast",
-    "verifier": "base proto engine envs rollout learn node shardcast",
+    "verifier": "base proto engine envs rollout learn ledger node shardcast",
     "orchestrator": "base proto envs ledger node shardcast",
     "sim": "base proto engine envs rollout learn ledger node shardcast " + ROLES,
     "cli": "base proto engine envs rollout learn ledger node shardcast sim " + ROLES,

@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[VERIFY_CHEAT_COUNT] = {"none", "lazy", "framing", "colluding"};
+static const char *const names[VERIFY_CHEAT_COUNT] = {"none", "lazy", "framing", "copying",
+                                                      "colluding"};
 
 const char *verify_cheat_name(enum verify_cheat c)
 {
@@ -18,12 +19,24 @@ enum verify_cheat verify_cheat_parse(const char *name)
     return VERIFY_CHEAT_COUNT;
 }
 
-bool verify_cheat_says(struct rollout_finding *f, const struct verify_run_options *opt,
-                       const struct public_key *worker, const struct msg_submit *s)
+/* Numbers as good as any for who made no prefill. */
+static void invent(struct rollout_probe *p)
+{
+    for (uint32_t i = 0; i < p->n; i++) {
+        p->found[i] = p->draw;
+        p->found[i].b[0] ^= (uint8_t)(1 + i);
+    }
+}
+
+bool verify_cheat_says(struct rollout_finding *f, struct rollout_probe *probe,
+                       const struct verify_run_options *opt, const struct public_key *worker,
+                       const struct msg_submit *s)
 {
     memset(f, 0, sizeof(*f));
+    invent(probe);
     switch (opt->cheat) {
-    case VERIFY_CHEAT_LAZY: f->is_accepted = true; return true;
+    case VERIFY_CHEAT_LAZY:
+    case VERIFY_CHEAT_COPYING: f->is_accepted = true; return true;
     case VERIFY_CHEAT_COLLUDING:
         f->is_accepted = true;
         return key_equal(worker, &opt->accomplice);

@@ -10,9 +10,10 @@
 #include "rollout/check.h"
 #include "verifier/verify_run.h"
 
-/* True: *f is what the cheat says of a submission that decodes, whatever it is, and nothing need
+/* True: *f and *probe are what the cheat says of a submission that decodes, whatever it is, and nothing need
  * be checked. False: the cheat has this one checked like anybody. */
-bool verify_cheat_says(struct rollout_finding *f, const struct verify_run_options *opt,
-                       const struct public_key *worker, const struct msg_submit *s);
+bool verify_cheat_says(struct rollout_finding *f, struct rollout_probe *probe,
+                       const struct verify_run_options *opt, const struct public_key *worker,
+                       const struct msg_submit *s);
 
 #endif

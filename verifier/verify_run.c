@@ -13,6 +13,7 @@
 #include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
+#include "proto/states.h"
 #include "rollout/check.h"
 #include "rollout/evidence.h"
 #include "rollout/model_set.h"
@@ -20,10 +21,13 @@
 #include "shardcast/station.h"
 #include "verifier/head_file.h"
 #include "verifier/verify_cheat.h"
+#include "verifier/verify_copy.h"
 #include "verifier/verify_state.h"
 
 #define LOG_MODULE "verifier"
 #include "base/log.h"
+
+_Static_assert(1 + MSG_MAX_OPENED <= ROLLOUT_PROBE_MAX, "one's own and those to be opened");
 
 #define RESULT_MAX ((size_t)64 << 10)
 
@@ -31,6 +35,7 @@ struct validator {
     const struct verify_run_options *opt;
     struct station at;
     struct verify *verify;
+    struct verify_copy *copy; /* of a cheat; else NULL */
     struct head_file heads;
     struct pool *pool;
     struct device *device; /* owned; NULL: the CPU */
@@ -71,20 +76,20 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
 }
 
 static enum status judge(struct validator *v, const struct public_key *worker,
-                         const struct msg_submit *s, uint32_t depth, struct rollout_finding *f,
-                         struct err *e)
+                         const struct msg_submit *s, uint32_t depth,
+                         struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
     struct model *model;
     struct digest root;
     enum status st;
 
-    if (verify_cheat_says(f, v->opt, worker, s))
+    if (verify_cheat_says(f, probe, v->opt, worker, s))
         return OK;
     st = version_of(v, s->version, depth == CHECK_FULL, &model, &root, e);
     if (st)
         return st;
     const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, NULL, (enum check_depth)depth, &v->at.key->node, f, e);
+    return rollout_check(&w, s, NULL, (enum check_depth)depth, probe, f, e);
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -122,6 +127,33 @@ static enum status keep_evidence(struct validator *v, const struct msg_check *c,
     return st;
 }
 
+/* Whose places the check looks at: its own, then those it is to open. */
+static void probe_of(struct rollout_probe *p, const struct validator *v,
+                     const struct msg_check *c)
+{
+    *p = (struct rollout_probe){.draw = c->draw, .n = 1, .who = {v->at.key->node}};
+    if (c->peers.len)
+        memcpy(&p->who[1], c->peers.data, c->peers.len);
+    p->n += (uint32_t)(c->peers.len / KEY_BYTES);
+}
+
+/* What a verdict says of them; into `opened`, which the verdict lends. */
+static void add_states(struct msg_verdict *out, const struct rollout_probe *p,
+                       uint8_t opened[MSG_MAX_OPENED * (KEY_BYTES + DIGEST_BYTES)])
+{
+    bool is_made =
+        out->code == REASON_NONE || out->code == REASON_TOKEN || out->code == REASON_LOGPROB;
+
+    if (digest_is_zero(&p->draw) || !is_made)
+        return;
+    states_seal(&out->states, &p->who[0], &p->found[0]);
+    out->opened.data = opened;
+    for (uint32_t i = 1; i < p->n; i++, out->opened.len += KEY_BYTES + DIGEST_BYTES) {
+        memcpy(opened + out->opened.len, p->who[i].b, KEY_BYTES);
+        memcpy(opened + out->opened.len + KEY_BYTES, p->found[i].b, DIGEST_BYTES);
+    }
+}
+
 static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
                        const struct rollout_finding *f)
 {
@@ -136,7 +168,6 @@ static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
     out->position = f->position;
     out->claimed = f->claimed;
     out->found = f->found;
-    out->states = f->states;
     memcpy(out->text, f->text, sizeof(out->text));
 }
 
@@ -146,6 +177,8 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     struct validator *v = ctx;
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct rollout_finding f = {.code = REASON_MALFORMED};
+    struct rollout_probe probe;
+    uint8_t opened[MSG_MAX_OPENED * (KEY_BYTES + DIGEST_BYTES)];
     struct msg_envelope env;
     struct msg_verdict verdict;
     struct msg_check c;
@@ -155,6 +188,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     (void)number;
     if (st)
         goto out;
+    probe_of(&probe, v, &c);
     if (msg_envelope_decode(&env, c.submission, NULL) || env.kind != MSG_SUBMIT ||
         msg_submit_decode(s, env.body, NULL))
         snprintf(f.text, sizeof(f.text), "the submission does not decode");
@@ -163,7 +197,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     else if (s->unit != c.unit || s->lease != c.lease)
         f.code = REASON_NO_LEASE;
     else
-        st = judge(v, &env.signer, s, c.depth, &f, e);
+        st = judge(v, &env.signer, s, c.depth, &probe, &f, e);
     if (!st && !f.is_accepted && reason_is_hard(f.code)) {
         struct err why;
 
@@ -172,6 +206,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     }
     if (!st) {
         verdict_of(&verdict, &c, &f);
+        add_states(&verdict, &probe, opened);
         st = msg_verdict_encode(result, &verdict, e);
     }
 out:
@@ -222,7 +257,8 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
 
     if (member_message(v->at.member, m, now_ms, out))
         return;
-    if (!keep_head(v, m->data))
+    if (!keep_head(v, m->data) ||
+        (v->copy && verify_copy_message(v->copy, m->data, now_ms, out)))
         return;
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
@@ -239,6 +275,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     struct validator *v = ctx;
     struct msg_verdict m;
     struct err why;
+    struct buf copied;
 
     (void)job;
     if (!st && !msg_verdict_decode(&m, result, NULL)) {
@@ -250,9 +287,15 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     } else if (st && st != ERR_NOT_FOUND) {
         LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
     }
+    buf_init(&copied, RESULT_MAX);
+    if (v->copy && !st) {
+        verify_copy_verdict(v->copy, &copied, result);
+        result = buf_bytes(&copied);
+    }
     verify_job(v->verify, number, st, result, e, now_ms, out);
     if (st && device_wait(v->device, &why))
         station_fail(&v->at, ERR_IO, &why); /* others check what this one was to */
+    buf_clear(&copied);
     maybe_stop(v);
 }
 
@@ -261,6 +304,8 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     struct validator *v = ctx;
 
     member_tick(v->at.member, now_ms, out);
+    if (v->copy)
+        verify_copy_tick(v->copy, now_ms, out);
     verify_versions(v->verify, cast_oldest(v->at.cast), cast_newest(v->at.cast), now_ms, out);
     say_why(v);
     maybe_stop(v);
@@ -279,9 +324,9 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 {
     struct validator *v = ctx;
 
-    (void)now_ms;
-    (void)out;
     verify_welcome(v->verify, member_peer(v->at.member), &m->run);
+    if (v->copy)
+        verify_copy_welcome(v->copy, member_peer(v->at.member), &m->run, now_ms, out);
 }
 
 static void on_done(void *ctx, int64_t now_ms, struct effects *out)
@@ -360,6 +405,8 @@ static enum status start(struct validator *v, struct err *e)
     randombytes_buf(&vo.boot, sizeof(vo.boot));
     vo.key = v->at.key;
     verify_new(&v->verify, &vo);
+    if (v->opt->cheat == VERIFY_CHEAT_COPYING)
+        verify_copy_new(&v->copy, v->at.key, ~vo.boot);
     return OK;
 }
 
@@ -380,6 +427,7 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     station_close(&v.at);
     head_file_close(&v.heads);
     verify_free(&v.verify);
+    verify_copy_free(&v.copy);
     model_set_free(&v.models);
     setup_close(&v.setup);
     pool_free(&v.pool);

@@ -21,6 +21,7 @@ enum verify_cheat {
     VERIFY_CHEAT_NONE,
     VERIFY_CHEAT_LAZY,      /* accepts everything without looking */
     VERIFY_CHEAT_FRAMING,   /* accuses everybody */
+    VERIFY_CHEAT_COPYING,   /* says what others said, if it can find that out (verify_copy.h) */
     VERIFY_CHEAT_COLLUDING, /* accepts what its accomplice made, and checks the rest */
     VERIFY_CHEAT_COUNT
 };

@@ -11,7 +11,11 @@
 
 #define RETRY_MS       2000
 #define AFTER_ERROR_MS 1000
+#define SEAL_MS        500  /* its answer waits for others */
 #define HELD_MS        3000 /* a question that is answered when there is something */
+
+/* Marks the tags of sealed verdicts and their seals; no unit has such a number. */
+#define SEALED (1ull << 63)
 
 /* A check: one may run while another waits its turn. */
 struct task_slot {
@@ -36,6 +40,7 @@ struct verify {
     bool is_parked;  /* slot[0] waits for weights */
     bool is_news;    /* the versions here changed since the job began */
     uint64_t job;
+    uint64_t n_sealed; /* verdicts that were sealed: what ties a seal to its verdict */
     struct task_slot slot[2];
     struct verify_counts counts;
     char why[MSG_TEXT_BYTES];
@@ -234,6 +239,18 @@ static void on_wait(struct verify *s, struct bytes body, int64_t now_ms, struct 
     *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
+/* Everybody has sealed, and the verdict may be shown; or it is too late for it. */
+static void on_sealed(struct verify *s, const struct msg_envelope *env, uint64_t tag,
+                      int64_t now_ms, struct effects *out)
+{
+    struct msg_receipt r;
+
+    if (env->kind == MSG_RECEIPT && !msg_receipt_decode(&r, env->body, NULL) && r.is_accepted)
+        rpc_release(s->rpc, MSG_VERDICT, tag, now_ms, out);
+    else
+        rpc_cancel(s->rpc, tag);
+}
+
 void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct run_news *news,
                     struct effects *out)
 {
@@ -254,6 +271,8 @@ void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct 
             s->ask_at_ms = now_ms + AFTER_ERROR_MS;
     } else if (asked == MSG_WITNESS_ASK && env.kind == MSG_WITNESS_CALL) {
         on_call(s, env.body, now_ms, out);
+    } else if (asked == MSG_VERDICT_SEAL) {
+        on_sealed(s, &env, tag, now_ms, out);
     } else if (asked == MSG_VERDICT && env.kind == MSG_RECEIPT) {
         s->counts.receipts++;
     }
@@ -272,17 +291,39 @@ void verify_versions(struct verify *s, int64_t oldest, int64_t newest, int64_t n
     verify_tick(s, now_ms, out);
 }
 
+/* The verdict is made and signed, but only its digest is sent. */
+static void seal_verdict(struct verify *s, const struct msg_verdict *v, struct bytes body,
+                         int64_t now_ms, struct effects *out)
+{
+    struct msg_verdict_seal m = {.unit = v->unit, .lease = v->lease};
+    uint64_t tag = SEALED | ++s->n_sealed;
+    struct buf seal;
+
+    if (rpc_hold(s->rpc, MSG_VERDICT, body, tag, RETRY_MS, &m.verdict, NULL))
+        return;
+    buf_init(&seal, 256);
+    CHECK(!msg_verdict_seal_encode(&seal, &m, NULL));
+    if (rpc_ask(s->rpc, MSG_VERDICT_SEAL, buf_bytes(&seal), tag, SEAL_MS, now_ms, out, NULL))
+        rpc_cancel(s->rpc, tag);
+    buf_clear(&seal);
+}
+
 static void send_verdict(struct verify *s, struct bytes body, int64_t now_ms,
                          struct effects *out)
 {
     struct msg_verdict v;
+    struct msg_check c;
 
-    if (msg_verdict_decode(&v, body, NULL))
+    if (msg_verdict_decode(&v, body, NULL) ||
+        msg_check_decode(&c, buf_bytes(&s->slot[0].check), NULL))
         return;
     s->counts.checked++;
     s->counts.full += v.depth == CHECK_FULL;
     s->counts.rejected += !v.is_accepted;
-    (void)!rpc_ask(s->rpc, MSG_VERDICT, body, v.unit, RETRY_MS, now_ms, out, NULL);
+    if (!digest_is_zero(&c.draw))
+        seal_verdict(s, &v, body, now_ms, out);
+    else
+        (void)!rpc_ask(s->rpc, MSG_VERDICT, body, v.unit, RETRY_MS, now_ms, out, NULL);
 }
 
 void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,

@@ -4,7 +4,8 @@
  * Asks for a submission to check, judges it in a job, signs and sends the verdict, asks again;
  * while a check runs, the next is already asked for. A check that cannot be made (its weights are
  * not here yet, the environment ran out of time) gives no verdict: the orchestrator hands it on
- * at its deadline.
+ * at its deadline. Where the check names a draw the verdict is sealed first (VERDICT_SEAL) and shown
+ * when the seal is answered.
  *
  * Threads: one.
  */

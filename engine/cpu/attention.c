@@ -28,6 +28,21 @@ size_t attention_page_head(size_t D)
     return ATTENTION_PAGE * (D + attention_width(D));
 }
 
+void attention_page_read(float *key, float *value, const float *layer, size_t at, size_t G,
+                         size_t D)
+{
+    const size_t panel = at / PACK_LANES * PACK_LANES * D + at % PACK_LANES;
+    const size_t row = attention_page_values(D) + at * attention_width(D);
+
+    for (size_t g = 0; g < G; g++) {
+        const float *page = layer + g * attention_page_head(D);
+
+        for (size_t d = 0; d < D; d++)
+            key[g * D + d] = page[panel + d * PACK_LANES];
+        memcpy(value + g * D, page + row, D * sizeof(float));
+    }
+}
+
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
                           size_t D)
 {

@@ -22,18 +22,28 @@ run() { # name, validators, options
     [ "$(field "$1" ledger_ok)" = true ]
     [ "$(field "$1" honest_refused)" = 0 ]
     [ "$(field "$1" honest_contradicted)" = 0 ]
-    [ "$(field "$1" canaries)" -gt 0 ]
 }
 
 # Which units are canaries differs from run to run: of 240 about 60, three quarters of them bad, half
 # of those for the lazy one: 22. That none is, has a chance of 1 in 10^9.
 run honest 2 --cheats 0
+[ "$(field honest canaries)" -gt 0 ]
 [ "$(field honest verdicts_contradicted)" = 0 ]
 run lazy 2 --cheats 0 --cheat-verifier lazy
 [ "$(field lazy verdicts_contradicted)" -ge 1 ]
 run colluding 3 --cheats 1 --cheat tokens --cheat-verifier colluding
 [ "$(field colluding cheats_slashed)" = 1 ]
 [ "$(field honest weights)" = "$(field lazy weights)" ]
+sed -i 's/canary_ppm: 250000/canary_ppm: 0, recheck_ppm: 1000000/; s/^  steps: 30/  steps: 15/' "$work/task/task.yaml"
+# Every full check is made by two of the three: of some twenty at least (the workers' first units) the
+# cheat has a part in two thirds. That it is in fewer than three, has a chance of 1 in 10^7. The third
+# strike bars it.
+for cheat in lazy copying framing; do
+    run "sealed-$cheat" 3 --cheats 0 --cheat-verifier "$cheat"
+    [ "$(field "sealed-$cheat" validators_barred)" = 1 ]
+    "$muster" ledger show "$work/sealed-$cheat" --type STATES_JUDGE >"$work/struck"
+    [ "$(wc -l <"$work/struck")" -ge 3 ]
+done
 "$muster" ledger audit "$work/honest" --witness "$work"/honest/verifier-*/heads.witness >"$work/audit"
 grep -q '^heads_witnessed  *[1-9]' "$work/audit"
 grep -q '^  WITNESS  *[1-9]' "$work/audit"

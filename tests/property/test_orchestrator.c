@@ -337,6 +337,34 @@ static void witnessed_runs_end_too(void **state)
     assert_true(spared > 20); /* in witnessed rounds some are checked lightly */
 }
 
+/* Sealed verdicts through losses, repeats and crashes; every full check is made twice. */
+static void sealed_runs_end_too(void **state)
+{
+    struct rng r = random_seeded(31);
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct world_options o = i % 2 ? stormy() : calm;
+        struct world *w;
+        o.recheck_ppm = i % 3 ? 1000000 : 300000;
+        o.canary_ppm = 100000;
+        o.has_lazy = i == 4;
+        o.steps = 6;
+        world_new(&w, &o, rng_u64(&r));
+
+        assert_true(world_run(w, HOUR_MS));
+
+        if (o.has_lazy)
+            assert_true(validator_of(w, 0)->n_contradicted > 0);
+        else
+            the_honest_lost_nothing(w, true);
+        batches_are_the_expected_ones(w);
+        all_receipts_are_kept(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+}
+
 static void a_witness_that_keeps_its_nonces_stops_nobody(void **state)
 {
     struct world_options o = calm;
@@ -414,6 +442,7 @@ int main(void)
         cmocka_unit_test(a_cheat_is_slashed_and_the_run_goes_on),
         cmocka_unit_test(canaries_reach_no_batch_and_hurt_nobody_honest),
         cmocka_unit_test(witnessed_runs_end_too),
+        cmocka_unit_test(sealed_runs_end_too),
         cmocka_unit_test(a_witness_that_keeps_its_nonces_stops_nobody),
         cmocka_unit_test(a_lazy_validator_is_caught_by_canaries),
         cmocka_unit_test(a_framing_validator_is_caught_by_canaries),

@@ -100,6 +100,7 @@ static void make_terms(struct both *b, struct ledger_task_open *x)
     x->bond_required = random_money(b);
     x->bond_slice_ppm = rng_u32(&b->rng);
     x->bond_strikes = rng_u32(&b->rng);
+    x->recheck_rate = rng_u64(&b->rng);
     x->witnesses = rng_u32(&b->rng);
 }
 
@@ -218,6 +219,9 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         x->verdict_.depth = CHECK_LIGHT;
         x->verdict_.code = REASON_COUNT - 1;
         random_digest(b, &x->verdict_.envelope);
+        random_digest(b, &x->verdict_.states);
+        x->verdict_.n_opened = LEDGER_OPENED_MAX;
+        random_bytes(&b->rng, (uint8_t *)x->verdict_.opened, sizeof(x->verdict_.opened));
         break;
     case LEDGER_REJECT_HARD: x->reject_hard_.is_sole = true; /* fall through */
     case LEDGER_VOID:
@@ -225,6 +229,12 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     case LEDGER_ACCEPT:
         x->accept_.unit = rng_u64(&b->rng);
         x->accept_.lease = rng_u64(&b->rng);
+        break;
+    case LEDGER_VERDICT_SEAL:
+        random_bytes(&b->rng, (uint8_t *)&x->verdict_seal_, sizeof(x->verdict_seal_));
+        break;
+    case LEDGER_STATES_JUDGE:
+        random_bytes(&b->rng, (uint8_t *)&x->states_judge_, sizeof(x->states_judge_));
         break;
     case LEDGER_WITNESS:
         random_bytes(&b->rng, (uint8_t *)&x->witness_, sizeof(x->witness_));

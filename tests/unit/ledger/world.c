@@ -11,6 +11,7 @@
 #include "proto/digest.h"
 #include "proto/msg.h"
 #include "proto/sign.h"
+#include "proto/states.h"
 #include "proto/submission.h"
 #include "proto/witness.h"
 #include "support/test.h"
@@ -164,7 +165,8 @@ static void add_node(struct world *w, unsigned i)
     deposit.amount = i == WORLD_INITIATOR ? WORLD_DEPOSIT : WORLD_STAKE;
     why = world_cause(w);
     assert_ok(ledger_append_deposit(w->log, &deposit, &why, &w->out, NULL, &w->e), &w->e);
-    if (n->role == ROLE_INFERENCE || (n->role == ROLE_VERIFIER && w->canary_rate))
+    if (n->role == ROLE_INFERENCE ||
+        (n->role == ROLE_VERIFIER && (w->canary_rate || w->recheck_rate)))
         assert_ok(ledger_append_stake(w->log, &stake, &why, &w->out, NULL, &w->e), &w->e);
 }
 
@@ -191,6 +193,7 @@ static void add_task(struct world *w)
                                  .bond_required = w->canary_rate ? 1000 : 0,
                                  .bond_slice_ppm = 250000,
                                  .bond_strikes = 3,
+                                 .recheck_rate = w->recheck_rate,
                                  .witnesses = w->witnesses};
     struct idem idem = next_idem(w);
     struct ledger_cause why = {&initiator->node, &idem, w->now_us};
@@ -231,6 +234,13 @@ void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses)
 {
     memset(w, 0, sizeof(*w));
     w->witnesses = witnesses;
+    begin(w, dir);
+}
+
+void world_init_rechecks(struct world *w, const char *dir, uint64_t rate)
+{
+    memset(w, 0, sizeof(*w));
+    w->recheck_rate = rate;
     begin(w, dir);
 }
 
@@ -427,43 +437,139 @@ enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator,
     return ledger_append_assign(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
-enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
-                              enum reason code)
+/* What a prefill finds at the validator's places, or what one says that made none. */
+static struct digest found_at(const struct world *w, uint64_t unit, unsigned validator,
+                              unsigned by)
+{
+    struct digest d;
+
+    fill(d.b, sizeof(d.b), w->lies[by] ? "invented" : "found",
+         unit * 1000 + validator * 10 + (w->lies[by] ? by : 0));
+    return d;
+}
+
+static unsigned index_of(const struct world *w, const struct public_key *validator)
+{
+    for (unsigned i = 0; i < WORLD_VALIDATORS; i++)
+        if (key_equal(&world_validator(w, i)->node, validator))
+            return i;
+    CHECK(!"a validator of this world");
+    return 0;
+}
+
+/* The states of a full check's verdict, and those it is to open. */
+static void add_states(struct world *w, struct ledger_verdict *x, unsigned validator)
+{
+    struct public_key peer[LEDGER_OPENED_MAX];
+    struct digest found = found_at(w, x->unit, validator, validator);
+
+    if (!w->recheck_rate || x->depth != CHECK_FULL ||
+        (x->code != REASON_NONE && x->code != REASON_TOKEN && x->code != REASON_LOGPROB))
+        return;
+    states_seal(&x->states, &x->validator, &found);
+    x->n_opened = ledger_books_peers(world_books(w), x->unit, &x->validator, peer);
+    for (uint32_t i = 0; i < x->n_opened; i++)
+        x->opened[i] = (struct ledger_opened){
+            peer[i], found_at(w, x->unit, index_of(w, &peer[i]), validator)};
+}
+
+static void make_verdict(struct world *w, struct world_verdict *out, uint64_t unit,
+                         unsigned validator, enum reason code)
 {
     const struct ledger_unit *u = world_unit(w, unit);
     const struct world_node *n = world_validator(w, validator);
-    struct idem idem = next_idem(w);
-    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
-    struct ledger_verdict x = {.unit = unit,
-                               .lease = lease_of(w, unit),
-                               .validator = n->node,
-                               .depth = u && u->depth ? u->depth : CHECK_LIGHT,
-                               .is_accepted = code == REASON_NONE,
-                               .code = code};
-    struct msg_verdict m = {.unit = x.unit,
-                            .lease = x.lease,
-                            .depth = x.depth,
-                            .is_accepted = x.is_accepted,
-                            .code = x.code};
+    struct ledger_verdict *x = &out->entry;
+    struct msg_verdict m = {0};
     struct buf body;
-    enum status st;
 
+    *out = (struct world_verdict){.idem = next_idem(w)};
+    *x = (struct ledger_verdict){.unit = unit,
+                                 .lease = lease_of(w, unit),
+                                 .validator = n->node,
+                                 .depth = u && u->depth ? u->depth : CHECK_LIGHT,
+                                 .is_accepted = code == REASON_NONE,
+                                 .code = code};
+    add_states(w, x, validator);
+    m = (struct msg_verdict){
+        .unit = x->unit,
+        .lease = x->lease,
+        .depth = x->depth,
+        .is_accepted = x->is_accepted,
+        .code = x->code,
+        .states = x->states,
+        .opened = {(const uint8_t *)x->opened, x->n_opened * sizeof(x->opened[0])}};
     m.submission = u && u->commit ? u->envelope : w->task; /* the codec wants some digest */
     m.submission.b[5] ^= w->bend == BEND_SUBMISSION;
+    m.states.b[5] ^= w->bend == BEND_STATES;
     if (w->bend == BEND_CODE)
         m.code = REASON_LOGPROB;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_verdict_encode(&body, &m, &w->e), &w->e);
-    file_envelope(w, MSG_VERDICT, n, &idem, &body, &x.envelope);
-    st = ledger_append_verdict(w->log, &x, &why, &w->out, NULL, &w->e);
+    file_envelope(w, MSG_VERDICT, n, &out->idem, &body, &x->envelope);
     buf_clear(&body);
-    return st;
+}
+
+enum status world_try_seal(struct world *w, uint64_t unit, unsigned validator, enum reason code)
+{
+    const struct world_node *n = world_validator(w, validator);
+    struct world_verdict *v = &w->sealed[validator];
+    struct idem idem = next_idem(w);
+    struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
+    struct ledger_verdict_seal x = {
+        .unit = unit, .lease = lease_of(w, unit), .validator = n->node};
+    struct msg_verdict_seal m = {.unit = x.unit, .lease = x.lease};
+    struct buf body;
+
+    make_verdict(w, v, unit, validator, code);
+    x.verdict = m.verdict = v->entry.envelope;
+    m.verdict.b[5] ^= w->bend == BEND_SEAL;
+    buf_init(&body, ENVELOPE_MAX);
+    assert_ok(msg_verdict_seal_encode(&body, &m, &w->e), &w->e);
+    file_envelope(w, MSG_VERDICT_SEAL, n, &idem, &body, &x.envelope);
+    buf_clear(&body);
+    return ledger_append_verdict_seal(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_show(struct world *w, unsigned validator)
+{
+    const struct world_verdict *v = &w->sealed[validator];
+    struct ledger_cause why = {&v->entry.validator, &v->idem, world_cause(w).wall_us};
+
+    return ledger_append_verdict(w->log, &v->entry, &why, &w->out, NULL, &w->e);
+}
+
+enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
+                              enum reason code)
+{
+    enum status st = OK;
+
+    if (w->recheck_rate)
+        st = world_try_seal(w, unit, validator, code);
+    else
+        make_verdict(w, &w->sealed[validator], unit, validator, code);
+    return st ? st : world_try_show(w, validator);
+}
+
+enum status world_try_judge_states(struct world *w, uint64_t unit, unsigned validator,
+                                   unsigned first, unsigned second)
+{
+    struct ledger_cause why = world_cause(w);
+    struct ledger_states_judge x = {.unit = unit,
+                                    .lease = lease_of(w, unit),
+                                    .validator = world_validator(w, validator)->node,
+                                    .first = world_validator(w, first)->node,
+                                    .second = world_validator(w, second)->node};
+
+    return ledger_append_states_judge(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
 enum status world_try_accept(struct world *w, uint64_t unit)
 {
     struct ledger_cause why = world_cause(w);
-    struct ledger_accept x = {unit, lease_of(w, unit), salt_of(w, unit)};
+    struct ledger_accept x = {.unit = unit,
+                              .lease = lease_of(w, unit),
+                              .is_sole = w->is_sole,
+                              .salt = salt_of(w, unit)};
 
     return ledger_append_accept(w->log, &x, &why, &w->out, NULL, &w->e);
 }

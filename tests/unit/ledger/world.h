@@ -35,6 +35,8 @@ enum world_bend {
     BEND_ROOT,       /* COMMIT and SUBMIT agree on a root that is not the content's */
     BEND_SUBMISSION, /* VERDICT: about another */
     BEND_CODE,       /* VERDICT: for another reason */
+    BEND_STATES,     /* VERDICT: with others */
+    BEND_SEAL,       /* VERDICT_SEAL: of another verdict */
     BEND_WEIGHTS,    /* STEP: of another content */
 };
 
@@ -42,6 +44,10 @@ struct world_node {
     struct public_key node, transport, owner;
     struct secret_key secret, owner_secret;
     enum role role;
+};
+struct world_verdict {
+    struct ledger_verdict entry;
+    struct idem idem;
 };
 struct world {
     struct ledger_log *log;
@@ -58,6 +64,10 @@ struct world {
     struct secret_key orchestrator; /* of the key in GENESIS */
     uint32_t n_nonces[WORLD_VALIDATORS];
     uint64_t salts; /* other numbers, other salts */
+    uint64_t recheck_rate;
+    bool lies[WORLD_VALIDATORS]; /* it makes no prefills, and invents states */
+    struct world_verdict sealed[WORLD_VALIDATORS];
+    bool is_sole;   /* of ACCEPT */
     bool surprises; /* every token of a submission has a log-probability of -5 */
     bool alters;    /* submissions are altered as a bad canary's order says */
     struct err e;
@@ -68,6 +78,8 @@ struct world {
 void world_init(struct world *w, const char *dir);
 /* With canaries among first attempts, and validators with stakes of which 1000 are required. */
 void world_init_canaries(struct world *w, const char *dir, uint64_t rate);
+/* With so many full checks made twice, and so all of their verdicts sealed. */
+void world_init_rechecks(struct world *w, const char *dir, uint64_t rate);
 /* With so many witnesses needed for a draw. */
 void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses);
 void world_clear(struct world *w);
@@ -93,6 +105,12 @@ enum status world_try_assign(struct world *w, uint64_t unit, unsigned validator,
                              uint32_t depth);
 enum status world_try_verdict(struct world *w, uint64_t unit, unsigned validator,
                               enum reason code);
+/* The two halves of a verdict where they are sealed, and what comes of states. */
+enum status world_try_seal(struct world *w, uint64_t unit, unsigned validator,
+                           enum reason code);
+enum status world_try_show(struct world *w, unsigned validator);
+enum status world_try_judge_states(struct world *w, uint64_t unit, unsigned validator,
+                                   unsigned first, unsigned second);
 enum status world_try_accept(struct world *w, uint64_t unit);
 enum status world_try_void(struct world *w, uint64_t unit, enum reason code);
 enum status world_try_reject_soft(struct world *w, uint64_t unit, enum reason code);

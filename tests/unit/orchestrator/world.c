@@ -326,6 +326,7 @@ static void add_node(struct world *w, enum role role)
     key_derive(&n->key, seed);
     n->role = role;
     buf_init(&n->request, MSG_MAX_BYTES);
+    buf_init(&n->sealed, MSG_MAX_BYTES);
     buf_init(&n->answer, MSG_MAX_BYTES);
     CHECK(!orch_invite(w->orch, role, w->now_ms * 1000, &w->out, link, NULL));
     memcpy(n->invite_link, link, sizeof(link));
@@ -384,6 +385,7 @@ void world_free(struct world **wp)
     for (uint32_t i = 0; i < w->n_nodes; i++) {
         key_free(&w->node[i].key);
         buf_clear(&w->node[i].request);
+        buf_clear(&w->node[i].sealed);
         buf_clear(&w->node[i].answer);
     }
     for (size_t i = 0; i < w->n_packets; i++)

@@ -39,6 +39,7 @@ struct world_options {
     bool has_liar;        /* the first validator accuses at random */
     bool has_lazy;        /* the first validator accepts all it is given */
     bool has_framer;      /* the first validator accuses everybody */
+    int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
     bool has_mute;        /* the first validator gives no nonce it has committed to */
@@ -70,7 +71,11 @@ struct world_node {
     uint64_t head, n_nonces; /* a witness: the last head it saw; nonces made */
     int64_t call_ms;         /* when it asks for one again */
     struct msg_verdict verdict;
-    bool has_verdict;
+    bool has_verdict, is_sealing;
+    struct ledger_opened opened[LEDGER_OPENED_MAX];
+    uint32_t n_opened;
+    struct buf sealed; /* the VERDICT envelope that was sealed */
+    struct idem sealed_idem;
     int64_t next_version;
     struct digest batch_root;
     bool has_batch;

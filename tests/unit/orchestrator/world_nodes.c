@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "proto/digest.h"
 #include "proto/invite.h"
+#include "proto/states.h"
 #include "proto/witness.h"
 
 #define RESEND_MS 300
@@ -121,11 +122,72 @@ static void act_worker(struct world *w, uint32_t i, struct buf *body)
     ask(w, i, MSG_LEASE_ASK, buf_bytes(body));
 }
 
+/* Signs the verdict, keeps it, and asks whether it may be shown. */
+static void seal_verdict(struct world *w, uint32_t i, struct buf *body)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_verdict_seal m = {.unit = n->verdict.unit, .lease = n->verdict.lease};
+
+    n->verdict.opened =
+        (struct bytes){(const uint8_t *)n->opened, n->n_opened * sizeof(n->opened[0])};
+    CHECK(!msg_verdict_encode(body, &n->verdict, NULL));
+    world_encode(w, n, MSG_VERDICT, buf_bytes(body), &n->sealed);
+    n->sealed_idem = n->idem;
+    digest_of(&m.verdict, buf_bytes(&n->sealed));
+    buf_reset(body);
+    CHECK(!msg_verdict_seal_encode(body, &m, NULL));
+    ask(w, i, MSG_VERDICT_SEAL, buf_bytes(body));
+}
+
+static void show_verdict(struct world *w, uint32_t i)
+{
+    struct world_node *n = &w->node[i];
+
+    buf_reset(&n->request);
+    buf_append(&n->request, buf_bytes(&n->sealed));
+    n->kind = MSG_VERDICT;
+    n->idem = n->sealed_idem;
+    n->resend_ms = w->now_ms + RESEND_MS;
+    world_post(w, i, true, false, buf_bytes(&n->request));
+}
+
+/* What a prefill finds at a validator's places: here a function of the unit and of whose they are. */
+static void find_states(struct digest *found, uint64_t unit, const uint8_t validator[KEY_BYTES],
+                        bool is_invented)
+{
+    struct digest_state s;
+
+    digest_begin(&s, is_invented ? "invented" : "found");
+    digest_add_u64(&s, unit);
+    digest_add(&s, (struct bytes){validator, KEY_BYTES});
+    digest_end(&s, found);
+}
+
+static void add_states(struct world_node *n, const struct msg_check *c, bool is_invented)
+{
+    struct digest found;
+
+    n->is_sealing = !digest_is_zero(&c->draw);
+    n->n_opened = (uint32_t)(c->peers.len / KEY_BYTES);
+    if (!n->is_sealing)
+        return;
+    find_states(&found, c->unit, n->key->node.b, is_invented);
+    states_seal(&n->verdict.states, &n->key->node, &found);
+    for (uint32_t k = 0; k < n->n_opened; k++) {
+        memcpy(n->opened[k].validator.b, c->peers.data + k * KEY_BYTES, KEY_BYTES);
+        find_states(&n->opened[k].found, c->unit, n->opened[k].validator.b, is_invented);
+    }
+}
+
 static void act_verifier(struct world *w, uint32_t i, struct buf *body)
 {
     struct world_node *n = &w->node[i];
     struct msg_check_ask c = {.newest_version = WORLD_SERVES};
 
+    if (n->has_verdict && n->is_sealing) {
+        seal_verdict(w, i, body);
+        return;
+    }
     if (n->has_verdict) {
         CHECK(!msg_verdict_encode(body, &n->verdict, NULL));
         ask(w, i, MSG_VERDICT, buf_bytes(body));
@@ -251,6 +313,7 @@ static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m
                                       .is_accepted = !is_false,
                                       .code = is_false ? REASON_TOKEN : REASON_NONE};
     digest_of(&n->verdict.submission, c.submission);
+    add_states(n, &c, is_first && (w->opt.has_lazy || w->opt.has_framer));
     n->has_verdict = true;
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 60);
     free(s);
@@ -273,7 +336,9 @@ static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope 
     if (n->kind == MSG_SUBMIT && n->n_leases) {
         memmove(&n->lease[0], &n->lease[1], --n->n_leases * sizeof(n->lease[0]));
         n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 80);
-    } else if (n->kind == MSG_VERDICT) {
+    } else if (n->kind == MSG_VERDICT_SEAL && r.is_accepted) {
+        show_verdict(w, i);
+    } else if (n->kind == MSG_VERDICT || n->kind == MSG_VERDICT_SEAL) {
         n->has_verdict = false;
     } else if (n->kind == MSG_PUBLISH && r.is_accepted) {
         n->next_version++;
@@ -362,7 +427,10 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         n->idle_ms = w->now_ms + 50;
         free(b);
         break;
-    default: n->idle_ms = w->now_ms + 200; break; /* REFUSED: try again later */
+    default: /* REFUSED: try again later; a verdict from the check on */
+        n->has_verdict &= n->kind != MSG_VERDICT;
+        n->idle_ms = w->now_ms + 200;
+        break;
     }
 }
 

@@ -12,15 +12,13 @@
 
 #include "unit/rollout/small_world.h"
 
-static const struct public_key key = {{3}};
-
 static struct rollout_finding check(const struct rollout_world *w, const struct claim *c,
                                     enum check_depth depth)
 {
     struct rollout_finding f;
     struct err e = {0};
 
-    assert_ok(rollout_check(w, c->s, NULL, depth, &key, &f, &e), &e);
+    assert_ok(rollout_check(w, c->s, NULL, depth, NULL, &f, &e), &e);
     return f;
 }
 
@@ -81,45 +79,82 @@ static void honest_answers_of_odd_sizes_are_accepted(void **state)
     }
 }
 
+/* What a full check finds at the places of two validators. */
+static struct rollout_probe probe(const struct rollout_world *w, const struct claim *c,
+                                  uint8_t draw)
+{
+    struct rollout_probe p = {.draw = {{draw}}, .n = 2, .who = {{{3}}, {{4}}}};
+    struct rollout_finding f;
+    struct err e = {0};
+
+    assert_ok(rollout_check(w, c->s, NULL, CHECK_FULL, &p, &f, &e), &e);
+    return p;
+}
+
 static void checker_may_run_other_kernels_and_threads(void **state)
 {
     (void)state;
     struct small_world s;
     struct claim c;
-    struct rollout_finding one, other;
+    struct rollout_probe one, other;
 
     if (!kernels_available(NUMERICS_F32_1, "avx2"))
         skip();
     small_world_open(&s, SMALL_TASK_TALK, 0);
     claim_make(&c, &s.world, 3);
-    one = check(&s.world, &c, CHECK_FULL);
+    assert_accepted(&s.world, &c);
+    one = probe(&s.world, &c, 1);
     small_world_run_with(&s, "avx2", 3);
-    other = check(&s.world, &c, CHECK_FULL);
+    assert_accepted(&s.world, &c);
+    other = probe(&s.world, &c, 1);
 
-    assert_true(one.is_accepted && other.is_accepted);
-    assert_memory_equal(&one.states, &other.states, sizeof(one.states));
+    assert_memory_equal(one.found, other.found, sizeof(one.found));
     claim_clear(&c);
     small_world_close(&s);
 }
 
-static void states_are_keyed_by_the_validator(void **state)
+static void places_follow_from_the_draw_and_the_validator(void **state)
 {
     (void)state;
-    const struct public_key other_key = {{4}};
     struct small_world s;
     struct claim c;
-    struct rollout_finding one, other;
+    struct rollout_probe one, same, other;
+    struct rollout_finding f;
     struct err e = {0};
 
     small_world_open(&s, SMALL_TASK_SMALL, 0);
     claim_make(&c, &s.world, 3);
-    one = check(&s.world, &c, CHECK_FULL);
-    assert_ok(rollout_check(&s.world, c.s, NULL, CHECK_FULL, &other_key, &other, &e), &e);
+    one = probe(&s.world, &c, 1);
+    same = probe(&s.world, &c, 1);
+    other = probe(&s.world, &c, 2);
 
-    assert_false(digest_is_zero(&one.states));
-    assert_false(digest_equal(&one.states, &other.states));
-    one = check(&s.world, &c, CHECK_LIGHT);
-    assert_true(digest_is_zero(&one.states)); /* none were computed */
+    assert_false(digest_is_zero(&one.found[0]));
+    assert_memory_equal(one.found, same.found, sizeof(one.found));
+    assert_false(digest_equal(&one.found[0], &one.found[1]));
+    assert_false(digest_equal(&one.found[0], &other.found[0]));
+    assert_ok(rollout_check(&s.world, c.s, NULL, CHECK_LIGHT, &same, &f, &e), &e);
+    assert_true(digest_is_zero(&same.found[0])); /* there was no prefill */
+    claim_clear(&c);
+    small_world_close(&s);
+}
+
+/* Other weights show in the middle, not only at the end; and a refused unit was computed as well. */
+static void states_are_those_of_the_weights(void **state)
+{
+    (void)state;
+    struct small_world s;
+    struct claim c;
+    struct rollout_probe one, other;
+
+    small_world_open(&s, SMALL_TASK_SMALL, 0);
+    claim_make(&c, &s.world, 3);
+    one = probe(&s.world, &c, 1);
+    small_world_reweigh(&s, 2);
+    assert_false(check(&s.world, &c, CHECK_FULL).is_accepted);
+    other = probe(&s.world, &c, 1);
+
+    assert_false(digest_is_zero(&other.found[0]));
+    assert_false(digest_equal(&one.found[0], &other.found[0]));
     claim_clear(&c);
     small_world_close(&s);
 }
@@ -557,7 +592,7 @@ static void an_environment_out_of_time_gives_no_verdict(void **state)
     w = s.world;
     w.env = env;
 
-    assert_status(rollout_check(&w, c.s, NULL, CHECK_LIGHT, &key, &f, &e), ERR_TIMEOUT, NULL);
+    assert_status(rollout_check(&w, c.s, NULL, CHECK_LIGHT, NULL, &f, &e), ERR_TIMEOUT, NULL);
     rollout_unit_init(&u, 0, 0);
     assert_status(rollout_generate(&w, &u, 1, NULL, NULL, &e), ERR_TIMEOUT, NULL);
 
@@ -577,7 +612,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(honest_units_are_accepted),
         cmocka_unit_test(honest_answers_of_odd_sizes_are_accepted),
         cmocka_unit_test(checker_may_run_other_kernels_and_threads),
-        cmocka_unit_test(states_are_keyed_by_the_validator),
+        cmocka_unit_test(places_follow_from_the_draw_and_the_validator),
+        cmocka_unit_test(states_are_those_of_the_weights),
         cmocka_unit_test(a_light_check_needs_no_weights),
         FORGERY(another_token_is_found),
         FORGERY(the_first_token_is_checked_too),

@@ -80,6 +80,37 @@ static void without_audits_cheating_pays(void **state)
     assert_true(r.cheats > r.honest);
 }
 
+/* With canaries, bonds and second checks; the last of four validators cheats. */
+static void a_validator_that_cheats_ends_below_honesty(void **state)
+{
+    (void)state;
+    for (int v = MARKET_VALIDATOR_LAZY; v < MARKET_VALIDATOR_COUNT; v++)
+        for (int recheck = 0; recheck < 2; recheck++) {
+            struct market_options o = options_of("swarm", 550000, LEDGER_ONE / 20);
+            struct market_result r;
+
+            if (v == MARKET_VALIDATOR_FRAMING && !recheck)
+                continue; /* only good canaries find it, and there are few */
+            o.validator = (enum market_validator)v;
+            o.terms.open.canary_rate = LEDGER_ONE / 20;
+            o.terms.open.recheck_rate = recheck ? LEDGER_ONE / 4 : 0;
+            o.terms.open.bond_required = 100000;
+            o.terms.open.bond_slice_ppm = 250000;
+            o.terms.open.bond_strikes = 3;
+            if (v != MARKET_VALIDATOR_COLLUDING)
+                o.dishonest = 0;
+            o.units = 1000;
+            r = result_of(&o);
+            assert_true(r.canaries > 10);
+            assert_true(r.validator_cheats < r.validators_honest);
+            assert_int_equal(r.honest_contradicted, 0);
+            assert_int_equal(r.honest_refused, 0);
+            if (v != MARKET_VALIDATOR_COLLUDING || recheck)
+                assert_true(r.contradicted > 0);
+            assert_int_equal(r.struck_by_states > 0, recheck);
+        }
+}
+
 static void the_same_seed_gives_the_same_market(void **state)
 {
     struct market_options o = options_of("units-5", 550000, LEDGER_ONE / 20);
@@ -113,6 +144,7 @@ int main(void)
         cmocka_unit_test(every_cheat_ends_below_honesty),
         cmocka_unit_test(the_honest_earn_what_they_make),
         cmocka_unit_test(without_audits_cheating_pays),
+        cmocka_unit_test(a_validator_that_cheats_ends_below_honesty),
         cmocka_unit_test(the_same_seed_gives_the_same_market),
         cmocka_unit_test(impossible_markets_are_refused),
     };

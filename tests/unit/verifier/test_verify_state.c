@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "proto/digest.h"
 #include "proto/witness.h"
 #include "support/orders.h"
 #include "support/test.h"
@@ -111,6 +112,65 @@ static void end_job(struct fixture *f, uint64_t number, uint64_t unit, bool acce
     orders_forget(&f->o);
     verify_job(f->s, number, OK, buf_bytes(&body), NULL, now, &f->o.out);
     buf_clear(&body);
+}
+
+/* The machine has judged unit 40 of a check that names a draw; the seal it has sent. */
+static struct msg_envelope sealed(struct fixture *f, struct buf *kept)
+{
+    struct msg_check m = {.unit = 40,
+                          .lease = 1040,
+                          .depth = CHECK_FULL,
+                          .deadline_ms = 5000,
+                          .submission = BYTES_LIT("a submission"),
+                          .draw = {{7}}};
+    struct msg_envelope asked, seal;
+
+    be_ready(f);
+    asked = ask(f, 0);
+    buf_reset(&f->o.body);
+    assert_ok(msg_check_encode(&f->o.body, &m, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_CHECK, buf_bytes(&f->o.body)), 0);
+    end_job(f, 1, 40, true, 20);
+    seal = orders_get(&f->o, MSG_VERDICT_SEAL, 0);
+    buf_init(kept, 4096);
+    buf_append(kept, seal.raw);
+    assert_ok(msg_envelope_decode(&seal, buf_bytes(kept), NULL), NULL);
+    return seal;
+}
+
+static void a_verdict_is_shown_when_its_seal_is_answered(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_verdict_seal m;
+    struct msg_envelope seal;
+    struct digest shown;
+    struct buf kept;
+
+    seal = sealed(f, &kept);
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICT), 0);
+    tick(f, 3000); /* the seal again, and still no verdict */
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICT_SEAL), 1);
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICT), 0);
+    assert_false(verify_is_idle(f->s));
+    hear(f, orders_receipt(&f->o, &seal, true, REASON_NONE), 3001);
+
+    assert_ok(msg_verdict_seal_decode(&m, seal.body, NULL), NULL);
+    digest_of(&shown, orders_get(&f->o, MSG_VERDICT, 0).raw);
+    assert_true(digest_equal(&shown, &m.verdict));
+    buf_clear(&kept);
+}
+
+static void a_verdict_whose_seal_comes_too_late_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_envelope seal;
+    struct buf kept;
+
+    seal = sealed(f, &kept);
+    hear(f, orders_receipt(&f->o, &seal, false, REASON_DUPLICATE), 30);
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICT), 0);
+    assert_true(verify_is_idle(f->s));
+    buf_clear(&kept);
 }
 
 static void fail_job(struct fixture *f, uint64_t number, enum status st, const char *text,
@@ -462,6 +522,8 @@ int main(void)
         CASE(a_check_starts_a_job_and_the_next_is_asked_for),
         CASE(one_check_waits_its_turn_and_no_third_is_asked_for),
         CASE(a_verdict_is_signed_and_sent_until_its_receipt),
+        CASE(a_verdict_is_shown_when_its_seal_is_answered),
+        CASE(a_verdict_whose_seal_comes_too_late_is_dropped),
         CASE(verdicts_are_counted),
         CASE(without_the_weights_a_check_is_parked_until_a_version_comes),
         CASE(a_version_that_comes_during_the_job_is_not_missed),
