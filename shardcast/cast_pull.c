@@ -384,7 +384,7 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
         return NOWHERE;
     for (uint64_t all = s->linked_mask & ~slot_bit(p); all;) {
         struct peer *q = s->slot[mask_take(&all)];
-        for (uint32_t i = is_end ? 0 : 1; i < q->n_asks; i++) {
+        for (uint32_t i = is_end ? 0 : TAKE_FROM; i < q->n_asks; i++) {
             const struct ask *a = &q->ask[i];
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <

@@ -36,6 +36,7 @@
 #define DEADLINE_MIN_MS 1000
 #define DEADLINE_MAX_MS 120000
 #define RATE_GUESS      250u /* bytes per ms, before anything was measured */
+#define TAKE_FROM       3u  /* so many may lie in the sender's socket: cancelling is of no use */
 #define ENDGAME         16u  /* so few missing may be asked of two */
 #define RANDOM_FIRST    4u   /* so many shards are drawn before the rarest count */
 #define COPIES_TOP      16u  /* shards with more copies than that are equally common */
