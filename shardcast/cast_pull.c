@@ -80,6 +80,9 @@ void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
                      const struct msg_have *m, int64_t now_ms, struct cast_out *out)
 {
     learn_rtt(p, now_ms);
+    for (uint32_t i = 0; h->lend && i < h->cap; i++)
+        if (m->is_all || (i / 8 < m->bitmap.len && bit_get(m->bitmap.data, i)))
+            lend_heard(s, h, p->slot, i, now_ms);
     if (m->is_all) {
         learn_all(s, p, h);
         s->stirred |= slot_bit(p);
@@ -100,14 +103,14 @@ void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
 }
 
 void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
-                     struct bytes indices)
+                     struct bytes indices, int64_t now_ms)
 {
     struct reader r = reader_of(indices);
 
     for (size_t i = 0; (h->pick || h->lend) && i < indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
         if (h->lend)
-            lend_is_out(h, p->slot, index);
+            lend_heard(s, h, p->slot, index, now_ms);
         if (h->pick && index < h->cap)
             pick_learn(h->pick, &s->rng, p->slot, index);
     }
