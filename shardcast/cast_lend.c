@@ -66,19 +66,14 @@ void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t 
     }
 }
 
-/* That neighbour has it, or it is on its way there. */
-static void is_out(struct lending *l, uint32_t slot, uint32_t index, int64_t now_ms)
+static bool is_given(const struct lending *l, uint32_t index)
 {
-    if (index >= l->cap || l->state[index] == LEND_SPREAD)
-        return;
-    if (l->state[index] == LEND_SERVED) {
-        if (l->to[index] == slot)
-            return;
-        l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
-        l->state[index] = LEND_SPREAD;
-        l->n_unspread--;
-        return;
-    }
+    return l->state[index] == LEND_SERVED || l->state[index] == LEND_TAKEN;
+}
+
+/* It is that neighbour's task no more to fetch it. */
+static void give(struct lending *l, uint32_t slot, uint32_t index, int64_t now_ms)
+{
     if (l->state[index] == LEND_LENT)
         l->n_lent[l->to[index]]--;
     else
@@ -93,8 +88,19 @@ static void is_out(struct lending *l, uint32_t slot, uint32_t index, int64_t now
 void lend_heard(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t index,
                 int64_t now_ms)
 {
-    is_out(h->lend, slot, index, now_ms);
-    if (h->lend->n_unspread == 0)
+    struct lending *l = h->lend;
+
+    if (index >= l->cap || l->state[index] == LEND_SPREAD)
+        return;
+    if (!is_given(l, index))
+        give(l, slot, index, now_ms);
+    if (l->to[index] == slot) {
+        l->state[index] = LEND_TAKEN;
+        return;
+    }
+    l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
+    l->state[index] = LEND_SPREAD;
+    if (--l->n_unspread == 0)
         due(s, 0); /* lend_look ends it */
 }
 
@@ -108,8 +114,8 @@ void lend_served(struct cast_state *s, struct holding *h, uint32_t slot, uint32_
     if (l->n_served++ == 0)
         l->begin_ms = now_ms;
     l->last_ms = now_ms;
-    if (index < l->cap && l->state[index] != LEND_SERVED) /* else it was lent to two */
-        is_out(l, slot, index, now_ms);
+    if (index < l->cap && l->state[index] < LEND_SERVED) /* else it was lent to two */
+        give(l, slot, index, now_ms);
     lend(s, h, now_ms, out);
 }
 
@@ -252,7 +258,8 @@ static void recall(struct cast_state *s, struct holding *h, int64_t wait_ms, int
         return;
     }
     for (uint32_t i = 0; i < l->cap; i++) {
-        if (l->state[i] == LEND_SPREAD || l->at_ms[i] + wait_ms > now_ms)
+        int64_t patience_ms = l->state[i] == LEND_TAKEN ? LEND_PATIENCE * wait_ms : wait_ms;
+        if (l->state[i] == LEND_SPREAD || l->at_ms[i] + patience_ms > now_ms)
             continue;
         if (l->state[i] == LEND_LENT)
             l->n_lent[l->to[i]]--;

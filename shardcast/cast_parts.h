@@ -98,7 +98,8 @@ struct lending {
     int64_t begin_ms, last_ms; /* when the first and the last of n_served left */
     uint64_t n_served;
 };
-enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_SPREAD };
+/* Nobody's; shown to one; left for it; it said that it has it; another said so too. */
+enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_TAKEN, LEND_SPREAD };
 
 struct holding {
     struct content content;

@@ -340,6 +340,8 @@ static uint32_t window_of(const struct cast_state *s, const struct peer *p,
         w = WINDOW_MIN;
     if (w > p->ceiling)
         w = p->ceiling;
+    if (p->strikes)
+        w = 1; /* is it there at all? */
     return (uint32_t)(w < WINDOW_MAX ? w : WINDOW_MAX);
 }
 
@@ -358,7 +360,8 @@ static bool is_asked_of(const struct peer *p, const struct holding *h, uint32_t 
     return false;
 }
 
-/* When the ask in this place of p's is due to be answered, as far as one can know. */
+/* When the ask in this place of p's is due to be answered, as far as one can know: what is overdue will
+ * take as long again. */
 static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
                            const struct holding *h, uint32_t place, int64_t now_ms)
 {
@@ -367,9 +370,10 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
                    : p->n_asks                                 ? p->ask[0].sent_ms
                                                                : now_ms;
 
-    if (from + each < now_ms)
-        from = now_ms - each;
-    return from + each * (place + 1);
+    int64_t due_ms = from + each * (place + 1);
+    return place < p->n_asks && due_ms < now_ms ? 2 * now_ms - due_ms
+           : due_ms > now_ms                    ? due_ms
+                                                : now_ms + each;
 }
 
 /* Nothing is left that nobody was asked for. What waits longest at another and is not on its way

@@ -55,6 +55,7 @@
 #define LEND_WAIT_MIN_MS                                                                       \
     250 /* and the time of so many shards: what was given and not seen since is lent again */
 #define LEND_WAIT_SHARDS 64
+#define LEND_PATIENCE    3  /* times as long with whom has it and may be passing it on */
 #define LEND_RECALL_MS   50 /* between two looks for such */
 #define LEND_ANEW_MAX    3u
 #define GIVEN_SPAN_MS    10000 /* half of what was received counts for this long */
