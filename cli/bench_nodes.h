@@ -27,7 +27,8 @@ struct bench_stats {
 };
 
 struct bench_node {
-    pid_t pid; /* 0: not running */
+    pid_t pid;    /* 0: not running */
+    char key[17]; /* as logs name it; "": not said yet */
     int in, out;
     struct buf heard; /* owned: an unfinished line */
     bool is_ready, has_failed;
@@ -44,6 +45,7 @@ struct bench_node {
 struct bench_nodes {
     struct bench_node v[BENCH_NODES_MAX];
     size_t n;
+    int64_t looked_ms;           /* when memory was looked at last */
     int64_t version;             /* what it says of others is not heard */
     const struct bench_net *net; /* borrowed */
     char *dir;                   /* owned */

@@ -33,7 +33,7 @@
 
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
-    double rate, cap, garbage, kill_origin_at;
+    double rate, cap, origin_cap, garbage, kill_origin_at;
     bool is_netns, is_kept, shall_kill_half, is_writing, is_delta;
     char *dir, *mode;
     double bytes, bound_s; /* of this measurement */
@@ -50,6 +50,8 @@ struct result {
     double origin_link_share;
     double cpu_per_gb_sent, cpu_per_gb_received;
     double anon_peak, written_share, garbage_share, repeats_share, refetched_share;
+    double bad_max_s; /* until the last spoiler had the file */
+    double n_named, n_wrongly_named;
 };
 
 static void progress(const char *what)
@@ -80,7 +82,7 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
     snprintf(port, sizeof(port), "%d", (int)b->port);
     snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
     snprintf(relays, sizeof(relays), "%d", is_tree(b) ? (int)b->relays : 0);
-    snprintf(cap, sizeof(cap), "%.6f", b->cap);
+    snprintf(cap, sizeof(cap), "%.6f", i == 0 && b->origin_cap > 0.0 ? b->origin_cap : b->cap);
     dir = file_join(b->at.dir, index);
     const char *args[] = {"--dir",
                           dir,
@@ -203,7 +205,11 @@ static void fill_times(const struct bench *b, struct result *r)
 
     for (size_t i = 1; i < b->at.n; i++) {
         const struct bench_node *x = &b->at.v[i];
-        took[n++] = 1e-6 * (double)(x->complete_us - from_us);
+        double s = 1e-6 * (double)(x->complete_us - from_us);
+        if (is_bad(b, i))
+            r->bad_max_s = fmax(r->bad_max_s, s);
+        else
+            took[n++] = s;
         known = fmax(known, 1e-6 * (double)(x->known_us - from_us));
     }
     r->p50_s = quantile(took, n, 0.5);
@@ -287,6 +293,37 @@ static double refetched(const struct bench *b, const struct bench_stats *after)
            b->killed_at;
 }
 
+static bool is_named_by(const struct bench *b, size_t by, const char *key)
+{
+    char name[48], line[64], *path;
+    struct buf log;
+    bool is = false;
+
+    snprintf(name, sizeof(name), "%zu/log", by);
+    snprintf(line, sizeof(line), "banned peer=%s", key);
+    path = file_join(b->at.dir, name);
+    buf_init(&log, (size_t)64 << 20);
+    if (!file_read(&log, path, NULL))
+        is = strstr(buf_cstr(&log), line) != NULL;
+    buf_clear(&log);
+    free(path);
+    return is;
+}
+
+/* Whom the logs of honest nodes name: spoilers, and others. */
+static void count_named(const struct bench *b, struct result *r)
+{
+    for (size_t i = 0; i < b->at.n; i++) {
+        bool is = false;
+        for (size_t by = 0; by < b->at.n && !is; by++)
+            is = !is_bad(b, by) && is_named_by(b, by, b->at.v[i].key);
+        if (is_bad(b, i))
+            r->n_named += is;
+        else
+            r->n_wrongly_named += is;
+    }
+}
+
 /* Byte by byte, the spoilers' too. */
 static enum status compare_files(const struct bench *b, int version, struct err *e)
 {
@@ -326,6 +363,7 @@ static enum status measure(struct bench *b, int version, const char *line, struc
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
+    count_named(b, r);
     if (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0)
         progress("all had the file before the origin had sent so much: it was not killed");
     if (b->shall_kill_half && b->killed_at <= 0.0)
@@ -404,11 +442,12 @@ static void print_run(const struct bench *b, int64_t number, const struct result
         "run %d: bound %.2f s; p50 %.2f, p99 %.2f, max %.2f s; known %.3f s; origin %.2f of "
         "the file (link %.2f)\n"
         "       cpu s/GB sent %.2f, received %.2f; memory %.1f MiB; written %.3f; garbage "
-        "%.4f, repeats %.4f, refetched %.4f\n",
+        "%.4f, repeats %.4f, refetched %.4f\n"
+        "       banned: %.0f of %zu spoilers, who had the file after %.2f s, and %.0f others\n",
         (int)number, b->bound_s, r->p50_s, r->p99_s, r->max_s, r->known_s, r->origin_share,
         r->origin_link_share, r->cpu_per_gb_sent, r->cpu_per_gb_received,
         r->anon_peak / (1 << 20), r->written_share, r->garbage_share, r->repeats_share,
-        r->refetched_share);
+        r->refetched_share, r->n_named, b->n_bad, r->bad_max_s, r->n_wrongly_named);
 }
 
 /* One figure over all runs: `q` 0.5 for what a run usually is, 1 for the worst. */
@@ -472,8 +511,12 @@ static void print_figures(const struct bench *b, const struct result *r, size_t 
     print_line("shardcast_cpu_received", OVER(cpu_per_gb_received, 0.5), "core-s/GB", 3, true);
     print_line("shardcast_memory_worst", OVER(anon_peak, 1) / (1 << 20), "MiB", 64, true);
     print_line("shardcast_written_worst", OVER(written_share, 1), "files", 1.1, true);
-    if (b->n_bad)
+    print_line("shardcast_wrongly_banned_worst", OVER(n_wrongly_named, 1), "nodes", 0, true);
+    if (b->n_bad) {
         print_line("shardcast_garbage_worst", OVER(garbage_share, 1), "", 0.005, true);
+        print_line("shardcast_attackers_named_least", OVER(n_named, 0), "nodes",
+                   (double)b->n_bad, false);
+    }
     if (b->shall_kill_half)
         print_line("shardcast_refetched_worst", OVER(refetched_share, 1), "", 0.01, true);
 }
@@ -519,6 +562,8 @@ int bench_shardcast(int argc, char **argv)
          "each node in a network namespace behind a link of that rate; needs root", false},
         {"cap", OPT_REAL, &b.cap, "0", "0..100000",
          "ceiling of what a node serves, in Mb/s, kept by itself; 0: none", false},
+        {"origin-cap", OPT_REAL, &b.origin_cap, "0", "0..100000",
+         "the same of the origin; 0: as the others", false},
         {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
          "share of the receivers that spoil what they serve", false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,

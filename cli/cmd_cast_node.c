@@ -408,7 +408,9 @@ static enum status run(struct cast_node *n, struct err *e)
     if (!st && pthread_create(&n->listener, NULL, listen_main, n) != 0)
         st = err_set(e, ERR_NO_MEMORY, "cannot start a thread");
     if (!st) {
-        printf("ready %" PRId64 "\n", clock_mono_us());
+        char hex[2 * KEY_BYTES + 1];
+        hex_encode(hex, BYTES_OF(n->key->transport.b));
+        printf("ready %" PRId64 " %.16s\n", clock_mono_us(), hex);
         st = shell_run(n->shell, e);
     }
     if (st)

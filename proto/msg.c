@@ -183,6 +183,40 @@ enum status msg_envelope_encode(struct buf *out, enum msg_kind kind, const struc
     return msg_table_encode(&msg_table_wire, out, &w, e);
 }
 
+static void put_varint(struct buf *out, uint64_t v)
+{
+    for (; v > 0x7f; v >>= 7)
+        buf_put_u8(out, (uint8_t)(v | 0x80));
+    buf_put_u8(out, (uint8_t)v);
+}
+
+static void put_tag(struct buf *out, uint32_t field, uint64_t len)
+{
+    put_varint(out, (uint64_t)field << 3 | PB_WT_STRING);
+    put_varint(out, len);
+}
+
+/* Fields stand in the order of their numbers, and the body is an unsigned envelope's last. */
+void msg_shard_begin(struct buf *out, const struct digest *run, const struct msg_shard *m,
+                     size_t n)
+{
+    struct msg_shard empty = *m;
+    struct buf body, data;
+
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&data, MSG_MAX_BYTES);
+    empty.data = (struct bytes){NULL, 0};
+    CHECK(!msg_shard_encode(&body, &empty, NULL));
+    if (n)
+        put_tag(&data, muster_Shard_data_tag, n);
+    CHECK(!msg_envelope_encode(out, MSG_SHARD, run, NULL, (struct bytes){NULL, 0}, NULL, NULL));
+    put_tag(out, muster_Envelope_body_tag, body.len + data.len + n);
+    buf_append(out, buf_bytes(&body));
+    buf_append(out, buf_bytes(&data));
+    buf_clear(&body);
+    buf_clear(&data);
+}
+
 enum status msg_envelope_verify(const struct msg_envelope *m, struct err *e)
 {
     const struct kind_row *row = find_kind((uint32_t)m->kind);

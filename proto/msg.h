@@ -544,4 +544,9 @@ struct msg_ping_ask {
 MSG_CODEC_MAP(MSG_CODEC_DECLARE)
 #undef MSG_CODEC_DECLARE
 
+/* Appends what precedes the `n` bytes of a shard in its envelope; the bytes follow, so that they can be
+ * read from disk to where they are sent from. m->data is not looked at. 0: that it is not here. */
+void msg_shard_begin(struct buf *out, const struct digest *run, const struct msg_shard *m,
+                     size_t n);
+
 #endif

@@ -65,22 +65,39 @@ static struct cast_pending *add_pending(struct cast *c, const struct cast_act *a
     return p;
 }
 
+/* The shard is read to where it is sent from. The last one may be shorter than the machine knows as yet:
+ * then a second time. */
+static enum status make_frame(struct cast *c, const struct cast_act *a, struct cast_pending *p,
+                              struct err *e)
+{
+    uint64_t expected = a->bytes;
+
+    for (;;) {
+        buf_reset(&p->frame);
+        cast_state_shard(c->state, &p->frame, &a->content, a->index, (size_t)expected);
+        size_t from = p->frame.len;
+        enum status st = content_store_get(c->store, &a->content, a->index, &p->frame, e);
+        p->bytes = st ? 0 : p->frame.len - from;
+        if (st || p->bytes == expected)
+            return st;
+        expected = p->bytes;
+    }
+}
+
 static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
                      struct effects *out)
 {
     struct cast_pending *p = add_pending(c, a, now_ms);
     struct err e;
 
-    buf_reset(&c->shard);
-    if (content_store_get(c->store, &a->content, a->index, &c->shard, &e)) {
+    if (make_frame(c, a, p, &e)) {
         LOG_WARN("lost why=\"%s\"", e.text);
-        buf_reset(&c->shard);
+        buf_reset(&p->frame);
+        cast_state_shard(c->state, &p->frame, &a->content, a->index, 0);
         cast_state_lost(c->state, &a->content, a->index, 0);
     }
-    if (c->opt.serves_garbage && c->shard.len)
-        c->shard.data[c->shard.len / 2] ^= 1;
-    p->bytes = c->shard.len;
-    cast_state_shard(c->state, &p->frame, &a->content, a->index, buf_bytes(&c->shard));
+    if (c->opt.serves_garbage && p->bytes)
+        p->frame.data[p->frame.len - 1 - p->bytes / 2] ^= 1;
     push_pending(c, now_ms, out);
 }
 
@@ -330,7 +347,6 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     state.keep = c->opt.keep;
     state.up_bytes_s = c->opt.up_bytes_s;
     state.down_bytes_s = c->opt.down_bytes_s;
-    buf_init(&c->shard, SHARD_BYTES);
     cast_out_init(&c->acts);
     c->status_path = file_join(dir, "shardcast.json");
     cast_state_new(&c->state, &state);
@@ -356,7 +372,6 @@ void cast_free(struct cast **out)
     while (c->n_pending)
         forget_pending(c, c->n_pending - 1);
     free(c->pending);
-    buf_clear(&c->shard);
     free(c->found);
     free(c->status_path);
     free(c);

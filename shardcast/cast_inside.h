@@ -11,6 +11,7 @@
  *   cast_pick.c    the rarest shard that a neighbour has
  *   cast_pull.c    what is asked of whom
  *   cast_serve.c   who is given what, and when
+ *   cast_lend.c    the origin: what is shown to whom until everything is out
  *   cast_talk.c    the messages, out and in
  *
  * A message costs some table look-ups and no walk over peers, contents or shards: what a message
@@ -109,7 +110,7 @@ uint32_t pick_random(const struct picker *p, struct rng *r, uint32_t slot);
 void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
                      const struct msg_have *m, int64_t now_ms, struct cast_out *out);
 void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
-                     struct bytes indices);
+                     struct bytes indices, int64_t now_ms);
 /* Closes the ask of this shard to this peer; true if there was one. */
 bool pull_answered(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
                    int64_t now_ms);
@@ -132,17 +133,24 @@ void serve_wanted(struct cast_state *s, struct peer *p, struct holding *h,
 void serve_cancelled(struct peer *p, const struct holding *h, struct bytes indices);
 void serve_given(struct peer *p, uint64_t bytes); /* it gave us so much */
 void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
-                  uint64_t bytes, struct cast_out *out);
+                  uint64_t bytes, int64_t now_ms, struct cast_out *out);
 void serve_forget_peer(struct cast_state *s, struct peer *p);
 void serve_drop_holding(struct cast_state *s, const struct holding *h);
 void serve_choose(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out);
+/* ---- cast_lend.c ------------------------------------------------------------------------- */
+
 /* The origin's shards [from, to) are here. */
 void lend_begin(struct cast_state *s, struct holding *h);
 void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to);
-void lend(struct cast_state *s, struct holding *h, struct cast_out *out);
+void lend(struct cast_state *s, struct holding *h, int64_t now_ms, struct cast_out *out);
 void lend_free(struct lending **l);
-void lend_is_out(struct holding *h, uint32_t slot, uint32_t index); /* that neighbour has it */
+/* That neighbour says that it has a shard. */
+void lend_heard(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t index,
+                int64_t now_ms);
+/* A shard left for that neighbour. */
+void lend_served(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t index,
+                 int64_t now_ms, struct cast_out *out);
 void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 /* The bitmap of what this neighbour may see, appended. */
 void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap);

@@ -85,15 +85,21 @@ struct picker {
 struct lending {
     uint8_t *state;  /* owned: LEND_*, by shard */
     uint8_t *to;     /* owned: slot it was lent to */
-    uint32_t *order; /* owned: not lent yet, by lot */
-    uint32_t cap, n_order, n_unserved;
+    uint32_t *order; /* owned: to be lent, by lot */
+    int64_t *at_ms;  /* owned: when it was lent or given */
+    uint32_t cap, n_order;
+    uint32_t n_unserved; /* left for nobody yet */
+    uint32_t n_unspread; /* seen at less than two */
     uint32_t n_lent[CAST_LINKS_MAX];
     uint32_t n_kept[CAST_LINKS_MAX]; /* given to each, and not seen at another yet */
-    uint32_t n_anew;  /* how often it was lent anew since somebody fetched something */
-    int64_t idle_ms;  /* since when nobody fetches anything */
-    int64_t begin_ms; /* first looked at; NEVER_MS: not yet */
+    uint32_t n_anew;           /* how often it was lent anew since somebody fetched something */
+    int64_t idle_ms;           /* since when nobody fetches anything */
+    int64_t recall_ms;         /* not before */
+    int64_t begin_ms, last_ms; /* when the first and the last of n_served left */
+    uint64_t n_served;
 };
-enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_SPREAD };
+/* Nobody's; shown to one; left for it; it said that it has it; another said so too. */
+enum { LEND_NONE, LEND_LENT, LEND_SERVED, LEND_TAKEN, LEND_SPREAD };
 
 struct holding {
     struct content content;

@@ -80,6 +80,9 @@ void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
                      const struct msg_have *m, int64_t now_ms, struct cast_out *out)
 {
     learn_rtt(p, now_ms);
+    for (uint32_t i = 0; h->lend && i < h->cap; i++)
+        if (m->is_all || (i / 8 < m->bitmap.len && bit_get(m->bitmap.data, i)))
+            lend_heard(s, h, p->slot, i, now_ms);
     if (m->is_all) {
         learn_all(s, p, h);
         s->stirred |= slot_bit(p);
@@ -100,14 +103,14 @@ void pull_learn_have(struct cast_state *s, struct peer *p, struct holding *h,
 }
 
 void pull_learn_news(struct cast_state *s, struct peer *p, struct holding *h,
-                     struct bytes indices)
+                     struct bytes indices, int64_t now_ms)
 {
     struct reader r = reader_of(indices);
 
     for (size_t i = 0; (h->pick || h->lend) && i < indices.len / 4; i++) {
         uint32_t index = reader_u32(&r);
         if (h->lend)
-            lend_is_out(h, p->slot, index);
+            lend_heard(s, h, p->slot, index, now_ms);
         if (h->pick && index < h->cap)
             pick_learn(h->pick, &s->rng, p->slot, index);
     }
@@ -337,6 +340,8 @@ static uint32_t window_of(const struct cast_state *s, const struct peer *p,
         w = WINDOW_MIN;
     if (w > p->ceiling)
         w = p->ceiling;
+    if (p->strikes)
+        w = 1; /* is it there at all? */
     return (uint32_t)(w < WINDOW_MAX ? w : WINDOW_MAX);
 }
 
@@ -355,7 +360,8 @@ static bool is_asked_of(const struct peer *p, const struct holding *h, uint32_t 
     return false;
 }
 
-/* When the ask in this place of p's is due to be answered, as far as one can know. */
+/* When the ask in this place of p's is due to be answered, as far as one can know: what is overdue will
+ * take as long again. */
 static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
                            const struct holding *h, uint32_t place, int64_t now_ms)
 {
@@ -364,9 +370,10 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
                    : p->n_asks                                 ? p->ask[0].sent_ms
                                                                : now_ms;
 
-    if (from + each < now_ms)
-        from = now_ms - each;
-    return from + each * (place + 1);
+    int64_t due_ms = from + each * (place + 1);
+    return place < p->n_asks && due_ms < now_ms ? 2 * now_ms - due_ms
+           : due_ms > now_ms                    ? due_ms
+                                                : now_ms + each;
 }
 
 /* Nothing is left that nobody was asked for. What waits longest at another and is not on its way
@@ -384,7 +391,7 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
         return NOWHERE;
     for (uint64_t all = s->linked_mask & ~slot_bit(p); all;) {
         struct peer *q = s->slot[mask_take(&all)];
-        for (uint32_t i = is_end ? 0 : 1; i < q->n_asks; i++) {
+        for (uint32_t i = is_end ? 0 : TAKE_FROM; i < q->n_asks; i++) {
             const struct ask *a = &q->ask[i];
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <

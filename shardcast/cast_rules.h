@@ -36,6 +36,7 @@
 #define DEADLINE_MIN_MS 1000
 #define DEADLINE_MAX_MS 120000
 #define RATE_GUESS      250u /* bytes per ms, before anything was measured */
+#define TAKE_FROM       3u /* so many may lie in the sender's socket: cancelling is of no use */
 #define ENDGAME         16u  /* so few missing may be asked of two */
 #define RANDOM_FIRST    4u   /* so many shards are drawn before the rarest count */
 #define COPIES_TOP      16u  /* shards with more copies than that are equally common */
@@ -49,10 +50,13 @@
 #define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
 #define CHOKED_MS       10000 /* a choked peer asks again after this */
 #define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
-#define LEND_KEPT       64u /* a neighbour that passes nothing on is lent no more than so many */
-#define LEND_IDLE_MS                                                                           \
-    1000 /* nobody fetches for this long, and the time of so many shards: lent anew */
-#define LEND_IDLE_SHARDS 64
+#define LEND_KEPT       8u /* a neighbour that passes nothing on is lent no more than so many */
+#define LEND_IDLE_MS    1000 /* and the wait below: nobody fetches anything, it is lent anew */
+#define LEND_WAIT_MIN_MS                                                                       \
+    250 /* and the time of so many shards: what was given and not seen since is lent again */
+#define LEND_WAIT_SHARDS 64
+#define LEND_PATIENCE    3  /* times as long with whom has it and may be passing it on */
+#define LEND_RECALL_MS   50 /* between two looks for such */
 #define LEND_ANEW_MAX    3u
 #define GIVEN_SPAN_MS    10000 /* half of what was received counts for this long */
 

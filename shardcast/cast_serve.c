@@ -330,8 +330,19 @@ static bool is_deprived(const struct cast_state *s, const struct peer *p, uint32
            p->turn < s->serve_turn + (uint64_t)DEPRIVED_LEAD * h->shard_bytes;
 }
 
-/* Of those that are served, who had least. */
-static struct peer *next_served(const struct cast_state *s)
+/* Whoever is not banned has asked for nothing lately: what was sent then has left the sockets. */
+static bool is_uplink_free(const struct cast_state *s, int64_t now_ms)
+{
+    for (uint64_t all = s->linked_mask; all;) {
+        const struct peer *p = s->slot[mask_take(&all)];
+        if (!p->is_banned && is_busy(p, now_ms))
+            return false;
+    }
+    return true;
+}
+
+/* Of those that are served, who had least. Banned ones have what nobody else wants. */
+static struct peer *next_served(const struct cast_state *s, bool are_banned_served)
 {
     const struct holding *h = NULL;
     struct peer *chosen = NULL;
@@ -340,7 +351,8 @@ static struct peer *next_served(const struct cast_state *s)
 
     for (uint64_t all = s->linked_mask; all;) {
         struct peer *p = s->slot[mask_take(&all)];
-        if (!p->is_served || !p->n_wants || p->n_serving > SERVE_AHEAD)
+        if (!p->is_served || !p->n_wants || p->n_serving > SERVE_AHEAD ||
+            (p->is_banned && !are_banned_served))
             continue;
         if (want_at(p, 0)->h != h) {
             h = want_at(p, 0)->h;
@@ -366,7 +378,8 @@ void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
     if (!s->is_serving_stirred || s->is_stopped)
         return;
     s->is_serving_stirred = false;
-    while (s->n_serving < SERVE_TOTAL && (p = next_served(s)) != NULL) {
+    bool is_free = is_uplink_free(s, now_ms);
+    while (s->n_serving < SERVE_TOTAL && (p = next_served(s, is_free)) != NULL) {
         if (!is_affordable(s, now_ms)) {
             s->is_serving_stirred = true;
             return;
@@ -390,7 +403,7 @@ void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 }
 
 void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
-                  uint64_t bytes, struct cast_out *out)
+                  uint64_t bytes, int64_t now_ms, struct cast_out *out)
 {
     s->counters.shards_out++;
     s->counters.bytes_out += bytes;
@@ -403,247 +416,6 @@ void serve_served(struct cast_state *s, struct peer *p, struct holding *h, uint3
         p->is_telling = false;
         talk_choke(s, p, true, out);
     }
-    if (!h || !h->lend)
-        return;
-    h->lend->idle_ms = NEVER_MS;
-    h->lend->n_anew = 0;
-    lend_is_out(h, p->slot, index);
-    lend(s, h, out);
-}
-
-/* ---- the origin's first pass ------------------------------------------------------------- */
-
-void lend_begin(struct cast_state *s, struct holding *h)
-{
-    (void)s;
-    h->lend = xcalloc(1, sizeof(*h->lend));
-    h->lend->idle_ms = h->lend->begin_ms = NEVER_MS;
-}
-
-void lend_free(struct lending **l)
-{
-    if (!*l)
-        return;
-    free((*l)->state);
-    free((*l)->to);
-    free((*l)->order);
-    free(*l);
-    *l = NULL;
-}
-
-/* It waits no more; true if it did. */
-static bool take_order(struct lending *l, uint32_t index)
-{
-    for (uint32_t i = 0; i < l->n_order; i++)
-        if (l->order[i] == index) {
-            l->order[i] = l->order[--l->n_order];
-            return true;
-        }
-    return false;
-}
-
-/* Into a place drawn by lot among those that wait. */
-static void put_back(struct cast_state *s, struct lending *l, uint32_t index)
-{
-    uint32_t at = rng_u32(&s->rng) % (l->n_order + 1);
-
-    l->order[l->n_order] = l->order[at];
-    l->order[at] = index;
-    l->n_order++;
-}
-
-void lend_more(struct cast_state *s, struct holding *h, uint32_t from, uint32_t to)
-{
-    struct lending *l = h->lend;
-
-    if (to > l->cap) {
-        l->state = xrealloc(l->state, to);
-        l->to = xrealloc(l->to, to);
-        l->order = xrealloc(l->order, to * sizeof(*l->order));
-        memset(l->state + l->cap, LEND_NONE, to - l->cap);
-        l->cap = to;
-    }
-    for (uint32_t i = from; i < to; i++) {
-        l->n_unserved++;
-        put_back(s, l, i);
-    }
-}
-
-void lend_is_out(struct holding *h, uint32_t slot, uint32_t index)
-{
-    struct lending *l = h->lend;
-
-    if (index >= l->cap || l->state[index] == LEND_SPREAD)
-        return;
-    if (l->state[index] == LEND_SERVED) {
-        if (l->to[index] == slot)
-            return;
-        l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
-        l->state[index] = LEND_SPREAD;
-        return;
-    }
-    if (l->state[index] == LEND_LENT)
-        l->n_lent[l->to[index]]--;
-    else
-        (void)take_order(l, index);
-    l->state[index] = LEND_SERVED;
-    l->to[index] = (uint8_t)slot;
-    l->n_kept[slot]++;
-    l->n_unserved--;
-}
-
-/* Everything was given once: from now on this is a neighbour like any other. */
-static void end_lending(struct cast_state *s, struct holding *h)
-{
-    lend_free(&h->lend);
-    h->has_whole_news = true;
-    h->push_ms = 0;
-    due(s, 0);
-}
-
-static uint32_t count_bits(uint64_t mask)
-{
-    uint32_t n = 0;
-
-    for (; mask; n++)
-        mask &= mask - 1;
-    return n;
-}
-
-/* Nothing is left that was not lent to somebody: who has nothing to ask for sees what the others
- * did not fetch yet. */
-static uint32_t lend_again(struct cast_state *s, const struct lending *l, uint32_t slot,
-                           uint32_t *list, uint32_t most)
-{
-    uint32_t n = 0, from = rng_u32(&s->rng) % l->cap;
-
-    for (uint32_t i = 0; i < l->cap && n < most; i++) {
-        uint32_t index = (from + i) % l->cap;
-        if (l->state[index] == LEND_LENT && l->to[index] != slot)
-            list[n++] = index;
-    }
-    return n;
-}
-
-/* What those that pass most on hold back: shards on their way to others. */
-static uint32_t least_kept(const struct lending *l, uint64_t all)
-{
-    uint32_t least = UINT32_MAX;
-
-    while (all) {
-        uint32_t slot = mask_take(&all);
-        if (l->n_kept[slot] < least)
-            least = l->n_kept[slot];
-    }
-    return least;
-}
-
-void lend(struct cast_state *s, struct holding *h, struct cast_out *out)
-{
-    struct lending *l = h->lend;
-    uint64_t all = s->linked_mask & ~h->all_mask;
-    uint32_t n_links = count_bits(all), least = least_kept(l, all);
-
-    if (l->n_unserved == 0 && h->envelope) {
-        end_lending(s, h);
-        return;
-    }
-    while (all) {
-        uint32_t list[LEND_MAX], n = 0, slot = mask_take(&all);
-        uint32_t aim = l->n_unserved / (2 * n_links);
-        aim = aim < 1 ? 1 : aim < LEND_MAX ? aim : LEND_MAX;
-        if (l->n_kept[slot] > LEND_KEPT + 3 * least)
-            continue; /* what it gets goes no further */
-        while (l->n_lent[slot] < aim && l->n_order && n < LEND_MAX) {
-            uint32_t index = l->order[--l->n_order];
-            l->state[index] = LEND_LENT;
-            l->to[index] = (uint8_t)slot;
-            l->n_lent[slot]++;
-            list[n++] = index;
-        }
-        if (n == 0 && l->n_lent[slot] == 0 && l->n_unserved)
-            n = lend_again(s, l, slot, list, 1);
-        if (n)
-            talk_news(s, s->slot[slot], h, list, n, out);
-    }
-}
-
-static void take_back(struct cast_state *s, struct holding *h, uint32_t slot)
-{
-    struct lending *l = h->lend;
-
-    for (uint32_t i = 0; i < l->cap; i++)
-        if (l->state[i] == LEND_LENT && l->to[i] == slot) {
-            l->state[i] = LEND_NONE;
-            put_back(s, l, i);
-        }
-    l->n_lent[slot] = 0;
-}
-
-void lend_forget_peer(struct cast_state *s, struct holding *h, uint32_t slot)
-{
-    take_back(s, h, slot);
-    h->lend->n_kept[slot] = 0;
-}
-
-/* Nobody fetches anything, though not all was given: what was shown may not have been seen, so it
- * is lent once more; if that does not help either, everything is shown. */
-static void lend_anew(struct cast_state *s, struct holding *h, int64_t now_ms,
-                      struct cast_out *out)
-{
-    struct lending *l = h->lend;
-
-    l->idle_ms = now_ms;
-    if (++l->n_anew > LEND_ANEW_MAX) {
-        end_lending(s, h);
-        return;
-    }
-    for (uint32_t slot = 0; slot < CAST_LINKS_MAX; slot++)
-        if (l->n_lent[slot])
-            take_back(s, h, slot);
-    lend(s, h, out);
-}
-
-/* How long nobody may fetch anything before it is lent anew. What the sockets took counts as served,
- * and lies there as long as some shards take to leave. */
-static int64_t idle_wait(struct lending *l, int64_t now_ms)
-{
-    uint32_t n_served = l->cap - l->n_unserved;
-
-    if (l->begin_ms == NEVER_MS)
-        l->begin_ms = now_ms;
-    if (n_served == 0)
-        return LEND_IDLE_MS;
-    return LEND_IDLE_MS + LEND_IDLE_SHARDS * (now_ms - l->begin_ms) / n_served;
-}
-
-void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out)
-{
-    for (size_t i = 0; i < s->n_holdings; i++) {
-        struct holding *h = s->holding[i];
-        if (!h->lend)
-            continue;
-        int64_t wait_ms = idle_wait(h->lend, now_ms);
-        bool is_idle = s->n_serving == 0 && h->lend->n_unserved > 0 &&
-                       (s->linked_mask & ~h->all_mask) != 0;
-        if (!is_idle || h->lend->idle_ms == NEVER_MS)
-            h->lend->idle_ms = is_idle ? now_ms : NEVER_MS;
-        if (is_idle && h->lend->idle_ms + wait_ms <= now_ms)
-            lend_anew(s, h, now_ms, out);
-        if (is_idle)
-            due(s, now_ms + wait_ms);
-    }
-}
-
-void lend_shown(const struct holding *h, uint32_t slot, struct buf *bitmap)
-{
-    const struct lending *l = h->lend;
-    uint8_t *map = buf_extend(bitmap, (h->cap + 7) / 8);
-
-    if (!map)
-        return;
-    memset(map, 0, (h->cap + 7) / 8);
-    for (uint32_t i = 0; i < l->cap; i++)
-        if (l->state[i] != LEND_NONE && l->to[i] == slot)
-            bit_set(map, i);
+    if (h && h->lend)
+        lend_served(s, h, p->slot, index, now_ms, out);
 }

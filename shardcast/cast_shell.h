@@ -32,7 +32,6 @@ struct cast {
     struct lanes lanes;
     struct cast_pending *pending; /* owned, oldest first */
     size_t n_pending, cap_pending;
-    struct buf shard; /* scratch: as it is on disk */
     int64_t hello_ms;
     struct content *found; /* owned: complete at start, until the run is known */
     size_t n_found;

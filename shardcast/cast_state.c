@@ -208,7 +208,7 @@ static void begin_talk(struct cast_state *s, struct peer *p, int64_t now_ms,
         talk_ask_have(s, p, s->pulling[i], now_ms, out);
     for (size_t i = 0; i < s->n_holdings; i++)
         if (s->holding[i]->lend)
-            lend(s, s->holding[i], out);
+            lend(s, s->holding[i], now_ms, out);
     s->stirred |= slot_bit(p);
 }
 
@@ -250,7 +250,7 @@ void cast_state_served(struct cast_state *s, uint64_t link, const struct content
 
     if (!p)
         return;
-    serve_served(s, p, holding_find(s, c), index, bytes, out);
+    serve_served(s, p, holding_find(s, c), index, bytes, now_ms, out);
     settle(s, now_ms, out);
 }
 
@@ -423,7 +423,7 @@ enum status cast_state_append(struct cast_state *s, struct bytes envelope, int64
         holding_gained(s, h, i, now_ms, out);
     if (h->lend && h->n_have - n_before == to - from) {
         lend_more(s, h, from, to);
-        lend(s, h, out);
+        lend(s, h, now_ms, out);
     }
     holding_settle(s, h, now_ms, out);
     settle(s, now_ms, out);
@@ -451,7 +451,7 @@ enum status cast_state_publish(struct cast_state *s, struct bytes envelope, int6
     /* Again, for those that had not heard. */
     talk_flood(s, envelope, NULL, out);
     if (h->lend)
-        lend(s, h, out);
+        lend(s, h, now_ms, out);
     s->sign_ms = now_ms;
     due(s, now_ms);
     holding_trim(s, now_ms, out);

@@ -195,9 +195,10 @@ bool cast_state_contradicts(const struct cast_state *s, const struct msg_envelop
 
 /* ---- frames and checks ------------------------------------------------------------------- */
 
-/* The envelope of SHARD that answers a CAST_SERVE, appended: one copy of `data`. Empty: not here. */
+/* What precedes the `n` bytes of a shard in the envelope that answers a CAST_SERVE, appended: the
+ * bytes follow. 0: it is not here. */
 void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct content *c,
-                      uint32_t index, struct bytes data);
+                      uint32_t index, size_t n);
 
 /* Checks a PUBLISH envelope: signature, run, that its numbers agree. *m lends from it. `trainer`
  * may be NULL: any signer. */

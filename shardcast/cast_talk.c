@@ -156,16 +156,11 @@ void talk_flood(struct cast_state *s, struct bytes frame, const struct peer *fro
 }
 
 void cast_state_shard(const struct cast_state *s, struct buf *envelope, const struct content *c,
-                      uint32_t index, struct bytes data)
+                      uint32_t index, size_t n)
 {
-    struct msg_shard m = {.content = *c, .index = index, .data = data};
-    struct buf body;
+    const struct msg_shard m = {.content = *c, .index = index};
 
-    buf_init(&body, MSG_MAX_BYTES);
-    CHECK(!msg_shard_encode(&body, &m, NULL));
-    CHECK(
-        !msg_envelope_encode(envelope, MSG_SHARD, &s->run, NULL, buf_bytes(&body), NULL, NULL));
-    buf_clear(&body);
+    msg_shard_begin(envelope, &s->run, &m, n);
 }
 
 void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
@@ -479,14 +474,14 @@ static enum status on_have(struct cast_state *s, struct peer *p, const struct ms
 }
 
 static enum status on_have_news(struct cast_state *s, struct peer *p,
-                                const struct msg_envelope *env, struct err *e)
+                                const struct msg_envelope *env, int64_t now_ms, struct err *e)
 {
     struct msg_have_news m;
     enum status st = msg_have_news_decode(&m, env->body, e);
     struct holding *h = st ? NULL : holding_find(s, &m.content);
 
     if (h)
-        pull_learn_news(s, p, h, m.indices);
+        pull_learn_news(s, p, h, m.indices, now_ms);
     return st;
 }
 
@@ -606,7 +601,7 @@ static enum status hear(struct cast_state *s, struct peer *p, const struct msg_e
     case MSG_CANCEL: return on_cancel(s, p, env, e);
     case MSG_CHOKE: return on_choke(s, p, env, now_ms, e);
     case MSG_HAVE: return on_have(s, p, env, now_ms, out, e);
-    case MSG_HAVE_NEWS: return on_have_news(s, p, env, e);
+    case MSG_HAVE_NEWS: return on_have_news(s, p, env, now_ms, e);
     case MSG_SHARD: return on_shard(s, p, env, now_ms, out, e);
     case MSG_PROOF: return on_proof(s, env, out, e);
     case MSG_HEAD:

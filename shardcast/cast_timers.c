@@ -171,6 +171,7 @@ static void ask_haves(struct cast_state *s, int64_t now_ms, struct cast_out *out
     }
 }
 
+/* Who has a shard need not hear that we have it too; but the trainer counts where it got to. */
 static void push_to(struct cast_state *s, struct peer *p, struct holding *h,
                     struct cast_out *out)
 {
@@ -181,7 +182,7 @@ static void push_to(struct cast_state *s, struct peer *p, struct holding *h,
         return;
     }
     for (uint32_t i = 0; i < h->n_news; i++) {
-        bool knows = h->pick && (h->pick->who[h->news[i]] & slot_bit(p));
+        bool knows = h->pick && !p->is_trainer && (h->pick->who[h->news[i]] & slot_bit(p));
         if (!knows)
             list[n++] = h->news[i];
     }

@@ -133,7 +133,8 @@ static void serve(struct swarm *w, uint32_t i, const struct cast_act *a)
     }
     sim_file_token(token, a->index, n->manner != GARBAGE);
     buf_init(&envelope, MSG_MAX_BYTES);
-    cast_state_shard(n->state, &envelope, &a->content, a->index, BYTES_OF(token));
+    cast_state_shard(n->state, &envelope, &a->content, a->index, sizeof(token));
+    buf_append(&envelope, BYTES_OF(token));
     if (!fabric_send_bulk(w->net, i, a->link, &envelope.data, envelope.len, wire, a->index))
         cast_state_served(n->state, a->link, &a->content, a->index, a->bytes,
                           fabric_now_ms(w->net), &w->out);

@@ -254,12 +254,12 @@ static void serve(struct world *w, uint32_t i, const struct cast_act *a)
     }
     buf_init(&envelope, MSG_MAX_BYTES);
     if (w->node[i].is_bad && !p) {
-        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, (struct bytes){0});
+        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, 0);
     } else {
         assert_non_null(p); /* what it offers it has */
         assert_int_equal(a->bytes, p->bytes.len);
-        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index,
-                         buf_bytes(&p->bytes));
+        cast_state_shard(w->node[i].state, &envelope, &a->content, a->index, p->bytes.len);
+        buf_append(&envelope, buf_bytes(&p->bytes));
     }
     send_from(w, i, a->link, buf_bytes(&envelope));
     buf_clear(&envelope);

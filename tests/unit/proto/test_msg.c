@@ -536,6 +536,35 @@ static void a_signed_envelope_verifies(void **state)
     buf_clear(&s.b);
 }
 
+static void a_shard_begun_and_followed_by_its_bytes_is_the_envelope_of_it(void **state)
+{
+    static const size_t lengths[] = {0, 1, 127, 128, 16000, SHARD_BYTES};
+    const struct digest run = {{7}};
+    struct msg_shard m = {.version = 300, .kind = 2, .base = 5, .index = 70000};
+    struct buf data, body, whole, parts;
+    (void)state;
+    buf_init(&data, SHARD_BYTES);
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&whole, MSG_MAX_BYTES);
+    buf_init(&parts, MSG_MAX_BYTES);
+
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        buf_reset(&data), buf_reset(&body), buf_reset(&whole), buf_reset(&parts);
+        memset(buf_extend(&data, lengths[i]), 9, lengths[i]);
+        m.data = buf_bytes(&data);
+        assert_ok(msg_shard_encode(&body, &m, NULL), NULL);
+        assert_ok(
+            msg_envelope_encode(&whole, MSG_SHARD, &run, NULL, buf_bytes(&body), NULL, NULL),
+            NULL);
+
+        msg_shard_begin(&parts, &run, &m, lengths[i]);
+        buf_append(&parts, buf_bytes(&data));
+
+        assert_true(bytes_equal(buf_bytes(&parts), buf_bytes(&whole)));
+    }
+    buf_clear(&data), buf_clear(&body), buf_clear(&whole), buf_clear(&parts);
+}
+
 static void no_bit_of_a_signed_envelope_can_be_changed(void **state)
 {
     (void)state;
@@ -686,6 +715,7 @@ int main(void)
         cmocka_unit_test(a_struct_that_breaks_a_rule_is_not_encoded),
         cmocka_unit_test(a_message_that_does_not_fit_leaves_the_buf_as_it_was),
         cmocka_unit_test(a_signed_envelope_verifies),
+        cmocka_unit_test(a_shard_begun_and_followed_by_its_bytes_is_the_envelope_of_it),
         cmocka_unit_test(no_bit_of_a_signed_envelope_can_be_changed),
         cmocka_unit_test(a_signature_of_one_kind_is_none_of_another),
         cmocka_unit_test(the_signature_is_over_the_documented_bytes),
