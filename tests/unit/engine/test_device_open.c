@@ -183,32 +183,32 @@ static void prompts_and_new_rows_are_near(void **state)
 static void gradients_are_near(void **state)
 {
     const enum model_arch all[] = {MODEL_ARCH_LLAMA, MODEL_ARCH_QWEN2, MODEL_ARCH_QWEN3};
-    const size_t lengths[] = {34, 5, 1};
+    const size_t lengths[] = {18, 5, 1};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         const struct model_config c = small_config(all[i]);
         struct weights *w[2] = {small_weights(&c), disturbed_weights(&c)}, *grads[3];
         struct train *t[3];
-        int32_t tokens[40], targets[40];
-        float weight[40], logp[3][40];
-        struct train_batch b = {tokens, targets, lengths, 3, 40, 1.0f};
+        int32_t tokens[24], targets[24];
+        float weight[24], logp[3][24];
+        struct train_batch b = {tokens, targets, lengths, 3, 24, 1.0f};
         struct err e;
 
-        tiny_tokens(tokens, 40, &c, 5);
-        tiny_tokens(targets, 40, &c, 6);
-        for (size_t r = 0; r < 40; r++)
-            weight[r] = r % 7 == 0 ? 0.0f : 1.0f / 40.0f;
+        tiny_tokens(tokens, 24, &c, 5);
+        tiny_tokens(targets, 24, &c, 6);
+        for (size_t r = 0; r < 24; r++)
+            weight[r] = r % 7 == 0 ? 0.0f : 1.0f / 24.0f;
         for (size_t k = 0; k < 3; k++) {
             struct train_options opt = {
-                .kernels = k == 2 ? kernels : NULL, .max_rows = 40, .recompute = i == 1};
+                .kernels = k == 2 ? kernels : NULL, .max_rows = 24, .recompute = i == 1};
             assert_ok(train_new(&t[k], w[k % 2], &opt, &e), &e);
             train_zero(t[k]);
             assert_ok(train_gradients(t[k], &b, train_weigh_known, weight, logp[k], &e), &e);
             train_finish(t[k]);
             assert_ok(train_grads(&grads[k], t[k], &e), &e);
         }
-        assert_as_near((float *[]){logp[0], logp[1], logp[2]}, 40, "log-probabilities");
+        assert_as_near((float *[]){logp[0], logp[1], logp[2]}, 24, "log-probabilities");
         for (size_t k = 0; k < grads[0]->n_tensors; k++) {
             const struct weights_tensor *want = &grads[0]->tensors[k];
             assert_as_near(
@@ -364,10 +364,13 @@ static void speed_is_measured(void **state)
     struct err e;
 
     (void)state;
+    c.layers = 1;
+    c.head_dim = 32;
+    c.heads = 2;
     assert_ok(device_speed_new(&s, kernels, &c, true, &e), &e);
-    assert_ok(device_speed_decode(&seconds[0], s, 2, 70, 2, &e), &e);
-    assert_ok(device_speed_prefill(&seconds[1], s, 2, 20, 1, &e), &e);
-    assert_ok(device_speed_train(&seconds[2], s, 2, 20, true, 1, &e), &e);
+    assert_ok(device_speed_decode(&seconds[0], s, 2, 9, 1, &e), &e);
+    assert_ok(device_speed_prefill(&seconds[1], s, 1, 8, 1, &e), &e);
+    assert_ok(device_speed_train(&seconds[2], s, 1, 8, true, 1, &e), &e);
     for (size_t i = 0; i < 3; i++)
         assert_true(seconds[i] > 0.0);
     device_speed_free(&s);
