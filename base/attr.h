@@ -5,9 +5,9 @@
 #define BASE_ATTR_H
 
 #if defined(__GNUC__)
-#define MUST_USE      __attribute__((warn_unused_result))
-#define PRINTF(f, a)  __attribute__((format(printf, f, a)))
-#define NO_RETURN     __attribute__((noreturn))
+#define MUST_USE     __attribute__((warn_unused_result))
+#define PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define NO_RETURN    __attribute__((noreturn))
 #ifdef __CUDACC__
 #define ALWAYS_INLINE static __host__ __device__ __forceinline__
 #else

@@ -37,7 +37,7 @@
     X("sim", cmd_sim, "Engine", "whole networks of these machines in virtual time")            \
     X("toploc", cmd_toploc, "Engine", "prove and verify activations")                          \
     X("cast-node", cmd_cast_node, "", "one node of a shardcast measurement (internal)")        \
-    X("lane-worker", cmd_lane_worker, "", "makes some lanes of a trainer's steps (internal)")   \
+    X("lane-worker", cmd_lane_worker, "", "makes some lanes of a trainer's steps (internal)")  \
     X("env-worker", cmd_env_worker, "", "runs one environment in its sandbox (internal)")
 
 #define COMMAND_DECLARE(word, function, group, summary) int function(int argc, char **argv);

@@ -19,7 +19,7 @@ struct adamw {
     struct weights *m; /* owned: first moment */
     struct weights *v; /* owned: second moment */
     uint64_t step;     /* steps taken */
-    float *sums;       /* owned, on a device: square sums of the tensors, then scratch of rows */
+    float *sums; /* owned, on a device: square sums of the tensors, then scratch of rows */
 };
 
 struct adamw_settings {

@@ -22,8 +22,8 @@ struct arena {
 #define ARENA_ALIGN ((size_t)2 << 20)
 
 /* ERR_NO_MEMORY, whose text names `what` and the size. */
-MUST_USE enum status arena_init(struct arena *a, struct device *d, size_t bytes, const char *what,
-                                struct err *e);
+MUST_USE enum status arena_init(struct arena *a, struct device *d, size_t bytes,
+                                const char *what, struct err *e);
 void arena_clear(struct arena *a);
 
 #endif

@@ -23,8 +23,8 @@ struct attend_run {
 };
 
 struct attend {
-    struct attend_run *run;      /* owned, (cap) */
-    struct attention_run *parts; /* owned, (cap): for the CPU */
+    struct attend_run *run;       /* owned, (cap) */
+    struct attention_run *parts;  /* owned, (cap): for the CPU */
     struct attention_grad *grads; /* owned, (cap): likewise */
     size_t cap, n;
     size_t rows, n_pages, max_n, max_len;

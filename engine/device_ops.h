@@ -89,7 +89,7 @@ struct device_pass {
 struct device_train_pass {
     struct device_pass p; /* x is the embedded tokens and stays; pages NULL; first = 0 */
     const struct weights_layer *grads; /* (layers), host: f32 arrays on the device, added to */
-    float *out;     /* (rows, C): the stream after the last layer */
+    float *out;                        /* (rows, C): the stream after the last layer */
     float *dx;      /* (rows, C): of backward; gradient of `out` in, of x out */
     bool recompute; /* keep the layers' inputs only */
 };

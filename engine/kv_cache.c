@@ -25,7 +25,8 @@ static uint64_t layer_floats(const struct model_config *c, const struct kernels 
 
 uint64_t kv_cache_page_bytes(const struct model_config *c, const struct kernels *k)
 {
-    return c->layers * layer_floats(c, k) * sizeof(float) + sizeof(float *) + 3 * sizeof(uint32_t);
+    return c->layers * layer_floats(c, k) * sizeof(float) + sizeof(float *) +
+           3 * sizeof(uint32_t);
 }
 
 uint64_t kv_cache_bytes(const struct model_config *c, const struct kernels *k, size_t n_slots,
@@ -52,12 +53,14 @@ enum status kv_cache_new(struct kv_cache **out, const struct model_config *c,
                        "a cache of %zu slots of %zu positions takes %" PRIu64
                        " bytes, more than the %" PRIu64 " allowed",
                        n_slots, max_len, bytes, max_bytes);
-    return kv_cache_new_pages(out, c, k, n_slots, max_len, n_slots * kv_cache_pages(max_len), e);
+    return kv_cache_new_pages(out, c, k, n_slots, max_len, n_slots * kv_cache_pages(max_len),
+                              e);
 }
 
 // NOLINTNEXTLINE(readability-function-size): a struct for its seven would be used once
 enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config *c,
-                               const struct kernels *k, size_t n_slots, size_t max_len, size_t n_pages, struct err *e)
+                               const struct kernels *k, size_t n_slots, size_t max_len,
+                               size_t n_pages, struct err *e)
 {
     struct kv_cache *kv = NULL;
     enum status st;
@@ -206,15 +209,37 @@ size_t kv_cache_layer(const struct kv_cache *kv, size_t layer)
     return layer * kv->layer_floats;
 }
 
+/* From a page of a device in class f32-1 (engine/cuda/attention.cu): of each head the keys as columns
+ * (D, ATTENTION_PAGE), behind those of all heads the values as rows. */
+static void read_there(const struct kv_cache *kv, float *key, float *value, const float *layer,
+                       size_t at)
+{
+    const size_t G = kv->kv_heads, D = kv->width / G, n = 2 * G * ATTENTION_PAGE * D;
+    float *page = xmalloc(n * sizeof(*page));
+
+    device_get(kv->arena.device, page, layer, n * sizeof(*page));
+    for (size_t g = 0; g < G; g++) {
+        const float *keys = page + g * ATTENTION_PAGE * D;
+
+        for (size_t d = 0; d < D; d++)
+            key[g * D + d] = keys[d * ATTENTION_PAGE + at];
+        memcpy(value + g * D, page + (G + g) * ATTENTION_PAGE * D + at * D, D * sizeof(*page));
+    }
+    free(page);
+}
+
 void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t slot,
                    size_t layer, size_t position)
 {
     const float *page;
 
     CHECK(slot < kv->n_slots && position < kv->len[slot]);
-    page = *page_of(kv, slot, position / ATTENTION_PAGE);
-    attention_page_read(key, value, page + kv_cache_layer(kv, layer), position % ATTENTION_PAGE,
-                        kv->kv_heads, kv->width / kv->kv_heads);
+    page = *page_of(kv, slot, position / ATTENTION_PAGE) + kv_cache_layer(kv, layer);
+    if (kv->arena.device)
+        read_there(kv, key, value, page, position % ATTENTION_PAGE);
+    else
+        attention_page_read(key, value, page, position % ATTENTION_PAGE, kv->kv_heads,
+                            kv->width / kv->kv_heads);
 }
 
 void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n)

@@ -31,7 +31,7 @@ struct kv_cache {
     size_t slot_pages;   /* of a slot at most */
     size_t layer_floats; /* of one layer of a page */
     struct arena arena;  /* (n_pages, layers, layer_floats) */
-    size_t page_floats; /* of all layers */
+    size_t page_floats;  /* of all layers */
     float **table;       /* owned, (n_slots, slot_pages): NULL where there is no page */
     uint32_t *refs;      /* owned, per page: slots that refer to it */
     uint32_t *claims;    /* owned, per page: slots that are going to leave it */

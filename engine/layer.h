@@ -36,7 +36,7 @@ struct model {
     const struct weights_map_tensor *embed; /* of the map */
     /* Owned: norms and biases of the map, widened, or of any model whose kernels are a device's */
     struct weights *vectors;
-    struct arena arena;                     /* what the packed matrices lie in */
+    struct arena arena; /* what the packed matrices lie in */
     const struct kernels *kernels;
     struct device *device; /* the kernels' */
     struct pool *pool;
@@ -45,10 +45,10 @@ struct model {
     struct model_layer *layers; /* owned */
     struct packed head;
     struct packed table; /* the embedding, on a device that has it nowhere else */
-    float *cos, *sin; /* owned, (n_rope, D/2): grown by model_rope */
+    float *cos, *sin;    /* owned, (n_rope, D/2): grown by model_rope */
     size_t n_rope;
-    float *floats;              /* owned: the scratch that the fields of `a` point into */
-    void *pass;                 /* owned: of a class that passes through all layers itself */
+    float *floats; /* owned: the scratch that the fields of `a` point into */
+    void *pass;    /* owned: of a class that passes through all layers itself */
     struct stage stage;
     struct attend *attend;      /* owned */
     struct model_piece *pieces; /* owned, (max_rows) */
@@ -58,7 +58,7 @@ struct model {
     const float *last;
     size_t n_last;
     struct room hidden, logits, drawn; /* of the device */
-    struct room host_logits; /* also: draws */
+    struct room host_logits;           /* also: draws */
 };
 
 /* Makes the room at least n floats large, whose numbers are lost when it grows. */

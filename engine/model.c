@@ -177,9 +177,8 @@ static uint64_t bytes_of(const struct model_config *c, const struct weights_map 
     if (rows > UINT32_MAX)
         return UINT64_MAX;
     return packed_bytes_of(k, c, map, NULL) + 2 * table_floats(c) * sizeof(float) +
-           carve_acts(&a, (struct carve){0}, c, rows) * sizeof(float) +
-           pass_bytes(c, k, rows) + attend_room(rows) +
-           rows * (sizeof(int32_t) + sizeof(struct model_piece));
+           carve_acts(&a, (struct carve){0}, c, rows) * sizeof(float) + pass_bytes(c, k, rows) +
+           attend_room(rows) + rows * (sizeof(int32_t) + sizeof(struct model_piece));
 }
 
 uint64_t model_bytes(const struct model_config *c, const struct kernels *k, size_t max_rows)
@@ -272,8 +271,7 @@ static enum status init_scratch(struct model *m, struct err *e)
     uint64_t floats = carve_acts(&counted, (struct carve){0}, &m->config, m->max_rows);
     uint64_t pass = pass_bytes(&m->config, m->kernels, m->max_rows);
     void *data = NULL;
-    enum status st =
-        device_alloc(m->device, &data, floats * sizeof(float), "model scratch", e);
+    enum status st = device_alloc(m->device, &data, floats * sizeof(float), "model scratch", e);
 
     m->floats = data;
     m->a = xcalloc(1, sizeof(*m->a));
@@ -302,9 +300,8 @@ enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *
     device_release(d, r->at);
     r->at = NULL;
     r->n = 0;
-    st = n > SIZE_MAX / sizeof(float)
-             ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
-             : device_alloc(d, &at, n * sizeof(float), what, e);
+    st = n > SIZE_MAX / sizeof(float) ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
+                                      : device_alloc(d, &at, n * sizeof(float), what, e);
     r->at = at;
     r->n = st ? 0 : (size_t)n;
     return st;
@@ -628,8 +625,8 @@ struct call {
     size_t n_pieces, rows;
 };
 
-static enum status stage_call(struct model *m, const struct kv_cache *kv,
-                              const int32_t *tokens, struct call *c, struct err *e)
+static enum status stage_call(struct model *m, const struct kv_cache *kv, const int32_t *tokens,
+                              struct call *c, struct err *e)
 {
     const size_t bytes = c->rows * sizeof(int32_t);
     const void *there;
@@ -641,8 +638,8 @@ static enum status stage_call(struct model *m, const struct kv_cache *kv,
         attend_add(m->attend, m->pieces[i].n, m->pieces[i].first,
                    kv_cache_table(kv, m->pieces[i].slot));
     CHECK(m->attend->rows == c->rows);
-    st = stage_begin(&m->stage,
-                     2 * stage_bytes(bytes) + attend_bytes(m->attend, m->kernels), e);
+    st =
+        stage_begin(&m->stage, 2 * stage_bytes(bytes) + attend_bytes(m->attend, m->kernels), e);
     if (st)
         return st;
     pos = stage_take(&m->stage, bytes, &there);
@@ -665,23 +662,23 @@ static void pass_layers(struct model *m, const struct kv_cache *kv)
 {
     const struct attend *a = m->attend;
 
-    m->kernels->ops->pass(m->device, &(struct device_pass){
-                                         .config = &m->config,
-                                         .packed = m->layers,
-                                         .w = m->w->layers,
-                                         .x = m->a->x_in,
-                                         .scratch = m->pass,
-                                         .cos = m->cos,
-                                         .sin = m->sin,
-                                         .runs = a->runs,
-                                         .n_runs = a->n,
-                                         .rows = a->rows,
-                                         .max_n = a->max_n,
-                                         .max_len = a->max_len,
-                                         .pages = a->pages,
-                                         .page_layer = kv->layer_floats * sizeof(float) /
-                                                       sizeof(uint16_t),
-                                     });
+    m->kernels->ops->pass(m->device,
+                          &(struct device_pass){
+                              .config = &m->config,
+                              .packed = m->layers,
+                              .w = m->w->layers,
+                              .x = m->a->x_in,
+                              .scratch = m->pass,
+                              .cos = m->cos,
+                              .sin = m->sin,
+                              .runs = a->runs,
+                              .n_runs = a->n,
+                              .rows = a->rows,
+                              .max_n = a->max_n,
+                              .max_len = a->max_len,
+                              .pages = a->pages,
+                              .page_layer = kv->layer_floats * sizeof(float) / sizeof(uint16_t),
+                          });
 }
 
 static void run_layers(struct model *m, const struct kv_cache *kv, const struct call *c)

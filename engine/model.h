@@ -41,9 +41,9 @@ struct model;
 struct model_options {
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; NULL: this thread alone */
-    size_t max_rows;               /* rows computed at once; 0: 256, on a device 2,048. Never changes
+    size_t max_rows;    /* rows computed at once; 0: 256, on a device 2,048. Never changes
                                       a result */
-    uint64_t max_bytes;            /* refuse to take more memory than this; 0: no limit */
+    uint64_t max_bytes; /* refuse to take more memory than this; 0: no limit */
     /* What is done to n keys or values before they are filed, instead of what the class does; for
      * experiments with narrower caches. NULL: the class's. Called from the pool's threads. Not with
      * kernels of a device. */

@@ -11,7 +11,7 @@
 
 #define SLOTS_MAX     65536u
 #define CHUNK_DEFAULT 512u
-#define CHUNK_LEAST   32u  /* rows of prompts in a step, however many sequences decode */
+#define CHUNK_LEAST   32u /* rows of prompts in a step, however many sequences decode */
 
 /* A request that waits, is being filled, or whose samples run. Freed with its last sample. */
 struct request {

@@ -45,8 +45,9 @@ struct sampler_token {
     size_t sample; /* which of its samples */
     size_t index;  /* 0 for the first token after the prompt */
     int32_t token;
-    float logp;          /* at the request's temperature; at temperature 0, that of 1 */
-    const float *hidden; /* (C): the state after the final norm that the token was drawn from, if
+    float logp; /* at the request's temperature; at temperature 0, that of 1 */
+    const float
+        *hidden; /* (C): the state after the final norm that the token was drawn from, if
                             wants_hidden; else NULL */
 };
 

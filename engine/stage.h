@@ -22,8 +22,8 @@
 #include "engine/device.h"
 
 struct stage {
-    struct device *device;  /* borrowed; NULL: the CPU */
-    uint8_t *host, *there;  /* owned; the same on the CPU */
+    struct device *device; /* borrowed; NULL: the CPU */
+    uint8_t *host, *there; /* owned; the same on the CPU */
     size_t cap, n;
 };
 

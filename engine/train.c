@@ -47,9 +47,9 @@ struct train {
     struct weights *weights;    /* owned: what a model on a device reads; NULL on the CPU */
     struct weights *grads;      /* owned */
     struct weights *host_grads; /* owned: a copy of a device's, once somebody asked for it */
-    struct weights *masters;    /* owned, on a device: the optimizer's, from the first update on */
-    struct adamw *optimizer;    /* owned, likewise */
-    float *head_grad;           /* owned, (V, C); NULL unless tied */
+    struct weights *masters; /* owned, on a device: the optimizer's, from the first update on */
+    struct adamw *optimizer; /* owned, likewise */
+    float *head_grad;        /* owned, (V, C); NULL unless tied */
     size_t max_rows, logits_rows;
     bool recompute, is_pass;
 
@@ -68,8 +68,8 @@ struct train {
     const int32_t *tokens_at; /* the same, for operations */
     uint32_t *index;          /* owned, (R): which rows they are */
     const uint32_t *index_at;
-    float *logp, *weight;     /* owned, (R): the host's */
-    uint64_t *sorted;         /* owned, (T): rows by token, of a device */
+    float *logp, *weight; /* owned, (R): the host's */
+    uint64_t *sorted;     /* owned, (T): rows by token, of a device */
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */

@@ -122,8 +122,8 @@ MUST_USE enum status train_update(struct train *t, struct adamw *a, struct weigh
                                   const struct adamw_settings *s, struct adamw_report *report,
                                   struct err *e);
 /* Masters and moments as they are after the last update. Nothing to do on the CPU. */
-MUST_USE enum status train_fetch(const struct train *t, struct adamw *a, struct weights *masters,
-                                 struct err *e);
+MUST_USE enum status train_fetch(const struct train *t, struct adamw *a,
+                                 struct weights *masters, struct err *e);
 /* The masters after an update become the weights that are computed with: on the CPU those of `w`, which is
  * what is published of them (rounded, if config.dtype says so) and borrowed; a device rounds its own. */
 MUST_USE enum status train_publish(struct train *t, const struct weights *w, struct err *e);

@@ -102,7 +102,8 @@ static const struct key keys[] = {
      "units staler than this many versions are dropped"},
 
     {"algorithm.grad_lanes", OPT_INT, AT(algorithm.grad_lanes), "1", "1..8",
-     "runs of a batch whose gradients are summed apart, which processes may share: 1, 2, 4 or 8"},
+     "runs of a batch whose gradients are summed apart, which processes may share: 1, 2, 4 or "
+     "8"},
 
     {"optimizer.lr", OPT_REAL, AT(optimizer.lr), "1e-3", "0..1", "learning rate"},
     {"optimizer.beta1", OPT_REAL, AT(optimizer.beta1), "0.9", "0..0.999999",

@@ -255,7 +255,7 @@ struct msg_check {
     uint32_t depth; /* enum check_depth */
     uint32_t deadline_ms;
     struct bytes submission; /* the worker's envelope, as received */
-    struct digest draw;      /* the verdict is to be sealed, with states of the places that follow
+    struct digest draw; /* the verdict is to be sealed, with states of the places that follow
                                 from this (proto/states.h); zero: neither */
     struct bytes peers; /* validators whose places are to be opened, 32 bytes each */
 };

@@ -183,9 +183,9 @@ enum status numerics_parse(enum numerics *out, const char *name, struct err *e)
             *out = (enum numerics)n;
             return OK;
         }
-    return err_set(e, ERR_INVALID,
-                   "no numerics class '%s': there are f32-1, bf16-1, open-openblas and open-cuda",
-                   name);
+    return err_set(
+        e, ERR_INVALID,
+        "no numerics class '%s': there are f32-1, bf16-1, open-openblas and open-cuda", name);
 }
 
 const char *kernels_name_at(enum numerics numerics, size_t i)

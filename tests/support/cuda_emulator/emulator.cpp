@@ -94,7 +94,8 @@ void fiber_main()
 #if SANITIZED
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_bottom, &scheduler_size);
 #endif
-    for (;;) { /* fibers are kept: AddressSanitizer makes a stack of its own for every new one */
+    for (;
+         ;) { /* fibers are kept: AddressSanitizer makes a stack of its own for every new one */
         (*body)();
         running->state = is_over;
         to_scheduler();

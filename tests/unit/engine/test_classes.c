@@ -15,8 +15,8 @@
 #include "engine/model.h"
 #include "engine/train.h"
 
-#include "support/grads.h"
 #include "numerics.h"
+#include "support/grads.h"
 
 #define LEN    ((size_t)20)
 #define N_SEQS ((size_t)2)

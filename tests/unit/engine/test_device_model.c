@@ -307,9 +307,9 @@ static void learn(struct fixture *f, const struct kernels *k, bool recompute, st
     for (uint64_t step = 0; step < steps_of(f); step++) {
         fill_lesson(&l, f, step);
         train_zero(t);
-        assert_ok(train_gradients(t, &l.b, train_weigh_known, l.weight, logp + step * ROWS,
-                                  &f->e),
-                  &f->e);
+        assert_ok(
+            train_gradients(t, &l.b, train_weigh_known, l.weight, logp + step * ROWS, &f->e),
+            &f->e);
         train_finish(t);
         assert_ok(train_grads(&g, t, &f->e), &f->e);
         weights_copy(*grads, g);

@@ -361,8 +361,10 @@ static void what_takes_too_much_memory_is_refused_with_its_size(void **state)
     assert_status(model_new(&m, f->w, &opt, &f->e), ERR_LIMIT, &f->e);
     assert_contains(f->e.text, "1000");
     assert_status(kv_cache_new(&kv, &f->c, NULL, 4, 100, 1000, &f->e), ERR_LIMIT, &f->e);
-    assert_true(kv_cache_bytes(&f->c, NULL, 4, 100) > (size_t)4 * 100 * 2 * 2 * 12 * sizeof(float));
-    assert_status(kv_cache_new(&kv, &f->c, NULL, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID, &f->e);
+    assert_true(kv_cache_bytes(&f->c, NULL, 4, 100) >
+                (size_t)4 * 100 * 2 * 2 * 12 * sizeof(float));
+    assert_status(kv_cache_new(&kv, &f->c, NULL, 1, f->c.max_len + 1, 0, &f->e), ERR_INVALID,
+                  &f->e);
 }
 
 /* 2^24 positions would be tables of half a gigabyte. */

@@ -27,8 +27,8 @@
 #include "engine/kernels.h"
 #include "engine/safetensors.h"
 #include "engine/train.h"
-#include "support/tempdir.h"
 #include "support/grads.h"
+#include "support/tempdir.h"
 #include "support/test.h"
 
 #define LOGITS_TOL   2e-5

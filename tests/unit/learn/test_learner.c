@@ -12,9 +12,9 @@
 #include "engine/checkpoint.h"
 #include "engine/kernels.h"
 #include "support/close.h"
+#include "support/grads.h"
 #include "support/random.h"
 #include "support/tempdir.h"
-#include "support/grads.h"
 #include "support/test.h"
 
 #include "unit/engine/tiny_model.h"
