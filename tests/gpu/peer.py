@@ -3,8 +3,8 @@
 
     peer.py decode|train 0.5b|1.5b|7b [batch or sequences] [context or length]
 
-Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, the forward
-compiled where that works within its time. Training: one step in bf16 autocast with SDPA attention,
+Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, by
+a plain loop, not compiled. Training: one step in bf16 autocast with SDPA attention,
 cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints one JSON
 object: tokens a second, of the median of a few steps.
 """
