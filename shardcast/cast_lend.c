@@ -92,6 +92,9 @@ void lend_heard(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t
 
     if (index >= l->cap || l->state[index] == LEND_SPREAD)
         return;
+    /* That somebody has what nobody was given may be a lie, and would keep it from the others. */
+    if (!is_given(l, index) && (l->state[index] != LEND_LENT || l->to[index] != slot))
+        return;
     if (!is_given(l, index))
         give(l, slot, index, now_ms);
     if (l->to[index] == slot) {
@@ -111,9 +114,11 @@ void lend_served(struct cast_state *s, struct holding *h, uint32_t slot, uint32_
 
     l->idle_ms = NEVER_MS;
     l->n_anew = 0;
-    if (l->n_served++ == 0)
-        l->begin_ms = now_ms;
-    l->last_ms = now_ms;
+    if (!l->is_lent_again) { /* later gaps say nothing of the link */
+        if (l->n_served++ == 0)
+            l->begin_ms = now_ms;
+        l->last_ms = now_ms;
+    }
     if (index < l->cap && l->state[index] < LEND_SERVED) /* else it was lent to two */
         give(l, slot, index, now_ms);
     lend(s, h, now_ms, out);
@@ -236,12 +241,12 @@ static void lend_anew(struct cast_state *s, struct holding *h, int64_t now_ms,
     lend(s, h, now_ms, out);
 }
 
-/* The time that some shards take to leave: as long may one lie in a socket. */
+/* The time that some shards take to leave, no more than did: as long may one lie in a socket. */
 static int64_t socket_time(const struct lending *l)
 {
     int64_t all_ms = l->last_ms - l->begin_ms, n = (int64_t)l->n_served;
 
-    return LEND_WAIT_MIN_MS + (n ? LEND_WAIT_SHARDS * all_ms / n : 0);
+    return LEND_WAIT_MIN_MS + (n > LEND_WAIT_SHARDS ? LEND_WAIT_SHARDS * all_ms / n : all_ms);
 }
 
 /* Everything was lent. What was not fetched since, or was given and nobody else has shown since, is lent
@@ -266,6 +271,7 @@ static void recall(struct cast_state *s, struct holding *h, int64_t wait_ms, int
         else
             l->n_unserved++;
         l->state[i] = LEND_NONE;
+        l->is_lent_again = true;
         put_back(s, l, i);
     }
     l->recall_ms = now_ms + LEND_RECALL_MS;

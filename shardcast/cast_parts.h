@@ -95,6 +95,7 @@ struct lending {
     uint32_t n_anew;           /* how often it was lent anew since somebody fetched something */
     int64_t idle_ms;           /* since when nobody fetches anything */
     int64_t recall_ms;         /* not before */
+    bool is_lent_again;        /* something was: what is served is not counted any more */
     int64_t begin_ms, last_ms; /* when the first and the last of n_served left */
     uint64_t n_served;
 };
