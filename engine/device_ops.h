@@ -36,9 +36,8 @@ struct device_attention {
     size_t n_runs, rows;
     size_t max_n, max_len; /* of all runs: the largest n, and the largest first + n */
     /* Or NULL: every run starts at position 0, and k and v are all there is. Else pages[run.pages + i]
-     * is page i of the run's sequence (ATTENTION_PAGE positions), the keys of this layer at
-     * + page_at as (G, ATTENTION_PAGE, D), the values behind them likewise. The batch's k and v are
-     * filed there first. */
+     * is page i of the run's sequence (ATTENTION_PAGE positions), this layer's part at + page_at, in a
+     * layout of the class's own. The batch's k and v are filed there first. */
     float *const *pages; /* device array of device pointers */
     size_t page_at;      /* in elements of the cache */
     const struct attention_shape *shape;
@@ -112,9 +111,6 @@ struct device_ops {
                 bool is_host);
     /* y = x W' (+ bias) (+ add: y = add + (...)) */
     void (*forward)(struct device *d, const struct product *p, const float *x, size_t M);
-    /* act = swiglu(x gate', x up'); gate's and up's y are written only if `keep` */
-    void (*swiglu)(struct device *d, float *act, const float *x, const struct product p[2],
-                   size_t M, bool keep);
     void (*dx)(struct device *d, float *dx, const float *dy, const float *W, size_t M, size_t N,
                size_t K, bool is_added);
     /* The same with a matrix as `set` keeps it, assigned; or NULL: the class has only the other */
@@ -157,6 +153,10 @@ struct device_ops {
     /* ---- attention ---- */
     size_t (*page_floats)(
         const struct attention_shape *s); /* of one layer of a page, in floats */
+    /* Position `at` of a layer's part of a page: key and value (G, D), host. Waits. NULL in a class
+     * that defines no bits, of which nobody asks. */
+    void (*page_read)(struct device *d, float *key, float *value, const float *layer, size_t at,
+                      size_t G, size_t D);
     void (*attention)(struct device *d, const struct device_attention *a);
     void (*attention_backward)(struct device *d, const struct device_attention_grad *a);
 

@@ -79,6 +79,7 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
     kv->layers = c->layers;
     kv->width = (size_t)c->kv_heads * c->head_dim;
     kv->kv_heads = c->kv_heads;
+    kv->page_read = k && kernels_device(k) ? k->ops->page_read : NULL;
     kv->n_pages = kv->n_free = n_pages;
     kv->slot_pages = kv_cache_pages(max_len);
     kv->layer_floats = (size_t)layer_floats(c, k);
@@ -209,34 +210,17 @@ size_t kv_cache_layer(const struct kv_cache *kv, size_t layer)
     return layer * kv->layer_floats;
 }
 
-/* From a page of a device in class f32-1 (engine/cuda/attention.cu): of each head the keys as columns
- * (D, ATTENTION_PAGE), behind those of all heads the values as rows. */
-static void read_there(const struct kv_cache *kv, float *key, float *value, const float *layer,
-                       size_t at)
-{
-    const size_t G = kv->kv_heads, D = kv->width / G, n = 2 * G * ATTENTION_PAGE * D;
-    float *page = xmalloc(n * sizeof(*page));
-
-    device_get(kv->arena.device, page, layer, n * sizeof(*page));
-    for (size_t g = 0; g < G; g++) {
-        const float *keys = page + g * ATTENTION_PAGE * D;
-
-        for (size_t d = 0; d < D; d++)
-            key[g * D + d] = keys[d * ATTENTION_PAGE + at];
-        memcpy(value + g * D, page + (G + g) * ATTENTION_PAGE * D + at * D, D * sizeof(*page));
-    }
-    free(page);
-}
-
 void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t slot,
                    size_t layer, size_t position)
 {
     const float *page;
 
     CHECK(slot < kv->n_slots && position < kv->len[slot]);
+    CHECK(!kv->arena.device || kv->page_read);
     page = *page_of(kv, slot, position / ATTENTION_PAGE) + kv_cache_layer(kv, layer);
     if (kv->arena.device)
-        read_there(kv, key, value, page, position % ATTENTION_PAGE);
+        kv->page_read(kv->arena.device, key, value, page, position % ATTENTION_PAGE,
+                      kv->kv_heads, kv->width / kv->kv_heads);
     else
         attention_page_read(key, value, page, position % ATTENTION_PAGE, kv->kv_heads,
                             kv->width / kv->kv_heads);

@@ -39,6 +39,9 @@ struct kv_cache {
     size_t *len;         /* owned, per slot: positions filed */
     uint64_t *stamp;     /* owned, per slot: the call of model_forward that used it last */
     uint64_t calls;
+    /* Of a device: engine/device_ops.h */
+    void (*page_read)(struct device *d, float *key, float *value, const float *layer, size_t at,
+                      size_t G, size_t D);
 };
 
 /* Pages that `len` positions take, and bytes of one page with what is kept about it. */
@@ -71,7 +74,8 @@ void kv_cache_claims_reset(struct kv_cache *kv);
 float *const *kv_cache_table(const struct kv_cache *kv, size_t slot);
 size_t kv_cache_layer(const struct kv_cache *kv, size_t layer);
 
-/* What layer `layer` has filed at a position of the slot: the key and the value, (width) each. */
+/* What layer `layer` has filed at a position of the slot: the key and the value, (width) each, on the
+ * host. Of a cache on a device only in classes that define bits. */
 void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t slot,
                    size_t layer, size_t position);
 

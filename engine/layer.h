@@ -29,6 +29,14 @@ struct model_layer {
     struct packed q, k, v, o, gate, up, down;
 };
 
+/* A part of a run that is computed in one go. */
+struct model_piece {
+    size_t slot;
+    size_t first;
+    size_t n;
+    size_t n_out; /* of its last rows */
+};
+
 struct model {
     struct model_config config;
     const struct weights *w;                /* borrowed; of a map: `vectors` */

@@ -132,11 +132,7 @@ void matmul_forward_all(const struct kernels *k, struct pool *pool, const float 
 void matmul_swiglu(const struct kernels *k, struct pool *pool, float *act, const float *x,
                    const struct product p[2], size_t M)
 {
-    if (k->device) {
-        k->ops->swiglu(k->device, act, x, p, M, act != p[0].y);
-        return;
-    }
-    if (k->products->swiglu) {
+    if (!k->device && k->products->swiglu) {
         k->products->swiglu(k, pool, act, x, p, M);
         return;
     }

@@ -24,8 +24,6 @@ enum dtype cuda_f32_keeps(enum dtype dtype);
 void cuda_f32_set(struct device *d, struct packed *p, const void *W, enum dtype dtype,
                   bool is_host);
 void cuda_f32_forward(struct device *d, const struct product *p, const float *x, size_t M);
-void cuda_f32_swiglu(struct device *d, float *act, const float *x, const struct product p[2],
-                     size_t M, bool keep);
 void cuda_f32_dx(struct device *d, float *dx, const float *dy, const float *W, size_t M,
                  size_t N, size_t K, bool is_added);
 void cuda_f32_dw(struct device *d, float *dW, const float *dy, const float *x, size_t T,

@@ -178,15 +178,6 @@ void cuda_f32_forward(struct device *d, const struct product *p, const float *x,
         forward<INNER>(d, j);
 }
 
-void cuda_f32_swiglu(struct device *d, float *act, const float *x, const struct product p[2],
-                     size_t M, bool keep)
-{
-    (void)keep; /* they are room as well */
-    cuda_f32_forward(d, &p[0], x, M);
-    cuda_f32_forward(d, &p[1], x, M);
-    cuda_f32_swiglu_forward(d, act, p[0].y, p[1].y, M * p[0].W->N);
-}
-
 void cuda_f32_dx(struct device *d, float *dx, const float *dy, const float *W, size_t M,
                  size_t N, size_t K, bool is_added)
 {

@@ -72,14 +72,9 @@ static void set(struct device *d, struct packed *p, const void *W, enum dtype dt
         open_narrow(d, p->data, W, n);
 }
 
-static void forward(struct device *d, const struct product *p, const float *x, size_t M)
+void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
+              const struct packed *W, size_t M)
 {
-    const struct packed *W = p->W;
-    uint16_t *narrow = device_scratch(d, M * W->K * sizeof(uint16_t));
-
-    if (!narrow)
-        return;
-    open_narrow(d, narrow, x, M * W->K);
     open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
                                             .is_f32 = true,
                                             .M = M,
@@ -88,10 +83,21 @@ static void forward(struct device *d, const struct product *p, const float *x, s
                                             .a_stride = W->K,
                                             .b_stride = W->K,
                                             .y_stride = W->N,
-                                            .a = narrow,
+                                            .a = x,
                                             .b = W->data,
-                                            .y = p->y,
-                                            .add = p->add});
+                                            .y = y,
+                                            .add = add});
+}
+
+static void forward(struct device *d, const struct product *p, const float *x, size_t M)
+{
+    const struct packed *W = p->W;
+    uint16_t *narrow = device_scratch(d, M * W->K * sizeof(uint16_t));
+
+    if (!narrow)
+        return;
+    open_narrow(d, narrow, x, M * W->K);
+    open_add(d, p->y, p->add, narrow, W, M);
     if (p->bias)
         open_bias(d, p->y, p->bias, M, W->N);
 }

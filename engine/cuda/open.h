@@ -38,6 +38,9 @@ struct open_product {
 };
 
 void open_multiply(struct device *d, const struct open_product *p);
+/* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
+void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
+              const struct packed *W, size_t M);
 void open_products_close(struct device *d);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */

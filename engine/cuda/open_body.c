@@ -222,24 +222,6 @@ static void products(struct device *d, uint16_t *y, size_t stride, const uint16_
     }
 }
 
-/* y (M, N) = add + x W' */
-static void add_product(struct device *d, float *y, const float *add, const uint16_t *x,
-                        const struct packed *W, size_t M)
-{
-    open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
-                                            .is_f32 = true,
-                                            .M = M,
-                                            .N = W->N,
-                                            .K = W->K,
-                                            .a_stride = W->K,
-                                            .b_stride = W->K,
-                                            .y_stride = W->N,
-                                            .a = x,
-                                            .b = W->data,
-                                            .y = y,
-                                            .add = add});
-}
-
 static void attend(struct device *d, const struct device_pass *p, const struct acts *a,
                    size_t page_at)
 {
@@ -306,13 +288,13 @@ static void layer_forward(struct device *d, const struct device_pass *p, const s
                               .eps = c->norm_eps,
                           });
     attend(d, p, a, page_at);
-    add_product(d, a->x_mid, a->x_in, a->att, &m->o, p->rows);
+    open_add(d, a->x_mid, a->x_in, a->att, &m->o, p->rows);
     if (v->o_bias)
         open_bias(d, a->x_mid, v->o_bias, p->rows, w.C);
     open_norm(d, a->h, a->x_mid, v->post_norm, p->rows, w.C, c->norm_eps);
     products(d, a->gu, 2 * w.F, a->h, gu, 2, p->rows);
     open_swiglu(d, a->act, a->gu, p->rows, w.F);
-    add_product(d, a->x_out, a->x_mid, a->act, &m->down, p->rows);
+    open_add(d, a->x_out, a->x_mid, a->act, &m->down, p->rows);
 }
 
 static void layers(struct device *d, const void *arg)

@@ -145,7 +145,9 @@ static void gate_and_up_become_swiglu(void **state)
     const struct product q[2] = {{.y = on_y, .W = &on[0]}, {.y = on_y + M * N, .W = &on[1]}};
 
     matmul_swiglu(t->cpu, NULL, y + 2 * M * N, x, p, M);
-    t->ops->swiglu(t->device, on_y + 2 * M * N, on_x, q, M, true);
+    const struct kernels *there;
+    assert_ok(device_kernels(&there, t->device, NUMERICS_F32_1, &e), &e);
+    matmul_swiglu(there, NULL, on_y + 2 * M * N, on_x, q, M);
     assert_device_has(t, on_y, y, 3 * M * N, "gate, up and swiglu");
     for (size_t i = 0; i < 2; i++) {
         packed_clear(&plain[i]);

@@ -118,6 +118,34 @@ static void forward_is_the_cpus(void **state)
     free(got);
 }
 
+/* What a validator shows of its prefill. */
+static void filed_keys_and_values_are_the_cpus(void **state)
+{
+    struct fixture *f = *state;
+    struct model *const models[2] = {f->cpu, f->gpu};
+    const struct model_run run = {.slot = 1, .first = 0, .n = LEN, .n_out = 1};
+    const size_t width = (size_t)f->c.kv_heads * f->c.head_dim;
+    float *hidden = xcalloc(f->c.dim, sizeof(*hidden)), *row[2];
+    struct kv_cache *kv[2];
+
+    for (size_t i = 0; i < 2; i++) {
+        row[i] = xcalloc(2 * width, sizeof(*row[i]));
+        assert_ok(model_cache_new(&kv[i], models[i], 2, LEN, 0, &f->e), &f->e);
+        assert_ok(model_forward(models[i], kv[i], hidden, &run, 1, f->tokens, &f->e), &f->e);
+    }
+    for (size_t layer = 0; layer < f->c.layers; layer++)
+        for (size_t at = 0; at < LEN; at += 3) {
+            for (size_t i = 0; i < 2; i++)
+                kv_cache_read(kv[i], row[i], row[i] + width, 1, layer, at);
+            assert_same_bits(row[1], row[0], 2 * width);
+        }
+    for (size_t i = 0; i < 2; i++) {
+        kv_cache_free(&kv[i]);
+        free(row[i]);
+    }
+    free(hidden);
+}
+
 static void new_weights_are_the_ones_used(void **state)
 {
     struct fixture *f = *state;
@@ -390,6 +418,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         OF_EACH_FAMILY(forward_is_the_cpus),
+        cmocka_unit_test_setup_teardown(filed_keys_and_values_are_the_cpus, setup_qwen3,
+                                        teardown),
         cmocka_unit_test_setup_teardown(new_weights_are_the_ones_used, setup_llama, teardown),
         OF_EACH_FAMILY(sampled_tokens_are_the_cpus),
         cmocka_unit_test_setup_teardown(a_hook_sees_the_logits, setup_qwen2, teardown),
