@@ -87,7 +87,14 @@ enum status cuda_open(struct device **out, int index, struct err *e)
         error = cudaGetDeviceProperties(&prop, index);
     if (error != cudaSuccess) {
         (void)cudaGetLastError();
-        return err_set(e, ERR_NOT_FOUND, "no device cuda:%d: %s (%d GPUs found)", index,
+        if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver)
+            return err_set(
+                e, ERR_NOT_FOUND,
+                "no device cuda:%d: this machine has no GPU with a driver that knows "
+                "CUDA %d; --device cpu computes without",
+                index, CUDART_VERSION / 1000);
+        return err_set(e, ERR_NOT_FOUND,
+                       "no device cuda:%d: %s (this machine has %d, counted from 0)", index,
                        cudaGetErrorString(error), n);
     }
     d = xcalloc(1, sizeof(*d));
