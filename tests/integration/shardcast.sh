@@ -58,8 +58,13 @@ loopback)
     # of 257 shards 1 % is two: what was on its way when the node died
     bench 21300 --nodes 5 --mib 16 --cap 40 --kill-half
     at_most shardcast_refetched_worst 0.01
-    # With links like the others' it sends the file once, and is never killed: so it is faster.
-    bench 21400 --nodes 5 --mib 8 --cap 20 --origin-cap 200 --kill-origin-at 1.1
+    # With links like the others' it sends the file once, and is never killed: so it is faster. Even so
+    # one run in six is over before it has sent so much: then all had the file, and it is asked again.
+    for try in 1 2 3 4 5 6 7 8; do
+        bench $((21400 + 10 * try)) --nodes 5 --mib 8 --cap 20 --origin-cap 200 \
+            --kill-origin-at 1.1
+        if grep -q "the origin is killed" "$work/err"; then break; fi
+    done
     grep -q "the origin is killed" "$work/err" || fail "the origin was not killed"
     ;;
 netns)
