@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cli/bench_hash.h"
 #include "cli/usage.h"
 #include "engine/adamw.h"
 #include "engine/device.h"
@@ -29,20 +30,6 @@
 #define N_STEP      8u /* sequences of the training step */
 #define CHUNK       13u
 #define TEMPERATURE 0.7f
-
-/* FNV-1a with 64 bits, a 32-bit word a step. */
-static void hash_words(uint64_t *h, const void *words, size_t n)
-{
-    const uint8_t *p = words;
-
-    for (size_t i = 0; i < n; i++, p += 4) {
-        uint32_t word;
-        memcpy(&word, p, 4);
-        *h = (*h ^ word) * UINT64_C(0x100000001b3);
-    }
-}
-
-#define HASH_START UINT64_C(0xcbf29ce484222325)
 
 struct prompt {
     size_t n_prompt, n; /* tokens of the prompt, and with what was sampled */
@@ -91,10 +78,10 @@ static void take_rows(struct batch *b, size_t i, size_t at, size_t n, const floa
     const struct prompt *p = &b->prompts[i];
     size_t V = b->x->w->config.vocab, with_next = at + n < p->n ? n : p->n - 1 - at;
 
-    hash_words(&b->h_logits[i], logits, n * V);
+    bench_hash_words(&b->h_logits[i], logits, n * V);
     logprob_forward(kernels_host(b->x->k), b->x->pool, b->logp, logits, p->tokens + at + 1,
                     TEMPERATURE, with_next, V);
-    hash_words(&b->h_logprobs[i], b->logp, with_next);
+    bench_hash_words(&b->h_logprobs[i], b->logp, with_next);
 }
 
 /* Draws the tokens that come after the runs of a call, where the model computes. */
@@ -200,7 +187,7 @@ static enum status infer(struct exact *x, size_t size, size_t chunk, struct resu
     if (!st)
         st = alloc_array(&b.logp, rows, sizeof(float), "log-probabilities", e);
     for (size_t i = 0; i < N_PROMPTS; i++) {
-        h_logits[i] = h_logprobs[i] = HASH_START;
+        h_logits[i] = h_logprobs[i] = BENCH_HASH_START;
         for (size_t j = x->prompts[i].n_prompt; x->n_runs > 0 && j < x->prompts[i].n; j++)
             x->prompts[i].tokens[j] = 0; /* what an earlier configuration drew is no help */
     }
@@ -211,11 +198,11 @@ static enum status infer(struct exact *x, size_t size, size_t chunk, struct resu
         b.h_logprobs = h_logprobs + b.first;
         st = run_batch(&b, chunk, e);
     }
-    *out = (struct result){HASH_START, HASH_START, 0};
-    hash_words(&out->logits, h_logits, 2 * (size_t)N_PROMPTS);
-    hash_words(&out->logprobs, h_logprobs, 2 * (size_t)N_PROMPTS);
+    *out = (struct result){BENCH_HASH_START, BENCH_HASH_START, 0};
+    bench_hash_words(&out->logits, h_logits, 2 * (size_t)N_PROMPTS);
+    bench_hash_words(&out->logprobs, h_logprobs, 2 * (size_t)N_PROMPTS);
     for (size_t i = 0; i < N_PROMPTS; i++)
-        hash_words(&out->logprobs, x->prompts[i].tokens, x->prompts[i].n);
+        bench_hash_words(&out->logprobs, x->prompts[i].tokens, x->prompts[i].n);
     kv_cache_free(&b.kv);
     model_free(&b.m);
     free(b.hidden);
@@ -278,18 +265,18 @@ static enum status train_logprobs(struct exact *x, struct train *t, size_t size,
         struct train_batch b = batch_of(x, first, n);
         st = train_forward(t, &b, logp, e);
         for (size_t i = 0; !st && i < n; i++) {
-            h[first + i] = HASH_START;
-            hash_words(&h[first + i], logp + row, b.lengths[i] - 1);
+            h[first + i] = BENCH_HASH_START;
+            bench_hash_words(&h[first + i], logp + row, b.lengths[i] - 1);
             row += b.lengths[i];
         }
         batch_clear(&b);
     }
     if (st)
         return st;
-    *out = HASH_START;
-    hash_words(out, h, 2 * (size_t)N_PROMPTS);
+    *out = BENCH_HASH_START;
+    bench_hash_words(out, h, 2 * (size_t)N_PROMPTS);
     for (size_t i = 0; i < N_PROMPTS; i++)
-        hash_words(out, x->prompts[i].tokens, x->prompts[i].n);
+        bench_hash_words(out, x->prompts[i].tokens, x->prompts[i].n);
     return OK;
 }
 
@@ -321,11 +308,11 @@ static enum status train_step(struct exact *x, struct train *t, struct weights *
         st = train_update(t, a, w, &s, &report, e);
     if (!st)
         st = train_fetch(t, a, w, e);
-    *out = HASH_START;
+    *out = BENCH_HASH_START;
     if (!st) {
-        hash_words(out, w->data, w->n_data);
-        hash_words(out, a->m->data, a->m->n_data);
-        hash_words(out, a->v->data, a->v->n_data);
+        bench_hash_words(out, w->data, w->n_data);
+        bench_hash_words(out, a->m->data, a->m->n_data);
+        bench_hash_words(out, a->v->data, a->v->n_data);
     }
     adamw_free(&a);
     free(weight);
