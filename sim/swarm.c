@@ -240,7 +240,8 @@ static void carry_out(struct swarm *w, uint32_t i)
         case CAST_DIAL:
         case CAST_HANG_UP:
         case CAST_FORGET:
-        case CAST_FRESH: break;
+        case CAST_FRESH:
+        case CAST_REFUSED: break;
         }
     }
     cast_out_reset(&w->out);
