@@ -310,6 +310,8 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 
     push_pending(c, now_ms, out);
     cast_apply_settle(c, now_ms);
+    if (atomic_exchange(&c->is_spoilt, false))
+        cast_disk_reconcile(c);
     cast_state_tick(c->state, now_ms, &c->acts);
     carry_out(c, now_ms, out);
     say_hello(c, now_ms, out);
@@ -494,7 +496,13 @@ enum status cast_map(struct cast *c, int64_t version, struct file_map *file, str
 {
     const struct content full = content_full(version);
 
-    return content_store_map(c->store, &full, file, e);
+    enum status st = content_store_map(c->store, &full, file, e);
+
+    if (st == ERR_DIGEST) { /* whatever was spoilt is fetched again */
+        atomic_store(&c->is_spoilt, true);
+        shell_wake(c->part);
+    }
+    return st;
 }
 
 enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope, struct err *e)
