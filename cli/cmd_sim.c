@@ -251,7 +251,7 @@ static int cmd_membership(int argc, char **argv)
     struct membership m = {0};
     struct crowd_result sum = {.min_honest = UINT32_MAX};
     struct opt table[] = {
-        {"nodes", OPT_INT, &m.nodes, "4096", "2..65536", "nodes, attackers included", false},
+        {"nodes", OPT_INT, &m.nodes, "4096", "2..4096", "nodes, attackers included", false},
         {"seeds", OPT_INT, &m.seeds, "96", "1..1024", "of them relays, which are honest",
          false},
         {"attackers", OPT_REAL, &m.o.attackers, "0.3", "0..0.9", "share of the nodes", false},
@@ -264,8 +264,6 @@ static int cmd_membership(int argc, char **argv)
          false},
         {"latency-ms", OPT_REAL, &m.o.latency_ms, "40", "0..10000",
          "one way, mean of all pairs", false},
-        {"roster", OPT_FLAG, &m.o.has_roster, "false", NULL,
-         "everybody has the roster (at most 256 nodes) instead of certificates", false},
         {"runs", OPT_INT, &m.runs, "1", "1..1000", "how many, each with the next seed", false},
         {"seed", OPT_INT, &m.seed, "1", NULL, "another number, another network", false},
         {"json", OPT_FLAG, &m.json, "false", NULL, "one JSON object a figure", false},

@@ -22,17 +22,13 @@ struct want {
 
 struct peer {
     bool is_active, is_banned, is_trainer;
-    bool is_chosen;  /* this node dials it */
     bool is_heard;   /* since the link was opened */
     bool is_choking; /* it serves others now */
     bool is_choked;  /* we serve others now */
     bool is_telling; /* that it is choked, as soon as what is on its way is out */
     uint8_t slot;    /* among the neighbours; CAST_LINKS_MAX: it has no link */
     struct public_key key;
-    char *endpoint;   /* owned; NULL: not known */
-    uint64_t dialled; /* the link we opened; 0: none */
-    uint64_t inbound; /* the link it opened; 0: none */
-    uint64_t via;     /* the one in use; 0: none */
+    uint64_t link; /* by which it is reached; 0: it is no neighbour */
     int64_t heard_ms;
     int64_t greet_ms; /* when to greet next */
     int32_t greet_wait_ms;

@@ -276,8 +276,7 @@ void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
     }
 }
 
-/* A peer that lets questions time out is asked for half as much at a time, then after a pause;
- * if there are two links to it, the other is tried. */
+/* A peer that lets questions time out is asked for half as much at a time, then after a pause. */
 static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
 {
     p->strikes++;
@@ -288,10 +287,6 @@ static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
         p->mute_ms = now_ms + pause;
         due(s, p->mute_ms);
     }
-    if (p->via == p->inbound && p->dialled)
-        p->via = p->dialled;
-    else if (p->via == p->dialled && p->inbound)
-        p->via = p->inbound;
 }
 
 void pull_timeouts(struct cast_state *s, int64_t now_ms, struct cast_out *out)

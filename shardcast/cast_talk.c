@@ -10,8 +10,8 @@
 
 void talk_raw(struct cast_state *s, struct peer *p, struct bytes frame, struct cast_out *out)
 {
-    if (p->via && s->has_run)
-        cast_out_add(out, CAST_SEND, frame)->link = p->via;
+    if (p->link && s->has_run)
+        cast_out_add(out, CAST_SEND, frame)->link = p->link;
 }
 
 /* Links are encrypted and authenticated; what goes through here is not signed. */

@@ -20,7 +20,6 @@ static void greet(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         if (p->is_heard) {
             p->is_heard = false;
             p->greet_wait_ms = GREET_MIN_MS;
-            p->via = p->dialled ? p->dialled : p->inbound;
         }
         if (p->greet_wait_ms < GREET_MIN_MS)
             p->greet_wait_ms = GREET_MIN_MS;

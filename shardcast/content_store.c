@@ -358,6 +358,11 @@ uint64_t content_store_bytes(struct content_store *s)
     return n;
 }
 
+uint64_t content_store_quota(const struct content_store *s)
+{
+    return s->opt.max_bytes;
+}
+
 /* ---- shards ------------------------------------------------------------------------------ */
 
 static enum status put_locked(struct content_store *s, struct entry *x, uint32_t i,

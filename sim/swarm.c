@@ -31,7 +31,7 @@ enum manner { HONEST, GARBAGE, SILENT, LIAR };
 struct neighbour {
     uint32_t node;
     bool is_dialled; /* by this node */
-    uint64_t link;   /* then; 0: not dialled since it is up */
+    uint64_t link;   /* 0: none since it is up */
 };
 
 struct sim_node {
@@ -237,8 +237,6 @@ static void carry_out(struct swarm *w, uint32_t i)
         case CAST_BANNED: w->node[number_of(&a.key)].is_named = true; break;
         case CAST_WAKE: wake(w, i, a.at_ms); break;
         case CAST_EQUIVOCATED: CHECK(!"an honest trainer was accused"); break;
-        case CAST_DIAL:
-        case CAST_HANG_UP:
         case CAST_FORGET:
         case CAST_FRESH:
         case CAST_REFUSED: break;
@@ -264,17 +262,18 @@ static bool is_shard(void *arg, const struct content *c, uint32_t index,
     return sim_file_check(index, leaf, data);
 }
 
-static void meet(struct swarm *w, uint32_t i, struct neighbour *x)
+/* Plays the overlay: who is dialled is met at once, who dialled when it is heard. */
+static void meet(struct swarm *w, uint32_t i, struct neighbour *x, uint64_t link)
 {
-    struct sim_node *n = &w->node[i];
-    const struct public_key *key = &w->node[x->node].key;
+    x->link = link;
+    cast_state_meet(w->node[i].state, &w->node[x->node].key, link, x->node == ORIGIN,
+                    fabric_now_ms(w->net), &w->out);
+}
 
-    cast_state_meet(n->state, key, x->node == ORIGIN);
-    if (!x->is_dialled)
-        return;
-    if (!x->link)
-        x->link = fabric_dial(w->net, i, x->node);
-    cast_state_linked(n->state, key, x->link, fabric_now_ms(w->net), &w->out);
+static void dial(struct swarm *w, uint32_t i, struct neighbour *x)
+{
+    if (x->is_dialled)
+        meet(w, i, x, x->link ? x->link : fabric_dial(w->net, i, x->node));
 }
 
 static void restore(struct swarm *w, struct sim_node *n)
@@ -307,7 +306,7 @@ static void start(struct swarm *w, uint32_t i)
                      (struct bytes){n->disk, w->file.n_shards / 8 + 1}, now_ms, &w->out);
     for (uint32_t k = 0; k < n->n_neighbours; k++) {
         n->neighbour[k].link = 0;
-        meet(w, i, &n->neighbour[k]);
+        dial(w, i, &n->neighbour[k]);
     }
     cast_state_tick(n->state, now_ms, &w->out);
     carry_out(w, i);
@@ -365,7 +364,7 @@ static void come_back(struct swarm *w, uint32_t i)
         uint32_t at = n->neighbour[k].node;
         for (uint32_t j = 0; w->node[at].state && j < w->node[at].n_neighbours; j++)
             if (w->node[at].neighbour[j].node == i) {
-                meet(w, at, &w->node[at].neighbour[j]);
+                dial(w, at, &w->node[at].neighbour[j]);
                 carry_out(w, at);
             }
     }
@@ -406,9 +405,14 @@ static void on_message(void *ctx, uint32_t node, uint64_t link, uint32_t peer,
                        struct bytes data)
 {
     struct swarm *w = ctx;
+    struct sim_node *n = &w->node[node];
 
-    cast_state_message(w->node[node].state, link, &w->node[peer].key, data,
-                       fabric_now_ms(w->net), &w->out);
+    for (uint32_t k = 0; k < n->n_neighbours; k++) {
+        struct neighbour *x = &n->neighbour[k];
+        if (x->node == peer && !x->is_dialled && x->link != link)
+            meet(w, node, x, link);
+    }
+    cast_state_message(n->state, &w->node[peer].key, data, fabric_now_ms(w->net), &w->out);
     carry_out(w, node);
 }
 
