@@ -224,7 +224,7 @@ static void maybe_stop(struct worker *w)
 static void serve_openings(struct worker *w, int64_t now_ms, struct effects *out)
 {
     const char *dir = w->opt->node.dir;
-    struct drawn_item item;
+    struct attempt item;
     struct buf opening;
     struct err e;
 

@@ -267,7 +267,7 @@ static void on_drawn(struct infer *s, struct bytes body, int64_t now_ms)
         s->settled = m.settled;
 }
 
-bool infer_to_open(struct infer *s, struct drawn_item *item)
+bool infer_to_open(struct infer *s, struct attempt *item)
 {
     if (s->n_taken >= s->drawn.n)
         return false;
@@ -275,7 +275,7 @@ bool infer_to_open(struct infer *s, struct drawn_item *item)
     return true;
 }
 
-void infer_open(struct infer *s, const struct drawn_item *item, struct bytes opening,
+void infer_open(struct infer *s, const struct attempt *item, struct bytes opening,
                 int64_t now_ms, struct effects *out)
 {
     if (!opening.len ||

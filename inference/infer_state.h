@@ -68,9 +68,9 @@ void infer_job(struct infer *s, uint64_t number, enum status st, struct bytes re
 /* Submissions of this run have openings. `last`: the newest lease with one in the store; 0: none. */
 void infer_opens(struct infer *s, uint64_t last);
 /* The next unit that it was asked to open. False: none. */
-bool infer_to_open(struct infer *s, struct drawn_item *item);
+bool infer_to_open(struct infer *s, struct attempt *item);
 /* Its opening: an encoded msg_opening; empty: there is none, and it will be asked for again. */
-void infer_open(struct infer *s, const struct drawn_item *item, struct bytes opening,
+void infer_open(struct infer *s, const struct attempt *item, struct bytes opening,
                 int64_t now_ms, struct effects *out);
 /* Attempts under leases below this are over: their openings can be dropped. It grows. */
 uint64_t infer_settled(const struct infer *s);

@@ -141,6 +141,8 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
                                      int64_t *wanted, uint32_t *n_sent)
 {
     struct orch_check *best = NULL;
+    bool is_ripe = orch_light_is_ripe(s, t);
+    int64_t light_ms = 0;
 
     *wanted = -1;
     *n_sent = 0;
@@ -149,13 +151,16 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
         struct orch_check *c =
             u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
         if (!c || c->is_over || orch_is_held(s, t, i, c) ||
-            (c->depth == CHECK_FULL && orch_awaits_opening(s, t, i)))
+            (c->depth == CHECK_FULL ? orch_awaits_opening(s, t, i) : !is_ripe))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
             *wanted = u->version;
             continue;
         }
-        *n_sent += c->sent_ms != 0;
+        if (c->sent_ms && (c->depth == CHECK_FULL || c->sent_ms != light_ms)) {
+            (*n_sent)++; /* light ones went out together */
+            light_ms = c->depth == CHECK_LIGHT ? c->sent_ms : light_ms;
+        }
         if (best && best->sent_ms <= c->sent_ms)
             continue;
         best = c;
@@ -196,9 +201,14 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
     c = next_check(s, t, &ask, &unit, &wanted, &n_sent);
     /* A validator asks for one more while it is at one: with two out, it has lost one. */
     again_ms = n_sent > 1 ? ORCH_RESEND_MS : ORCH_RESEND_LONE;
-    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= again_ms))
-        send_check(s, t, unit, c);
-    else if (c)
+    if (c && c->depth == CHECK_LIGHT && again_ms < s->task.leases.check_ms / 2)
+        again_ms = s->task.leases.check_ms / 2; /* many at once take longer */
+    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= again_ms)) {
+        if (c->depth == CHECK_LIGHT)
+            orch_send_light(s, t, &ask, unit);
+        else
+            send_check(s, t, unit, c);
+    } else if (c)
         orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,
                   "this validator's checks were sent to it");
     else if (wanted >= 0)
@@ -391,8 +401,8 @@ void orch_judge(struct orch *s, struct turn *t, uint64_t unit)
 }
 
 /* Is this a verdict on a live check of this validator? REASON_NONE, or why not. */
-static enum reason check_verdict(struct orch *s, const struct turn *t,
-                                 const struct msg_verdict *m)
+enum reason orch_check_verdict(struct orch *s, const struct turn *t,
+                               const struct msg_verdict *m)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), m->unit);
     const struct orch_check *c;
@@ -443,7 +453,7 @@ void orch_on_verdict(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
-    why = check_verdict(s, t, &m);
+    why = orch_check_verdict(s, t, &m);
     if (why != REASON_NONE) {
         orch_receipt_refused(s, t, 0, why, "unit %" PRIu64 " lease %" PRIu64 ": %s", m.unit,
                              m.lease,

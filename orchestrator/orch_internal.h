@@ -5,7 +5,7 @@
  * orch_facts.c   orch_apply: the fold            orch_task.c    opening and closing the task
  * orch_units.c   leases and submissions          orch_checks.c  draws, checks, verdicts
  * orch_train.c   batches and weight versions     orch_status.c  what people see
- * orch_proven.c  the share of the unproven
+ * orch_proven.c  the share of the unproven       orch_light.c   light checks, many at once
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
  * orch_seals.c   sealed verdicts, their states   orch_openings.c  what open classes are shown
  */
@@ -132,6 +132,18 @@ void orch_sweep_barred(struct orch *s, struct turn *t);
 struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node);
 /* Gives the unit to one more validator, for a full check. False: nobody is there. */
 bool orch_ask_another(struct orch *s, struct turn *t, uint64_t unit);
+
+/* Is this a verdict on a live check of this validator? REASON_NONE, or why not. */
+enum reason orch_check_verdict(struct orch *s, const struct turn *t,
+                               const struct msg_verdict *m);
+
+/* ---- orch_light.c ---------------------------------------------------------------------- */
+/* May this validator's light checks be handed out, or are more to be gathered first? */
+bool orch_light_is_ripe(struct orch *s, const struct turn *t);
+/* CHECKS: those of this validator that have not been sent, from `unit` on. */
+void orch_send_light(struct orch *s, struct turn *t, const struct msg_check_ask *ask,
+                     uint64_t unit);
+void orch_on_verdicts(struct orch *s, struct turn *t);
 
 /* ---- orch_seals.c ---------------------------------------------------------------------- */
 void orch_on_verdict_seal(struct orch *s, struct turn *t);

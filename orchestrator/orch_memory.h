@@ -27,6 +27,7 @@
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
+#define ORCH_GATHER      16u  /* light checks of a validator that go out together */
 #define ORCH_OPINIONS                                                                          \
     3u /* units refused by opinions, before a worker is proven again, bar it */
 #define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */

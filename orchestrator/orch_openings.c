@@ -42,7 +42,7 @@ static void list_drawn(struct orch *s, const struct turn *t, uint32_t node, stru
         if (u->lease < d->settled)
             d->settled = u->lease;
         if (d->n < MSG_MAX_LEASES && orch_awaits_opening(s, t, i))
-            d->item[d->n++] = (struct drawn_item){i, u->lease};
+            d->item[d->n++] = (struct attempt){i, u->lease};
     }
 }
 

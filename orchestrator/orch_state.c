@@ -348,6 +348,7 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_CHECK_ASK: orch_on_check_ask(s, t); break;
     case MSG_VERDICT_SEAL: orch_on_verdict_seal(s, t); break;
     case MSG_VERDICT: orch_on_verdict(s, t); break;
+    case MSG_VERDICTS: orch_on_verdicts(s, t); break;
     case MSG_WITNESS_ASK: orch_on_witness_ask(s, t); break;
     case MSG_WITNESS: orch_on_witness(s, t); break;
     case MSG_BATCH_ASK: orch_on_batch_ask(s, t); break;
@@ -376,6 +377,7 @@ static bool role_may(enum role role, enum msg_kind kind)
     case MSG_WITNESS_ASK:
     case MSG_WITNESS:
     case MSG_VERDICT_SEAL:
+    case MSG_VERDICTS:
     case MSG_VERDICT: return role == ROLE_VERIFIER;
     case MSG_BATCH_ASK:
     case MSG_PUBLISH:

@@ -29,7 +29,7 @@
 
 _Static_assert(1 + MSG_MAX_OPENED <= ROLLOUT_PROBE_MAX, "one's own and those to be opened");
 
-#define RESULT_MAX ((size_t)64 << 10)
+#define RESULT_MAX ((size_t)256 << 10) /* of so many light checks */
 
 struct validator {
     const struct verify_run_options *opt;
@@ -214,47 +214,95 @@ static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
     memcpy(out->text, f->text, sizeof(out->text));
 }
 
-static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
-                           struct buf *result, struct err *e)
+/* Appends the encoded verdict on the submission of `c`. */
+static enum status check_one(struct validator *v, const struct msg_check *c, struct buf *result,
+                             struct err *e)
 {
-    struct validator *v = ctx;
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct rollout_finding f = {.code = REASON_MALFORMED};
     struct rollout_probe probe;
     uint8_t opened[MSG_MAX_OPENED * (KEY_BYTES + DIGEST_BYTES)];
     struct msg_envelope env;
     struct msg_verdict verdict;
-    struct msg_check c;
-    enum status st = msg_check_decode(&c, args, e);
+    enum status st = OK;
 
-    (void)job;
-    (void)number;
-    if (st)
-        goto out;
-    probe_of(&probe, v, &c);
-    if (msg_envelope_decode(&env, c.submission, NULL) || env.kind != MSG_SUBMIT ||
+    probe_of(&probe, v, c);
+    if (msg_envelope_decode(&env, c->submission, NULL) || env.kind != MSG_SUBMIT ||
         msg_submit_decode(s, env.body, NULL))
         snprintf(f.text, sizeof(f.text), "the submission does not decode");
     else if (msg_envelope_verify(&env, NULL))
         f.code = REASON_SIGNATURE;
-    else if (s->unit != c.unit || s->lease != c.lease)
+    else if (s->unit != c->unit || s->lease != c->lease)
         f.code = REASON_NO_LEASE;
     else
-        st = judge(v, &c, &env.signer, s, &probe, &f, e);
+        st = judge(v, c, &env.signer, s, &probe, &f, e);
     if (!st && !f.is_accepted && reason_is_hard(f.code)) {
         struct err why;
 
-        if (keep_evidence(v, &c, s, &why))
-            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c.unit, why.text);
+        if (keep_evidence(v, c, s, &why))
+            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c->unit, why.text);
     }
     if (!st) {
-        verdict_of(&verdict, &c, &f);
+        verdict_of(&verdict, c, &f);
         add_states(&verdict, &probe, opened);
         st = msg_verdict_encode(result, &verdict, e);
     }
-out:
     free(s);
     return st;
+}
+
+/* Light checks, one after the other; one that comes to no verdict is somebody else's later. */
+static enum status check_light_ones(struct validator *v, const struct msg_checks *m,
+                                    struct buf *result, struct err *e)
+{
+    struct buf one, all;
+    uint32_t n = 0;
+
+    buf_init(&one, RESULT_MAX);
+    buf_init(&all, RESULT_MAX);
+    for (uint32_t i = 0; i < m->n; i++) {
+        const struct msg_check c = {.unit = m->item[i].unit,
+                                    .lease = m->item[i].lease,
+                                    .depth = CHECK_LIGHT,
+                                    .submission = m->item[i].submission};
+        enum status st;
+
+        buf_reset(&one);
+        st = check_one(v, &c, &one, e);
+        if (st == ERR_NOT_FOUND && !n) { /* the version is not here yet */
+            buf_clear(&one);
+            buf_clear(&all);
+            return st;
+        }
+        if (st) {
+            LOG_WARN("check failed unit=%" PRIu64 " why=\"%s\"", c.unit, e->text);
+            continue;
+        }
+        buf_put_blob(&all, buf_bytes(&one));
+        n++;
+    }
+    buf_put_u32(result, n);
+    buf_append(result, buf_bytes(&all));
+    buf_clear(&one);
+    buf_clear(&all);
+    return buf_status(result, e);
+}
+
+static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
+                           struct buf *result, struct err *e)
+{
+    struct validator *v = ctx;
+    struct msg_checks many;
+    struct msg_check one;
+    enum status st;
+
+    (void)number;
+    if (job == VERIFY_JOB_LIGHT) {
+        st = msg_checks_decode(&many, args, e);
+        return st ? st : check_light_ones(v, &many, result, e);
+    }
+    st = msg_check_decode(&one, args, e);
+    return st ? st : check_one(v, &one, result, e);
 }
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
@@ -320,8 +368,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     struct err why;
     struct buf copied;
 
-    (void)job;
-    if (!st && !msg_verdict_decode(&m, result, NULL)) {
+    if (!st && job == VERIFY_JOB_CHECK && !msg_verdict_decode(&m, result, NULL)) {
         if (m.is_accepted)
             LOG_DEBUG("verdict unit=%" PRIu64 " accepted depth=%" PRIu32, m.unit, m.depth);
         else
@@ -331,7 +378,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
     }
     buf_init(&copied, RESULT_MAX);
-    if (v->copy && !st) {
+    if (v->copy && !st && job == VERIFY_JOB_CHECK) {
         verify_copy_verdict(v->copy, &copied, result);
         result = buf_bytes(&copied);
     }

@@ -44,6 +44,7 @@ struct world_options {
     int64_t witnesses;    /* that a draw needs; all validators are */
     bool is_open;         /* class open-openblas: workers open what is drawn */
     bool has_closed;      /* the first worker does not */
+    bool is_light;        /* nothing is drawn for a full check but the first units of workers */
     bool has_mute;        /* the first validator gives no nonce it has committed to */
 };
 
@@ -74,6 +75,7 @@ struct world_node {
     int64_t call_ms;         /* when it asks for one again */
     struct msg_verdict verdict;
     bool has_verdict, is_sealing;
+    struct msg_verdicts verdicts; /* n > 0: to be said */
     struct ledger_opened opened[LEDGER_OPENED_MAX];
     uint32_t n_opened;
     struct buf sealed; /* the VERDICT envelope that was sealed */

@@ -188,6 +188,11 @@ static void act_verifier(struct world *w, uint32_t i, struct buf *body)
         seal_verdict(w, i, body);
         return;
     }
+    if (n->verdicts.n) {
+        CHECK(!msg_verdicts_encode(body, &n->verdicts, NULL));
+        ask(w, i, MSG_VERDICTS, buf_bytes(body));
+        return;
+    }
     if (n->has_verdict) {
         CHECK(!msg_verdict_encode(body, &n->verdict, NULL));
         ask(w, i, MSG_VERDICT, buf_bytes(body));
@@ -296,18 +301,16 @@ void world_act(struct world *w, uint32_t i)
 
 /* ---- what nodes hear ------------------------------------------------------------------- */
 
-static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
+static void take_check(struct world *w, uint32_t i, struct msg_check c)
 {
     struct world_node *n = &w->node[i];
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct msg_envelope sub;
-    struct msg_check c;
     struct digest want;
     bool is_first = i == world_node_of(w, ROLE_VERIFIER, 0);
     bool is_false, lies = is_first && (w->opt.has_framer ||
                                        (w->opt.has_liar && rng_below(&w->rng, 3) == 0));
 
-    CHECK(!msg_check_decode(&c, m->body, NULL));
     CHECK(!msg_envelope_decode(&sub, c.submission, NULL));
     CHECK(!msg_envelope_verify(&sub, NULL));
     CHECK(!msg_submit_decode(s, sub.body, NULL));
@@ -325,6 +328,41 @@ static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m
     n->has_verdict = true;
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 60);
     free(s);
+}
+
+static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct msg_check c;
+
+    CHECK(!msg_check_decode(&c, m->body, NULL));
+    take_check(w, i, c);
+}
+
+/* All that find nothing are said at once; the first that does, alone, and the rest are lost. */
+static void hear_checks(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_checks all;
+    struct digest_state d;
+
+    CHECK(!msg_checks_decode(&all, m->body, NULL));
+    n->verdicts.n = 0;
+    digest_begin(&d, "muster/1/submissions");
+    for (uint32_t k = 0; k < all.n; k++) {
+        take_check(w, i,
+                   (struct msg_check){.unit = all.item[k].unit,
+                                      .lease = all.item[k].lease,
+                                      .depth = CHECK_LIGHT,
+                                      .submission = all.item[k].submission});
+        if (!n->verdict.is_accepted) {
+            n->verdicts.n = 0;
+            return;
+        }
+        n->verdicts.item[n->verdicts.n++] = (struct attempt){n->verdict.unit, n->verdict.lease};
+        digest_add(&d, BYTES_OF(n->verdict.submission.b));
+    }
+    digest_end(&d, &n->verdicts.submissions);
+    n->has_verdict = false;
 }
 
 static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope *m)
@@ -346,6 +384,8 @@ static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope 
         n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 80);
     } else if (n->kind == MSG_VERDICT_SEAL && r.is_accepted) {
         show_verdict(w, i);
+    } else if (n->kind == MSG_VERDICTS) {
+        n->verdicts.n = 0;
     } else if (n->kind == MSG_VERDICT || n->kind == MSG_VERDICT_SEAL) {
         n->has_verdict = false;
     } else if (n->kind == MSG_PUBLISH && r.is_accepted) {
@@ -443,6 +483,7 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         n->idle_ms = w->now_ms + wait.retry_ms;
         break;
     case MSG_CHECK: hear_check(w, i, m); break;
+    case MSG_CHECKS: hear_checks(w, i, m); break;
     case MSG_RECEIPT: hear_receipt(w, i, m); break;
     case MSG_BATCH:
         b = xcalloc(1, sizeof(*b));
@@ -454,6 +495,7 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         break;
     default: /* REFUSED: try again later; a verdict from the check on */
         n->has_verdict &= n->kind != MSG_VERDICT;
+        n->verdicts.n = n->kind == MSG_VERDICTS ? 0 : n->verdicts.n;
         n->idle_ms = w->now_ms + 200;
         break;
     }
@@ -490,6 +532,7 @@ void world_crash_node(struct world *w, uint32_t i)
     n->boot++;
     n->n_leases = 0;
     n->has_verdict = false;
+    n->verdicts.n = 0;
     n->n_nonces += 1000; /* another life, other nonces */
     buf_reset(&n->request);
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 3000);
