@@ -381,6 +381,8 @@ static enum status put_locked(struct content_store *s, struct entry *x, uint32_t
                        s->opt.max_bytes);
     st = entry_open(s, x, e);
     if (!st)
+        entry_reserve(x);
+    if (!st)
         st = entry_write(x, (uint64_t)i * x->shard_bytes, data, e);
     if (st)
         return st;

@@ -582,7 +582,7 @@ static enum status publish_forged(struct node *n, struct patch_publication *p,
     buf_init(&body, MSG_MAX_BYTES);
     buf_init(&envelope, MSG_MAX_BYTES);
     buf_init(&base, MSG_MAX_BYTES);
-    if ((p->st = cast_write_open(&w, n->cast, &c, 65520, &p->e)))
+    if ((p->st = cast_write_open(&w, n->cast, &c, 65536, &p->e)))
         return p->st;
     p->st = cast_write_add(w, p->forged, &p->e);
     if (!p->st)
