@@ -95,8 +95,10 @@ static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
         cast_state_shard(c->state, &p->frame, &a->content, a->index, 0);
         cast_state_lost(c->state, &a->content, a->index, 0);
     }
-    if (c->opt.serves_garbage && p->bytes)
-        p->frame.data[p->frame.len - 1 - p->bytes / 2] ^= 1;
+    if (c->cheat && !cheat_serve(c, a, p)) {
+        cast_state_served(c->state, a->link, &a->content, a->index, 0, now_ms, &c->acts);
+        forget_pending(c, c->n_pending - 1);
+    }
     push_pending(c, now_ms, out);
 }
 
@@ -134,11 +136,16 @@ static void do_sign(struct cast *c, const struct cast_act *a, int64_t now_ms)
     buf_clear(&head);
 }
 
-static void do_fresh(struct cast *c, const struct cast_act *a)
+static void do_fresh(struct cast *c, const struct cast_act *a, int64_t now_ms,
+                     struct effects *out)
 {
     c->is_frozen = !a->is_fresh;
+    c->status_ms = 0; /* whoever looks sees it at once */
+    effects_timer(out, now_ms);
     if (a->is_fresh)
         LOG_INFO("fresh");
+    else if (cast_state_is_stopped(c->state))
+        LOG_WARN("frozen why=\"the trainer equivocates\"");
     else
         LOG_WARN("frozen why=\"no new head from the trainer for %d s\"", CAST_FRESH_MS / 1000);
     if (c->opt.on_fresh)
@@ -147,11 +154,7 @@ static void do_fresh(struct cast *c, const struct cast_act *a)
 
 static void do_equivocated(struct cast *c, const struct cast_act *a)
 {
-    struct err e;
-
-    LOG_ERROR("equivocation version=%" PRId64 " proof=kept", a->content.version);
-    if (content_store_proof(c->store, &a->content, a->value, &e))
-        LOG_ERROR("equivocation why=\"%s\"", e.text);
+    cast_disk_proof(c, &a->content, a->value);
     if (c->opt.on_equivocation)
         c->opt.on_equivocation(c->opt.ctx, a->content.version);
 }
@@ -165,11 +168,25 @@ static void do_banned(const struct cast_act *a)
              a->content.version, a->index, a->why ? a->why : "");
 }
 
+static void do_refused(const struct cast_act *a)
+{
+    char hex[2 * KEY_BYTES + 1];
+
+    hex_encode(hex, BYTES_OF(a->key.b));
+    LOG_WARN("refused peer=%.16s times=%u why=\"%s\"", hex, a->index, a->why);
+}
+
+static void do_send(struct cast *c, const struct cast_act *a, struct effects *out)
+{
+    if (!c->cheat || !cheat_send(c, a->link, a->value, out))
+        effects_send(out, a->link, a->value);
+}
+
 static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
                    struct effects *out)
 {
     switch (a->kind) {
-    case CAST_SEND: effects_send(out, a->link, a->value); break;
+    case CAST_SEND: do_send(c, a, out); break;
     case CAST_SERVE: do_serve(c, a, now_ms, out); break;
     case CAST_STORE: cast_disk_store(c, a, now_ms); break;
     case CAST_KEEP: cast_disk_keep(c, a); break;
@@ -182,9 +199,10 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
         c->is_plan_due = true;
         break;
     case CAST_SIGN: do_sign(c, a, now_ms); break;
-    case CAST_FRESH: do_fresh(c, a); break;
+    case CAST_FRESH: do_fresh(c, a, now_ms, out); break;
     case CAST_EQUIVOCATED: do_equivocated(c, a); break;
     case CAST_BANNED: do_banned(a); break;
+    case CAST_REFUSED: do_refused(a); break;
     case CAST_WAKE: effects_timer(out, a->at_ms); break;
     }
 }
@@ -323,6 +341,7 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     state.down_bytes_s = c->opt.down_bytes_s;
     cast_out_init(&c->acts);
     cast_links_open(c);
+    c->evidence_dir = file_join(dir, "evidence");
     c->status_path = file_join(dir, "shardcast.json");
     cast_state_new(&c->state, &state);
     st = cast_disk_open(c, dir, e);
@@ -349,6 +368,8 @@ void cast_free(struct cast **out)
         forget_pending(c, c->n_pending - 1);
     free(c->pending);
     free(c->found);
+    cheat_end(c);
+    free(c->evidence_dir);
     free(c->status_path);
     free(c);
     *out = NULL;
@@ -368,6 +389,7 @@ void cast_set_run(struct cast *c, const struct digest *run, const struct public_
     c->run = *run;
     c->has_run = c->is_plan_due = true;
     c->is_origin = key_equal(trainer, &c->key->node);
+    cast_disk_accuse(c);
     for (size_t i = 0; i < c->n_found; i++)
         cast_out_add(&c->acts, CAST_COMPLETE, (struct bytes){0})->content = c->found[i];
     c->n_found = 0;

@@ -3,10 +3,14 @@
  */
 #include "shardcast/cast_shell.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
+#include "shardcast/cast_proof.h"
 #include "shardcast/content_check.h"
 
 #define LOG_MODULE "shardcast"
@@ -191,6 +195,57 @@ void cast_disk_found(struct cast *c, const struct content *content, int64_t now_
     if (!content_store_have(c->store, content, &have, NULL))
         cast_state_found(c->state, content, buf_bytes(&have), now_ms, &c->acts);
     buf_clear(&have);
+}
+
+static enum status accuse(void *arg, const struct content *about, struct bytes both,
+                          struct err *e)
+{
+    struct cast *c = arg;
+    struct reader r = reader_of(both);
+    struct bytes first = reader_blob(&r), second = reader_blob(&r);
+
+    (void)about;
+    if (reader_done(&r, "a proof on disk", e))
+        return ERR_CORRUPT;
+    cast_state_accuse(c->state, first, second, &c->acts);
+    return OK;
+}
+
+void cast_disk_accuse(struct cast *c)
+{
+    struct err e;
+
+    if (content_store_proofs(c->store, accuse, c, &e))
+        LOG_WARN("restore why=\"%s\"", e.text);
+}
+
+void cast_disk_proof(struct cast *c, const struct content *about, struct bytes both)
+{
+    struct reader r = reader_of(both);
+    struct cast_proof proof = {0};
+    char name[96], *path;
+    struct buf file;
+    struct err e;
+    enum status st = content_store_proof(c->store, about, both, &e);
+
+    proof.first = reader_blob(&r);
+    proof.second = reader_blob(&r);
+    snprintf(name, sizeof(name), "equivocation-%" PRId64 "-%" PRIu32 "-%" PRId64 ".proof",
+             about->version, about->kind, about->base);
+    path = file_join(c->evidence_dir, name);
+    buf_init(&file, (size_t)3 * MSG_MAX_BYTES);
+    if (!st)
+        st = file_mkdirs(c->evidence_dir, 0700, &e);
+    if (!st)
+        st = cast_proof_encode(&file, &proof, &e);
+    if (!st)
+        st = file_write_atomic(path, buf_bytes(&file), 0644, &e);
+    if (st)
+        LOG_ERROR("equivocation version=%" PRId64 " why=\"%s\"", about->version, e.text);
+    else
+        LOG_ERROR("equivocation version=%" PRId64 " proof=\"%s\"", about->version, path);
+    buf_clear(&file);
+    free(path);
 }
 
 void cast_disk_forget(struct cast *c, const struct content *content)

@@ -177,6 +177,8 @@ void talk_no_shard(struct cast_state *s, struct peer *p, const struct content *c
 /* A frame to all neighbours but `from` (may be NULL). */
 void talk_flood(struct cast_state *s, struct bytes frame, const struct peer *from,
                 struct cast_out *out);
+/* Nothing new should be made with what is here. */
+void talk_freeze(struct cast_state *s, struct cast_out *out);
 /* Two envelopes that contradict each other: the end. */
 void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
                const struct content *about, struct cast_out *out);

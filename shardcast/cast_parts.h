@@ -42,16 +42,18 @@ struct peer {
     uint32_t answered; /* since the ceiling changed */
     uint32_t strikes;  /* timeouts in a row */
     uint32_t lies;
-    int64_t mute_ms;              /* nothing is asked before */
-    int64_t pinged_ms;            /* a HAVE_ASK is out since; 0: none */
-    int32_t rtt_ms;               /* the shortest seen; 0: none yet */
-    int64_t last_ms;              /* when its last shard came */
+    uint32_t refused;  /* things it said were signed by the trainer, and that do not count */
+    int64_t mute_ms;   /* nothing is asked before */
+    int64_t pinged_ms; /* a HAVE_ASK is out since; 0: none */
+    int32_t rtt_ms;    /* the shortest seen; 0: none yet */
+    int64_t last_ms;   /* when its last shard came */
     uint64_t busy_bytes, busy_ms; /* of shards, while some were asked */
 
     /* what it asks of us */
     struct want *want; /* owned: a ring */
     uint32_t want_first, n_wants, cap_wants;
     uint32_t n_serving;
+    bool has_given;  /* a shard that was right, ever */
     bool is_served;  /* it has one of the slots */
     uint32_t n_have; /* shards it had of what it asked for last */
     uint64_t turn;   /* bytes it had, on the scale of all that are served: the least is next */
@@ -136,7 +138,7 @@ struct cast_state {
     struct cast_state_options opt;
     struct digest run;
     struct public_key trainer;
-    bool has_run, has_trainer, is_origin, is_stopped, is_fresh;
+    bool has_run, has_trainer, is_origin, is_stopped, is_fresh, is_frozen;
     struct peer **peer; /* owned, and each */
     uint64_t *tag;      /* owned: the first 8 bytes of each key */
     uint32_t n_peers, cap_peers;

@@ -154,7 +154,7 @@ void peer_ban(struct cast_state *s, struct peer *p, const struct holding *h, uin
     pull_forget_peer(s, p);
     struct cast_act *a = cast_out_add(out, CAST_BANNED, (struct bytes){0});
     a->key = p->key;
-    a->content = h->content;
+    a->content = h ? h->content : content_full(-1);
     a->index = index;
     a->why = why;
 }

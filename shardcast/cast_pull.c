@@ -335,8 +335,8 @@ static uint32_t window_of(const struct cast_state *s, const struct peer *p,
         w = WINDOW_MIN;
     if (w > p->ceiling)
         w = p->ceiling;
-    if (p->strikes)
-        w = 1; /* is it there at all? */
+    if (p->strikes || !p->has_given)
+        w = 1; /* is it there at all, and does it not lie? */
     return (uint32_t)(w < WINDOW_MAX ? w : WINDOW_MAX);
 }
 

@@ -48,6 +48,8 @@ struct cast {
     struct content
         refused[REFUSED_MAX]; /* patches that do not give what they promise, a ring */
     size_t n_refused;
+    struct cheat *cheat;   /* owned; NULL: it is honest (cast_cheat.c) */
+    char *evidence_dir;    /* owned: DIR/evidence */
     char *status_path;     /* owned: DIR/shardcast.json */
     int64_t status_ms;     /* when it is written next */
     uint64_t status_moved; /* bytes moved when it was written last */
@@ -74,6 +76,19 @@ void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms);
 /* Tells the machine what the store has of it. */
 void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms);
 void cast_disk_forget(struct cast *c, const struct content *content);
+
+/* Says what proofs of equivocation are on disk, once the run is known. */
+void cast_disk_accuse(struct cast *c);
+/* Keeps a proof in the store, and as a file that others can check (cast_proof.h). */
+void cast_disk_proof(struct cast *c, const struct content *about, struct bytes both);
+
+/* ---- cast_cheat.c ------------------------------------------------------------------------ */
+
+void cheat_end(struct cast *c);
+/* What a cheat does instead of sending `frame` on `link`; false: nothing else, send it. */
+bool cheat_send(struct cast *c, uint64_t link, struct bytes frame, struct effects *out);
+/* What it does to a shard that is about to leave. False: it is not sent at all. */
+bool cheat_serve(struct cast *c, const struct cast_act *a, struct cast_pending *p);
 
 /* ---- cast_plan.c ------------------------------------------------------------------------- */
 

@@ -149,10 +149,21 @@ void cast_state_set_run(struct cast_state *s, const struct digest *run,
             holding_forget(s, s->holding[i], now_ms, out);
     }
     s->poll_ms = s->sign_ms = now_ms;
+    if (!s->head)
+        s->head_ms = now_ms; /* who hears none from now on is as frozen as who hears no more */
     due(s, now_ms);
     gaps_restart(s, now_ms);
     holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
+}
+
+void cast_state_accuse(struct cast_state *s, struct bytes first, struct bytes second,
+                       struct cast_out *out)
+{
+    struct content about;
+
+    if (s->has_trainer && !cast_proof_check(first, second, &s->run, &s->trainer, &about, NULL))
+        talk_stop(s, first, second, &about, out);
 }
 
 void cast_state_meet(struct cast_state *s, const struct public_key *key, uint64_t link,
@@ -495,6 +506,11 @@ int64_t cast_state_oldest(const struct cast_state *s)
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms)
 {
     return s->head && !s->is_stopped && s->head_ms + CAST_FRESH_MS > now_ms;
+}
+
+struct bytes cast_state_newest_head(const struct cast_state *s)
+{
+    return (struct bytes){s->head, s->head_len};
 }
 
 bool cast_state_is_stopped(const struct cast_state *s)

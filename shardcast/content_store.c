@@ -657,6 +657,12 @@ enum status content_store_n_proofs(struct content_store *s, uint64_t *n, struct 
     return meta_n_proofs(s->meta, n, e);
 }
 
+enum status content_store_proofs(struct content_store *s, content_proof_visit *fn, void *arg,
+                                 struct err *e)
+{
+    return meta_proofs(s->meta, fn, arg, e);
+}
+
 /* ---- retention --------------------------------------------------------------------------- */
 
 enum status content_store_pin(struct content_store *s, int64_t version, bool is_pinned,

@@ -157,6 +157,11 @@ MUST_USE enum status content_store_proof(struct content_store *s, const struct c
                                          struct bytes both, struct err *e);
 MUST_USE enum status content_store_n_proofs(struct content_store *s, uint64_t *n,
                                             struct err *e);
+/* Calls fn for each proof; `both` is lent for the call. */
+typedef enum status content_proof_visit(void *arg, const struct content *c, struct bytes both,
+                                        struct err *e);
+MUST_USE enum status content_store_proofs(struct content_store *s, content_proof_visit *fn,
+                                          void *arg, struct err *e);
 
 /* ---- retention --------------------------------------------------------------------------- */
 

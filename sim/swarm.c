@@ -216,7 +216,8 @@ static void carry_out(struct swarm *w, uint32_t i)
         case CAST_WAKE: wake(w, i, a.at_ms); break;
         case CAST_EQUIVOCATED: CHECK(!"an honest trainer was accused"); break;
         case CAST_FORGET:
-        case CAST_FRESH: break;
+        case CAST_FRESH:
+        case CAST_REFUSED: break;
         }
     }
     cast_out_reset(&w->out);

@@ -310,6 +310,7 @@ static void carry_out(struct world *w, uint32_t i)
         case CAST_BANNED: check_ban(w, &a); break;
         case CAST_SIGN: sign(w, i, &a); break;
         case CAST_FRESH: n->n_frozen += !a.is_fresh; break;
+        case CAST_REFUSED: break;
         case CAST_EQUIVOCATED: n->is_stopped = true; break;
         case CAST_COMPLETE: assert_true(cast_state_is_complete(n->state, &a.content)); break;
         case CAST_WAKE:

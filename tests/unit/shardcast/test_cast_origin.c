@@ -43,6 +43,20 @@ static void silence_for_thirty_seconds_is_a_freeze(void **state)
     assert_int_equal(count(f, CAST_FRESH), 3);
 }
 
+static void who_never_hears_a_head_is_frozen_too(void **state)
+{
+    struct fixture *f = *state;
+
+    tick(f, 29999);
+    assert_int_equal(count(f, CAST_FRESH), 0);
+    tick(f, 30000);
+    assert_int_equal(count(f, CAST_FRESH), 1);
+    tick(f, 90000);
+
+    assert_int_equal(count(f, CAST_FRESH), 1);
+    assert_false(cast_state_is_fresh(f->s, 90000));
+}
+
 static void an_expired_head_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -195,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_head_is_passed_on_once_and_only_forwards),
         TEST(silence_for_thirty_seconds_is_a_freeze),
+        TEST(who_never_hears_a_head_is_frozen_too),
         TEST(an_expired_head_is_refused),
         TEST(the_origin_signs_a_head_each_five_seconds),
         TEST(the_origin_shows_each_shard_to_one_neighbour_first),
