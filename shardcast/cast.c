@@ -252,7 +252,7 @@ static void say_hello(struct cast *c, int64_t now_ms, struct effects *out)
 static void write_status(struct cast *c, int64_t now_ms, struct effects *out)
 {
     struct cast_counters n = cast_state_counters(c->state);
-    bool has_moved = n.bytes_in + n.bytes_out != c->status_moved;
+    bool has_moved = n.bytes_in + n.bytes_out != c->status_moved || c->has_new_links;
     char *tmp;
     struct buf json;
     FILE *f;
@@ -261,6 +261,7 @@ static void write_status(struct cast *c, int64_t now_ms, struct effects *out)
         return;
     c->status_moved = n.bytes_in + n.bytes_out;
     c->status_ms = now_ms + STATUS_IDLE_MS;
+    c->has_new_links = false;
     effects_timer(out, now_ms + STATUS_MS);
     buf_init(&json, (size_t)1 << 20);
     cast_status_json(c, &json);
@@ -299,7 +300,9 @@ static enum status set_endpoint(struct cast *c, const char *bound, const char *a
     const char *port = strrchr(bound, ':');
     int n = -1;
 
-    if (!advertise || !advertise[0])
+    if (advertise && !strcmp(advertise, CAST_HIDDEN))
+        n = 0; /* "": nobody dials us */
+    else if (!advertise || !advertise[0])
         n = snprintf(c->endpoint, sizeof(c->endpoint), "%s", bound);
     else if (port)
         n = snprintf(c->endpoint, sizeof(c->endpoint), "tcp://%s%s", advertise, port);
