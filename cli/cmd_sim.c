@@ -45,7 +45,7 @@ static void print_text(const struct swarm_result *r)
     printf("finished     %10" PRIu32 " of %" PRIu32 "\n", r->n_finished, r->n_receivers);
     printf("announced    %10.3f s    p99\n", r->announce_p99_s);
     printf("origin sent  %10.3f of the file\n", r->origin_copies);
-    printf("wasted       %10.5f of the shards\n", r->wasted);
+    printf("wasted       %10.5f of the shards, of which %.5f rubbish\n", r->wasted, r->garbage);
     printf("overhead     %10.5f of the bytes are no shards\n", r->small_share);
     printf("timeouts     %10" PRIu64 "\n", r->timeouts);
     printf("refetched    %10" PRIu64 " shards\n", r->refetched);
@@ -73,6 +73,7 @@ static void print_json(const struct broadcast *b, const struct swarm_result *r)
         {.name = "broadcast_announce_p99", .value = r->announce_p99_s, .unit = "s"},
         {.name = "broadcast_origin", .value = r->origin_copies, .unit = "files"},
         {.name = "broadcast_wasted", .value = r->wasted, .unit = "of the shards"},
+        {.name = "broadcast_garbage", .value = r->garbage, .unit = "of the shards"},
         {.name = "broadcast_overhead", .value = r->small_share, .unit = "of the bytes"},
     };
 

@@ -283,6 +283,8 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 
     push_pending(c, now_ms, out);
     cast_apply_settle(c, now_ms);
+    if (atomic_exchange(&c->is_spoilt, false))
+        cast_disk_reconcile(c);
     overlay_tick(c->overlay, now_ms, &c->moves);
     cast_links_settle(c, now_ms, out);
     cast_state_tick(c->state, now_ms, &c->acts);
@@ -343,8 +345,8 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     state.up_bytes_s = c->opt.up_bytes_s;
     state.down_bytes_s = c->opt.down_bytes_s;
     cast_out_init(&c->acts);
-    cast_links_open(c);
     c->evidence_dir = file_join(dir, "evidence");
+    cast_links_open(c);
     c->status_path = file_join(dir, "shardcast.json");
     cast_state_new(&c->state, &state);
     st = cast_disk_open(c, dir, e);
@@ -474,7 +476,13 @@ enum status cast_map(struct cast *c, int64_t version, struct file_map *file, str
 {
     const struct content full = content_full(version);
 
-    return content_store_map(c->store, &full, file, e);
+    enum status st = content_store_map(c->store, &full, file, e);
+
+    if (st == ERR_DIGEST) { /* whatever was spoilt is fetched again */
+        atomic_store(&c->is_spoilt, true);
+        shell_wake(c->part);
+    }
+    return st;
 }
 
 enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope, struct err *e)

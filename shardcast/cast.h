@@ -96,8 +96,8 @@ void cast_set_keep(struct cast *c, uint32_t keep);
 MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
 MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
 
-/* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST. Give it
- * to file_map_close. ERR_NOT_FOUND. Any thread. */
+/* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST: the disk
+ * spoilt it, and the shards in question are being fetched again. Give it to file_map_close. ERR_NOT_FOUND. Any thread. */
 MUST_USE enum status cast_map(struct cast *c, int64_t version, struct file_map *file,
                               struct err *e);
 /* Appends the trainer's PUBLISH envelope of a version. ERR_NOT_FOUND. Any thread. */

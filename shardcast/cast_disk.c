@@ -173,18 +173,62 @@ void cast_disk_keep(struct cast *c, const struct cast_act *a)
         c->opt.on_known(c->opt.ctx, a->content.version);
 }
 
+/* The oldest version that nobody holds on to goes, at once. */
+static bool make_room(struct cast *c)
+{
+    size_t from = c->acts.n;
+    bool is = cast_state_make_room(c->state, &c->acts);
+
+    for (size_t i = from; i < c->acts.n; i++)
+        if (c->acts.v[i].kind == CAST_FORGET)
+            cast_disk_forget(c, &c->acts.v[i].content);
+    return is;
+}
+
+enum status cast_disk_put(struct cast *c, const struct content *content, uint32_t index,
+                          struct bytes shard, struct err *e)
+{
+    enum status st;
+
+    do
+        st = content_store_put(c->store, content, index, shard, NULL, e);
+    while (st == ERR_FULL && make_room(c));
+    return st;
+}
+
 void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
 {
     struct err e;
-    enum status st = content_store_put(c->store, &a->content, a->index, a->value, NULL, &e);
+    enum status st = cast_disk_put(c, &a->content, a->index, a->value, &e);
 
     if (!st)
         return;
     LOG_WARN("store why=\"%s\"", e.text);
-    /* Room is made for the next shards; this one is asked for again. */
-    if (st == ERR_FULL)
-        (void)cast_state_make_room(c->state, &c->acts);
     cast_state_lost(c->state, &a->content, a->index, now_ms + FULL_PAUSE_MS);
+}
+
+static void reconcile_one(struct cast *c, const struct cast_content_info *x)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < x->n_shards; i++) {
+        if (content_store_has(c->store, &x->content, i))
+            continue;
+        cast_state_lost(c->state, &x->content, i, 0);
+        n++;
+    }
+    if (n)
+        LOG_WARN("lost version=%" PRId64 " shards=%" PRIu32 " why=\"the disk spoilt them\"",
+                 x->content.version, n);
+}
+
+void cast_disk_reconcile(struct cast *c)
+{
+    for (size_t i = 0; i < cast_state_n_contents(c->state); i++) {
+        const struct cast_content_info x = cast_state_content(c->state, i);
+        if (x.is_complete)
+            reconcile_one(c, &x);
+    }
 }
 
 void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms)

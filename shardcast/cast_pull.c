@@ -391,7 +391,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
                                         now_ms + q->rtt_ms + WINDOW_SLACK_MS;
-            if (a->h == h && theirs > best_ms && !is_soon &&
+            bool is_worth = i > 0 || theirs - now_ms > TWICE_WORTH * (best_ms - now_ms);
+            if (a->h == h && theirs > best_ms && !is_soon && is_worth &&
                 (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;
                 place = i;

@@ -4,6 +4,8 @@
 #ifndef SHARDCAST_CAST_SHELL_H
 #define SHARDCAST_CAST_SHELL_H
 
+#include <stdatomic.h>
+
 #include "shardcast/cast.h"
 #include "shardcast/cast_lane.h"
 #include "shardcast/cast_state.h"
@@ -44,6 +46,7 @@ struct cast {
     uint64_t found_bytes;
     struct digest run;
     bool has_run, is_frozen, is_origin;
+    atomic_bool is_spoilt;     /* the store lost a shard that the machine counts on */
     bool is_plan_due;          /* contents came, were completed, or went */
     struct applying *applying; /* owned; NULL: no patch is being applied */
     struct content
@@ -73,6 +76,12 @@ bool cast_links_message(struct cast *c, uint64_t link, const struct public_key *
 /* Opens the store, and tells the machine what is in it. */
 MUST_USE enum status cast_disk_open(struct cast *c, const char *dir, struct err *e);
 void cast_disk_keep(struct cast *c, const struct cast_act *a);
+/* Stores a shard. Room is made at once: what is stored now is newer than what goes. */
+MUST_USE enum status cast_disk_put(struct cast *c, const struct content *content,
+                                   uint32_t index, struct bytes shard, struct err *e);
+/* Tells the machine of shards of complete contents that the store found spoilt: they are fetched
+ * again. */
+void cast_disk_reconcile(struct cast *c);
 void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms);
 /* Tells the machine what the store has of it. */
 void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms);

@@ -358,6 +358,11 @@ uint64_t content_store_bytes(struct content_store *s)
     return n;
 }
 
+uint64_t content_store_quota(const struct content_store *s)
+{
+    return s->opt.max_bytes;
+}
+
 /* ---- shards ------------------------------------------------------------------------------ */
 
 static enum status put_locked(struct content_store *s, struct entry *x, uint32_t i,
@@ -375,6 +380,8 @@ static enum status put_locked(struct content_store *s, struct entry *x, uint32_t
         return err_set(e, ERR_FULL, "the quota of %" PRIu64 " bytes is used up",
                        s->opt.max_bytes);
     st = entry_open(s, x, e);
+    if (!st)
+        entry_reserve(x);
     if (!st)
         st = entry_write(x, (uint64_t)i * x->shard_bytes, data, e);
     if (st)

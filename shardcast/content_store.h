@@ -99,6 +99,7 @@ typedef enum status content_visit(void *arg, const struct content_info *info, st
 MUST_USE enum status content_store_each(struct content_store *s, content_visit *fn, void *arg,
                                         struct err *e);
 uint64_t content_store_bytes(struct content_store *s); /* on disk, against the quota */
+uint64_t content_store_quota(const struct content_store *s);
 
 /* ---- shards ------------------------------------------------------------------------------ */
 

@@ -96,14 +96,36 @@ static void send(struct swarm *w, uint32_t i, const struct cast_act *a)
     fabric_send(w->net, i, a->link, &data, a->value.len);
 }
 
+/* Rubbish instead of a shard of which the machine says that it is not here. */
+static bool send_rubbish(struct swarm *w, uint32_t i, uint64_t link, struct bytes body)
+{
+    uint8_t token[FILE_TOKEN_BYTES];
+    struct buf envelope;
+    struct msg_shard m;
+
+    CHECK(!msg_shard_decode(&m, body, NULL));
+    if (w->node[i].manner != GARBAGE || m.index >= w->file.n_shards)
+        return false;
+    sim_file_token(token, m.index, false);
+    buf_init(&envelope, MSG_MAX_BYTES);
+    cast_state_shard(w->node[i].state, &envelope, &m.content, m.index, sizeof(token));
+    buf_append(&envelope, BYTES_OF(token));
+    (void)fabric_send_bulk(w->net, i, link, &envelope.data, envelope.len,
+                           (uint64_t)(w->file.shard_bytes * w->coarse), m.index);
+    return true;
+}
+
 /* Attackers claim to have everything. */
 static void send_lie(struct swarm *w, uint32_t i, const struct cast_act *a)
 {
     struct msg_envelope env;
     struct msg_have have;
     struct buf body, envelope;
+    bool is_read = !msg_envelope_decode(&env, a->value, NULL);
 
-    if (msg_envelope_decode(&env, a->value, NULL) || env.kind != MSG_HAVE) {
+    if (is_read && env.kind == MSG_SHARD && send_rubbish(w, i, a->link, env.body))
+        return;
+    if (!is_read || env.kind != MSG_HAVE) {
         send(w, i, a);
         return;
     }
@@ -626,6 +648,7 @@ static void count_up(const struct swarm *w, struct swarm_result *out)
     }
     double bad = (double)(sum.garbage + sum.repeats);
     out->wasted = bad / ((double)sum.shards_in + bad);
+    out->garbage = (double)sum.garbage / ((double)sum.shards_in + bad);
     out->timeouts = sum.timeouts;
 }
 

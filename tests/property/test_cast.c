@@ -23,7 +23,7 @@
 #define KEEP             4u
 #define LINKS_MAX        4096u
 #define FLIGHT_MAX       65536u
-#define SHARD            65520u /* what files of this size are cut into */
+#define SHARD            65536u /* what files of this size are cut into */
 #define STEP_MS          1
 #define END_MS           240000
 #define PUBLISH_EVERY_MS 1500

@@ -381,7 +381,7 @@ static void a_peer_has_at_most_a_window_of_questions(void **state)
 {
     struct fixture *f = *state;
     struct version_made v;
-    make(f, &v, 0, 90 * 65520);
+    make(f, &v, 0, 90 * 65536);
 
     say_signed(f, LINK_A, &v);
     say_have_all(f, LINK_A, &v);
@@ -404,7 +404,7 @@ static void the_rarest_are_asked_for_first(void **state)
     struct msg_envelope env;
     struct msg_shard_ask m;
     struct version_made v;
-    make(f, &v, 0, 40 * 65520);
+    make(f, &v, 0, 40 * 65536);
     say_signed(f, LINK_A, &v);
     for (uint32_t i = 0; i < 4; i++) /* the first are drawn: not these */
         say_shard(f, LINK_A, &v, i, version_shard(&v, i));
@@ -489,7 +489,7 @@ static void what_is_cancelled_is_not_served(void **state)
 
     SAY(f, LINK_B, CANCEL, cancel, m);
     for (uint32_t i = 0; i < begun; i++)
-        cast_state_served(f->s, LINK_B, &v.content, i, 65520, 1, &f->out);
+        cast_state_served(f->s, LINK_B, &v.content, i, 65536, 1, &f->out);
 
     assert_true(begun > 0 && begun < 4);
     assert_int_equal(count(f, CAST_SERVE), begun);
@@ -605,7 +605,7 @@ static void what_was_found_is_not_asked_for(void **state)
     struct fixture *f = *state;
     struct version_made v;
     uint8_t map[] = {0x05}; /* 0 and 2 of three */
-    make(f, &v, 0, 3 * 65520);
+    make(f, &v, 0, 3 * 65536);
     say_signed(f, LINK_A, &v);
 
     cast_state_found(f->s, &v.content, BYTES_OF(map), 0, &f->out);
@@ -622,7 +622,7 @@ static void other_contents_are_fetched_when_they_are_wanted(void **state)
     struct fixture *f = *state;
     struct content c = {3, CONTENT_DELTA, 2};
     struct version_made v;
-    version_make_content(&v, f->key[0], &f->run, &c, 1000, 65520, 0);
+    version_make_content(&v, f->key[0], &f->run, &c, 1000, 65536, 0);
     say_signed(f, LINK_A, &v);
     say_have_all(f, LINK_A, &v);
     assert_int_equal(count_asked_of(f, LINK_A), 0);
