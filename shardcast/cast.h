@@ -91,10 +91,10 @@ bool cast_is_fresh(const struct cast *c);
 /* How many of the newest versions are kept, at most 64: at least the task's lag + 2, or units for
  * old versions find nobody. For on_bundle, where the lag becomes known. */
 void cast_set_keep(struct cast *c, uint32_t keep);
-/* Keeps a version, and fetches it if it is not here, whatever its age, until unpinned. Survives
- * restarts. */
-MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
-MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
+/* Keeps these versions, and fetches those that are not here, whatever their age, and no others. At
+ * most CAST_PINS_MAX, none below 0. Survives restarts. */
+MUST_USE enum status cast_set_pins(struct cast *c, const int64_t *version, size_t n,
+                                   struct err *e);
 
 /* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST: the disk
  * spoilt it, and the shards in question are being fetched again. Give it to file_map_close. ERR_NOT_FOUND. Any thread. */
