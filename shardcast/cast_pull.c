@@ -414,7 +414,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
     return a.index;
 }
 
-static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
+/* Below the ceiling of what is asked for? */
+static bool has_credit(struct cast_state *s, int64_t now_ms)
 {
     double rate = (double)s->opt.down_bytes_s / 1000.0;
 
@@ -424,12 +425,10 @@ static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
     s->down_ms = now_ms;
     if (s->down_credit > rate * 200.0)
         s->down_credit = rate * 200.0;
-    if (s->down_credit < 0.0) {
-        due(s, now_ms + 1 + (int64_t)(-s->down_credit / rate));
-        return false;
-    }
-    s->down_credit -= bytes;
-    return true;
+    if (s->down_credit >= 0.0)
+        return true;
+    due(s, now_ms + 1 + (int64_t)(-s->down_credit / rate));
+    return false;
 }
 
 static void note_ask(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
@@ -453,11 +452,16 @@ static void pull_holding(struct cast_state *s, struct peer *p, struct holding *h
     uint32_t window = window_of(s, p, h);
 
     while (p->n_asks < window && n < MSG_MAX_ASKED) {
+        if (!has_credit(s, now_ms)) {
+            s->stirred |= slot_bit(p); /* it is asked when there is some */
+            break;
+        }
         uint32_t index = choose(s, p, h);
         if (index == NOWHERE)
             index = choose_again(s, p, h, now_ms, out);
-        if (index == NOWHERE || !is_affordable(s, holding_length(h, index), now_ms))
+        if (index == NOWHERE)
             break;
+        s->down_credit -= holding_length(h, index);
         note_ask(s, p, h, index, now_ms);
         list[n++] = index;
     }

@@ -11,7 +11,6 @@
 #include "proto/msg.h"
 
 #define CAST_PEERS_MAX  512u /* the roster twice: those that left it are remembered a while */
-#define CAST_PINS_MAX   64u
 #define NEVER_MS        INT64_MAX
 #define NOWHERE         UINT32_MAX
 #define POLL_MS         2000  /* between questions for a newer HEAD */
