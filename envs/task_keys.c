@@ -166,9 +166,11 @@ static const struct key keys[] = {
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
      "ucr per sampled token in class f32-1; 0: the run is not in this class"},
     {"prices.bf16-1", OPT_INT, AT(prices.bf16_1), "0", MONEY,
-     "the same in class bf16-1; one of the two is above 0"},
-    {"prices.open", OPT_INT, AT(prices.open), "0", MONEY,
-     "the same in the open classes: 0, they cannot be checked"},
+     "the same in class bf16-1; one of these prices is above 0"},
+    {"prices.open-openblas", OPT_INT, AT(prices.open_openblas), "0", MONEY,
+     "the same in class open-openblas"},
+    {"prices.open-cuda", OPT_INT, AT(prices.open_cuda), "0", MONEY,
+     "the same in class open-cuda"},
 
     {"leases.lease_ms", OPT_INT, AT(leases.lease_ms), "30000", "100..86400000",
      "a lease without token progress ends after this time"},
@@ -176,6 +178,9 @@ static const struct key keys[] = {
      "100..604800000", "a lease ends after this time whatever the progress"},
     {"leases.check_ms", OPT_INT, AT(leases.check_ms), "30000", "100..86400000",
      "a check without a verdict goes to another validator after this time"},
+    {"leases.opening_ms", OPT_INT, AT(leases.opening_ms), "120000", "100..86400000",
+     "in open classes, a drawn unit that its worker does not open for so long is refused; more "
+     "than a restart takes"},
     {"leases.tries", OPT_INT, AT(leases.tries), "8", "1..1000",
      "leases of a unit before it is given up"},
 

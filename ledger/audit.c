@@ -123,6 +123,48 @@ static enum status audit_commit(struct audit *a, const struct ledger_entry *en, 
     return OK;
 }
 
+/* The envelope is one of many light checks: does it speak of this one, and of submissions on record? */
+static enum status audit_verdicts(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_verdict *x = &a->body->verdict_;
+    struct msg_envelope env;
+    struct msg_verdicts m;
+    struct digest_state d;
+    struct digest all;
+    bool is_named = false;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_VERDICTS, &x->validator, e);
+
+    if (!st)
+        st = msg_verdicts_decode(&m, env.body, e);
+    if (st)
+        return st;
+    digest_begin(&d, "muster/1/submissions");
+    for (uint32_t i = 0; i < m.n; i++) {
+        const struct ledger_unit *u =
+            ledger_books_unit(ledger_log_books(a->log), m.item[i].unit);
+        if (!u || u->lease != m.item[i].lease || !u->commit)
+            return err_set(e, ERR_CORRUPT, "I10: VERDICTS is about no live attempt");
+        digest_add(&d, BYTES_OF(u->envelope.b));
+        is_named |= m.item[i].unit == x->unit && m.item[i].lease == x->lease;
+    }
+    digest_end(&d, &all);
+    if (!is_named || x->depth != CHECK_LIGHT || !x->is_accepted)
+        return err_set(e, ERR_CORRUPT, "I10: VERDICTS says something else than the entry");
+    if (!digest_equal(&all, &m.submissions))
+        return err_set(e, ERR_CORRUPT, "I10: VERDICTS is about other submissions");
+    return OK;
+}
+
+/* Is the blob a VERDICTS? Whatever else it is, others find out. */
+static bool is_of_many(struct audit *a, const struct digest *name)
+{
+    struct msg_envelope env;
+    struct bytes blob;
+
+    return !find_blob(&blob, a, name, "", NULL) && !msg_envelope_decode(&env, blob, NULL) &&
+           env.kind == MSG_VERDICTS;
+}
+
 static enum status audit_verdict(struct audit *a, const struct ledger_entry *en, struct err *e)
 {
     const struct ledger_verdict *x = &a->body->verdict_;
@@ -161,6 +203,23 @@ static enum status audit_seal(struct audit *a, const struct ledger_entry *en, st
         return st;
     if (m.unit != x->unit || m.lease != x->lease || !digest_equal(&m.verdict, &x->verdict))
         return err_set(e, ERR_CORRUPT, "I10: VERDICT_SEAL says something else than the entry");
+    return OK;
+}
+
+static enum status audit_opening(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_opening *x = &a->body->opening_;
+    const struct ledger_unit *u = ledger_books_unit(ledger_log_books(a->log), x->unit);
+    struct msg_envelope env;
+    struct msg_opening m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_OPENING, &u->worker, e);
+
+    if (!st)
+        st = msg_opening_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.unit != x->unit || m.lease != x->lease)
+        return err_set(e, ERR_CORRUPT, "I10: OPENING is of another attempt");
     return OK;
 }
 
@@ -312,8 +371,11 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
         return find_blob(&bundle, a, &a->body->task_open_.task, "the task's bundle", e);
     case LEDGER_COMMIT: return audit_commit(a, en, e);
     case LEDGER_DRAW: count_draw(a); return OK;
-    case LEDGER_VERDICT: return audit_verdict(a, en, e);
+    case LEDGER_VERDICT:
+        return is_of_many(a, &a->body->verdict_.envelope) ? audit_verdicts(a, en, e)
+                                                          : audit_verdict(a, en, e);
     case LEDGER_VERDICT_SEAL: return audit_seal(a, en, e);
+    case LEDGER_OPENING: return audit_opening(a, en, e);
     case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
     case LEDGER_WITNESS: return audit_witness(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);

@@ -85,6 +85,9 @@ static const struct field verdict_seal_fields[] = {
     FIELD(verdict_seal, validator, RAW), FIELD(verdict_seal, verdict, RAW),
     FIELD(verdict_seal, envelope, RAW),
 };
+static const struct field opening_fields[] = {
+    FIELD(opening, unit, U64), FIELD(opening, lease, U64), FIELD(opening, envelope, RAW),
+};
 static const struct field states_judge_fields[] = {
     FIELD(states_judge, unit, U64), FIELD(states_judge, lease, U64),
     FIELD(states_judge, validator, RAW), FIELD(states_judge, first, RAW),
@@ -315,6 +318,7 @@ BODY_FLAT(lease, "LEASE")
 BODY_FLAT(assign, "ASSIGN")
 BODY_FLAT(verdict_seal, "VERDICT_SEAL")
 BODY_FLAT(states_judge, "STATES_JUDGE")
+BODY_FLAT(opening, "OPENING")
 BODY_FLAT(accept, "ACCEPT")
 BODY_FLAT(void, "VOID")
 BODY_FLAT(reject_soft, "REJECT_SOFT")

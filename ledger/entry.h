@@ -63,7 +63,8 @@
     X(CANARY_JUDGE, 28, canary_judge, true, "a canary was compared with the unit made again")  \
     X(WITNESS, 29, witness, false, "a validator has seen a head")                              \
     X(VERDICT_SEAL, 30, verdict_seal, false, "a validator committed to its verdict")           \
-    X(STATES_JUDGE, 31, states_judge, true, "a validator's states were not those of the unit")
+    X(STATES_JUDGE, 31, states_judge, true, "a validator's states were not those of the unit") \
+    X(OPENING, 32, opening, false, "a worker opened a drawn unit")
 
 #define LEDGER_TYPE_MEMBER(name, number, body, moves_money, text) LEDGER_##name = number,
 enum ledger_type { LEDGER_NONE, LEDGER_TYPE_MAP(LEDGER_TYPE_MEMBER) LEDGER_TYPE_COUNT };

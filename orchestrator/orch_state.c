@@ -343,9 +343,12 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_LEASE_ASK: orch_on_lease_ask(s, t); break;
     case MSG_HEARTBEAT: orch_on_heartbeat(s, t); break;
     case MSG_SUBMIT: orch_on_submit(s, t); break;
+    case MSG_DRAWN_ASK: orch_on_drawn_ask(s, t); break;
+    case MSG_OPENING: orch_on_opening(s, t); break;
     case MSG_CHECK_ASK: orch_on_check_ask(s, t); break;
     case MSG_VERDICT_SEAL: orch_on_verdict_seal(s, t); break;
     case MSG_VERDICT: orch_on_verdict(s, t); break;
+    case MSG_VERDICTS: orch_on_verdicts(s, t); break;
     case MSG_WITNESS_ASK: orch_on_witness_ask(s, t); break;
     case MSG_WITNESS: orch_on_witness(s, t); break;
     case MSG_BATCH_ASK: orch_on_batch_ask(s, t); break;
@@ -367,11 +370,14 @@ static bool role_may(enum role role, enum msg_kind kind)
     switch (kind) {
     case MSG_LEASE_ASK:
     case MSG_HEARTBEAT:
+    case MSG_DRAWN_ASK:
+    case MSG_OPENING:
     case MSG_SUBMIT: return role == ROLE_INFERENCE;
     case MSG_CHECK_ASK:
     case MSG_WITNESS_ASK:
     case MSG_WITNESS:
     case MSG_VERDICT_SEAL:
+    case MSG_VERDICTS:
     case MSG_VERDICT: return role == ROLE_VERIFIER;
     case MSG_BATCH_ASK:
     case MSG_PUBLISH:
@@ -479,6 +485,7 @@ void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *
         orch_draw(s, &t);
         orch_start_draw(s, &t);
         orch_look_after_checks(s, &t);
+        orch_call_openers(s, &t);
         orch_finish(s, &t);
     }
     orch_put_roster(s, &t);

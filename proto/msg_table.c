@@ -9,18 +9,24 @@
 /* NOLINTBEGIN(bugprone-macro-parentheses): names of members take no parentheses. */
 
 /* Which member counts a repeated one, and which table describes its elements. */
-#define N_msg_roster_entry       n
-#define N_msg_lease_item         n
-#define N_msg_heartbeat_item     n
-#define N_msg_beat_dropped       n_dropped
-#define N_msg_submit_sample      n_samples
-#define N_msg_batch_envelope     n
-#define N_msg_head_offer         n
-#define SUB_msg_roster_entry     &table_roster_entry
-#define SUB_msg_lease_item       &table_lease_item
-#define SUB_msg_heartbeat_item   &table_progress_item
-#define SUB_msg_submit_sample    &table_sample
-#define SUB_msg_head_offer       &table_offer
+#define N_msg_roster_entry     n
+#define N_msg_lease_item       n
+#define N_msg_heartbeat_item   n
+#define N_msg_drawn_item       n
+#define N_msg_checks_item      n
+#define N_msg_verdicts_item    n
+#define N_msg_beat_dropped     n_dropped
+#define N_msg_submit_sample    n_samples
+#define N_msg_batch_envelope   n
+#define N_msg_head_offer       n
+#define SUB_msg_roster_entry   &table_roster_entry
+#define SUB_msg_lease_item     &table_lease_item
+#define SUB_msg_heartbeat_item &table_progress_item
+#define SUB_msg_drawn_item     &table_attempt
+#define SUB_msg_checks_item    &table_check_item
+#define SUB_msg_verdicts_item  &table_attempt
+#define SUB_msg_submit_sample  &table_sample
+#define SUB_msg_head_offer     &table_offer
 
 /* nanopb's names of types to ours. */
 #define TYPE_UINT32             MSG_TYPE_UINT32
@@ -148,6 +154,7 @@
 #define PB_msg_witness_call PB(WitnessCall)
 #define PB_msg_witness      PB(Witness)
 #define PB_msg_check        PB(Check)
+#define PB_msg_verdicts     PB(Verdicts)
 #define PB_msg_verdict_seal PB(VerdictSeal)
 #define PB_msg_verdict      PB(Verdict)
 #define PB_msg_batch        PB(Batch)
@@ -201,11 +208,17 @@ MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
         LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
 MESSAGE(opening, Opening, LENGTH(msg_opening, proofs, 0, MSG_MAX_BYTES, PROOF_UNIT),
         REQUIRED(msg_opening, states))
+MESSAGE(drawn_ask, DrawnAsk, NO_RULE(msg_drawn_ask))
+ELEMENT(table_attempt, "attempt", attempt, Attempt, NO_RULE(attempt))
+MESSAGE(drawn, Drawn, NO_RULE(msg_drawn))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))
 MESSAGE(check, Check, RANGE(msg_check, depth, CHECK_LIGHT, CHECK_FULL),
         SOME(msg_check, submission), LENGTH(msg_check, peers, 0, 32L * MSG_MAX_OPENED, 32))
+ELEMENT(table_check_item, "check item", check_item, CheckItem, SOME(check_item, submission))
+MESSAGE(checks, Checks, COUNT(msg_checks, item, 1))
+MESSAGE(verdicts, Verdicts, REQUIRED(msg_verdicts, submissions), COUNT(msg_verdicts, item, 1))
 MESSAGE(verdict_seal, VerdictSeal, REQUIRED(msg_verdict_seal, verdict))
 MESSAGE(verdict, Verdict, REQUIRED(msg_verdict, submission),
         RANGE(msg_verdict, depth, CHECK_LIGHT, CHECK_FULL), REASON(msg_verdict),

@@ -29,7 +29,7 @@
 
 _Static_assert(1 + MSG_MAX_OPENED <= ROLLOUT_PROBE_MAX, "one's own and those to be opened");
 
-#define RESULT_MAX ((size_t)64 << 10)
+#define RESULT_MAX ((size_t)256 << 10) /* of so many light checks */
 
 struct validator {
     const struct verify_run_options *opt;
@@ -42,17 +42,36 @@ struct validator {
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
+    struct model_set *exact; /* owned; in open classes: what refuses only with `models` */
     char said[MSG_TEXT_BYTES];
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
+
+/* The model of a version in a set, read from its file when it is not loaded. ERR_NOT_FOUND: the file is
+ * not here yet. */
+static enum status model_of(struct validator *v, struct model_set *set, int64_t version,
+                            struct model **model, struct err *e)
+{
+    struct file_map file = {0};
+    enum status st = OK;
+
+    *model = model_set_find(set, version);
+    if (*model)
+        return OK;
+    st = cast_map(v->at.cast, version, &file, e);
+    if (!st)
+        st = model_set_add(set, version, file.bytes, e);
+    *model = model_set_find(set, version);
+    file_map_close(&file);
+    return st;
+}
 
 /* The version's root and, for a full check, its model. ERR_NOT_FOUND: not here yet. */
 static enum status version_of(struct validator *v, int64_t version, bool full,
                               struct model **model, struct digest *root, struct err *e)
 {
     struct msg_manifest m;
-    struct file_map file = {0};
     struct buf envelope;
     enum status st;
 
@@ -61,35 +80,59 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
     st = cast_manifest_decoded(v->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
-    if (!st && full) {
-        *model = model_set_find(v->models, version);
-        if (!*model) {
-            st = cast_map(v->at.cast, version, &file, e);
-            if (!st)
-                st = model_set_add(v->models, version, file.bytes, e);
-            *model = model_set_find(v->models, version);
-        }
-    }
-    file_map_close(&file);
+    if (!st && full)
+        st = model_of(v, v->models, version, model, e);
     buf_clear(&envelope);
     return st;
 }
 
-static enum status judge(struct validator *v, const struct public_key *worker,
-                         const struct msg_submit *s, uint32_t depth,
+/* The worker's opening, which the orchestrator has from it. *o: NULL if it did not open. */
+static enum status read_opening(const struct msg_check *c, const struct public_key *worker,
+                                struct msg_opening *opening, const struct msg_opening **o,
+                                struct err *e)
+{
+    struct msg_envelope env;
+    enum status st;
+
+    *o = NULL;
+    if (!c->opening.len)
+        return OK;
+    st = msg_envelope_decode(&env, c->opening, e);
+    if (!st && (env.kind != MSG_OPENING || !key_equal(&env.signer, worker)))
+        st = err_set(e, ERR_MALFORMED, "the opening is not the worker's");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_opening_decode(opening, env.body, e);
+    if (!st)
+        *o = opening;
+    return st; /* the orchestrator's fault, and no verdict on anybody */
+}
+
+static enum status judge(struct validator *v, const struct msg_check *c,
+                         const struct public_key *worker, const struct msg_submit *s,
                          struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
+    const struct msg_opening *o;
+    struct msg_opening opening;
     struct model *model;
     struct digest root;
     enum status st;
 
     if (verify_cheat_says(f, probe, v->opt, worker, s))
         return OK;
-    st = version_of(v, s->version, depth == CHECK_FULL, &model, &root, e);
+    st = version_of(v, s->version, c->depth == CHECK_FULL, &model, &root, e);
+    if (!st)
+        st = read_opening(c, worker, &opening, &o, e);
     if (st)
         return st;
-    const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, NULL, (enum check_depth)depth, probe, f, e);
+    struct rollout_world w = setup_world(v->setup, model, s->version, &root);
+    st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    if (st || f->is_accepted || !reason_is_opinion(f->code))
+        return st;
+    /* Two stages: only what exact sums refuse as well is refused. Their model is loaded for this. */
+    st = model_of(v, v->exact, s->version, &w.second, e);
+    return st ? st : rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -171,47 +214,95 @@ static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
     memcpy(out->text, f->text, sizeof(out->text));
 }
 
-static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
-                           struct buf *result, struct err *e)
+/* Appends the encoded verdict on the submission of `c`. */
+static enum status check_one(struct validator *v, const struct msg_check *c, struct buf *result,
+                             struct err *e)
 {
-    struct validator *v = ctx;
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct rollout_finding f = {.code = REASON_MALFORMED};
     struct rollout_probe probe;
     uint8_t opened[MSG_MAX_OPENED * (KEY_BYTES + DIGEST_BYTES)];
     struct msg_envelope env;
     struct msg_verdict verdict;
-    struct msg_check c;
-    enum status st = msg_check_decode(&c, args, e);
+    enum status st = OK;
 
-    (void)job;
-    (void)number;
-    if (st)
-        goto out;
-    probe_of(&probe, v, &c);
-    if (msg_envelope_decode(&env, c.submission, NULL) || env.kind != MSG_SUBMIT ||
+    probe_of(&probe, v, c);
+    if (msg_envelope_decode(&env, c->submission, NULL) || env.kind != MSG_SUBMIT ||
         msg_submit_decode(s, env.body, NULL))
         snprintf(f.text, sizeof(f.text), "the submission does not decode");
     else if (msg_envelope_verify(&env, NULL))
         f.code = REASON_SIGNATURE;
-    else if (s->unit != c.unit || s->lease != c.lease)
+    else if (s->unit != c->unit || s->lease != c->lease)
         f.code = REASON_NO_LEASE;
     else
-        st = judge(v, &env.signer, s, c.depth, &probe, &f, e);
+        st = judge(v, c, &env.signer, s, &probe, &f, e);
     if (!st && !f.is_accepted && reason_is_hard(f.code)) {
         struct err why;
 
-        if (keep_evidence(v, &c, s, &why))
-            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c.unit, why.text);
+        if (keep_evidence(v, c, s, &why))
+            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c->unit, why.text);
     }
     if (!st) {
-        verdict_of(&verdict, &c, &f);
+        verdict_of(&verdict, c, &f);
         add_states(&verdict, &probe, opened);
         st = msg_verdict_encode(result, &verdict, e);
     }
-out:
     free(s);
     return st;
+}
+
+/* Light checks, one after the other; one that comes to no verdict is somebody else's later. */
+static enum status check_light_ones(struct validator *v, const struct msg_checks *m,
+                                    struct buf *result, struct err *e)
+{
+    struct buf one, all;
+    uint32_t n = 0;
+
+    buf_init(&one, RESULT_MAX);
+    buf_init(&all, RESULT_MAX);
+    for (uint32_t i = 0; i < m->n; i++) {
+        const struct msg_check c = {.unit = m->item[i].unit,
+                                    .lease = m->item[i].lease,
+                                    .depth = CHECK_LIGHT,
+                                    .submission = m->item[i].submission};
+        enum status st;
+
+        buf_reset(&one);
+        st = check_one(v, &c, &one, e);
+        if (st == ERR_NOT_FOUND && !n) { /* the version is not here yet */
+            buf_clear(&one);
+            buf_clear(&all);
+            return st;
+        }
+        if (st) {
+            LOG_WARN("check failed unit=%" PRIu64 " why=\"%s\"", c.unit, e->text);
+            continue;
+        }
+        buf_put_blob(&all, buf_bytes(&one));
+        n++;
+    }
+    buf_put_u32(result, n);
+    buf_append(result, buf_bytes(&all));
+    buf_clear(&one);
+    buf_clear(&all);
+    return buf_status(result, e);
+}
+
+static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
+                           struct buf *result, struct err *e)
+{
+    struct validator *v = ctx;
+    struct msg_checks many;
+    struct msg_check one;
+    enum status st;
+
+    (void)number;
+    if (job == VERIFY_JOB_LIGHT) {
+        st = msg_checks_decode(&many, args, e);
+        return st ? st : check_light_ones(v, &many, result, e);
+    }
+    st = msg_check_decode(&one, args, e);
+    return st ? st : check_one(v, &one, result, e);
 }
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
@@ -277,8 +368,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     struct err why;
     struct buf copied;
 
-    (void)job;
-    if (!st && !msg_verdict_decode(&m, result, NULL)) {
+    if (!st && job == VERIFY_JOB_CHECK && !msg_verdict_decode(&m, result, NULL)) {
         if (m.is_accepted)
             LOG_DEBUG("verdict unit=%" PRIu64 " accepted depth=%" PRIu32, m.unit, m.depth);
         else
@@ -288,7 +378,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
     }
     buf_init(&copied, RESULT_MAX);
-    if (v->copy && !st) {
+    if (v->copy && !st && job == VERIFY_JOB_CHECK) {
         verify_copy_verdict(v->copy, &copied, result);
         result = buf_bytes(&copied);
     }
@@ -351,21 +441,26 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     (void)task;
     if (v->setup)
         return;
-    const struct kernels *kernels = NULL;
+    const struct kernels *kernels = NULL, *exact = NULL;
 
     st = setup_open(&v->setup, bundle, &eo, &e);
     if (!st)
         st = setup_kernels(&kernels, v->setup, v->kernels, &e);
+    if (!st)
+        st = setup_train_kernels(&exact, v->setup, v->kernels, &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
     }
-    const struct model_set_options mo = {
+    struct model_set_options mo = {
         .kernels = kernels,
         .pool = v->pool,
         .cap = setup_versions(v->setup),
     };
     model_set_new(&v->models, &v->setup->config, &mo);
+    mo.kernels = exact;
+    mo.cap = 1;
+    model_set_new(&v->exact, &v->setup->config, &mo);
     cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
@@ -429,6 +524,7 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     verify_free(&v.verify);
     verify_copy_free(&v.copy);
     model_set_free(&v.models);
+    model_set_free(&v.exact);
     setup_close(&v.setup);
     pool_free(&v.pool);
     device_close(&v.device);
