@@ -13,6 +13,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/judge.h"
 #include "cli/look.h"
 #include "cli/usage.h"
 #include "ledger/audit.h"
@@ -154,9 +155,11 @@ out:
     X(entries, n_entries) X(blobs, n_blobs) X(signatures_checked, n_signatures)               \
     X(units, n_units) X(units_accepted, n_accepted) X(units_given_up, n_given_up)             \
     X(units_drawn, n_drawn) X(units_drawn_full, n_drawn_full)                                 \
+    X(versions_drawn, n_steps_drawn) X(versions_recomputed, n_steps_recomputed)           \
+    X(disputes, n_disputes) X(disputes_replayed, n_replayed)                                  \
     X(heads_witnessed, n_witnessed) X(verdicts_contradicted, n_contradicted) X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
     X(ucr_pending, pending) X(ucr_escrow, escrow) X(ucr_reserved, reserved)                   \
-    X(ucr_jackpot, jackpot) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
+    X(ucr_jackpot, jackpot) X(ucr_bonds, bonds) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
     X(ucr_paid_validators, paid_validators) X(ucr_paid_trainer, paid_trainer)                 \
     X(ucr_refunded, refunded) X(ucr_slashed, slashed)
 /* clang-format on */
@@ -241,8 +244,9 @@ static enum status audit_files(struct audit_report *r, const char *dir, const ch
         st = file_read(&content[i], path[i], e);
         file[i] = buf_bytes(&content[i]);
     }
+    const struct audit_options o = {.file = file, .n_files = n, .judge = judge_dispute};
     if (!st)
-        audit_run_witnessed(r, dir, file, n);
+        audit_run_with(r, dir, &o);
     for (size_t i = 0; i < n; i++)
         buf_clear(&content[i]);
     return st;

@@ -30,7 +30,7 @@
 #include "inference/cheat.h"
 #include "node/key.h"
 #include "node/sock.h"
-#include "trainer/cheat.h"
+#include "replay/cheat.h"
 
 #define STEP_MS    100   /* how often children are looked after */
 #define STATUS_MS  500   /* how often the orchestrator is asked */

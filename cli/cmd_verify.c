@@ -9,7 +9,7 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "rollout/evidence.h"
-#include "trainer/transcript.h"
+#include "replay/transcript_play.h"
 
 static void print_result(const struct evidence_result *r, bool as_json)
 {

@@ -1,5 +1,6 @@
 #include "cli/up_result.h"
 
+
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -9,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/json_view.h"
+#include "cli/judge.h"
 #include "cli/up_eval.h"
 #include "node/key.h"
 
@@ -153,7 +155,8 @@ enum status up_result_make(struct up_result *r, const struct up_run *run, struct
     count_status(r, run->status);
     count_nodes(r, run);
     find_evidence(r, run->dir);
-    audit_run(&r->audit, ledger);
+    const struct audit_options audit = {.judge = judge_dispute};
+    audit_run_with(&r->audit, ledger, &audit);
     if (n) {
         st = up_evaluate(run->bundle, first, n, temperature, &r->before, r->was, UP_SAMPLES, e);
         if (!st)

@@ -155,6 +155,11 @@
 #define PB_msg_batch        PB(Batch)
 #define PB_msg_manifest     PB(Manifest)
 #define PB_msg_abandon      PB(Abandon)
+#define PB_msg_audit_ask    PB(AuditAsk)
+#define PB_msg_audit        PB(Audit)
+#define PB_msg_step_verdict PB(StepVerdict)
+#define PB_msg_dispute_ask  PB(DisputeAsk)
+#define PB_msg_dispute_state PB(DisputeState)
 #define PB_msg_dispute      PB(Dispute)
 #define PB_msg_task_close   PB(TaskClose)
 #define PB_msg_segment      PB(Segment)
@@ -220,6 +225,13 @@ MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weight
         RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
         RANGE(msg_manifest, n_shards, 1, MSG_MAX_SHARDS))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
+MESSAGE(audit_ask, AuditAsk, MIN(msg_audit_ask, version, -1))
+MESSAGE(audit, Audit, MIN(msg_audit, version, 0), SOME(msg_audit, manifest))
+MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 1), REQUIRED(msg_step_verdict, manifest))
+MESSAGE(dispute_ask, DisputeAsk, NO_RULE(msg_dispute_ask))
+MESSAGE(dispute_state, DisputeState, REQUIRED(msg_dispute_state, dispute),
+        MIN(msg_dispute_state, version, 1), REQUIRED(msg_dispute_state, challenger),
+        SOME(msg_dispute_state, manifest), LENGTH(msg_dispute_state, moves, 0, MSG_MAX_BYTES, 1))
 MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
         LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))
 

@@ -4,7 +4,7 @@
  * Returns when the run is over, when drained, on SIGTERM, or with the failure that ended it.
  *
  * On disk:  DIR/evidence/unit-U-lease-L.evidence for each unit it rejected for fraud
- *           (rollout/evidence.h); DIR/heads.witness (verifier/head_file.h); what the station keeps (shardcast/station.h).
+ *           (rollout/evidence.h); DIR/kept-V (replay/replica.h); DIR/heads.witness (verifier/head_file.h); what the station keeps (shardcast/station.h).
  * Threads:  the caller's is the main one, until it returns.
  */
 #ifndef VERIFIER_VERIFY_RUN_H

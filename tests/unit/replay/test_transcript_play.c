@@ -1,8 +1,8 @@
 /*
- * trainer/transcript: a real step, published wrong and signed, argued about by two parties, and the
+ * replay/transcript: a real step, published wrong and signed, argued about by two parties, and the
  * file of it replayed by a third who has nothing else.
  */
-#include "trainer/transcript.h"
+#include "replay/transcript_play.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "proto/sign.h"
 #include "rollout/setup.h"
 #include "support/test.h"
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #include "unit/learn/batches.h"
 
