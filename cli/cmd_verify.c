@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
-#include "rollout/evidence.h"
 #include "replay/transcript_play.h"
+#include "rollout/evidence.h"
 
 static void print_result(const struct evidence_result *r, bool as_json)
 {

@@ -1,6 +1,5 @@
 #include "cli/up_result.h"
 
-
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -142,6 +141,15 @@ static void find_evidence(struct up_result *r, const char *dir)
     }
 }
 
+static bool has_model(const char *dir)
+{
+    char *path = file_join(dir, "config.json");
+    bool has = file_exists(path);
+
+    free(path);
+    return has;
+}
+
 enum status up_result_make(struct up_result *r, const struct up_run *run, struct err *e)
 {
     size_t n = (size_t)run->task->eval.prompts;
@@ -152,6 +160,10 @@ enum status up_result_make(struct up_result *r, const struct up_run *run, struct
 
     memset(r, 0, sizeof(*r));
     r->model_dir = file_join(run->dir, "trainer/model");
+    if (!has_model(r->model_dir)) { /* the trainer was barred before it was through */
+        free(r->model_dir);
+        r->model_dir = xstrdup(first);
+    }
     count_status(r, run->status);
     count_nodes(r, run);
     find_evidence(r, run->dir);

@@ -149,7 +149,7 @@ struct task {
     } prices;
     struct {
         int64_t lease_ms, hard_deadline_ms, check_ms; /* check_ms: a verdict's deadline */
-        int64_t dispute_ms; /* for each move of a dispute */
+        int64_t dispute_ms;                           /* for each move of a dispute */
         int64_t tries; /* attempts at a unit before it is given up */
     } leases;
     struct {

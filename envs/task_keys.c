@@ -147,7 +147,8 @@ static const struct key keys[] = {
      "sealed"},
 
     {"acceptance.step_ppm", OPT_INT, AT(acceptance.step_ppm), "50000", "0..1000000",
-     "least part of the weight versions that a validator recomputes, per million; 0: none, and the "
+     "least part of the weight versions that a validator recomputes, per million; 0: none, and "
+     "the "
      "last ones neither"},
     {"acceptance.step_first", OPT_INT, AT(acceptance.step_first), "3", "0..1000000",
      "a trainer's first versions, all recomputed"},
@@ -157,7 +158,7 @@ static const struct key keys[] = {
     {"budget.stake_required", OPT_INT, AT(budget.stake_required), "1000000", MONEY,
      "ucr a worker must have at stake"},
     {"budget.stake_grant", OPT_INT, AT(budget.stake_grant), "1000000", MONEY,
-     "ucr of stake given to each worker and validator: for closed economies"},
+     "ucr of stake given to each worker, validator and trainer: for closed economies"},
     {"budget.bond_required", OPT_INT, AT(budget.bond_required), "100000", MONEY,
      "ucr a validator must have at stake"},
     {"budget.canary_bonus", OPT_INT, AT(budget.canary_bonus), "5000", MONEY,

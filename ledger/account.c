@@ -92,11 +92,10 @@ enum status account_parse(struct account *out, const char *text, struct err *e)
             return OK;
         break;
     }
-    return err_set(
-        e, ERR_MALFORMED,
-        "'%s' is not an account: want avail:, stake:, pending:, bond:, escrow: or "
-        "reserved: and 30 hex digits, or external, jackpot, burn",
-        text);
+    return err_set(e, ERR_MALFORMED,
+                   "'%s' is not an account: want avail:, stake:, pending:, bond:, escrow: or "
+                   "reserved: and 30 hex digits, or external, jackpot, burn",
+                   text);
 }
 
 void account_table_init(struct account_table *t)

@@ -285,8 +285,7 @@ static enum status audit_recomputed(struct audit *a, const struct ledger_entry *
                                     const struct digest *envelope, struct msg_step_verdict *m,
                                     struct err *e)
 {
-    const struct ledger_step_state *s =
-        ledger_books_step(ledger_log_books(a->log), version);
+    const struct ledger_step_state *s = ledger_books_step(ledger_log_books(a->log), version);
     struct msg_envelope env;
     enum status st = find_envelope(&env, a, en, envelope, MSG_STEP_VERDICT, validator, e);
 
@@ -317,13 +316,12 @@ static enum status audit_dispute_open(struct audit *a, const struct ledger_entry
 {
     const struct ledger_dispute_open *x = &a->body->dispute_open_;
     struct msg_step_verdict m;
-    enum status st =
-        audit_recomputed(a, en, x->version, &x->challenger, &x->envelope, &m, e);
+    enum status st = audit_recomputed(a, en, x->version, &x->challenger, &x->envelope, &m, e);
 
     a->report->n_disputes++;
-    if (!st && (!digest_equal(&m.weights, &x->weights) ||
-                !digest_equal(&m.masters, &x->masters) ||
-                !digest_equal(&m.optimizer, &x->optimizer)))
+    if (!st &&
+        (!digest_equal(&m.weights, &x->weights) || !digest_equal(&m.masters, &x->masters) ||
+         !digest_equal(&m.optimizer, &x->optimizer)))
         st = err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT has other roots than the entry");
     return st;
 }

@@ -217,8 +217,7 @@ const struct digest *ledger_books_weights(const struct ledger_books *b)
 
 const struct digest *ledger_books_batch_to_train(const struct ledger_books *b)
 {
-    return b->n_versions && b->n_trained < b->n_batches ? &b->batch[b->n_trained].root
-                                                           : NULL;
+    return b->n_versions && b->n_trained < b->n_batches ? &b->batch[b->n_trained].root : NULL;
 }
 
 uint64_t ledger_books_next_batch(const struct ledger_books *b)

@@ -119,7 +119,8 @@ enum status post_dispute_open(const struct ledger_books *b, const struct ledger_
     if (x->opt_steps != s->pub.opt_steps || !digest_equal(&id, &x->dispute))
         return err_set(e, ERR_INVALID, "I10: the dispute has another name");
     if (account_balance(&b->accounts, &stake) < b->task.open.dispute_bond)
-        return err_set(e, ERR_INSUFFICIENT, "I8: the challenger's stake is below %" PRId64 " ucr",
+        return err_set(e, ERR_INSUFFICIENT,
+                       "I8: the challenger's stake is below %" PRId64 " ucr",
                        b->task.open.dispute_bond);
     post_move(p, stake, account_of_key(ACCOUNT_BOND, &x->challenger),
               b->task.open.dispute_bond);
@@ -241,7 +242,8 @@ enum status books_check_silence(const struct ledger_books *b, const struct ledge
         return OK;
     d = ledger_books_dispute(b, &x->dispute);
     if (en->time_us - d->last_us < (int64_t)b->task.open.dispute_ms * 1000)
-        return err_set(e, ERR_DENIED, "I15: the deadline of move %u has not passed", d->n_moves);
+        return err_set(e, ERR_DENIED, "I15: the deadline of move %u has not passed",
+                       d->n_moves);
     return OK;
 }
 
@@ -265,8 +267,7 @@ void books_open_dispute(struct ledger_books *b, const struct ledger_dispute_open
                                      .is_called = s->pub.is_empty}};
 
     s->pub.is_disputed = true;
-    b->dispute =
-        books_grow(b->dispute, b->n_disputes, &b->cap_disputes, sizeof(*b->dispute));
+    b->dispute = books_grow(b->dispute, b->n_disputes, &b->cap_disputes, sizeof(*b->dispute));
     b->dispute[b->n_disputes++] = d;
 }
 

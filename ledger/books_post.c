@@ -204,8 +204,9 @@ enum status post_mature(const struct ledger_books *b, const struct ledger_mature
         return err_set(e, ERR_DENIED, "I7: pay of entry %" PRIu64 " has not matured yet",
                        x->through);
     if (x->through >= books_frozen_from(b, &x->node))
-        return err_set(e, ERR_DENIED, "I7: a version of the node's is not recomputed, or "
-                                      "disputed");
+        return err_set(e, ERR_DENIED,
+                       "I7: a version of the node's is not recomputed, or "
+                       "disputed");
     for (size_t i = node->head; i < node->n && node->credit[i].seq <= x->through; i++)
         amount += node->credit[i].amount;
     if (amount == 0)

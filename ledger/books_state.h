@@ -110,7 +110,7 @@ struct ledger_books {
     int64_t next_version;
     struct batch_mark *batch;
     size_t n_batches, cap_batches;
-    uint64_t n_trained; /* batches that a standing version was made from */
+    uint64_t n_trained;     /* batches that a standing version was made from */
     struct step_book *step; /* owned; every STEP, by seq */
     size_t n_steps, cap_steps;
     struct dispute_book *dispute; /* owned; in their order */

@@ -166,9 +166,8 @@ enum status post_step_assign(const struct ledger_books *b, const struct ledger_s
     return OK;
 }
 
-enum status post_step_verdict(const struct ledger_books *b,
-                              const struct ledger_step_verdict *x, struct post *p,
-                              struct err *e)
+enum status post_step_verdict(const struct ledger_books *b, const struct ledger_step_verdict *x,
+                              struct post *p, struct err *e)
 {
     struct account escrow = post_task_account(b, ACCOUNT_ESCROW);
     int64_t left = account_balance(&b->accounts, &escrow), fee = b->task.open.fee_step;
@@ -183,8 +182,8 @@ enum status post_step_verdict(const struct ledger_books *b,
     if (st)
         return st;
     if (!s->pub.is_wanted || !key_equal(&x->validator, &s->pub.validator))
-        return err_set(e, ERR_DENIED,
-                       "I9: version %" PRId64 " was not given to this validator", x->version);
+        return err_set(e, ERR_DENIED, "I9: version %" PRId64 " was not given to this validator",
+                       x->version);
     post_move(p, escrow, books_pending(&x->validator), fee < left ? fee : left);
     return OK;
 }

@@ -32,13 +32,13 @@ struct ledger_step_state {
     bool has_batch;     /* not the first version */
     uint64_t batch;     /* it was made from */
     uint64_t opt_steps; /* that the optimizer had taken before: batches with trained rows */
-    bool is_empty;           /* its batch has none: nothing may have changed */
+    bool is_empty;      /* its batch has none: nothing may have changed */
     bool is_abandoned;
-    bool is_drawn;           /* by a DRAW */
-    bool is_wanted;          /* to be recomputed */
-    bool is_done;            /* by `validator`, who found it right */
-    bool is_disputed;        /* a dispute over it was opened */
-    uint64_t probability;    /* it was drawn with */
+    bool is_drawn;               /* by a DRAW */
+    bool is_wanted;              /* to be recomputed */
+    bool is_done;                /* by `validator`, who found it right */
+    bool is_disputed;            /* a dispute over it was opened */
+    uint64_t probability;        /* it was drawn with */
     struct public_key validator; /* whose turn it is; zero: nobody's */
 };
 #define LEDGER_MOVES_MAX 64u /* so many moves end a game */
@@ -63,7 +63,8 @@ struct ledger_dispute {
 /* Lent until the next ledger_apply. */
 
 /* The newest STEP of a version that stands; NULL: unknown. */
-const struct ledger_step_state *ledger_books_step(const struct ledger_books *b, int64_t version);
+const struct ledger_step_state *ledger_books_step(const struct ledger_books *b,
+                                                  int64_t version);
 size_t ledger_books_n_steps(const struct ledger_books *b); /* ever, abandoned ones included */
 const struct ledger_step_state *ledger_books_step_at(const struct ledger_books *b, size_t i);
 uint64_t ledger_books_batch_seq(const struct ledger_books *b, uint64_t batch); /* it exists */

@@ -78,8 +78,8 @@ static uint32_t choose_validator(const struct orch *s, const struct ledger_step_
 static bool is_in_hands(const struct orch *s, const struct ledger_step_state *x, size_t i,
                         int64_t now_ms)
 {
-    uint32_t node = key_is_zero(&x->validator) ? ORCH_NONE_NODE
-                                               : orch_find_node(s, &x->validator);
+    uint32_t node =
+        key_is_zero(&x->validator) ? ORCH_NONE_NODE : orch_find_node(s, &x->validator);
 
     return node != ORCH_NONE_NODE && !s->node[node].is_revoked &&
            orch_is_alive(s, node, now_ms) &&
@@ -205,8 +205,7 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
 
 static void confirm(struct orch *s, struct turn *t, const struct msg_step_verdict *m)
 {
-    struct ledger_step_verdict v = {.version = m->version,
-                                    .validator = s->node[t->from].node};
+    struct ledger_step_verdict v = {.version = m->version, .validator = s->node[t->from].node};
     uint64_t seq;
 
     digest_of(&v.envelope, t->m->raw);

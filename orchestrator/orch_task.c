@@ -143,8 +143,8 @@ void orch_grant_stakes(struct orch *s, struct turn *t)
         struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
         struct ledger_stake body = {.node = n->node, .amount = grant};
         if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER &&
-             n->role != ROLE_TRAINER) || n->is_revoked ||
-            ledger_books_balance(orch_books(s), &stake) > 0)
+             n->role != ROLE_TRAINER) ||
+            n->is_revoked || ledger_books_balance(orch_books(s), &stake) > 0)
             continue;
         if (deposit(s, t, &n->owner, grant, "muster/grant", BYTES_OF(n->node.b)) ||
             orch_append_stake(s, t, &body, BY_ITSELF, NULL, NULL))

@@ -21,7 +21,8 @@ enum train_cheat train_cheat_parse(const char *name)
 
 void train_cheat_gradient(struct weights *grads)
 {
-    grads->layers[0].q[TRAIN_CHEAT_AT] = train_cheat_altered(grads->layers[0].q[TRAIN_CHEAT_AT]);
+    grads->layers[0].q[TRAIN_CHEAT_AT] =
+        train_cheat_altered(grads->layers[0].q[TRAIN_CHEAT_AT]);
 }
 
 float train_cheat_altered(float gradient)

@@ -17,7 +17,8 @@
     X(TRAIN_CHEAT_SKIP_BATCH, "skip-batch", "claims the batch, and does not train on it")      \
     X(TRAIN_CHEAT_GRADIENT, "altered-gradient", "alters one number of one gradient")           \
     X(TRAIN_CHEAT_WEIGHTS, "other-weights", "publishes other weights than it trains")          \
-    X(TRAIN_CHEAT_SILENT, "silent", "alters one number of one gradient, and does not answer for it")
+    X(TRAIN_CHEAT_SILENT, "silent",                                                            \
+      "alters one number of one gradient, and does not answer for it")
 
 #define TRAIN_CHEAT_MEMBER(member, name, text) member,
 enum train_cheat { TRAIN_CHEAT_MAP(TRAIN_CHEAT_MEMBER) TRAIN_CHEAT_COUNT };

@@ -18,9 +18,9 @@
 #include "base/status.h"
 #include "learn/learner.h"
 #include "proto/msg.h"
-#include "rollout/setup.h"
 #include "replay/cheat.h"
 #include "replay/lane_group.h"
+#include "rollout/setup.h"
 
 struct course_options {
     struct digest run;             /* as in learn_rules */

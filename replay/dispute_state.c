@@ -21,11 +21,11 @@
 
 enum goal { GOAL_NONE, GOAL_AUDIT, GOAL_DISPUTE };
 enum phase {
-    PHASE_SEEK,  /* wants to know from where it goes */
-    PHASE_WALK,  /* wants the batch, and what was published, of the next version */
-    PHASE_OPEN,  /* of a dispute: wants the batch of the version before */
-    PHASE_PLAY,  /* of a dispute */
-    PHASE_SAID,  /* the verdict waits for its receipt */
+    PHASE_SEEK, /* wants to know from where it goes */
+    PHASE_WALK, /* wants the batch, and what was published, of the next version */
+    PHASE_OPEN, /* of a dispute: wants the batch of the version before */
+    PHASE_PLAY, /* of a dispute */
+    PHASE_SAID, /* the verdict waits for its receipt */
 };
 
 struct dispute_state {
@@ -148,7 +148,8 @@ static void ask_dispute(struct dispute_state *s, int64_t now_ms, struct effects 
     buf_init(&body, 128);
     CHECK(!msg_dispute_ask_encode(&body, &m, NULL));
     ask(s, MSG_DISPUTE_ASK, &body, 0, now_ms, out);
-    s->dispute_ms = now_ms + (s->phase == PHASE_PLAY && s->goal == GOAL_DISPUTE ? FOLLOW_MS : ASK_MS);
+    s->dispute_ms =
+        now_ms + (s->phase == PHASE_PLAY && s->goal == GOAL_DISPUTE ? FOLLOW_MS : ASK_MS);
     buf_clear(&body);
 }
 

@@ -31,12 +31,12 @@ struct dispute_state;
 
 struct dispute_state_options {
     const struct node_key *key; /* borrowed */
-    uint64_t boot;              /* differs between lives of the process, and from the role's own */
-    bool is_validator;          /* else the trainer */
+    uint64_t boot;     /* differs between lives of the process, and from the role's own */
+    bool is_validator; /* else the trainer */
     /* Dishonest ones, for trying a network's defences: */
-    bool accuses;     /* a validator: whatever it recomputes it challenges */
-    bool is_lazy;     /* a validator: recomputes nothing, and finds all right */
-    bool is_silent;   /* makes no move */
+    bool accuses;   /* a validator: whatever it recomputes it challenges */
+    bool is_lazy;   /* a validator: recomputes nothing, and finds all right */
+    bool is_silent; /* makes no move */
 };
 
 void dispute_state_new(struct dispute_state **out, const struct dispute_state_options *opt);

@@ -44,7 +44,8 @@ static bool load_kept(struct replica *r, int64_t version)
 
     for (int i = 0; v > 0 && i < 2 * REPLICA_KEPT; i++, v -= REPLICA_KEEP_EVERY) {
         char *path = kept_path(r, v);
-        enum status st = file_exists(path) ? course_load(&r->course, path, NULL) : ERR_NOT_FOUND;
+        enum status st =
+            file_exists(path) ? course_load(&r->course, path, NULL) : ERR_NOT_FOUND;
 
         free(path);
         if (!st)

@@ -24,9 +24,9 @@
 #define REPLICA_KEPT       4
 
 struct replica_options {
-    struct setup *setup;           /* borrowed */
-    struct course_options course;  /* what a cheat would do it does again */
-    const char *dir;               /* borrowed */
+    struct setup *setup;          /* borrowed */
+    struct course_options course; /* what a cheat would do it does again */
+    const char *dir;              /* borrowed */
     void *ctx;
     /* Maps the published file of version 0, to be closed with file_map_close. ERR_NOT_FOUND: it is not at
      * hand, and the warm-up is done again. */
@@ -36,9 +36,10 @@ struct replica_options {
 struct replica {
     struct replica_options options;
     struct course course;
-    struct weights *masters; /* owned: before the last step, of version `before`; NULL: none yet */
-    struct adamw *opt;       /* owned */
-    int64_t before;          /* -1: none */
+    struct weights
+        *masters;      /* owned: before the last step, of version `before`; NULL: none yet */
+    struct adamw *opt; /* owned */
+    int64_t before;    /* -1: none */
 };
 
 void replica_init(struct replica *r, const struct replica_options *options);

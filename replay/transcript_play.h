@@ -38,9 +38,9 @@ struct transcript_result {
     uint64_t opened_bytes;
     enum dispute_side loser; /* NOBODY: the dispute is not over, and `turn` is silent */
     enum dispute_side turn;
-    char why[200];   /* said of the loser */
+    char why[200];                    /* said of the loser */
     struct referee_question question; /* that it came to; else zero */
-    char where[160]; /* the operation, if it came to one; else empty */
+    char where[160];                  /* the operation, if it came to one; else empty */
 };
 /* Puts the moves (a blob each) through a game that has begun; *n are there. What comes after its end is
  * checked for signature and place, and ignored. Errors as transcript_replay. */

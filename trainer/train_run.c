@@ -15,10 +15,10 @@
 #include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
-#include "shardcast/station.h"
 #include "replay/course.h"
 #include "replay/dispute_jobs.h"
 #include "replay/dispute_state.h"
+#include "shardcast/station.h"
 #include "trainer/train_state.h"
 
 #define LOG_MODULE "trainer"
@@ -26,7 +26,7 @@
 
 #define N_CHECKPOINTS 2
 #define DISPUTE_BOOT  1u /* tells the questions of disputes from the trainer's own */
-#define SKIP          4 /* versions that the longer patches pass over */
+#define SKIP          4  /* versions that the longer patches pass over */
 
 struct trainer {
     const struct train_run_options *opt;
@@ -38,7 +38,7 @@ struct trainer {
     struct setup *setup;
     struct dispute_state *answers; /* for versions that were challenged */
     struct dispute_jobs replays;   /* of the job thread; set up with `setup` */
-    struct course course; /* of the job thread while a job runs, else of the shell's */
+    struct course course;          /* of the job thread while a job runs, else of the shell's */
     struct digest run;
     bool is_stopping; /* read by the warm-up's progress */
     char said[MSG_TEXT_BYTES];

@@ -40,8 +40,8 @@ struct validator {
     struct verify *verify;
     struct verify_copy *copy; /* of a cheat; else NULL */
     struct head_file heads;
-    struct dispute_state *steps;  /* versions to be recomputed */
-    struct dispute_jobs replays;  /* of the job thread; set up with `setup` */
+    struct dispute_state *steps; /* versions to be recomputed */
+    struct dispute_jobs replays; /* of the job thread; set up with `setup` */
     struct digest run;
     struct pool *pool;
     struct device *device; /* owned; NULL: the CPU */
@@ -456,7 +456,9 @@ static enum status start(struct validator *v, struct err *e)
     const struct dispute_state_options dso = {.key = v->at.key,
                                               .boot = vo.boot ^ DISPUTE_BOOT,
                                               .is_validator = true,
-                                              .accuses = v->opt->cheat == VERIFY_CHEAT_FRAMING,
+                                              .accuses =
+                                                  v->opt->cheat == VERIFY_CHEAT_FRAMING ||
+                                                  v->opt->cheat == VERIFY_CHEAT_CHALLENGING,
                                               .is_lazy = v->opt->cheat == VERIFY_CHEAT_LAZY};
     dispute_state_new(&v->steps, &dso);
     if (v->opt->cheat == VERIFY_CHEAT_COPYING)

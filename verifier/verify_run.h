@@ -23,6 +23,7 @@ enum verify_cheat {
     VERIFY_CHEAT_FRAMING,   /* accuses everybody */
     VERIFY_CHEAT_COPYING,   /* says what others said, if it can find that out (verify_copy.h) */
     VERIFY_CHEAT_COLLUDING, /* accepts what its accomplice made, and checks the rest */
+    VERIFY_CHEAT_CHALLENGING, /* challenges every version it recomputes; else honest */
     VERIFY_CHEAT_COUNT
 };
 const char *verify_cheat_name(enum verify_cheat c);     /* "lazy"; "none" */

@@ -188,6 +188,14 @@ static void nonces_change_what_is_drawn(void **state)
 
 /* ---- dishonest orchestrators --------------------------------------------------------------- */
 
+static enum audit_result audit_heads(struct audit_report *r, const char *dir,
+                                     const struct bytes *file, size_t n)
+{
+    const struct audit_options o = {.file = file, .n_files = n};
+
+    return audit_run_with(r, dir, &o);
+}
+
 static void audit_says(struct place *p, enum audit_result want, const char *why)
 {
     struct audit_report *r = xcalloc(1, sizeof(*r));

@@ -42,6 +42,7 @@ struct world_options {
     int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
+    int64_t step_ppm;     /* least share of versions that are recomputed; nobody here does it */
     bool has_mute;        /* the first validator gives no nonce it has committed to */
 };
 

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "base/helper.h"
+#include "replay/lane_wire.h"
 #include "support/tempdir.h"
 #include "support/test.h"
-#include "replay/lane_wire.h"
 
 #include "unit/engine/tiny_model.h"
 #include "unit/learn/tiny_step.h"
