@@ -49,6 +49,8 @@ closed gradient | grep -q "\"loser\": \"$(trainer_of gradient)\", \"is_silent\":
 [ "$(figure gradient disputes_replayed)" = 1 ]
 [ "$(figure gradient ucr_stake)" = 2000000 ] # the worker's and the challenger's, whose bond is back
 [ "$(figure gradient ucr_bonds)" = 0 ]
+"$muster" ledger dispute "$work/gradient" 1 "$work/dispute"
+"$muster" verify "$work/dispute" | grep -q "the trainer loses: operation .* gives other numbers"
 [ "$(figure gradient ucr_slashed)" -gt 0 ]
 
 sed -i 's/dispute_ms: 60000/dispute_ms: 3000/' "$work/task/task.yaml"
