@@ -76,7 +76,7 @@ static enum status run(const struct sft *o, const char *path, struct err *e)
     if (!st)
         st = setup_open(&setup, buf_bytes(&bundle), &env, e);
     if (!st)
-        st = numerics_parse(&class, task_numerics(&setup->task), e);
+        st = numerics_parse(&class, task_train_numerics(&setup->task), e);
     if (!st)
         st = device_choose(&device, &options.kernels, o->device, class, o->kernels, e);
     if (st)

@@ -177,9 +177,11 @@ static const struct key keys[] = {
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
      "ucr per sampled token in class f32-1; 0: the run is not in this class"},
     {"prices.bf16-1", OPT_INT, AT(prices.bf16_1), "0", MONEY,
-     "the same in class bf16-1; one of the two is above 0"},
-    {"prices.open", OPT_INT, AT(prices.open), "0", MONEY,
-     "the same in the open classes: 0, they cannot be checked"},
+     "the same in class bf16-1; one of these prices is above 0"},
+    {"prices.open-openblas", OPT_INT, AT(prices.open_openblas), "0", MONEY,
+     "the same in class open-openblas"},
+    {"prices.open-cuda", OPT_INT, AT(prices.open_cuda), "0", MONEY,
+     "the same in class open-cuda"},
 
     {"leases.lease_ms", OPT_INT, AT(leases.lease_ms), "30000", "100..86400000",
      "a lease without token progress ends after this time"},
@@ -189,6 +191,9 @@ static const struct key keys[] = {
      "a check without a verdict goes to another validator after this time"},
     {"leases.dispute_ms", OPT_INT, AT(leases.dispute_ms), "120000", "100..86400000",
      "a party to a dispute that makes no move for so long loses"},
+    {"leases.opening_ms", OPT_INT, AT(leases.opening_ms), "120000", "100..86400000",
+     "in open classes, a drawn unit that its worker does not open for so long is refused; more "
+     "than a restart takes"},
     {"leases.tries", OPT_INT, AT(leases.tries), "8", "1..1000",
      "leases of a unit before it is given up"},
 

@@ -166,6 +166,23 @@ static enum status audit_seal(struct audit *a, const struct ledger_entry *en, st
     return OK;
 }
 
+static enum status audit_opening(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_opening *x = &a->body->opening_;
+    const struct ledger_unit *u = ledger_books_unit(ledger_log_books(a->log), x->unit);
+    struct msg_envelope env;
+    struct msg_opening m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_OPENING, &u->worker, e);
+
+    if (!st)
+        st = msg_opening_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.unit != x->unit || m.lease != x->lease)
+        return err_set(e, ERR_CORRUPT, "I10: OPENING is of another attempt");
+    return OK;
+}
+
 static enum status audit_manifest(struct audit *a, const struct ledger_entry *en,
                                   const struct digest *name, const struct public_key *trainer,
                                   struct msg_manifest *m, struct err *e)
@@ -444,6 +461,7 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
     case LEDGER_DRAW: count_draw(a); return OK;
     case LEDGER_VERDICT: return audit_verdict(a, en, e);
     case LEDGER_VERDICT_SEAL: return audit_seal(a, en, e);
+    case LEDGER_OPENING: return audit_opening(a, en, e);
     case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
     case LEDGER_WITNESS: return audit_witness(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);

@@ -87,6 +87,9 @@ static const struct field verdict_seal_fields[] = {
     FIELD(verdict_seal, validator, RAW), FIELD(verdict_seal, verdict, RAW),
     FIELD(verdict_seal, envelope, RAW),
 };
+static const struct field opening_fields[] = {
+    FIELD(opening, unit, U64), FIELD(opening, lease, U64), FIELD(opening, envelope, RAW),
+};
 static const struct field states_judge_fields[] = {
     FIELD(states_judge, unit, U64), FIELD(states_judge, lease, U64),
     FIELD(states_judge, validator, RAW), FIELD(states_judge, first, RAW),
@@ -346,6 +349,7 @@ BODY_FLAT(step_verdict, "STEP_VERDICT")
 BODY_FLAT(dispute_open, "DISPUTE_OPEN")
 BODY_FLAT(dispute_move, "DISPUTE_MOVE")
 BODY_FLAT(dispute_close, "DISPUTE_CLOSE")
+BODY_FLAT(opening, "OPENING")
 BODY_FLAT(accept, "ACCEPT")
 BODY_FLAT(void, "VOID")
 BODY_FLAT(reject_soft, "REJECT_SOFT")

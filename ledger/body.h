@@ -132,6 +132,11 @@ struct ledger_commit {
     uint32_t n_samples;     /* 0 only where there is no submission (sim/market.h) */
     struct ledger_sample sample[LEDGER_SAMPLES_MAX];
 };
+/* In open classes, of a unit that is to be checked in full (proto/opening.h). */
+struct ledger_opening {
+    uint64_t unit, lease;
+    struct digest envelope; /* of the OPENING envelope, which is a blob */
+};
 struct ledger_draw_row {
     uint64_t unit, lease;
     uint32_t depth;       /* enum check_depth */

@@ -561,17 +561,6 @@ static void apply_assign(struct ledger_books *b, const struct ledger_assign *x)
         u->pub.depth = x->depth;
 }
 
-static void apply_verdict(struct ledger_books *b, const struct ledger_verdict *x)
-{
-    struct unit_book *u = unit_at(b, x->unit);
-
-    CHECK(u->pub.n_opinions < LEDGER_VERDICTS_MAX);
-    books_keep_opened(u, x);
-    u->pub.opinion[u->pub.n_opinions++] = (struct ledger_opinion){
-        x->validator, x->depth, x->is_accepted, x->code, x->states, false};
-    node_at(b, &x->validator)->pub.n_verdicts++;
-}
-
 /* The reserve of a live attempt was paid out, or went back. */
 static void settle(struct ledger_books *b, struct unit_book *u, enum ledger_unit_state next)
 {
@@ -624,6 +613,16 @@ static void apply_refusal(struct ledger_books *b, uint64_t unit)
 
     settle(b, u, UNIT_FREE);
     node_at(b, &u->pub.worker)->pub.n_refused++;
+}
+
+/* A worker whose unit was refused has the standing of one that begins. */
+static void apply_reject_soft(struct ledger_books *b, const struct ledger_reject_soft *x)
+{
+    struct ledger_node *worker = &node_at(b, &unit_at(b, x->unit)->pub.worker)->pub;
+
+    worker->commits_before = worker->n_commits;
+    worker->accepted_before = worker->n_accepted;
+    apply_refusal(b, x->unit);
 }
 
 static void apply_reject_hard(struct ledger_books *b, const struct ledger_reject_hard *x,
@@ -695,10 +694,10 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_COMMIT: apply_commit(b, &x->commit_); break;
     case LEDGER_DRAW: apply_draw(b, &x->draw_); break;
     case LEDGER_ASSIGN: apply_assign(b, &x->assign_); break;
-    case LEDGER_VERDICT: apply_verdict(b, &x->verdict_); break;
+    case LEDGER_VERDICT: books_take_verdict(b, &x->verdict_); break;
     case LEDGER_ACCEPT: apply_accept(b, &x->accept_); break;
     case LEDGER_VOID: apply_void(b, &x->void_); break;
-    case LEDGER_REJECT_SOFT: apply_refusal(b, x->reject_soft_.unit); break;
+    case LEDGER_REJECT_SOFT: apply_reject_soft(b, &x->reject_soft_); break;
     case LEDGER_REJECT_HARD:
         apply_reject_hard(b, &x->reject_hard_, en->posting, en->n_postings);
         break;
@@ -711,6 +710,9 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_VERDICT_SEAL: books_seal_verdict(b, &x->verdict_seal_); break;
     case LEDGER_STATES_JUDGE:
         books_judge_states(b, &x->states_judge_, en->posting, en->n_postings);
+        break;
+    case LEDGER_OPENING:
+        unit_at(b, x->opening_.unit)->pub.opening = x->opening_.envelope;
         break;
     case LEDGER_WITNESS: books_take_witness(b, &x->witness_); break;
     case LEDGER_HEAD: books_open_round(b, &x->head_); break;

@@ -132,6 +132,7 @@ struct ledger_unit {
     bool is_flat;
     struct watch_finding watch; /* what stands out about it */
     uint32_t depth;             /* drawn; 0: not drawn yet. ASSIGN may raise it */
+    struct digest opening;      /* the OPENING envelope; zero: it was not opened */
     uint32_t n_opinions;
     struct ledger_opinion opinion[LEDGER_VERDICTS_MAX];
     int64_t paid; /* to the worker, by ACCEPT */
@@ -142,6 +143,8 @@ struct ledger_node {
     bool is_revoked, is_slashed;
     uint64_t admitted; /* seq */
     uint64_t n_commits, n_accepted, n_refused, n_verdicts;
+    /* Of these, what was before its last REJECT_SOFT: it begins anew, all is checked in full again. */
+    uint64_t commits_before, accepted_before;
     uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE and STATES_JUDGE */
     uint64_t n_live;         /* units LEASED or COMMITTED */
     int64_t earned;          /* ever credited to pending */

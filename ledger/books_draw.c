@@ -33,7 +33,8 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
 
     if (open->witnesses && !books_is_witnessed(b))
         return LEDGER_ONE;
-    if (u->nth <= open->audit_first || (u->canary && !u->canary->is_judged))
+    if (u->nth <= books_find_node(b, &u->pub.worker)->pub.commits_before + open->audit_first ||
+        (u->canary && !u->canary->is_judged))
         return LEDGER_ONE;
     return watch_probability(audit_probability(&policy), u->pub.watch.code);
 }

@@ -143,7 +143,7 @@ void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge
 /* What a verdict that is contradicted costs the validator, and what it comes to. */
 void books_strike(struct ledger_books *b, const struct public_key *validator);
 void books_seal_verdict(struct ledger_books *b, const struct ledger_verdict_seal *x);
-void books_keep_opened(struct unit_book *u, const struct ledger_verdict *x);
+void books_take_verdict(struct ledger_books *b, const struct ledger_verdict *x);
 void books_judge_states(struct ledger_books *b, const struct ledger_states_judge *x,
                         const struct ledger_posting *v, uint32_t n);
 /* Does a verdict with this code say that a prefill was made? */

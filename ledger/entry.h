@@ -68,7 +68,8 @@
     X(STEP_VERDICT, 33, step_verdict, true, "a weight version was recomputed, and is right")   \
     X(DISPUTE_OPEN, 34, dispute_open, true, "a weight version was challenged")                 \
     X(DISPUTE_MOVE, 35, dispute_move, false, "a move of a dispute")                            \
-    X(DISPUTE_CLOSE, 36, dispute_close, true, "a dispute was lost")
+    X(DISPUTE_CLOSE, 36, dispute_close, true, "a dispute was lost")                            \
+    X(OPENING, 37, opening, false, "a worker opened a drawn unit")
 
 #define LEDGER_TYPE_MEMBER(name, number, body, moves_money, text) LEDGER_##name = number,
 enum ledger_type { LEDGER_NONE, LEDGER_TYPE_MAP(LEDGER_TYPE_MEMBER) LEDGER_TYPE_COUNT };

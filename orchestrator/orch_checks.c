@@ -82,6 +82,8 @@ void orch_draw(struct orch *s, struct turn *t)
     }
     if (orch_append_draw(s, t, d, BY_ITSELF, NULL, NULL))
         s->drawn_commit = s->durable_commit;
+    else
+        orch_call_openers(s, t);
 }
 
 /* ---- handing out checks ---------------------------------------------------------------- */
@@ -104,6 +106,7 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
                           .depth = c->depth,
                           .deadline_ms = (uint32_t)s->task.leases.check_ms};
     struct public_key peer[LEDGER_OPENED_MAX];
+    size_t n_submission;
     struct err e;
 
     if (orch_read_blob(s, &u->envelope, &e)) {
@@ -111,8 +114,15 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
         orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the submission cannot be read");
         return;
     }
+    n_submission = s->blob.len;
+    if (c->depth == CHECK_FULL && !digest_is_zero(&u->opening) &&
+        s->opt.store.blob(s->opt.store.ctx, &u->opening, &s->blob, &e)) {
+        orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS, "the opening came just now");
+        return;
+    }
     c->sent_ms = t->now_ms;
-    m.submission = buf_bytes(&s->blob);
+    m.submission = bytes_slice(buf_bytes(&s->blob), 0, n_submission);
+    m.opening = bytes_slice(buf_bytes(&s->blob), n_submission, s->blob.len - n_submission);
     if (c->depth == CHECK_FULL && ledger_books_task(orch_books(s))->open.recheck_rate) {
         m.draw = ledger_books_drawn(orch_books(s), unit);
         m.peers.data = (const uint8_t *)peer;
@@ -138,7 +148,8 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
             u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
-        if (!c || c->is_over || orch_is_held(s, t, i, c))
+        if (!c || c->is_over || orch_is_held(s, t, i, c) ||
+            (c->depth == CHECK_FULL && orch_awaits_opening(s, t, i)))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
             *wanted = u->version;
@@ -291,15 +302,23 @@ static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
 static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t code)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
+    uint32_t worker = s->unit[unit].worker;
     struct ledger_reject_soft r = {
         .unit = unit, .lease = u->lease, .code = code, .salt = orch_salt_shown(s, unit)};
+    struct ledger_node_revoke bar = {.node = s->node[worker].node, .code = code};
     char who[17];
 
-    orch_node_short(who, s, s->unit[unit].worker);
+    orch_node_short(who, s, worker);
     orch_note(s, 'W', "rejected unit=%" PRIu64 " worker=%s why=%s", unit, who,
               reason_name((enum reason)code));
-    if (!orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
-        orch_maybe_give_up(s, t, unit, (enum reason)code);
+    if (orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
+        return;
+    orch_maybe_give_up(s, t, unit, (enum reason)code);
+    if (s->node[worker].n_opinions < ORCH_OPINIONS || s->node[worker].is_revoked)
+        return;
+    orch_note(s, 'W', "barred worker=%s why=%s", who, reason_name((enum reason)code));
+    if (!orch_append_node_revoke(s, t, &bar, BY_ITSELF, NULL, NULL))
+        orch_sweep_barred(s, t); /* its stake stays its own: opinions cost no money */
 }
 
 static void reject_hard(struct orch *s, struct turn *t, uint64_t unit, uint32_t code,
@@ -387,6 +406,7 @@ static enum reason check_verdict(struct orch *s, const struct turn *t,
         return REASON_DUPLICATE;
     if (m->depth < c->depth || m->depth > CHECK_FULL || m->code >= REASON_COUNT ||
         m->is_accepted != (m->code == REASON_NONE) ||
+        (m->code == REASON_UNOPENED && !digest_is_zero(&u->opening)) ||
         m->opened.len > LEDGER_OPENED_MAX * sizeof(struct ledger_opened))
         return REASON_BOUNDS;
     return REASON_NONE;
@@ -500,7 +520,9 @@ static void look_after_unit(struct orch *s, struct turn *t, uint64_t unit)
             continue;
         if (!c->since_ms)
             c->since_ms = t->now_ms;
-        if (is_late(s, t, unit, c)) {
+        if (c->depth == CHECK_FULL && orch_awaits_opening(s, t, unit)) {
+            c->since_ms = t->now_ms; /* nobody is asked for it yet */
+        } else if (is_late(s, t, unit, c)) {
             bool is_enough = u->n_checks > 2 && orch_has_held(s, t, unit); /* others wait */
 
             to = is_enough ? ORCH_NONE_NODE : pick_validator(s, t, unit, c->node);

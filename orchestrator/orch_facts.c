@@ -115,6 +115,7 @@ static void apply_lease(struct orch *s, const struct ledger_entry *en,
     u->deadline_ms = u->hard_ms = 0;
     u->progress = 0;
     u->draw = 0;
+    u->opening_ms = 0;
     u->n_checks = 0;
     set_fact(s, en, node, x->unit, en->seq, 0);
 }
@@ -196,12 +197,16 @@ static void apply_end(struct orch *s, const struct ledger_entry *en, uint64_t un
     if (en->type == LEDGER_ACCEPT) {
         s->n_accepted++;
         s->node[u->worker].tokens_paid += lu->tokens;
+        if (orch_is_proven(s, u->worker))
+            s->node[u->worker].n_opinions = 0;
         return;
     }
     s->n_accepted -= was_accepted;
     if (code < REASON_COUNT) {
         s->rejected[code]++;
         s->node[u->worker].refused[code]++;
+        s->node[u->worker].n_opinions +=
+            en->type == LEDGER_REJECT_SOFT && reason_is_opinion((enum reason)code);
     }
 }
 
@@ -385,6 +390,10 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
         s->dispute_since_ms = 0;
         break;
     case LEDGER_DISPUTE_CLOSE: apply_dispute_close(s, en, &b->dispute_close_); break;
+    case LEDGER_OPENING:
+        set_fact(s, en, orch_unit_at(s, b->opening_.unit)->worker, b->opening_.unit,
+                 b->opening_.lease, 0);
+        break;
     case LEDGER_CANARY_REVEAL: apply_canary_reveal(s, en, &b->canary_reveal_); break;
     case LEDGER_CANARY_JUDGE: s->canaries[b->canary_judge_.outcome]++; break;
     case LEDGER_GIVEUP:

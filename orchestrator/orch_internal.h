@@ -7,7 +7,7 @@
  * orch_train.c   batches and weight versions     orch_status.c  what people see
  * orch_proven.c  the share of the unproven
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
- * orch_seals.c   sealed verdicts, their states
+ * orch_seals.c   sealed verdicts, their states   orch_openings.c  what open classes are shown
  * orch_dispute.c who recomputes versions, disputes
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
@@ -87,8 +87,7 @@ void orch_finish(struct orch *s, struct turn *t);
 /* Takes back all live units and closes the task. */
 MUST_USE enum status orch_close(struct orch *s, struct turn *t, enum orch_cause cause,
                                 uint64_t *seq);
-void orch_append_summary(struct orch *s, struct turn *t);          /* a HEAD */
-bool orch_takes_class(const struct orch *s, const char *numerics); /* "f32-1" */
+void orch_append_summary(struct orch *s, struct turn *t); /* a HEAD */
 bool orch_is_open(const struct orch *s); /* a task is open, and the run is not stopped */
 
 /* ---- orch_units.c ---------------------------------------------------------------------- */
@@ -110,6 +109,7 @@ void orch_on_submit(struct orch *s, struct turn *t);
 void orch_expire(struct orch *s, struct turn *t);
 
 /* ---- orch_proven.c --------------------------------------------------------------------- */
+bool orch_is_proven(const struct orch *s, uint32_t node); /* audit_first units were accepted */
 /* For one request: what a worker may still have of units that are capped for the unproven. */
 struct orch_quota {
     bool is_capped; /* the asker is unproven, and others exist */
@@ -145,6 +145,13 @@ bool orch_has_held(const struct orch *s, const struct turn *t, uint64_t unit);
 bool orch_is_rechecked(const struct orch *s, uint64_t unit);   /* drawn for two full checks */
 uint32_t orch_count_full(const struct orch *s, uint64_t unit); /* verdicts */
 void orch_judge_states(struct orch *s, struct turn *t, uint64_t unit);
+
+/* ---- orch_openings.c ------------------------------------------------------------------- */
+void orch_on_drawn_ask(struct orch *s, struct turn *t);
+void orch_on_opening(struct orch *s, struct turn *t);
+/* Is a full check of the unit to wait, for its worker may still open it? */
+bool orch_awaits_opening(struct orch *s, const struct turn *t, uint64_t unit);
+void orch_call_openers(struct orch *s, struct turn *t); /* answers those who wait for a draw */
 
 /* ---- orch_canary.c --------------------------------------------------------------------- */
 /* What the LEASE of this attempt seals: a function of the beacon's seed. */

@@ -29,6 +29,8 @@
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
+#define ORCH_OPINIONS                                                                          \
+    3u /* units refused by opinions, before a worker is proven again, bar it */
 #define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
@@ -59,6 +61,7 @@ struct orch_unit {
     int64_t listed_ms;            /* when the worker was last known to know of the lease */
     int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
+    int64_t opening_ms;           /* when its opening was first wanted; 0: not yet */
     uint32_t n_checks;
     struct orch_check check[LEDGER_VERDICTS_MAX];
 };
@@ -82,13 +85,20 @@ struct orch_node {
     bool is_revoked, is_draining;
     uint64_t tokens_paid;
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
+    uint32_t n_opinions;            /* of them, by opinions, since it was proven */
     /* volatile */
     int64_t seen_ms;  /* 0: never */
     int64_t asked_ms; /* when it last asked for a check, or for units */
     bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
     uint64_t peer;    /* to whom */
     struct idem idem; /* and to which question */
-    bool is_back;     /* heard from again after a silence */
+    struct {          /* its DRAWN_ASK, to be answered when units are to be opened: */
+        bool is_set;
+        uint64_t peer;
+        struct idem idem;
+        uint64_t settled; /* as it was told last */
+    } opener;
+    bool is_back; /* heard from again after a silence */
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;

@@ -344,6 +344,8 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_LEASE_ASK: orch_on_lease_ask(s, t); break;
     case MSG_HEARTBEAT: orch_on_heartbeat(s, t); break;
     case MSG_SUBMIT: orch_on_submit(s, t); break;
+    case MSG_DRAWN_ASK: orch_on_drawn_ask(s, t); break;
+    case MSG_OPENING: orch_on_opening(s, t); break;
     case MSG_CHECK_ASK: orch_on_check_ask(s, t); break;
     case MSG_VERDICT_SEAL: orch_on_verdict_seal(s, t); break;
     case MSG_VERDICT: orch_on_verdict(s, t); break;
@@ -372,6 +374,8 @@ static bool role_may(enum role role, enum msg_kind kind)
     switch (kind) {
     case MSG_LEASE_ASK:
     case MSG_HEARTBEAT:
+    case MSG_DRAWN_ASK:
+    case MSG_OPENING:
     case MSG_SUBMIT: return role == ROLE_INFERENCE;
     case MSG_CHECK_ASK:
     case MSG_WITNESS_ASK:
@@ -489,6 +493,7 @@ void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *
         orch_start_draw(s, &t);
         orch_look_after_checks(s, &t);
         orch_look_after_steps(s, &t);
+        orch_call_openers(s, &t);
         orch_finish(s, &t);
     }
     orch_put_roster(s, &t);

@@ -229,9 +229,9 @@ static enum reason check_manifest(const struct orch *s, const struct msg_manifes
                 m->version);
         return REASON_ROOT;
     }
-    if (!orch_takes_class(s, m->numerics)) {
-        err_set(e, ERR_INVALID, "class '%s' where the task pays for '%s'", m->numerics,
-                s->numerics);
+    if (strcmp(m->numerics, task_train_numerics(&s->task)) != 0) {
+        err_set(e, ERR_INVALID, "a step in class '%s' where the task wants '%s'", m->numerics,
+                task_train_numerics(&s->task));
         return REASON_NUMERICS;
     }
     return check_shards(m, e);

@@ -52,7 +52,7 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(OPENING, 33, false) X(DISPUTE, 70, true) X(AUDIT_ASK, 85, false) X(AUDIT, 86, false)      \
+    X(ABANDON, 32, true) X(OPENING, 33, true) X(DRAWN_ASK, 34, false) X(DRAWN, 35, false) X(DISPUTE, 70, true) X(AUDIT_ASK, 85, false) X(AUDIT, 86, false)      \
     X(STEP_VERDICT, 87, true) X(DISPUTE_ASK, 88, false) X(DISPUTE_STATE, 89, false)            \
     X(CANARY_ORDER, 80, true)                                             \
     X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
@@ -236,6 +236,20 @@ struct msg_opening {
     struct bytes proofs; /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens of a sample */
     struct digest states; /* root over a digest of each of these chunks of states */
 };
+/* A worker of an open class waits for units that it is to open: answered when there are some, or when
+ * it may forget others, which may be long. */
+struct msg_drawn_ask {
+    uint64_t settled; /* as it was told last */
+};
+struct drawn_item {
+    uint64_t unit, lease;
+};
+struct msg_drawn {
+    uint64_t
+        settled; /* nothing of this worker under leases below it will be asked for any more */
+    uint32_t n;  /* which may be 0 */
+    struct drawn_item item[MSG_MAX_LEASES];
+};
 struct msg_receipt {
     uint64_t seq;        /* of the ledger entry, when is_accepted */
     struct digest entry; /* its hash */
@@ -256,6 +270,8 @@ struct msg_check {
     struct digest draw; /* the verdict is to be sealed, with states of the places that follow
                                 from this (proto/states.h); zero: neither */
     struct bytes peers; /* validators whose places are to be opened, 32 bytes each */
+    struct bytes
+        opening; /* the worker's OPENING envelope; empty: none is wanted, or none came */
 };
 /* Before anybody shows a verdict: `verdict` is the digest of the VERDICT envelope to come. */
 struct msg_verdict_seal {
@@ -542,7 +558,7 @@ struct msg_ping_ask {
     X(neighbour_reply, msg_neighbour_reply)                                                    \
     X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
     X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness) \
-    X(opening, msg_opening) X(audit_ask, msg_audit_ask) X(audit, msg_audit)                   \
+    X(opening, msg_opening) X(drawn_ask, msg_drawn_ask) X(drawn, msg_drawn) X(audit_ask, msg_audit_ask) X(audit, msg_audit)                   \
     X(step_verdict, msg_step_verdict) X(dispute_ask, msg_dispute_ask)                          \
     X(dispute_state, msg_dispute_state)
 // clang-format on

@@ -12,6 +12,7 @@
 #define N_msg_roster_entry       n
 #define N_msg_lease_item         n
 #define N_msg_heartbeat_item     n
+#define N_msg_drawn_item         n
 #define N_msg_beat_dropped       n_dropped
 #define N_msg_submit_sample      n_samples
 #define N_msg_batch_envelope     n
@@ -19,6 +20,7 @@
 #define SUB_msg_roster_entry     &table_roster_entry
 #define SUB_msg_lease_item       &table_lease_item
 #define SUB_msg_heartbeat_item   &table_progress_item
+#define SUB_msg_drawn_item       &table_drawn_item
 #define SUB_msg_submit_sample    &table_sample
 #define SUB_msg_head_offer       &table_offer
 
@@ -206,6 +208,9 @@ MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
         LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
 MESSAGE(opening, Opening, LENGTH(msg_opening, proofs, 0, MSG_MAX_BYTES, PROOF_UNIT),
         REQUIRED(msg_opening, states))
+MESSAGE(drawn_ask, DrawnAsk, NO_RULE(msg_drawn_ask))
+ELEMENT(table_drawn_item, "drawn item", drawn_item, DrawnItem, NO_RULE(drawn_item))
+MESSAGE(drawn, Drawn, NO_RULE(msg_drawn))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))

@@ -108,7 +108,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
     enum status st = course_settings(&c->settings, &c->setup->task, e);
 
     if (!st)
-        st = setup_kernels(&lo.kernels, c->setup, c->options.kernels, e);
+        st = setup_train_kernels(&lo.kernels, c->setup, c->options.kernels, e);
     go.kernels = lo.kernels;
     learner_free(&c->learner);
     go.n_lanes = c->settings.grad_lanes;
@@ -260,7 +260,7 @@ static enum status conclude(struct course *c, const struct digest *batch, struct
     st = learner_roots(c->learner, &m.masters_after, &m.optimizer_after, e);
     if (st)
         return st;
-    snprintf(m.numerics, sizeof(m.numerics), "%s", task_numerics(&c->setup->task));
+    snprintf(m.numerics, sizeof(m.numerics), "%s", task_train_numerics(&c->setup->task));
     m.tokens_trained = c->report.n_tokens;
     m.loss = c->report.loss;
     m.grad_norm = c->report.grad_norm;

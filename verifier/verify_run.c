@@ -48,17 +48,36 @@ struct validator {
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
+    struct model_set *exact; /* owned; in open classes: what refuses only with `models` */
     char said[MSG_TEXT_BYTES];
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
+
+/* The model of a version in a set, read from its file when it is not loaded. ERR_NOT_FOUND: the file is
+ * not here yet. */
+static enum status model_of(struct validator *v, struct model_set *set, int64_t version,
+                            struct model **model, struct err *e)
+{
+    struct file_map file = {0};
+    enum status st = OK;
+
+    *model = model_set_find(set, version);
+    if (*model)
+        return OK;
+    st = cast_map(v->at.cast, version, &file, e);
+    if (!st)
+        st = model_set_add(set, version, file.bytes, e);
+    *model = model_set_find(set, version);
+    file_map_close(&file);
+    return st;
+}
 
 /* The version's root and, for a full check, its model. ERR_NOT_FOUND: not here yet. */
 static enum status version_of(struct validator *v, int64_t version, bool full,
                               struct model **model, struct digest *root, struct err *e)
 {
     struct msg_manifest m;
-    struct file_map file = {0};
     struct buf envelope;
     enum status st;
 
@@ -67,35 +86,59 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
     st = cast_manifest_decoded(v->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
-    if (!st && full) {
-        *model = model_set_find(v->models, version);
-        if (!*model) {
-            st = cast_map(v->at.cast, version, &file, e);
-            if (!st)
-                st = model_set_add(v->models, version, file.bytes, e);
-            *model = model_set_find(v->models, version);
-        }
-    }
-    file_map_close(&file);
+    if (!st && full)
+        st = model_of(v, v->models, version, model, e);
     buf_clear(&envelope);
     return st;
 }
 
-static enum status judge(struct validator *v, const struct public_key *worker,
-                         const struct msg_submit *s, uint32_t depth,
+/* The worker's opening, which the orchestrator has from it. *o: NULL if it did not open. */
+static enum status read_opening(const struct msg_check *c, const struct public_key *worker,
+                                struct msg_opening *opening, const struct msg_opening **o,
+                                struct err *e)
+{
+    struct msg_envelope env;
+    enum status st;
+
+    *o = NULL;
+    if (!c->opening.len)
+        return OK;
+    st = msg_envelope_decode(&env, c->opening, e);
+    if (!st && (env.kind != MSG_OPENING || !key_equal(&env.signer, worker)))
+        st = err_set(e, ERR_MALFORMED, "the opening is not the worker's");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_opening_decode(opening, env.body, e);
+    if (!st)
+        *o = opening;
+    return st; /* the orchestrator's fault, and no verdict on anybody */
+}
+
+static enum status judge(struct validator *v, const struct msg_check *c,
+                         const struct public_key *worker, const struct msg_submit *s,
                          struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
+    const struct msg_opening *o;
+    struct msg_opening opening;
     struct model *model;
     struct digest root;
     enum status st;
 
     if (verify_cheat_says(f, probe, v->opt, worker, s))
         return OK;
-    st = version_of(v, s->version, depth == CHECK_FULL, &model, &root, e);
+    st = version_of(v, s->version, c->depth == CHECK_FULL, &model, &root, e);
+    if (!st)
+        st = read_opening(c, worker, &opening, &o, e);
     if (st)
         return st;
-    const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, NULL, (enum check_depth)depth, probe, f, e);
+    struct rollout_world w = setup_world(v->setup, model, s->version, &root);
+    st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    if (st || f->is_accepted || !reason_is_opinion(f->code))
+        return st;
+    /* Two stages: only what exact sums refuse as well is refused. Their model is loaded for this. */
+    st = model_of(v, v->exact, s->version, &w.second, e);
+    return st ? st : rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -206,7 +249,7 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     else if (s->unit != c.unit || s->lease != c.lease)
         f.code = REASON_NO_LEASE;
     else
-        st = judge(v, &env.signer, s, c.depth, &probe, &f, e);
+        st = judge(v, &c, &env.signer, s, &probe, &f, e);
     if (!st && !f.is_accepted && reason_is_hard(f.code)) {
         struct err why;
 
@@ -367,17 +410,16 @@ static enum status first_version(void *ctx, struct file_map *file, struct err *e
 }
 
 /* What it takes to recompute versions: version 0 at hand, and a course. */
-static void start_replays(struct validator *v, const struct kernels *kernels, int64_t now_ms,
-                          struct effects *out)
+static void start_replays(struct validator *v, int64_t now_ms, struct effects *out)
 {
     const struct replica_options ro = {
         .setup = v->setup,
-        .course = {.run = v->run, .kernels = kernels, .pool = v->pool, .processes = 1},
+        .course = {.run = v->run, .kernels = v->kernels, .pool = v->pool, .processes = 1},
         .dir = v->opt->node.dir,
         .ctx = v,
         .first = first_version};
     bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
-                      !strcmp(task_numerics(&v->setup->task), "f32-1");
+                      !strcmp(task_train_numerics(&v->setup->task), "f32-1");
     struct err e;
 
     dispute_jobs_init(&v->replays, &ro);
@@ -398,25 +440,30 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     (void)task;
     if (v->setup)
         return;
-    const struct kernels *kernels = NULL;
+    const struct kernels *kernels = NULL, *exact = NULL;
 
     st = setup_open(&v->setup, bundle, &eo, &e);
     if (!st)
         st = setup_kernels(&kernels, v->setup, v->kernels, &e);
+    if (!st)
+        st = setup_train_kernels(&exact, v->setup, v->kernels, &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
     }
-    const struct model_set_options mo = {
+    struct model_set_options mo = {
         .kernels = kernels,
         .pool = v->pool,
         .cap = setup_versions(v->setup),
     };
     model_set_new(&v->models, &v->setup->config, &mo);
+    mo.kernels = exact;
+    mo.cap = 1;
+    model_set_new(&v->exact, &v->setup->config, &mo);
     cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
-    start_replays(v, kernels, now_ms, out);
+    start_replays(v, now_ms, out);
     verify_ready(v->verify);
     if (v->setup->task.acceptance.witnesses)
         verify_witness(v->verify, v->heads.seq);
@@ -488,6 +535,7 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     if (v.setup)
         dispute_jobs_clear(&v.replays);
     model_set_free(&v.models);
+    model_set_free(&v.exact);
     setup_close(&v.setup);
     pool_free(&v.pool);
     device_close(&v.device);

@@ -238,6 +238,9 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     case LEDGER_VERDICT_SEAL:
         random_bytes(&b->rng, (uint8_t *)&x->verdict_seal_, sizeof(x->verdict_seal_));
         break;
+    case LEDGER_OPENING:
+        random_bytes(&b->rng, (uint8_t *)&x->opening_, sizeof(x->opening_));
+        break;
     case LEDGER_STATES_JUDGE:
         random_bytes(&b->rng, (uint8_t *)&x->states_judge_, sizeof(x->states_judge_));
         break;

@@ -243,6 +243,13 @@ static void greet(struct world *w, uint32_t i, struct buf *body)
         CHECK(!msg_witness_ask_encode(body, &ask_body, NULL));
         tell(w, i, MSG_WITNESS_ASK, buf_bytes(body));
     }
+    if (w->opt.is_open && n->role == ROLE_INFERENCE && w->now_ms >= n->drawn_ms) {
+        const struct msg_drawn_ask ask_body = {.settled = 0};
+        n->drawn_ms = w->now_ms + RESEND_MS;
+        buf_reset(body);
+        CHECK(!msg_drawn_ask_encode(body, &ask_body, NULL));
+        tell(w, i, MSG_DRAWN_ASK, buf_bytes(body));
+    }
     if (n->n_leases && w->now_ms >= n->beat_ms) {
         n->beat_ms = w->now_ms + WORLD_LEASE_MS / 3;
         n->tokens++;
@@ -307,11 +314,12 @@ static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m
     world_expected_root(w, s->unit, s->version, &want);
     is_false = (c.depth == CHECK_FULL && !digest_equal(&want, &s->root)) || lies;
     is_false &= !(is_first && w->opt.has_lazy);
-    n->verdict = (struct msg_verdict){.unit = c.unit,
-                                      .lease = c.lease,
-                                      .depth = c.depth,
-                                      .is_accepted = !is_false,
-                                      .code = is_false ? REASON_TOKEN : REASON_NONE};
+    n->verdict = (struct msg_verdict){.unit = c.unit, .lease = c.lease, .depth = c.depth};
+    if (w->opt.is_open && c.depth == CHECK_FULL && !c.opening.len)
+        n->verdict.code = REASON_UNOPENED;
+    else if (is_false)
+        n->verdict.code = w->opt.is_open ? REASON_MARGIN : REASON_TOKEN;
+    n->verdict.is_accepted = n->verdict.code == REASON_NONE;
     digest_of(&n->verdict.submission, c.submission);
     add_states(n, &c, is_first && (w->opt.has_lazy || w->opt.has_framer));
     n->has_verdict = true;
@@ -393,6 +401,23 @@ static void hear_call(struct world *w, uint32_t i, const struct msg_envelope *m)
     n->call_ms = w->now_ms;
 }
 
+/* As inference/infer_state.c: each is shown until it is no longer asked for. */
+static void hear_drawn(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct msg_drawn d;
+    struct buf body;
+
+    CHECK(!msg_drawn_decode(&d, m->body, NULL));
+    if (w->opt.has_closed && i == world_node_of(w, ROLE_INFERENCE, 0))
+        return;
+    buf_init(&body, MSG_MAX_BYTES);
+    for (uint32_t k = 0; k < d.n; k++) {
+        world_opening(w, &body, d.item[k].unit, d.item[k].lease);
+        tell(w, i, MSG_OPENING, buf_bytes(&body));
+    }
+    buf_clear(&body);
+}
+
 static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *m)
 {
     struct world_node *n = &w->node[i];
@@ -448,6 +473,8 @@ void world_hear(struct world *w, uint32_t i, struct bytes data)
         n->knows_done |= welcome.is_done;
     } else if (m.kind == MSG_WITNESS_CALL) {
         hear_call(w, i, &m);
+    } else if (m.kind == MSG_DRAWN) {
+        hear_drawn(w, i, &m);
     } else if (m.kind == MSG_BEAT) {
         hear_beat(n, &m);
     } else if (n->request.len && idem_equal(&m.idem, &n->idem)) {
