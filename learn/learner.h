@@ -47,7 +47,7 @@ void learn_settings_digest(struct digest *out, const struct learn_settings *s);
  * cosine fall from lr to lr * lr_end over the steps after the warm ones. */
 float learn_rate(const struct learn_settings *s, uint64_t step);
 
-/* Processes that share the lanes of every step, this one included (trainer/lane_group.h). */
+/* Processes that share the lanes of every step, this one included (replay/lane_group.h). */
 struct learn_crew {
     void *ctx;
     uint32_t n_processes; /* divides the settings' grad_lanes */

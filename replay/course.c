@@ -1,4 +1,4 @@
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
-        .tamper = c->options.cheat == TRAIN_CHEAT_GRADIENT ? train_cheat_gradient : NULL,
+        .tamper = train_cheat_is_gradient(c->options.cheat) ? train_cheat_gradient : NULL,
     };
     struct lane_group_options go = {
         .n_processes = c->options.processes ? c->options.processes : 1,
@@ -348,6 +348,26 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
         st = imitate_all(c, progress, arg, e);
     if (!st)
         st = fresh_optimizer(c, e);
+    return st ? st : conclude(c, &no_batch, e);
+}
+
+enum status course_begin_at_first(struct course *c, struct bytes file, struct err *e)
+{
+    static const struct digest no_batch;
+    struct weights *w = NULL;
+    struct adamw *opt = NULL;
+    enum status st;
+
+    if (c->setup->config.dtype != DTYPE_F32)
+        return err_set(e, ERR_UNSUPPORTED, "published weights are rounded");
+    st = weights_decode(&w, &c->setup->config, file, "the weights of version 0", e);
+    if (!st)
+        st = adamw_new(&opt, &c->setup->config, e); /* as course_warm_up leaves it */
+    if (st) {
+        weights_free(&w);
+        return st;
+    }
+    st = make_learner(c, &w, &opt, e);
     return st ? st : conclude(c, &no_batch, e);
 }
 
