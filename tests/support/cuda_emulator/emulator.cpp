@@ -5,9 +5,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -200,14 +202,21 @@ void run_block(unsigned n, size_t shared_size)
     }
 }
 
-/* The n-th launch of the process that fails, and all that is asked for afterwards: MUSTER_EMULATED_FAIL=n. */
+/* MUSTER_EMULATED_FAIL=n:FILE: from the process's n-th launch on the device fails, unless there is a FILE
+ * already; it is made then, so that only one process does. */
 cudaError_t launched()
 {
     static const char *const text = getenv("MUSTER_EMULATED_FAIL");
     static std::atomic<unsigned long long> left(text ? strtoull(text, nullptr, 10) : 0);
 
-    if (left > 0 && --left == 0)
-        is_lost = true;
+    if (left > 0 && --left == 0) {
+        const char *file = strchr(text, ':');
+        int made = file ? open(file + 1, O_CREAT | O_EXCL | O_WRONLY, 0600) : -1;
+
+        is_lost = made >= 0;
+        if (made >= 0)
+            close(made);
+    }
     return is_lost ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
