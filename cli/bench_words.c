@@ -9,7 +9,10 @@
 
 static void print_help(const struct bench_word *words, size_t n)
 {
-    printf("usage: " LINE "\n\n");
+    printf("usage: muster bench ");
+    for (size_t i = 0; i < n; i++)
+        printf("%s%s", i ? "|" : "", words[i].word);
+    printf(" [options]\n\n");
     for (size_t i = 0; i < n; i++)
         printf("  %-9s %s\n", words[i].word, words[i].summary);
     printf("\n'muster bench WORD --help' tells more.\n");
