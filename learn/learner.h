@@ -102,6 +102,8 @@ void learner_free(struct learner **l);
 
 /* Brings the host's numbers up to date, where is_lazy. ERR_IO: the device failed. */
 MUST_USE enum status learner_fetch(struct learner *l, struct err *e);
+/* A new optimizer, with the masters as they are. ERR_NO_MEMORY; ERR_IO: the device failed. */
+MUST_USE enum status learner_restart(struct learner *l, struct err *e);
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
 /* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */

@@ -324,19 +324,6 @@ static enum status imitate_all(struct course *c, course_progress *progress, void
     return st;
 }
 
-/* A new optimizer for the reinforcement: the moments of imitation say nothing about it. */
-static enum status fresh_optimizer(struct course *c, struct err *e)
-{
-    struct adamw *opt;
-    enum status st = adamw_new(&opt, &c->setup->config, e);
-
-    if (st)
-        return st;
-    adamw_free(&c->learner->opt);
-    c->learner->opt = opt;
-    return OK;
-}
-
 enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
                            struct err *e)
 {
@@ -346,8 +333,8 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
     CHECK(c->learner && c->version < 0);
     if (c->setup->task.warmup.steps > 0)
         st = imitate_all(c, progress, arg, e);
-    if (!st)
-        st = fresh_optimizer(c, e);
+    if (!st) /* the moments of imitation say nothing about reinforcement */
+        st = learner_restart(c->learner, e);
     return st ? st : conclude(c, &no_batch, e);
 }
 

@@ -19,6 +19,7 @@
 #include "rollout/check.h"
 #include "rollout/evidence.h"
 #include "rollout/model_set.h"
+#include "rollout/room.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 #include "verifier/head_file.h"
@@ -494,6 +495,9 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         st = setup_kernels(&kernels, v->setup, v->kernels, &e);
     if (!st)
         st = setup_train_kernels(&exact, v->setup, v->kernels, &e);
+    if (!st)
+        st = room_check(v->setup, kernels, room_to_check(v->setup, kernels), "checking units",
+                        &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
