@@ -24,8 +24,8 @@
 #include "ledger/log.h"
 #include "ledger/tables.h"
 #include "proto/digest.h"
+#include "replay/course.h"
 #include "rollout/model_set.h"
-#include "trainer/course.h"
 
 struct manner { /* of running: it changes no bit */
     int64_t threads, processes;

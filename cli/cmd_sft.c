@@ -17,7 +17,7 @@
 #include "engine/device.h"
 #include "engine/kernels.h"
 #include "learn/lanes.h"
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #define LOG_MODULE "sft"
 #include "base/log.h"

@@ -20,7 +20,7 @@
 #include "engine/kernels.h"
 #include "learn/learner.h"
 #include "proto/digest.h"
-#include "trainer/lane_group.h"
+#include "replay/lane_group.h"
 
 #define LOG_MODULE "sft"
 #include "base/log.h"

@@ -299,6 +299,12 @@ enum status train_fetch(const struct train *t, struct adamw *a, struct weights *
     return device_wait(t->device, e);
 }
 
+void train_forget_optimizer(struct train *t)
+{
+    adamw_free(&t->optimizer);
+    weights_free(&t->masters);
+}
+
 enum status train_publish(struct train *t, const struct weights *w, struct err *e)
 {
     if (!t->masters)

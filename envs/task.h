@@ -128,6 +128,8 @@ struct task {
         int64_t witnesses;    /* nonces of validators that a draw needs */
         int64_t recheck_ppm;  /* full checks that a second validator makes as well */
         int64_t canary_ppm;   /* first attempts at units that are canaries */
+        int64_t step_ppm;     /* least share of the versions that validators recompute */
+        int64_t step_first;   /* a trainer's first versions are all recomputed */
     } acceptance;
     struct {
         int64_t deposit;             /* escrow at the opening */
@@ -137,6 +139,8 @@ struct task {
         int64_t canary_bonus;        /* to a validator that finds a bad one */
         int64_t fee_light, fee_full; /* of one verdict */
         int64_t price_step;          /* of one weight version, to the trainer */
+        int64_t fee_step;            /* of recomputing one */
+        int64_t dispute_bond;        /* of a challenger's stake */
     } budget;
     struct {
         int64_t f32_1; /* per sampled token in this class; 0: the class is not accepted */
@@ -145,6 +149,7 @@ struct task {
     } prices;
     struct {
         int64_t lease_ms, hard_deadline_ms, check_ms; /* check_ms: a verdict's deadline */
+        int64_t dispute_ms;                           /* for each move of a dispute */
         int64_t opening_ms; /* in open classes: how long a drawn unit's opening is waited for */
         int64_t tries;      /* attempts at a unit before it is given up */
     } leases;

@@ -21,6 +21,7 @@
 #include "proto/canary.h"
 #include "proto/opening.h"
 #include "rollout/model_set.h"
+#include "rollout/room.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 
@@ -393,6 +394,13 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     if (!st && !cheat_applies(w->opt->cheat, kernels_numerics(kernels)))
         st = err_set(&e, ERR_INVALID, "cheat '%s' has nothing to do in class %s",
                      infer_cheat_name(w->opt->cheat), task_numerics(&w->setup->task));
+    if (!st) {
+        char what[64];
+
+        snprintf(what, sizeof(what), "generating %" PRId64 " units at a time", w->opt->units);
+        st = room_check(w->setup, kernels,
+                        room_to_generate(w->setup, kernels, (size_t)w->opt->units), what, &e);
+    }
     if (st) {
         station_fail(&w->at, st, &e);
         return;

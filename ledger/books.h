@@ -44,9 +44,17 @@
  *                canary also jackpot -> pending(finders): canary_bonus, together at most a third
  *   STATES_JUDGE the same strike
  *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
+ *   STEP_VERDICT escrow -> pending(validator): fee_step, or what the escrow has
+ *   DISPUTE_OPEN stake(challenger) -> bond(challenger): dispute_bond
+ *   DISPUTE_CLOSE  the bond back if the trainer lost; pending(trainer) -> escrow: what it was paid for
+ *                this version and later ones; what is left of its pending and all of stake, or the
+ *                challenger's bond if that lost -> finder_percent to pending of the other,
+ *                jackpot, burn. A trainer that lost is barred, and who found its version right is struck
  *   MATURE       pending(node) -> avail(owner), after genesis.mature_window entries, or at any
  *                time once the task is closed
  *   TASK_CLOSE   escrow and what steps did not use -> avail(initiator's owner); no live unit
+ *
+ * Recomputed versions and disputes: ledger/steps.h.
  *
  * Refused entries are ERR_DENIED, ERR_EXISTS, ERR_NOT_FOUND, ERR_INSUFFICIENT or ERR_INVALID with
  * a text that begins with the invariant, "I4: unit 7 is accepted already"; the books are as before.

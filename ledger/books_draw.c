@@ -179,7 +179,7 @@ void ledger_mature_build(struct ledger_mature *m, int64_t *amount, const struct 
                          const struct public_key *node)
 {
     const struct node_book *nb = books_find_node(b, node);
-    uint64_t window = b->genesis.mature_window;
+    uint64_t window = b->genesis.mature_window, frozen = books_frozen_from(b, node);
 
     memset(m, 0, sizeof(*m));
     m->node = *node;
@@ -189,6 +189,8 @@ void ledger_mature_build(struct ledger_mature *m, int64_t *amount, const struct 
     for (size_t i = nb->head; i < nb->n; i++) {
         const struct credit *c = &nb->credit[i];
         if (!b->task.is_closed && (b->next_seq < window || c->seq > b->next_seq - window))
+            break;
+        if (c->seq >= frozen)
             break;
         m->through = c->seq;
         *amount += c->amount;

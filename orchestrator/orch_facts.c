@@ -310,6 +310,24 @@ static void apply_equivocation(struct orch *s, const struct ledger_equivocation 
     buf_clear(&b);
 }
 
+static void apply_dispute_close(struct orch *s, const struct ledger_entry *en,
+                                const struct ledger_dispute_close *x)
+{
+    const struct ledger_dispute *d = ledger_books_dispute(orch_books(s), &x->dispute);
+    struct buf b;
+
+    set_fact(s, en, orch_find_node(s, &x->loser), ORCH_NONE_UNIT, 0, 0);
+    s->dispute_since_ms = 0;
+    if (!key_equal(&x->loser, &d->trainer))
+        return;
+    bar_node(s, &x->loser);
+    s->is_stopped = true;
+    buf_init(&b, sizeof(s->why_stopped));
+    buf_printf(&b, "the trainer lost the dispute over version %" PRId64, d->version);
+    memcpy(s->why_stopped, buf_cstr(&b), b.len + 1);
+    buf_clear(&b);
+}
+
 static enum status apply_task_open(struct orch *s, const struct ledger_entry *en,
                                    const struct ledger_task_open *x, const struct bytes *blob,
                                    struct err *e)
@@ -361,6 +379,17 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
         set_fact(s, en, orch_find_node(s, &b->states_judge_.validator), b->states_judge_.unit,
                  b->states_judge_.lease, REASON_FALSE_VERDICT);
         break;
+    case LEDGER_STEP_ASSIGN:
+        set_fact(s, en, orch_find_node(s, &b->step_assign_.to), ORCH_NONE_UNIT, 0, 0);
+        break;
+    case LEDGER_STEP_VERDICT:
+        set_fact(s, en, orch_find_node(s, &b->step_verdict_.validator), ORCH_NONE_UNIT, 0, 0);
+        break;
+    case LEDGER_DISPUTE_OPEN:
+        set_fact(s, en, orch_find_node(s, &b->dispute_open_.challenger), ORCH_NONE_UNIT, 0, 0);
+        s->dispute_since_ms = 0;
+        break;
+    case LEDGER_DISPUTE_CLOSE: apply_dispute_close(s, en, &b->dispute_close_); break;
     case LEDGER_OPENING:
         set_fact(s, en, orch_unit_at(s, b->opening_.unit)->worker, b->opening_.unit,
                  b->opening_.lease, 0);
@@ -383,6 +412,7 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
     case LEDGER_MATURE:
     case LEDGER_HEAD:
     case LEDGER_WITNESS:
+    case LEDGER_DISPUTE_MOVE:
     case LEDGER_NONE:
     case LEDGER_TYPE_COUNT: break;
     }

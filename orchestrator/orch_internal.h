@@ -8,6 +8,7 @@
  * orch_proven.c  the share of the unproven       orch_light.c   light checks, many at once
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
  * orch_seals.c   sealed verdicts, their states   orch_openings.c  what open classes are shown
+ * orch_dispute.c who recomputes versions, disputes
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
 #define ORCHESTRATOR_ORCH_INTERNAL_H
@@ -186,6 +187,16 @@ void orch_bar_struck(struct orch *s, struct turn *t); /* validators whose last s
 bool orch_round_is_ready(struct orch *s, struct turn *t);
 void orch_on_witness_ask(struct orch *s, struct turn *t);
 void orch_on_witness(struct orch *s, struct turn *t);
+
+/* ---- orch_dispute.c -------------------------------------------------------------------- */
+void orch_on_audit_ask(struct orch *s, struct turn *t);
+void orch_on_step_verdict(struct orch *s, struct turn *t);
+void orch_on_dispute_ask(struct orch *s, struct turn *t);
+void orch_on_dispute(struct orch *s, struct turn *t);
+/* Gives versions out, watches deadlines, has games that are over judged. */
+void orch_look_after_steps(struct orch *s, struct turn *t);
+/* Somebody is at a version, or a dispute is open: the task is not closed yet. */
+bool orch_has_open_steps(struct orch *s, struct turn *t);
 
 /* ---- orch_train.c ---------------------------------------------------------------------- */
 void orch_on_batch_ask(struct orch *s, struct turn *t);

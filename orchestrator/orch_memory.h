@@ -15,8 +15,10 @@
 #include "ledger/body.h"
 #include "ledger/books.h"
 #include "ledger/log.h"
+#include "ledger/steps.h"
 #include "orchestrator/orch_state.h"
 #include "proto/msg.h"
+#include "proto/transcript.h"
 
 #define ORCH_NONE_NODE   UINT32_MAX
 #define ORCH_NONE_UNIT   UINT64_MAX
@@ -159,6 +161,11 @@ struct orch {
     bool is_draw_started;    /* a DRAW job is on its way */
     uint64_t round;          /* seq of the HEAD that its witnesses were called for; 0: none */
     int64_t round_ms;        /* when */
+    bool is_judging;         /* a JUDGE job is on its way */
+    int64_t
+        dispute_since_ms; /* volatile: the open dispute's move is due since; 0: not looked yet */
+    int64_t *step_since;  /* volatile, owned, by index in the books: who has it, has it since */
+    size_t cap_step_since;
     uint64_t n_given_up, n_flat, n_accepted, n_canaries;
     uint64_t canaries[LEDGER_CANARY_OPEN + 1]; /* judged, by outcome */
     uint32_t rejected[REASON_COUNT];

@@ -53,6 +53,7 @@ void orch_free(struct orch **sp)
     free(s->node);
     free(s->unit);
     free(s->fact);
+    free(s->step_since);
     free(s->version);
     free(s->invite);
     free(s->submit);
@@ -352,6 +353,10 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_WITNESS_ASK: orch_on_witness_ask(s, t); break;
     case MSG_WITNESS: orch_on_witness(s, t); break;
     case MSG_BATCH_ASK: orch_on_batch_ask(s, t); break;
+    case MSG_AUDIT_ASK: orch_on_audit_ask(s, t); break;
+    case MSG_STEP_VERDICT: orch_on_step_verdict(s, t); break;
+    case MSG_DISPUTE_ASK: orch_on_dispute_ask(s, t); break;
+    case MSG_DISPUTE: orch_on_dispute(s, t); break;
     case MSG_PUBLISH: orch_on_publish(s, t); break;
     case MSG_ABANDON: orch_on_abandon(s, t); break;
     case MSG_STATUS_ASK: orch_on_status_ask(s, t); break;
@@ -378,8 +383,12 @@ static bool role_may(enum role role, enum msg_kind kind)
     case MSG_WITNESS:
     case MSG_VERDICT_SEAL:
     case MSG_VERDICTS:
+    case MSG_AUDIT_ASK:
+    case MSG_STEP_VERDICT:
     case MSG_VERDICT: return role == ROLE_VERIFIER;
     case MSG_BATCH_ASK:
+    case MSG_DISPUTE_ASK:
+    case MSG_DISPUTE: return role == ROLE_TRAINER || role == ROLE_VERIFIER;
     case MSG_PUBLISH:
     case MSG_ABANDON: return role == ROLE_TRAINER;
     case MSG_TASK_PUBLISH:
@@ -485,6 +494,7 @@ void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *
         orch_draw(s, &t);
         orch_start_draw(s, &t);
         orch_look_after_checks(s, &t);
+        orch_look_after_steps(s, &t);
         orch_call_openers(s, &t);
         orch_finish(s, &t);
     }

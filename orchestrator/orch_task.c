@@ -71,6 +71,13 @@ void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t d
     x->bond_strikes = BOND_STRIKES;
     x->recheck_rate = is_exact ? (uint64_t)t->acceptance.recheck_ppm * LEDGER_ONE / 1000000 : 0;
     x->witnesses = (uint32_t)t->acceptance.witnesses;
+    if (strcmp(task_train_numerics(t), "f32-1") != 0)
+        return; /* no game is written for other classes (learn/graph.h): nothing could follow */
+    x->step_rate = (uint64_t)t->acceptance.step_ppm * LEDGER_ONE / 1000000;
+    x->step_first = (uint32_t)t->acceptance.step_first;
+    x->fee_step = t->budget.fee_step;
+    x->dispute_bond = t->budget.dispute_bond;
+    x->dispute_ms = (uint32_t)t->leases.dispute_ms;
 }
 
 /* What the machine itself cannot handle of a well-formed task. */
@@ -113,8 +120,9 @@ void orch_grant_stakes(struct orch *s, struct turn *t)
         const struct orch_node *n = &s->node[i];
         struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
         struct ledger_stake body = {.node = n->node, .amount = grant};
-        if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER) || n->is_revoked ||
-            ledger_books_balance(orch_books(s), &stake) > 0)
+        if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER &&
+             n->role != ROLE_TRAINER) ||
+            n->is_revoked || ledger_books_balance(orch_books(s), &stake) > 0)
             continue;
         if (deposit(s, t, &n->owner, grant, "muster/grant", BYTES_OF(n->node.b)) ||
             orch_append_stake(s, t, &body, BY_ITSELF, NULL, NULL))
@@ -225,7 +233,7 @@ void orch_append_summary(struct orch *s, struct turn *t)
 
 void orch_finish(struct orch *s, struct turn *t)
 {
-    if (!orch_is_open(s) || s->n_versions <= orch_n_steps(s))
+    if (!orch_is_open(s) || s->n_versions <= orch_n_steps(s) || orch_has_open_steps(s, t))
         return;
     if (orch_close(s, t, BY_ITSELF, NULL))
         orch_note(s, 'E', "the finished task cannot be closed");

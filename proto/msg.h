@@ -53,7 +53,11 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(OPENING, 33, true) X(DRAWN_ASK, 34, false) X(DRAWN, 35, false) X(CHECKS, 36, false) X(VERDICTS, 37, true) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                                             \
+    X(ABANDON, 32, true) X(OPENING, 33, true) X(DRAWN_ASK, 34, false) X(DRAWN, 35, false)      \
+    X(CHECKS, 36, false) X(VERDICTS, 37, true)                                                \
+    X(DISPUTE, 70, true) X(AUDIT_ASK, 85, false) X(AUDIT, 86, false)                           \
+    X(STEP_VERDICT, 87, true) X(DISPUTE_ASK, 88, false) X(DISPUTE_STATE, 89, false)            \
+    X(CANARY_ORDER, 80, true)                                                                  \
     X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
     X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
     X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
@@ -380,6 +384,40 @@ struct msg_abandon {
     char text[MSG_TEXT_BYTES];
 };
 
+/* Which step is to be recomputed, and what was published as its result. */
+struct msg_audit_ask {
+    int64_t version; /* that one; -1: whichever was drawn for the asker */
+};
+struct msg_audit {
+    int64_t version;
+    uint64_t opt_steps;    /* that the optimizer had taken before */
+    struct bytes manifest; /* the trainer's PUBLISH envelope */
+    bool is_wanted;        /* a verdict on it, of the asker's */
+};
+/* Signed: the version was recomputed. What comes out otherwise than was published is a challenge, which
+ * the validator has to play to its end. */
+struct msg_step_verdict {
+    int64_t version;
+    struct digest manifest; /* of the PUBLISH envelope */
+    bool is_accepted;
+    struct digest weights, masters, optimizer; /* that the records give */
+};
+/* A party asks for the dispute that it is in. */
+struct msg_dispute_ask {
+    struct digest dispute; /* that it knows; zero: none */
+    uint32_t have;         /* moves of it */
+};
+struct msg_dispute_state {
+    struct digest dispute;
+    int64_t version;
+    uint64_t opt_steps;
+    struct public_key challenger;
+    struct bytes manifest; /* the disputed PUBLISH envelope */
+    uint32_t from, n;      /* moves before those in `moves`; of all */
+    struct bytes moves;    /* u32 length and DISPUTE envelope of each, in order */
+    bool is_over;          /* no more moves are due */
+    uint32_t deadline_ms;  /* from now: who is silent until then loses */
+};
 /* One move of a dispute over a step (learn/dispute.h), by one of its two parties. */
 struct msg_dispute {
     struct digest dispute;  /* what both argue about: transcript_id */
@@ -541,8 +579,11 @@ struct msg_ping_ask {
     X(neighbour_reply, msg_neighbour_reply)                                                    \
     X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
     X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness) \
-    X(opening, msg_opening) X(drawn_ask, msg_drawn_ask) X(drawn, msg_drawn) \
-    X(checks, msg_checks) X(verdicts, msg_verdicts)
+    X(opening, msg_opening) X(drawn_ask, msg_drawn_ask) X(drawn, msg_drawn)                    \
+    X(checks, msg_checks) X(verdicts, msg_verdicts)                                            \
+    X(audit_ask, msg_audit_ask) X(audit, msg_audit)                                            \
+    X(step_verdict, msg_step_verdict) X(dispute_ask, msg_dispute_ask)                          \
+    X(dispute_state, msg_dispute_state)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

@@ -14,9 +14,12 @@
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "proto/states.h"
+#include "replay/dispute_jobs.h"
+#include "replay/dispute_state.h"
 #include "rollout/check.h"
 #include "rollout/evidence.h"
 #include "rollout/model_set.h"
+#include "rollout/room.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 #include "verifier/head_file.h"
@@ -29,7 +32,8 @@
 
 _Static_assert(1 + MSG_MAX_OPENED <= ROLLOUT_PROBE_MAX, "one's own and those to be opened");
 
-#define RESULT_MAX ((size_t)256 << 10) /* of so many light checks */
+#define RESULT_MAX   ((size_t)256 << 10) /* of so many light checks */
+#define DISPUTE_BOOT 1u /* tells the questions of disputes from the validator's own */
 
 struct validator {
     const struct verify_run_options *opt;
@@ -37,6 +41,9 @@ struct validator {
     struct verify *verify;
     struct verify_copy *copy; /* of a cheat; else NULL */
     struct head_file heads;
+    struct dispute_state *steps; /* versions to be recomputed */
+    struct dispute_jobs replays; /* of the job thread; set up with `setup` */
+    struct digest run;
     struct pool *pool;
     struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
@@ -297,6 +304,8 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     enum status st;
 
     (void)number;
+    if (dispute_job_is(job))
+        return dispute_jobs_run(&v->replays, job, args, result, e);
     if (job == VERIFY_JOB_LIGHT) {
         st = msg_checks_decode(&many, args, e);
         return st ? st : check_light_ones(v, &many, result, e);
@@ -351,6 +360,8 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     if (!keep_head(v, m->data) ||
         (v->copy && verify_copy_message(v->copy, m->data, now_ms, out)))
         return;
+    if (dispute_state_message(v->steps, m->data, now_ms, out))
+        return;
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
         member_note(v->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
@@ -368,6 +379,13 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     struct err why;
     struct buf copied;
 
+    if (dispute_job_is(job)) {
+        if (st)
+            LOG_WARN("version is not recomputed job=%" PRIu32 " why=\"%s\"", job,
+                     e ? e->text : status_text(st));
+        dispute_state_job(v->steps, job, number, st, result, e, now_ms, out);
+        return;
+    }
     if (!st && job == VERIFY_JOB_CHECK && !msg_verdict_decode(&m, result, NULL)) {
         if (m.is_accepted)
             LOG_DEBUG("verdict unit=%" PRIu64 " accepted depth=%" PRIu32, m.unit, m.depth);
@@ -397,6 +415,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     if (v->copy)
         verify_copy_tick(v->copy, now_ms, out);
     verify_versions(v->verify, cast_oldest(v->at.cast), cast_newest(v->at.cast), now_ms, out);
+    dispute_state_tick(v->steps, now_ms, out);
     say_why(v);
     maybe_stop(v);
 }
@@ -414,6 +433,7 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 {
     struct validator *v = ctx;
 
+    v->run = m->run;
     verify_welcome(v->verify, member_peer(v->at.member), &m->run);
     if (v->copy)
         verify_copy_welcome(v->copy, member_peer(v->at.member), &m->run, now_ms, out);
@@ -426,7 +446,34 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
     (void)now_ms;
     (void)out;
     verify_stop(v->verify);
+    dispute_state_stop(v->steps);
     maybe_stop(v);
+}
+
+static enum status first_version(void *ctx, struct file_map *file, struct err *e)
+{
+    struct validator *v = ctx;
+
+    return cast_map(v->at.cast, 0, file, e);
+}
+
+/* What it takes to recompute versions: version 0 at hand, and a course. */
+static void start_replays(struct validator *v, int64_t now_ms, struct effects *out)
+{
+    const struct replica_options ro = {
+        .setup = v->setup,
+        .course = {.run = v->run, .kernels = v->kernels, .pool = v->pool, .processes = 1},
+        .dir = v->opt->node.dir,
+        .ctx = v,
+        .first = first_version};
+    bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
+                      !strcmp(task_train_numerics(&v->setup->task), "f32-1");
+    struct err e;
+
+    dispute_jobs_init(&v->replays, &ro);
+    if (recomputes && cast_pin(v->at.cast, 0, &e))
+        LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
+    dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, recomputes, now_ms, out);
 }
 
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
@@ -448,6 +495,9 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         st = setup_kernels(&kernels, v->setup, v->kernels, &e);
     if (!st)
         st = setup_train_kernels(&exact, v->setup, v->kernels, &e);
+    if (!st)
+        st = room_check(v->setup, kernels, room_to_check(v->setup, kernels), "checking units",
+                        &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
@@ -464,6 +514,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
+    start_replays(v, now_ms, out);
     verify_ready(v->verify);
     if (v->setup->task.acceptance.witnesses)
         verify_witness(v->verify, v->heads.seq);
@@ -476,7 +527,7 @@ static enum status start(struct validator *v, struct err *e)
     const struct station_options so = {
         .node = n,
         .ops = {v, on_message, on_job, on_timer, run_job},
-        .max_job_result = RESULT_MAX,
+        .max_job_result = DISPUTE_RESULT_MAX,
         .cast = {.ctx = v, .on_version = on_version},
         .member = {.role = ROLE_VERIFIER,
                    .wants_bundle = true,
@@ -500,6 +551,14 @@ static enum status start(struct validator *v, struct err *e)
     randombytes_buf(&vo.boot, sizeof(vo.boot));
     vo.key = v->at.key;
     verify_new(&v->verify, &vo);
+    const struct dispute_state_options dso = {.key = v->at.key,
+                                              .boot = vo.boot ^ DISPUTE_BOOT,
+                                              .is_validator = true,
+                                              .accuses =
+                                                  v->opt->cheat == VERIFY_CHEAT_FRAMING ||
+                                                  v->opt->cheat == VERIFY_CHEAT_CHALLENGING,
+                                              .is_lazy = v->opt->cheat == VERIFY_CHEAT_LAZY};
+    dispute_state_new(&v->steps, &dso);
     if (v->opt->cheat == VERIFY_CHEAT_COPYING)
         verify_copy_new(&v->copy, v->at.key, ~vo.boot);
     return OK;
@@ -523,6 +582,9 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     head_file_close(&v.heads);
     verify_free(&v.verify);
     verify_copy_free(&v.copy);
+    dispute_state_free(&v.steps);
+    if (v.setup)
+        dispute_jobs_clear(&v.replays);
     model_set_free(&v.models);
     model_set_free(&v.exact);
     setup_close(&v.setup);

@@ -42,6 +42,7 @@ struct world_options {
     int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
+    int64_t step_ppm;     /* least share of versions that are recomputed; nobody here does it */
     bool is_open;         /* class open-openblas: workers open what is drawn */
     bool has_closed;      /* the first worker does not */
     bool is_light;        /* nothing is drawn for a full check but the first units of workers */

@@ -1,9 +1,9 @@
 /*
- * trainer/lane_group: several processes make the bits of one, also when some of them die. This program
+ * replay/lane_group: several processes make the bits of one, also when some of them die. This program
  * is its own worker; as LANE_TEST_DEATHS says ("file:deaths:when"), one that ends in the middle of
  * its first step.
  */
-#include "trainer/lane_group.h"
+#include "replay/lane_group.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "base/helper.h"
+#include "replay/lane_wire.h"
 #include "support/tempdir.h"
 #include "support/test.h"
-#include "trainer/lane_wire.h"
 
 #include "unit/engine/tiny_model.h"
 #include "unit/learn/tiny_step.h"
@@ -412,5 +412,5 @@ int main(int argc, char **argv)
         CASE(a_program_that_is_no_worker_is_an_error),
     };
 
-    return cmocka_run_group_tests_name("trainer/lane_group", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("replay/lane_group", tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "trainer/lane_wire.h"
+#include "replay/lane_wire.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "trainer/cheat.h"
+#include "replay/cheat.h"
 
 #include <string.h>
 
@@ -21,7 +21,18 @@ enum train_cheat train_cheat_parse(const char *name)
 
 void train_cheat_gradient(struct weights *grads)
 {
-    grads->layers[0].q[1] += 1e-3f;
+    grads->layers[0].q[TRAIN_CHEAT_AT] =
+        train_cheat_altered(grads->layers[0].q[TRAIN_CHEAT_AT]);
+}
+
+float train_cheat_altered(float gradient)
+{
+    return gradient + 1e-3f;
+}
+
+bool train_cheat_is_gradient(enum train_cheat c)
+{
+    return c == TRAIN_CHEAT_GRADIENT || c == TRAIN_CHEAT_SILENT;
 }
 
 void train_cheat_weights(struct weights *published)

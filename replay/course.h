@@ -1,5 +1,5 @@
 /*
- * trainer/course.h - the weights of a run, version after version
+ * replay/course.h - the weights of a run, version after version
  *
  * A course begins with initial weights, imitates demonstrations, which makes version 0, and then
  * takes batch after batch, each of which makes the next version. Every version is a function of
@@ -18,16 +18,16 @@
 #include "base/status.h"
 #include "learn/learner.h"
 #include "proto/msg.h"
+#include "replay/cheat.h"
+#include "replay/lane_group.h"
 #include "rollout/setup.h"
-#include "trainer/cheat.h"
-#include "trainer/lane_group.h"
 
 struct course_options {
     struct digest run;             /* as in learn_rules */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
     uint64_t max_bytes;     /* refuse to take more memory; 0: more than the device has free */
-    uint32_t processes;     /* that share a step's lanes (trainer/lane_group.h); 0: 1 */
+    uint32_t processes;     /* that share a step's lanes (replay/lane_group.h); 0: 1 */
     enum train_cheat cheat; /* for trying a network's defences */
 };
 
@@ -63,6 +63,10 @@ struct learn_rules course_rules(const struct task *t, const struct digest *task_
 /* Initial weights, and the processes that work on them: random by the task's seed, or those of model.init's directory, which must
  * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */
 MUST_USE enum status course_begin(struct course *c, struct err *e);
+
+/* Instead: begins at version 0, with its published weights, which are the masters. ERR_UNSUPPORTED:
+ * they are not (model.dtype); ERR_MALFORMED: the file is of another model. */
+MUST_USE enum status course_begin_at_first(struct course *c, struct bytes file, struct err *e);
 
 /* Called after each supervised step; returning false stops with ERR_TIMEOUT. */
 typedef bool course_progress(void *arg, uint64_t step, uint64_t steps, float loss);

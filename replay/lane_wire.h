@@ -1,5 +1,5 @@
 /*
- * trainer/lane_wire.h - what the leading process and those that share its lanes say to each other
+ * replay/lane_wire.h - what the leading process and those that share its lanes say to each other
  *
  * On the socket of base/helper.h, both ends being the same program on the same machine:
  *

@@ -1,5 +1,5 @@
 /*
- * trainer/lane_group.h - several processes that share the lanes of every step
+ * replay/lane_group.h - several processes that share the lanes of every step
  *
  * The leading process and N - 1 helpers (base/helper.h), each a part of the lanes (learn/lanes.h). For a
  * step the leader hands every helper the published weights and the step's work, makes its own lanes,

@@ -11,8 +11,8 @@
 #include "base/pool.h"
 #include "engine/device.h"
 #include "engine/train.h"
-#include "trainer/lane_group.h"
-#include "trainer/lane_wire.h"
+#include "replay/lane_group.h"
+#include "replay/lane_wire.h"
 
 struct worker {
     struct lane_setup setup;

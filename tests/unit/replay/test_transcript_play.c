@@ -1,8 +1,8 @@
 /*
- * trainer/transcript: a real step, published wrong and signed, argued about by two parties, and the
+ * replay/transcript: a real step, published wrong and signed, argued about by two parties, and the
  * file of it replayed by a third who has nothing else.
  */
-#include "trainer/transcript.h"
+#include "replay/transcript_play.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "proto/sign.h"
+#include "replay/course.h"
 #include "rollout/setup.h"
 #include "support/test.h"
-#include "trainer/course.h"
 
 #include "unit/learn/batches.h"
 
@@ -250,6 +250,46 @@ static void one_that_stops_names_who_is_silent(void **state)
     assert_int_equal(r.n_moves, 3);
 }
 
+/* A game that is over goes on in the record until one calls it; only its end counts. */
+static void a_call_changes_nothing_in_a_game_that_is_over(void **state)
+{
+    struct fixture *f = *state;
+    struct transcript_result r, called;
+    const struct transcript t = transcript_of(f);
+    struct transcript_step s;
+
+    play(f, UINT32_MAX);
+    assert_ok(replay(f, &r), &f->e);
+    assert_int_equal(r.n_moves % 2, 1); /* moves alternate: the last one was the defender's */
+    assert_ok(transcript_open(&s, &t, &f->e), &f->e);
+    assert_ok(transcript_add(&f->moves, &s.id, &s.run, BYTES_LIT("\x04"), &f->challenger_secret,
+                             &f->e),
+              &f->e);
+    transcript_step_clear(&s);
+    assert_ok(replay(f, &called), &f->e);
+    assert_int_equal(called.n_moves, r.n_moves + 1);
+    assert_int_equal(called.loser, DISPUTE_DEFENDER);
+    assert_int_equal(called.question.op, r.question.op);
+}
+
+static void who_calls_too_early_loses(void **state)
+{
+    struct fixture *f = *state;
+    struct transcript_result r;
+    const struct transcript t = transcript_of(f);
+    struct transcript_step s;
+
+    play(f, 3);
+    assert_ok(transcript_open(&s, &t, &f->e), &f->e);
+    assert_ok(transcript_add(&f->moves, &s.id, &s.run, BYTES_LIT("\x04"), &f->challenger_secret,
+                             &f->e),
+              &f->e);
+    transcript_step_clear(&s);
+    assert_ok(replay(f, &r), &f->e);
+    assert_int_equal(r.loser, DISPUTE_CHALLENGER);
+    assert_contains(r.why, "another kind");
+}
+
 /* Nobody can put words into another's mouth, nor leave some out. */
 static void moves_are_signed_and_in_a_chain(void **state)
 {
@@ -324,6 +364,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(anyone_sees_who_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(one_that_stops_names_who_is_silent, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_changes_nothing_in_a_game_that_is_over, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(who_calls_too_early_loses, setup, teardown),
         cmocka_unit_test_setup_teardown(moves_are_signed_and_in_a_chain, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_not_published_is_not_disputed, setup,
                                         teardown),

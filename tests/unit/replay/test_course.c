@@ -1,8 +1,8 @@
 /*
- * trainer/course: a small task from its first weights through real batches; saved, loaded and
+ * replay/course: a small task from its first weights through real batches; saved, loaded and
  * gone on with, and what its manifests commit to.
  */
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -598,5 +598,5 @@ int main(int argc, char **argv)
         CASE(a_course_may_begin_with_a_model_on_disk),
         CASE(settings_are_the_tasks),
     };
-    return cmocka_run_group_tests_name("trainer/course", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("replay/course", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /*
- * trainer/transcript.h - a dispute over a step as a file that anyone can replay (docs/disputes.md)
+ * proto/transcript.h - a dispute over a step as a file that anyone can replay (docs/disputes.md)
  *
  * Everything that both parties stood on, and what each of them said, signed:
  *
@@ -15,14 +15,16 @@
  * The manifest in the envelope names task, batch, settings and the roots before and after. The number
  * of steps is bound by the root of the optimizer's state before: a wrong one leads nowhere.
  *
+ * Moves alternate: those of even number are the defender's, those of odd number the challenger's, so
+ * that who keeps the record need not know the game (replay/transcript_play.h, learn/dispute.h).
+ *
  * Threads: any.
  */
-#ifndef TRAINER_TRANSCRIPT_H
-#define TRAINER_TRANSCRIPT_H
+#ifndef PROTO_TRANSCRIPT_H
+#define PROTO_TRANSCRIPT_H
 
 #include "base/bytes.h"
 #include "base/status.h"
-#include "learn/dispute.h"
 #include "proto/msg.h"
 #include "proto/types.h"
 
@@ -40,42 +42,17 @@ MUST_USE enum status transcript_encode(struct buf *out, const struct transcript 
 /* ERR_MALFORMED, ERR_UNSUPPORTED (a later version), ERR_DIGEST (damaged). */
 MUST_USE enum status transcript_decode(struct transcript *t, struct bytes in, struct err *e);
 
-void transcript_id(struct digest *out, struct bytes manifest_envelope, uint64_t opt_steps,
+/* `manifest`: digest of the PUBLISH envelope. */
+void transcript_id(struct digest *out, const struct digest *manifest, uint64_t opt_steps,
                    const struct public_key *challenger);
 
-/* Signs `move` as the next one and appends its blob to `moves`, whose last envelope it follows. */
+/* The body of the move that follows `moves`, whose last envelope it names. ERR_MALFORMED: they are
+ * cut short. */
+MUST_USE enum status transcript_next(struct msg_dispute *m, struct bytes moves,
+                                     const struct digest *id, struct bytes move, struct err *e);
+/* Signs `move` as the next one and appends its blob to `moves`. */
 MUST_USE enum status transcript_add(struct buf *moves, const struct digest *id,
                                     const struct digest *run, struct bytes move,
                                     const struct secret_key *secret, struct err *e);
-
-/* The step that is argued about, as a referee has it from public records. */
-struct transcript_step {
-    struct graph *graph;        /* owned */
-    struct opening_claim claim; /* of the manifest; the trace's root is not known yet */
-    struct digest run, id;
-    struct public_key defender;
-    int64_t version;
-};
-/* Checks the manifest's signature, and that bundle, settings and batch are those it names.
- * ERR_MALFORMED, ERR_DIGEST, ERR_DENIED, and the errors of graph_new. */
-MUST_USE enum status transcript_open(struct transcript_step *s, const struct transcript *t,
-                                     struct err *e);
-void transcript_step_clear(struct transcript_step *s);
-
-struct transcript_result {
-    struct public_key defender, challenger;
-    struct digest run;
-    int64_t version;
-    uint32_t n_moves;
-    uint64_t opened_bytes;
-    enum dispute_side loser; /* NOBODY: the dispute is not over, and `turn` is silent */
-    enum dispute_side turn;
-    char why[200];   /* said of the loser */
-    char where[160]; /* the operation, if it came to one; else empty */
-};
-/* Replays the moves. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
- * ERR_DENIED: the file accuses nobody. */
-MUST_USE enum status transcript_replay(struct transcript_result *out,
-                                       const struct transcript *t, struct err *e);
 
 #endif

@@ -1,4 +1,4 @@
-#include "trainer/lane_group.h"
+#include "replay/lane_group.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/helper.h"
 #include "engine/device.h"
-#include "trainer/lane_wire.h"
+#include "replay/lane_wire.h"
 
 #define LOG_MODULE "lanes"
 #include "base/log.h"

@@ -1,7 +1,7 @@
 /*
- * trainer/lane_wire: what is encoded is what is decoded, and nothing else is.
+ * replay/lane_wire: what is encoded is what is decoded, and nothing else is.
  */
-#include "trainer/lane_wire.h"
+#include "replay/lane_wire.h"
 
 #include <string.h>
 
@@ -164,5 +164,5 @@ int main(void)
         cmocka_unit_test(a_setup_and_an_answer_arrive_as_they_were_sent),
     };
 
-    return cmocka_run_group_tests_name("trainer/lane_wire", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("replay/lane_wire", tests, NULL, NULL);
 }

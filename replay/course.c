@@ -1,4 +1,4 @@
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
         .pool = c->options.pool,
         .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
         .max_bytes = c->options.max_bytes,
-        .tamper = c->options.cheat == TRAIN_CHEAT_GRADIENT ? train_cheat_gradient : NULL,
+        .tamper = train_cheat_is_gradient(c->options.cheat) ? train_cheat_gradient : NULL,
     };
     struct lane_group_options go = {
         .n_processes = c->options.processes ? c->options.processes : 1,
@@ -324,19 +324,6 @@ static enum status imitate_all(struct course *c, course_progress *progress, void
     return st;
 }
 
-/* A new optimizer for the reinforcement: the moments of imitation say nothing about it. */
-static enum status fresh_optimizer(struct course *c, struct err *e)
-{
-    struct adamw *opt;
-    enum status st = adamw_new(&opt, &c->setup->config, e);
-
-    if (st)
-        return st;
-    adamw_free(&c->learner->opt);
-    c->learner->opt = opt;
-    return OK;
-}
-
 enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
                            struct err *e)
 {
@@ -346,8 +333,28 @@ enum status course_warm_up(struct course *c, course_progress *progress, void *ar
     CHECK(c->learner && c->version < 0);
     if (c->setup->task.warmup.steps > 0)
         st = imitate_all(c, progress, arg, e);
+    if (!st) /* the moments of imitation say nothing about reinforcement */
+        st = learner_restart(c->learner, e);
+    return st ? st : conclude(c, &no_batch, e);
+}
+
+enum status course_begin_at_first(struct course *c, struct bytes file, struct err *e)
+{
+    static const struct digest no_batch;
+    struct weights *w = NULL;
+    struct adamw *opt = NULL;
+    enum status st;
+
+    if (c->setup->config.dtype != DTYPE_F32)
+        return err_set(e, ERR_UNSUPPORTED, "published weights are rounded");
+    st = weights_decode(&w, &c->setup->config, file, "the weights of version 0", e);
     if (!st)
-        st = fresh_optimizer(c, e);
+        st = adamw_new(&opt, &c->setup->config, e); /* as course_warm_up leaves it */
+    if (st) {
+        weights_free(&w);
+        return st;
+    }
+    st = make_learner(c, &w, &opt, e);
     return st ? st : conclude(c, &no_batch, e);
 }
 
