@@ -288,7 +288,6 @@ struct subject {
     const char *name;
     enum dtype dtype;
     struct weights *w;       /* owned, or NULL */
-    struct buf file;         /* bf16 weights as a file in memory */
     struct weights_map *map; /* owned, or NULL */
     struct model *m;         /* owned */
 };
@@ -298,7 +297,6 @@ static void subject_clear(struct subject *s)
     model_free(&s->m);
     weights_map_close(&s->map);
     weights_free(&s->w);
-    buf_clear(&s->file);
 }
 
 static enum status subject_init(struct subject *s, const struct bench *b,
@@ -309,7 +307,6 @@ static enum status subject_init(struct subject *s, const struct bench *b,
     enum status st;
 
     *s = (struct subject){.name = shape->name, .dtype = dtype};
-    buf_init(&s->file, weights_encode_bytes(&shape->c));
     st = weights_new(&s->w, &shape->c, e);
     if (st)
         return st;
@@ -322,10 +319,8 @@ static enum status subject_init(struct subject *s, const struct bench *b,
     }
     if (dtype == DTYPE_F32)
         return model_new(&s->m, s->w, &opt, e);
-    st = weights_encode(&s->file, s->w, dtype, e);
+    st = weights_map_of(&s->map, s->w, dtype, e);
     weights_free(&s->w);
-    if (!st)
-        st = weights_map_decode(&s->map, &shape->c, buf_bytes(&s->file), shape->name, e);
     return st ? st : model_open(&s->m, s->map, &opt, e);
 }
 
@@ -338,7 +333,6 @@ static enum status subject_open(struct subject *s, const struct bench *b, const 
     enum status st;
 
     *s = (struct subject){.name = "dir"};
-    buf_init(&s->file, 0);
     st = weights_map_open(&s->map, dir, e);
     if (st)
         return st;

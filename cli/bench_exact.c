@@ -17,6 +17,8 @@
 #include "base/bytes.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cli/bench_hash.h"
+#include "cli/bench_ops.h"
 #include "cli/usage.h"
 #include "engine/adamw.h"
 #include "engine/device.h"
@@ -30,20 +32,6 @@
 #define CHUNK       13u
 #define TEMPERATURE 0.7f
 
-/* FNV-1a with 64 bits, a 32-bit word a step. */
-static void hash_words(uint64_t *h, const void *words, size_t n)
-{
-    const uint8_t *p = words;
-
-    for (size_t i = 0; i < n; i++, p += 4) {
-        uint32_t word;
-        memcpy(&word, p, 4);
-        *h = (*h ^ word) * UINT64_C(0x100000001b3);
-    }
-}
-
-#define HASH_START UINT64_C(0xcbf29ce484222325)
-
 struct prompt {
     size_t n_prompt, n; /* tokens of the prompt, and with what was sampled */
     int32_t *tokens;    /* owned, (n) */
@@ -55,7 +43,7 @@ struct exact {
     size_t longest;
     size_t n_new;
     enum numerics numerics;
-    bool is_json;
+    bool is_json, wants_ways, wants_operations;
     struct device *device;   /* owned; NULL: the CPU alone */
     const struct kernels *k; /* of the configuration at hand, like the pool */
     struct pool *pool;
@@ -63,7 +51,7 @@ struct exact {
     size_t n_runs;
     uint64_t logprobs, logits, weights; /* the first configuration's */
     size_t n_different;
-    bool has_weights;
+    size_t n_rows, n_rows_different; /* of the table of operations and models */
 };
 
 /* What a configuration gave; 0: it has none. */
@@ -91,10 +79,10 @@ static void take_rows(struct batch *b, size_t i, size_t at, size_t n, const floa
     const struct prompt *p = &b->prompts[i];
     size_t V = b->x->w->config.vocab, with_next = at + n < p->n ? n : p->n - 1 - at;
 
-    hash_words(&b->h_logits[i], logits, n * V);
+    bench_hash_words(&b->h_logits[i], logits, n * V);
     logprob_forward(kernels_host(b->x->k), b->x->pool, b->logp, logits, p->tokens + at + 1,
                     TEMPERATURE, with_next, V);
-    hash_words(&b->h_logprobs[i], b->logp, with_next);
+    bench_hash_words(&b->h_logprobs[i], b->logp, with_next);
 }
 
 /* Draws the tokens that come after the runs of a call, where the model computes. */
@@ -200,7 +188,7 @@ static enum status infer(struct exact *x, size_t size, size_t chunk, struct resu
     if (!st)
         st = alloc_array(&b.logp, rows, sizeof(float), "log-probabilities", e);
     for (size_t i = 0; i < N_PROMPTS; i++) {
-        h_logits[i] = h_logprobs[i] = HASH_START;
+        h_logits[i] = h_logprobs[i] = BENCH_HASH_START;
         for (size_t j = x->prompts[i].n_prompt; x->n_runs > 0 && j < x->prompts[i].n; j++)
             x->prompts[i].tokens[j] = 0; /* what an earlier configuration drew is no help */
     }
@@ -211,11 +199,11 @@ static enum status infer(struct exact *x, size_t size, size_t chunk, struct resu
         b.h_logprobs = h_logprobs + b.first;
         st = run_batch(&b, chunk, e);
     }
-    *out = (struct result){HASH_START, HASH_START, 0};
-    hash_words(&out->logits, h_logits, 2 * (size_t)N_PROMPTS);
-    hash_words(&out->logprobs, h_logprobs, 2 * (size_t)N_PROMPTS);
+    *out = (struct result){BENCH_HASH_START, BENCH_HASH_START, 0};
+    bench_hash_words(&out->logits, h_logits, 2 * (size_t)N_PROMPTS);
+    bench_hash_words(&out->logprobs, h_logprobs, 2 * (size_t)N_PROMPTS);
     for (size_t i = 0; i < N_PROMPTS; i++)
-        hash_words(&out->logprobs, x->prompts[i].tokens, x->prompts[i].n);
+        bench_hash_words(&out->logprobs, x->prompts[i].tokens, x->prompts[i].n);
     kv_cache_free(&b.kv);
     model_free(&b.m);
     free(b.hidden);
@@ -278,18 +266,18 @@ static enum status train_logprobs(struct exact *x, struct train *t, size_t size,
         struct train_batch b = batch_of(x, first, n);
         st = train_forward(t, &b, logp, e);
         for (size_t i = 0; !st && i < n; i++) {
-            h[first + i] = HASH_START;
-            hash_words(&h[first + i], logp + row, b.lengths[i] - 1);
+            h[first + i] = BENCH_HASH_START;
+            bench_hash_words(&h[first + i], logp + row, b.lengths[i] - 1);
             row += b.lengths[i];
         }
         batch_clear(&b);
     }
     if (st)
         return st;
-    *out = HASH_START;
-    hash_words(out, h, 2 * (size_t)N_PROMPTS);
+    *out = BENCH_HASH_START;
+    bench_hash_words(out, h, 2 * (size_t)N_PROMPTS);
     for (size_t i = 0; i < N_PROMPTS; i++)
-        hash_words(out, x->prompts[i].tokens, x->prompts[i].n);
+        bench_hash_words(out, x->prompts[i].tokens, x->prompts[i].n);
     return OK;
 }
 
@@ -321,11 +309,11 @@ static enum status train_step(struct exact *x, struct train *t, struct weights *
         st = train_update(t, a, w, &s, &report, e);
     if (!st)
         st = train_fetch(t, a, w, e);
-    *out = HASH_START;
+    *out = BENCH_HASH_START;
     if (!st) {
-        hash_words(out, w->data, w->n_data);
-        hash_words(out, a->m->data, a->m->n_data);
-        hash_words(out, a->v->data, a->v->n_data);
+        bench_hash_words(out, w->data, w->n_data);
+        bench_hash_words(out, a->m->data, a->m->n_data);
+        bench_hash_words(out, a->v->data, a->v->n_data);
     }
     adamw_free(&a);
     free(weight);
@@ -454,19 +442,54 @@ static enum status try_backend(struct exact *x, const char *name, struct err *e)
     return st;
 }
 
+/* One hash for each operation, and of a model of each family with the shape of `c`. */
+static enum status try_operations(struct exact *x, const struct model_config *c, struct err *e)
+{
+    static const struct {
+        enum model_arch arch;
+        const char *name;
+    } families[] = {
+        {MODEL_ARCH_LLAMA, "llama"}, {MODEL_ARCH_QWEN2, "qwen2"}, {MODEL_ARCH_QWEN3, "qwen3"}};
+    struct bench_columns columns;
+    enum status st = bench_columns_init(&columns, x->numerics, x->device, e);
+
+    if (!st)
+        st = bench_ops(&columns, x->is_json, &x->n_rows, &x->n_rows_different, e);
+    for (size_t i = 0; !st && i < sizeof(families) / sizeof(families[0]); i++) {
+        struct model_config of = *c;
+
+        of.arch = families[i].arch;
+        of.tie = of.arch != MODEL_ARCH_LLAMA;
+        of.qkv_bias = of.arch == MODEL_ARCH_QWEN2;
+        of.qk_norm = of.arch == MODEL_ARCH_QWEN3;
+        st = bench_ops_model(&columns, &of, families[i].name, x->is_json, &x->n_rows,
+                             &x->n_rows_different, e);
+    }
+    return st;
+}
+
 static int conclude(const struct exact *x)
 {
-    bool is_equal = x->n_different == 0 && x->n_runs > 0;
+    const size_t n_different = x->n_different + x->n_rows_different;
+    bool is_equal = n_different == 0 && x->n_runs + x->n_rows > 0;
+
+    if (!x->is_json && x->n_rows > 0)
+        printf("operations and models: %zu of %zu rows equal\n",
+               x->n_rows - x->n_rows_different, x->n_rows);
+    if (!x->is_json && x->n_runs == 0)
+        return is_equal ? 0 : 1;
 
     if (x->is_json) {
-        printf(
-            "{\"numerics\": \"%s\", \"configurations\": %zu, \"different\": %zu, \"equal\": %s",
-            numerics_name(x->numerics), x->n_runs, x->n_different, is_equal ? "true" : "false");
+        printf("{\"numerics\": \"%s\", \"configurations\": %zu, \"rows\": %zu, \"different\": "
+               "%zu, "
+               "\"equal\": %s",
+               numerics_name(x->numerics), x->n_runs, x->n_rows, n_different,
+               is_equal ? "true" : "false");
     } else if (is_equal) {
         printf("class %s: all %zu equal:", numerics_name(x->numerics), x->n_runs);
     } else {
-        printf("class %s: %zu of %zu DIFFER from the first:", numerics_name(x->numerics),
-               x->n_different, x->n_runs);
+        printf("class %s: %zu of %zu and %zu rows DIFFER from the first:",
+               numerics_name(x->numerics), x->n_different, x->n_runs, x->n_rows_different);
     }
     print_hash(x, "logits", x->logits);
     print_hash(x, "logprobs", x->logprobs);
@@ -547,15 +570,17 @@ static int run(struct exact *x, const char *dir, const struct shape *s)
     if (st)
         return usage_fail(e.text);
     make_prompts(x, s);
-    if (!x->is_json)
+    if (!x->is_json && x->wants_ways)
         printf("class %s, %" PRIu64
                " parameters, %u prompts of up to %zu tokens, %zu sampled\n",
                numerics_name(x->numerics), model_config_params(&x->w->config), N_PROMPTS,
                x->longest - x->n_new, x->n_new);
-    for (size_t i = 0; !st && (name = kernels_name_at(x->numerics, i)); i++)
+    for (size_t i = 0; !st && x->wants_ways && (name = kernels_name_at(x->numerics, i)); i++)
         st = try_backend(x, name, &e);
-    if (!st)
+    if (!st && x->wants_ways)
         st = try_device(x, &e);
+    if (!st && x->wants_operations && !dir)
+        st = try_operations(x, &x->w->config, &e);
     return st ? usage_fail(e.text) : conclude(x);
 }
 
@@ -576,7 +601,7 @@ static int refuse_shape(const struct usage *u)
 int bench_exact(int argc, char **argv)
 {
     const char *dir = NULL;
-    char *numerics = NULL, *device = NULL;
+    char *numerics = NULL, *device = NULL, *what = NULL;
     struct shape s;
     struct exact x = {0};
     struct err e;
@@ -584,6 +609,8 @@ int bench_exact(int argc, char **argv)
     struct opt table[] = {
         {"numerics", OPT_CHOICE, &numerics, "f32-1", "f32-1|bf16-1", "class of the numbers",
          false},
+        {"what", OPT_CHOICE, &what, "all", "all|ways|operations",
+         "the ways of computing one model, or the table of operations and models", false},
         {"device", OPT_STRING, &device, "cpu", NULL,
          "cuda or cuda:N: compute on that GPU as well", false},
         {"prompt-tokens", OPT_INT, &s.prompt, "40", "1..1024",
@@ -608,7 +635,9 @@ int bench_exact(int argc, char **argv)
             "backends, threads,\nbatches of 1, 7 and 64, prompts whole, in chunks and token by "
             "token, inference and training,\nmicro-batches of 1, 3 and 8. Prints a hash of "
             "each, and whether they are one: status 1 if not.\nWithout DIR the model is "
-            "random and small.",
+            "random and small, and a table follows: one hash for each operation and each "
+            "family\n"
+            "of models, of each backend.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &dir,
@@ -620,6 +649,8 @@ int bench_exact(int argc, char **argv)
         status = refuse_shape(&u);
     if (status == USAGE_RUN) {
         x.n_new = (size_t)s.new;
+        x.wants_ways = strcmp(what, "operations") != 0;
+        x.wants_operations = strcmp(what, "ways") != 0;
         status = numerics_parse(&x.numerics, numerics, &e) || device_open(&x.device, device, &e)
                      ? usage_fail(e.text)
                      : run(&x, dir, &s);

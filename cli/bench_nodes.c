@@ -19,6 +19,7 @@
 
 #define LINE_BYTES 4096u
 #define LOOK_MS    100
+#define LISTEN_MS  20
 
 void bench_nodes_init(struct bench_nodes *b, const struct bench_net *net, const char *dir,
                       size_t n)
@@ -211,6 +212,12 @@ static void hear_line(const struct bench_nodes *b, struct bench_node *x, const c
     } else if (sscanf(line, "moved %lf %lf", &one, &two) == 2) {
         x->in_bytes = one;
         x->out_bytes = two;
+    } else if (sscanf(line, "turned %" SCNd64, &us) == 1) {
+        x->turned_us = us;
+    } else if (sscanf(line, "fresh %" SCNd64 " %" SCNd64, &version, &us) == 2) {
+        x->frozen_us = version ? 0 : us;
+    } else if (sscanf(line, "stopped %" SCNd64 " %" SCNd64, &version, &us) == 2) {
+        x->stopped_us = us;
     } else if (!strncmp(line, "stats ", 6)) {
         read_stats(&x->stats, line + 6);
         x->has_stats = true;
@@ -290,4 +297,25 @@ enum status bench_nodes_listen(struct bench_nodes *b, int64_t ms, struct err *e)
             return ended(b, i, e);
     }
     return OK;
+}
+
+bool bench_nodes_all(const struct bench_nodes *b, size_t from, bench_node_fn *fn)
+{
+    for (size_t i = from; i < b->n; i++)
+        if (b->v[i].pid > 0 && !fn(&b->v[i]))
+            return false;
+    return true;
+}
+
+enum status bench_nodes_await(struct bench_nodes *b, size_t from, bench_node_fn *fn,
+                              double limit_s, const char *what, struct err *e)
+{
+    int64_t end_ms = clock_mono_ms() + (int64_t)(limit_s * 1000);
+    enum status st = OK;
+
+    while (!st && !bench_nodes_all(b, from, fn) && clock_mono_ms() < end_ms)
+        st = bench_nodes_listen(b, LISTEN_MS, e);
+    if (!st && !bench_nodes_all(b, from, fn))
+        st = err_set(e, ERR_TIMEOUT, "not all nodes were %s within %.0f s", what, limit_s);
+    return st;
 }

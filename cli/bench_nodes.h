@@ -34,6 +34,8 @@ struct bench_node {
     bool is_ready, has_failed;
     int64_t known_us, complete_us;  /* of the version that is watched; 0: not yet */
     int64_t begun_us, published_us; /* when the trainer began to make it, and was done */
+    int64_t turned_us;              /* when it said that it does as it was told */
+    int64_t frozen_us, stopped_us;  /* when it noticed; 0: it did not */
     double made_cpu_s;              /* what making it took the trainer */
     double in_bytes, out_bytes;     /* verified and stored; served: by its last word */
     double anon_peak;               /* bytes of memory beyond page cache, the most seen */
@@ -67,5 +69,12 @@ void bench_nodes_tell(struct bench_nodes *b, size_t i, const char *line);
 /* Hears what they say for up to `ms`, and looks how much memory they have. ERR_IO naming the node
  * when one has ended that was not killed. */
 MUST_USE enum status bench_nodes_listen(struct bench_nodes *b, int64_t ms, struct err *e);
+
+typedef bool bench_node_fn(const struct bench_node *x);
+/* Whether it holds of all from node `from` on that run. */
+bool bench_nodes_all(const struct bench_nodes *b, size_t from, bench_node_fn *fn);
+/* Listens until it does. ERR_TIMEOUT: "not all nodes were `what`". */
+MUST_USE enum status bench_nodes_await(struct bench_nodes *b, size_t from, bench_node_fn *fn,
+                                       double limit_s, const char *what, struct err *e);
 
 #endif

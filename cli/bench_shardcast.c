@@ -21,21 +21,25 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/bench_attack.h"
 #include "cli/bench_line.h"
 #include "cli/bench_nodes.h"
 #include "cli/usage.h"
 #include "proto/types.h"
+#include "shardcast/cast_state.h"
 
 #define WARM_UP_BYTES 65536
 #define RUNS_MAX      32
 #define LISTEN_MS     20
+#define SLOW_MBPS     0.1
 #define PATIENCE      20 /* times the bound, and then it failed */
 
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
-    double rate, cap, origin_cap, garbage, kill_origin_at;
+    double rate, cap, origin_cap, kill_origin_at;
     bool is_netns, is_kept, shall_kill_half, is_writing, is_delta;
-    char *dir, *mode;
+    char *dir, *mode, *attack_text;
+    struct bench_attack attack;
     double bytes, bound_s; /* of this measurement */
     size_t n_bad;
     double killed_at; /* bytes that node 1 had verified; 0: it was not killed */
@@ -50,8 +54,9 @@ struct result {
     double origin_link_share;
     double cpu_per_gb_sent, cpu_per_gb_received;
     double anon_peak, written_share, garbage_share, repeats_share, refetched_share;
-    double bad_max_s; /* until the last spoiler had the file */
+    double bad_max_s; /* until the last liar had the file */
     double n_named, n_wrongly_named;
+    struct bench_attack_result attack;
 };
 
 static void progress(const char *what)
@@ -68,7 +73,7 @@ static bool is_tree(const struct bench *b)
 
 static bool is_bad(const struct bench *b, size_t i)
 {
-    return i > 0 && i >= (size_t)b->nodes - b->n_bad;
+    return bench_attack_is_bad(&b->attack, (size_t)b->nodes, i);
 }
 
 static enum status start_node(struct bench *b, size_t i, struct err *e)
@@ -82,34 +87,21 @@ static enum status start_node(struct bench *b, size_t i, struct err *e)
     snprintf(port, sizeof(port), "%d", (int)b->port);
     snprintf(rate, sizeof(rate), "%.6f", b->is_writing ? b->rate : 0.0);
     snprintf(relays, sizeof(relays), "%d", is_tree(b) ? (int)b->relays : 0);
-    snprintf(cap, sizeof(cap), "%.6f", i == 0 && b->origin_cap > 0.0 ? b->origin_cap : b->cap);
+    snprintf(cap, sizeof(cap), "%.6f",
+             is_bad(b, i) && b->attack.is_slow ? SLOW_MBPS
+             : i == 0 && b->origin_cap > 0.0   ? b->origin_cap
+                                               : b->cap);
     dir = file_join(b->at.dir, index);
-    const char *args[] = {"--dir",
-                          dir,
-                          "--index",
-                          index,
-                          "--nodes",
-                          nodes,
-                          "--seed",
-                          seed,
-                          "--port",
-                          port,
-                          "--network",
-                          b->is_netns ? "netns" : "loopback",
-                          "--write-rate",
-                          rate,
-                          "--up-mbps",
-                          cap,
-                          "--relays",
-                          relays,
-                          is_bad(b, i) ? "--garbage" : NULL,
-                          NULL};
+    const char *args[] = {
+        "--dir",        dir,    "--index",   index,
+        "--nodes",      nodes,  "--seed",    seed,
+        "--port",       port,   "--network", b->is_netns ? "netns" : "loopback",
+        "--write-rate", rate,   "--up-mbps", cap,
+        "--relays",     relays, NULL};
     st = bench_nodes_start(&b->at, i, args, e);
     free(dir);
     return st;
 }
-
-typedef bool node_fn(const struct bench_node *x);
 
 static bool is_ready(const struct bench_node *x)
 {
@@ -126,27 +118,6 @@ static bool has_stats(const struct bench_node *x)
     return x->has_stats;
 }
 
-static bool all(const struct bench *b, size_t from, node_fn *fn)
-{
-    for (size_t i = from; i < b->at.n; i++)
-        if (b->at.v[i].pid > 0 && !fn(&b->at.v[i]))
-            return false;
-    return true;
-}
-
-static enum status await(struct bench *b, size_t from, node_fn *fn, double limit_s,
-                         const char *what, struct err *e)
-{
-    int64_t end_ms = clock_mono_ms() + (int64_t)(limit_s * 1000);
-    enum status st = OK;
-
-    while (!st && !all(b, from, fn) && clock_mono_ms() < end_ms)
-        st = bench_nodes_listen(&b->at, LISTEN_MS, e);
-    if (!st && !all(b, from, fn))
-        st = err_set(e, ERR_TIMEOUT, "not all nodes were %s within %.0f s", what, limit_s);
-    return st;
-}
-
 static enum status ask_stats(struct bench *b, struct bench_stats *out, struct err *e)
 {
     enum status st;
@@ -155,7 +126,7 @@ static enum status ask_stats(struct bench *b, struct bench_stats *out, struct er
         b->at.v[i].has_stats = false;
         bench_nodes_tell(&b->at, i, "stats\n");
     }
-    st = await(b, 0, has_stats, 30, "ready to tell what they did", e);
+    st = bench_nodes_await(&b->at, 0, has_stats, 30, "ready to tell what they did", e);
     for (size_t i = 0; i < b->at.n; i++)
         out[i] = b->at.v[i].stats;
     return st;
@@ -170,13 +141,14 @@ static enum status start_all(struct bench *b, struct err *e)
     for (size_t i = 0; !st && i < (size_t)b->nodes; i++)
         st = start_node(b, i, e);
     if (!st)
-        st = await(b, 0, is_ready, 30, "ready", e);
+        st = bench_nodes_await(&b->at, 0, is_ready, 30, "ready", e);
     if (st)
         return st;
     bench_nodes_watch(&b->at, 0);
     snprintf(line, sizeof(line), "publish 0 %d\n", WARM_UP_BYTES);
     bench_nodes_tell(&b->at, 0, line);
-    return await(b, 1, is_complete, 120, "linked", e);
+    st = bench_nodes_await(&b->at, 1, is_complete, 120, "linked", e);
+    return st ? st : bench_attack_begin(&b->attack, &b->at, e);
 }
 
 /* ---- one run ----------------------------------------------------------------------------- */
@@ -275,12 +247,12 @@ static enum status await_all(struct bench *b, struct bench_stats *before, struct
     int64_t end_ms = clock_mono_ms() + (int64_t)(limit_s * 1000);
     enum status st = OK;
 
-    while (!st && !all(b, 1, is_complete) && clock_mono_ms() < end_ms) {
+    while (!st && !bench_nodes_all(&b->at, 1, is_complete) && clock_mono_ms() < end_ms) {
         st = bench_nodes_listen(&b->at, LISTEN_MS, e);
         if (!st)
             st = do_faults(b, before, e);
     }
-    if (!st && !all(b, 1, is_complete))
+    if (!st && !bench_nodes_all(&b->at, 1, is_complete))
         st = err_set(e, ERR_TIMEOUT, "not all nodes had the file within %.0f s", limit_s);
     return st;
 }
@@ -293,38 +265,7 @@ static double refetched(const struct bench *b, const struct bench_stats *after)
            b->killed_at;
 }
 
-static bool is_named_by(const struct bench *b, size_t by, const char *key)
-{
-    char name[48], line[64], *path;
-    struct buf log;
-    bool is = false;
-
-    snprintf(name, sizeof(name), "%zu/log", by);
-    snprintf(line, sizeof(line), "banned peer=%s", key);
-    path = file_join(b->at.dir, name);
-    buf_init(&log, (size_t)64 << 20);
-    if (!file_read(&log, path, NULL))
-        is = strstr(buf_cstr(&log), line) != NULL;
-    buf_clear(&log);
-    free(path);
-    return is;
-}
-
-/* Whom the logs of honest nodes name: spoilers, and others. */
-static void count_named(const struct bench *b, struct result *r)
-{
-    for (size_t i = 0; i < b->at.n; i++) {
-        bool is = false;
-        for (size_t by = 0; by < b->at.n && !is; by++)
-            is = !is_bad(b, by) && is_named_by(b, by, b->at.v[i].key);
-        if (is_bad(b, i))
-            r->n_named += is;
-        else
-            r->n_wrongly_named += is;
-    }
-}
-
-/* Byte by byte, the spoilers' too. */
+/* Byte by byte, the liars' too. */
 static enum status compare_files(const struct bench *b, int version, struct err *e)
 {
     struct file_map first = {0}, other;
@@ -350,6 +291,7 @@ static enum status measure(struct bench *b, int version, const char *line, struc
                            struct err *e)
 {
     struct bench_stats before[BENCH_NODES_MAX], after[BENCH_NODES_MAX];
+    struct bench_attack_named named;
     enum status st = ask_stats(b, before, e);
 
     if (st)
@@ -363,7 +305,9 @@ static enum status measure(struct bench *b, int version, const char *line, struc
         return st;
     fill_times(b, r);
     fill_costs(b, before, after, r);
-    count_named(b, r);
+    bench_attack_named(&b->attack, &b->at, &named);
+    r->n_named = (double)named.liars;
+    r->n_wrongly_named = (double)named.others;
     if (b->kill_origin_at > 0.0 && b->at.v[0].pid > 0)
         progress("all had the file before the origin had sent so much: it was not killed");
     if (b->shall_kill_half && b->killed_at <= 0.0)
@@ -397,6 +341,24 @@ static enum status measure_whole(struct bench *b, struct result *r, struct err *
     return measure(b, 1, line, r, e);
 }
 
+static enum status restart(void *arg, size_t i, struct err *e)
+{
+    return start_node(arg, i, e);
+}
+
+static enum status measure_one(struct bench *b, struct result *r, struct err *e)
+{
+    switch (b->attack.course) {
+    case BENCH_ATTACK_EQUIVOCATE:
+        return bench_attack_equivocate(&b->at, b->bytes, restart, b, &r->attack, e);
+    case BENCH_ATTACK_FREEZE:
+        return bench_attack_freeze(&b->at, b->bytes, 30 + PATIENCE * b->bound_s, &r->attack, e);
+    case BENCH_ATTACK_NONE:
+    case BENCH_ATTACK_SHARE: break;
+    }
+    return b->is_delta ? measure_delta(b, r, e) : measure_whole(b, r, e);
+}
+
 static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
 {
     (void)sb;
@@ -417,7 +379,7 @@ static enum status run_once(struct bench *b, int64_t number, struct result *r, s
     bench_nodes_init(&b->at, &b->net, dir, (size_t)b->nodes);
     st = start_all(b, e);
     if (!st)
-        st = b->is_delta ? measure_delta(b, r, e) : measure_whole(b, r, e);
+        st = measure_one(b, r, e);
     bench_nodes_clear(&b->at);
     if (!b->is_kept && !st)
         (void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); /* what stays is seen in --dir */
@@ -443,7 +405,7 @@ static void print_run(const struct bench *b, int64_t number, const struct result
         "the file (link %.2f)\n"
         "       cpu s/GB sent %.2f, received %.2f; memory %.1f MiB; written %.3f; garbage "
         "%.4f, repeats %.4f, refetched %.4f\n"
-        "       banned: %.0f of %zu spoilers, who had the file after %.2f s, and %.0f others\n",
+        "       named: %.0f of %zu liars, who had the file after %.2f s, and %.0f others\n",
         (int)number, b->bound_s, r->p50_s, r->p99_s, r->max_s, r->known_s, r->origin_share,
         r->origin_link_share, r->cpu_per_gb_sent, r->cpu_per_gb_received,
         r->anon_peak / (1 << 20), r->written_share, r->garbage_share, r->repeats_share,
@@ -511,14 +473,33 @@ static void print_figures(const struct bench *b, const struct result *r, size_t 
     print_line("shardcast_cpu_received", OVER(cpu_per_gb_received, 0.5), "core-s/GB", 3, true);
     print_line("shardcast_memory_worst", OVER(anon_peak, 1) / (1 << 20), "MiB", 64, true);
     print_line("shardcast_written_worst", OVER(written_share, 1), "files", 1.1, true);
-    print_line("shardcast_wrongly_banned_worst", OVER(n_wrongly_named, 1), "nodes", 0, true);
+    print_line("shardcast_wrongly_named_worst", OVER(n_wrongly_named, 1), "nodes", 0, true);
     if (b->n_bad) {
+        print_line("shardcast_honest_finished", (double)b->nodes - 1 - (double)b->n_bad,
+                   "nodes", 0, false); /* or the bench had failed */
         print_line("shardcast_garbage_worst", OVER(garbage_share, 1), "", 0.005, true);
+        print_line("shardcast_repeats_worst", OVER(repeats_share, 1), "", 0, true);
         print_line("shardcast_attackers_named_least", OVER(n_named, 0), "nodes",
-                   (double)b->n_bad, false);
+                   b->attack.is_named ? (double)b->n_bad : 0, false);
     }
     if (b->shall_kill_half)
         print_line("shardcast_refetched_worst", OVER(refetched_share, 1), "", 0.01, true);
+}
+
+static void print_attack(const struct bench *b, const struct result *r, size_t n)
+{
+    if (b->attack.course == BENCH_ATTACK_FREEZE) {
+        print_line("shardcast_freeze_noticed_worst", OVER(attack.noticed_s, 1), "s",
+                   1e-3 * CAST_FRESH_MS, true);
+        print_line("shardcast_freeze_over_worst", OVER(attack.fresh_again_s, 1), "s", 0, true);
+        return;
+    }
+    print_line("shardcast_stopped_least", OVER(attack.n_stopped, 0), "nodes", (double)b->nodes,
+               false);
+    print_line("shardcast_stopped_worst", OVER(attack.stopped_s, 1), "s", 1.0, true);
+    print_line("shardcast_proofs_least", OVER(attack.n_proofs, 0), "nodes", (double)b->nodes,
+               false);
+    print_line("shardcast_stopped_after_restart", OVER(attack.restarted, 0), "nodes", 1, false);
 }
 
 static enum status run_all(struct bench *b, struct err *e)
@@ -527,17 +508,19 @@ static enum status run_all(struct bench *b, struct err *e)
     enum status st = OK;
 
     b->bytes = (double)(b->mib << 20);
-    b->n_bad = (size_t)(b->garbage * (double)(b->nodes - 1));
+    b->n_bad = bench_attack_n_bad(&b->attack, (size_t)b->nodes);
     b->bound_s = bound_of(b);
     if (b->is_netns)
         st = bench_net_open(&b->net, (size_t)b->nodes, b->rate, e);
     for (int64_t i = 0; !st && i < b->runs; i++) {
         st = run_once(b, i, &r[i], e);
-        if (!st)
+        if (!st && b->attack.course <= BENCH_ATTACK_SHARE)
             print_run(b, i, &r[i]);
     }
     bench_net_close(&b->net);
-    if (!st && b->is_delta)
+    if (!st && b->attack.course > BENCH_ATTACK_SHARE)
+        print_attack(b, r, (size_t)b->runs);
+    else if (!st && b->is_delta)
         print_delta(b, r, (size_t)b->runs);
     else if (!st && is_tree(b))
         print_tree(b, r, (size_t)b->runs);
@@ -564,8 +547,10 @@ int bench_shardcast(int argc, char **argv)
          "ceiling of what a node serves, in Mb/s, kept by itself; 0: none", false},
         {"origin-cap", OPT_REAL, &b.origin_cap, "0", "0..100000",
          "the same of the origin; 0: as the others", false},
-        {"garbage", OPT_REAL, &b.garbage, "0", "0..0.9",
-         "share of the receivers that spoil what they serve", false},
+        {"attack", OPT_STRING, &b.attack_text, "", NULL,
+         "KIND or KIND:SHARE of the receivers (0.2): garbage, forge, stale, empty, silent, "
+         "slow; or equivocate (the origin), freeze (all but node 1)",
+         false},
         {"writing", OPT_FLAG, &b.is_writing, "false", NULL,
          "the origin makes the version at the rate of its link", false},
         {"delta", OPT_FLAG, &b.is_delta, "false", NULL,
@@ -594,6 +579,11 @@ int bench_shardcast(int argc, char **argv)
     if (status == USAGE_RUN && is_tree(&b) && b.relays > b.nodes - 2)
         status = usage_complain(u.line, "%d nodes are too few for %d relays", (int)b.nodes,
                                 (int)b.relays);
+    if (status == USAGE_RUN && bench_attack_parse(&b.attack, b.attack_text, &e))
+        status = usage_complain(u.line, "%s", e.text);
+    if (status == USAGE_RUN && b.attack.name &&
+        (is_tree(&b) || bench_attack_n_bad(&b.attack, (size_t)b.nodes) == 0))
+        status = usage_complain(u.line, "nobody of %d nodes would do that", (int)b.nodes);
     if (status == USAGE_RUN)
         status = run_all(&b, &e) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);

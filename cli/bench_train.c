@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cli/bench_hash.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_shape.h"
@@ -40,7 +41,7 @@ struct figures {
     double memory; /* bytes: the most that was resident */
     uint64_t computed;
     float loss;
-    uint8_t root[WEIGHTS_DIGEST_BYTES];
+    uint64_t weights; /* a hash of them at the end */
 };
 
 /* What a token costs, recomputation not counted: three products with every weight (the embedding's
@@ -87,7 +88,8 @@ static enum status time_steps(int64_t *us, struct learner *l, const struct bench
     f->loss = report.loss;
     if (!st)
         st = learner_fetch(l, e);
-    weights_digest(f->root, l->masters);
+    f->weights = BENCH_HASH_START;
+    bench_hash_words(&f->weights, l->masters->data, l->masters->n_data);
     free(tokens);
     free(demo);
     free(times);
@@ -185,9 +187,6 @@ static void tell_json(const struct figures *f, const struct bench *o,
 
 static void tell(const struct figures *f, const struct bench *o, const struct bench_shape *s)
 {
-    char root[2 * WEIGHTS_DIGEST_BYTES + 1];
-
-    hex_encode(root, BYTES_OF(f->root));
     printf("%s, %" PRId64 " sequences of %" PRId64 "%s\n", s->name, o->batch, o->length,
            o->recompute ? ", recomputing" : "");
     printf("speed    %10.1f tokens/s\n", f->rate);
@@ -196,7 +195,7 @@ static void tell(const struct figures *f, const struct bench *o, const struct be
     printf("memory   %10.1f MiB at most (computed: %.1f)\n", f->memory / MIB,
            (double)f->computed / MIB);
     printf("loss     %10.4f after %" PRId64 " steps\n", (double)f->loss, o->steps + 1);
-    printf("weights  %s\n", root);
+    printf("weights  %016" PRIx64 "\n", f->weights);
 }
 
 int bench_train(int argc, char **argv)

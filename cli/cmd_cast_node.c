@@ -10,8 +10,10 @@
  *   weights VERSION BYTES   node 0: the same, of weights in bf16 (cli/bench_weights.h)
  *   step VERSION            node 0: after 'weights', a step of training at a rate of 1e-6, with
  *                           the patch from the version before
+ *   cheat KIND I            it lies from now on, where there is a victim to node I, or not any
+ *                           more: "none" (shardcast/cast.h)  turned US
  *   stats                   what it has done so far          stats KEY=VALUE ...
- * and says by itself: ready US, known VERSION US, moved BYTES_IN BYTES_OUT, complete VERSION US,
+ * and says by itself: fresh 0|1 US, stopped VERSION US (the trainer equivocates), ready US KEY, known VERSION US, moved BYTES_IN BYTES_OUT, complete VERSION US,
  * failed WHY. US is the monotonic clock, which all namespaces of a machine share; published has
  * when it was begun and done, and the time of the processor it took. It ends with stdin.
  */
@@ -24,6 +26,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/bench_net.h"
 #include "cli/bench_weights.h"
 #include "cli/commands.h"
@@ -46,7 +49,7 @@
 struct cast_node {
     int64_t index, nodes, seed, port, relays;
     char *dir, *network;
-    bool serves_garbage;
+    int lock_fd;
     struct node_key *key;
     struct shell *shell;
     struct shell_part *part;
@@ -147,6 +150,40 @@ static void on_version(void *ctx, int64_t version)
 {
     say_moved(ctx);
     printf("complete %" PRId64 " %" PRId64 "\n", version, clock_mono_us());
+}
+
+static void on_fresh(void *ctx, bool is_fresh)
+{
+    (void)ctx;
+    printf("fresh %d %" PRId64 "\n", is_fresh, clock_mono_us());
+}
+
+static void on_equivocation(void *ctx, int64_t version)
+{
+    (void)ctx;
+    printf("stopped %" PRId64 " %" PRId64 "\n", version, clock_mono_us());
+}
+
+/* ---- lying ------------------------------------------------------------------------------- */
+
+static enum status cheat(struct cast_node *n, const char *name, size_t victim, struct err *e)
+{
+    static const char *const names[] = {
+        [CAST_CHEAT_NONE] = "none",     [CAST_CHEAT_GARBAGE] = "garbage",
+        [CAST_CHEAT_FORGE] = "forge",   [CAST_CHEAT_STALE] = "stale",
+        [CAST_CHEAT_EMPTY] = "empty",   [CAST_CHEAT_EQUIVOCATE] = "equivocate",
+        [CAST_CHEAT_SILENT] = "silent", [CAST_CHEAT_FREEZE] = "freeze"};
+    size_t kind = 0;
+
+    while (kind < sizeof(names) / sizeof(names[0]) && strcmp(names[kind], name) != 0)
+        kind++;
+    if (kind == sizeof(names) / sizeof(names[0]))
+        return err_set(e, ERR_INVALID, "there is no way to cheat called '%s'", name);
+    struct node_key *k = derive_key(n->seed, victim);
+    cast_cheat(n->cast, (enum cast_cheat)kind, &k->transport);
+    key_free(&k);
+    printf("turned %" PRId64 "\n", clock_mono_us());
+    return OK;
 }
 
 /* ---- publishing -------------------------------------------------------------------------- */
@@ -329,9 +366,12 @@ static bool take_line(struct cast_node *n, char out[WORD_BYTES])
 
 static enum status obey(struct cast_node *n, const char *line, struct err *e)
 {
+    char word[16];
     int64_t version;
     uint64_t bytes;
 
+    if (sscanf(line, "cheat %15s %" SCNu64, word, &bytes) == 2)
+        return cheat(n, word, (size_t)bytes, e);
     if (!strncmp(line, "stats", 5))
         say_stats(n);
     else if (sscanf(line, "publish %" SCNd64 " %" SCNu64, &version, &bytes) == 2)
@@ -371,6 +411,16 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
 
 /* ---- running ----------------------------------------------------------------------------- */
 
+/* As the roles do, so that 'muster shardcast status' knows that somebody works in it. */
+static enum status take_dir(struct cast_node *n, struct err *e)
+{
+    char *path = file_join(n->dir, "lock");
+    enum status st = file_lock(&n->lock_fd, path, n->dir, e);
+
+    free(path);
+    return st;
+}
+
 static enum status open_node(struct cast_node *n, struct err *e)
 {
     const struct shell_part_ops ops = {
@@ -381,7 +431,8 @@ static enum status open_node(struct cast_node *n, struct err *e)
                                     .on_version = on_version,
                                     .on_known = on_known,
                                     .up_bytes_s = (uint64_t)(n->up_mbps * 1e6 / 8),
-                                    .serves_garbage = n->serves_garbage};
+                                    .on_fresh = on_fresh,
+                                    .on_equivocation = on_equivocation};
     enum status st = shell_new(&n->shell, n->key, e);
 
     endpoint_of(n, (size_t)n->index, endpoint);
@@ -404,7 +455,10 @@ static enum status run(struct cast_node *n, struct err *e)
     digest_tagged(&n->run, "muster/bench-run",
                   (struct bytes){(const uint8_t *)&n->seed, sizeof(n->seed)});
     n->key = derive_key(n->seed, (size_t)n->index);
-    st = open_node(n, e);
+    n->lock_fd = -1;
+    st = take_dir(n, e);
+    if (!st)
+        st = open_node(n, e);
     if (!st && pthread_create(&n->listener, NULL, listen_main, n) != 0)
         st = err_set(e, ERR_NO_MEMORY, "cannot start a thread");
     if (!st) {
@@ -420,6 +474,7 @@ static enum status run(struct cast_node *n, struct err *e)
     cast_free(&n->cast);
     shell_free(&n->shell);
     key_free(&n->key);
+    file_unlock(&n->lock_fd);
     return st;
 }
 
@@ -459,8 +514,6 @@ int cmd_cast_node(int argc, char **argv)
          "ceiling of what it serves, in Mb/s; 0: none", false},
         {"relays", OPT_INT, &n.relays, "0", "0..63",
          "a node of a relay tree with so many relays; 0: of the swarm", false},
-        {"garbage", OPT_FLAG, &n.serves_garbage, "false", NULL, "spoil each shard served",
-         false},
     };
     struct usage u = {
         .line = "muster cast-node --dir DIR --index I --nodes N [options]",

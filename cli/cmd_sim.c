@@ -45,7 +45,7 @@ static void print_text(const struct swarm_result *r)
     printf("finished     %10" PRIu32 " of %" PRIu32 "\n", r->n_finished, r->n_receivers);
     printf("announced    %10.3f s    p99\n", r->announce_p99_s);
     printf("origin sent  %10.3f of the file\n", r->origin_copies);
-    printf("wasted       %10.5f of the shards\n", r->wasted);
+    printf("wasted       %10.5f of the shards, of which %.5f rubbish\n", r->wasted, r->garbage);
     printf("overhead     %10.5f of the bytes are no shards\n", r->small_share);
     printf("timeouts     %10" PRIu64 "\n", r->timeouts);
     printf("refetched    %10" PRIu64 " shards\n", r->refetched);
@@ -73,6 +73,7 @@ static void print_json(const struct broadcast *b, const struct swarm_result *r)
         {.name = "broadcast_announce_p99", .value = r->announce_p99_s, .unit = "s"},
         {.name = "broadcast_origin", .value = r->origin_copies, .unit = "files"},
         {.name = "broadcast_wasted", .value = r->wasted, .unit = "of the shards"},
+        {.name = "broadcast_garbage", .value = r->garbage, .unit = "of the shards"},
         {.name = "broadcast_overhead", .value = r->small_share, .unit = "of the bytes"},
     };
 
@@ -250,7 +251,7 @@ static int cmd_membership(int argc, char **argv)
     struct membership m = {0};
     struct crowd_result sum = {.min_honest = UINT32_MAX};
     struct opt table[] = {
-        {"nodes", OPT_INT, &m.nodes, "4096", "2..65536", "nodes, attackers included", false},
+        {"nodes", OPT_INT, &m.nodes, "4096", "2..4096", "nodes, attackers included", false},
         {"seeds", OPT_INT, &m.seeds, "96", "1..1024", "of them relays, which are honest",
          false},
         {"attackers", OPT_REAL, &m.o.attackers, "0.3", "0..0.9", "share of the nodes", false},
@@ -263,8 +264,6 @@ static int cmd_membership(int argc, char **argv)
          false},
         {"latency-ms", OPT_REAL, &m.o.latency_ms, "40", "0..10000",
          "one way, mean of all pairs", false},
-        {"roster", OPT_FLAG, &m.o.has_roster, "false", NULL,
-         "everybody has the roster (at most 256 nodes) instead of certificates", false},
         {"runs", OPT_INT, &m.runs, "1", "1..1000", "how many, each with the next seed", false},
         {"seed", OPT_INT, &m.seed, "1", NULL, "another number, another network", false},
         {"json", OPT_FLAG, &m.json, "false", NULL, "one JSON object a figure", false},

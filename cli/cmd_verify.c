@@ -1,5 +1,6 @@
 /*
- * muster verify: replay the evidence of a rejection, or the moves of a dispute
+ * muster verify: replay the evidence of a rejection or the moves of a dispute, or check the proof that a
+ * trainer equivocates
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,7 +9,9 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
+#include "proto/content.h"
 #include "rollout/evidence.h"
+#include "shardcast/cast_proof.h"
 #include "trainer/transcript.h"
 
 static void print_result(const struct evidence_result *r, bool as_json)
@@ -90,10 +93,39 @@ static int verify_dispute(struct bytes in, bool as_json)
     return r.loser == DISPUTE_DEFENDER ? 0 : 1;
 }
 
-static bool is_dispute(struct bytes in)
+static void print_proof(const struct cast_proof_result *r, bool as_json)
 {
-    struct bytes magic = BYTES_LIT(TRANSCRIPT_MAGIC);
+    char trainer[2 * KEY_BYTES + 1], run[2 * DIGEST_BYTES + 1], text[CONTENT_TEXT_BYTES];
 
+    hex_encode(trainer, BYTES_OF(r->trainer.b));
+    hex_encode(run, BYTES_OF(r->run.b));
+    content_text(text, &r->about);
+    if (as_json)
+        printf("{\"run\": \"%s\", \"trainer\": \"%s\", \"version\": %" PRId64
+               ", \"content\": \"%s\", \"equivocates\": true}\n",
+               run, trainer, r->about.version, text);
+    else
+        printf("run %s\ntrainer %s\nsigned two things about version %s that cannot both be "
+               "true\ncompare that key with the run's trainer ('muster status'); anybody could "
+               "contradict himself\n",
+               run, trainer, text);
+}
+
+/* Status 0: who signed both equivocated. */
+static int verify_proof(struct bytes in, bool as_json)
+{
+    struct cast_proof_result r;
+    struct cast_proof p;
+    struct err e;
+
+    if (cast_proof_decode(&p, in, &e) || cast_proof_judge(&p, &r, &e))
+        return usage_fail(e.text);
+    print_proof(&r, as_json);
+    return 0;
+}
+
+static bool begins_with(struct bytes in, struct bytes magic)
+{
     return in.len >= magic.len && bytes_equal(bytes_slice(in, 0, magic.len), magic);
 }
 
@@ -108,11 +140,13 @@ int cmd_verify(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster verify FILE [options]",
-        .about =
-            "Replays the evidence of a rejection, as a validator wrote it into its\n"
-            "DIR/evidence, or the moves of a dispute over a training step. Status 0: the\n"
-            "rejection was right, the trainer lost; 1: it was not, it did not, or the file is\n"
-            "unsound.",
+        .about = "Replays the evidence of a rejection, as a validator wrote it into its\n"
+                 "DIR/evidence, or the moves of a dispute over a training step, or checks the "
+                 "proof\n"
+                 "that a trainer published two contents for one version, as every node wrote "
+                 "it into\n"
+                 "its DIR/evidence. Status 0: the rejection was right, the trainer lost, or\n"
+                 "equivocated; 1: it was not, it did not, or the file is unsound.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -132,8 +166,10 @@ int cmd_verify(int argc, char **argv)
     }
     if (file_map_open(&file, path, &e))
         return usage_fail(e.text);
-    if (is_dispute(file.bytes)) {
-        status = verify_dispute(file.bytes, as_json);
+    bool is_dispute = begins_with(file.bytes, BYTES_LIT(TRANSCRIPT_MAGIC));
+    if (is_dispute || begins_with(file.bytes, BYTES_LIT(CAST_PROOF_MAGIC))) {
+        status = is_dispute ? verify_dispute(file.bytes, as_json)
+                            : verify_proof(file.bytes, as_json);
         file_map_close(&file);
         return status;
     }

@@ -18,7 +18,9 @@
 # Targets "tests_<module>" build the tests of one module.
 
 include(CMakeParseArguments)
-find_package(PkgConfig REQUIRED)
+if(NOT MUSTER_ENGINE_ONLY)
+    find_package(PkgConfig REQUIRED)
+endif()
 find_package(Threads REQUIRED)
 
 # ---- flags ----------------------------------------------------------------------------------
@@ -92,6 +94,11 @@ function(muster_external name)
     endif()
     if(name STREQUAL "m" OR name STREQUAL "dl" OR name STREQUAL "rt")
         target_link_libraries(muster_ext_${name} INTERFACE ${name})
+        return()
+    endif()
+    if(MUSTER_ENGINE_ONLY AND name STREQUAL "cmocka")
+        target_include_directories(muster_ext_cmocka INTERFACE
+                                   "${CMAKE_SOURCE_DIR}/tests/support/stand_in")
         return()
     endif()
     foreach(row IN LISTS MUSTER_EXTERNALS)

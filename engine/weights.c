@@ -5,14 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sodium.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/rng.h"
 #include "engine/cpu/math.h"
-
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests hash f32 data as it lies");
 
 #define TWO_PI 6.283185307179586476925
 
@@ -325,10 +321,4 @@ struct weights_tensor *weights_table_find(struct weights_tensor *table, size_t n
 struct weights_tensor *weights_find(const struct weights *w, const char *name)
 {
     return weights_table_find(w->tensors, w->n_tensors, name);
-}
-
-void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w)
-{
-    crypto_generichash(out, WEIGHTS_DIGEST_BYTES, (const uint8_t *)w->data,
-                       w->n_data * sizeof(w->data[0]), NULL, 0);
 }

@@ -1,10 +1,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "base/alloc.h"
 #include "engine/safetensors.h"
 #include "engine/weights.h"
 #include "engine/weights_map.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests hash f32 data as it lies");
+
+void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w)
+{
+    crypto_generichash(out, WEIGHTS_DIGEST_BYTES, (const uint8_t *)w->data,
+                       w->n_data * sizeof(w->data[0]), NULL, 0);
+}
 
 size_t weights_encode_bytes(const struct model_config *c)
 {
@@ -79,7 +89,7 @@ enum status weights_save(const struct weights *w, const char *dir, enum dtype dt
         const struct weights_tensor *t = &w->tensors[i];
 
         tensors[i].shape = *t;
-        tensors[i].dtype = DTYPE_F32; /* little-endian, as weights.c asserts */
+        tensors[i].dtype = DTYPE_F32; /* little-endian, as asserted above */
         tensors[i].data =
             (struct bytes){(const uint8_t *)t->data, t->rows * t->cols * sizeof(float)};
     }

@@ -40,6 +40,7 @@ struct weights_map {
     size_t n_tensors;
     struct weights_file *files; /* owned */
     size_t n_files;
+    uint8_t *numbers; /* owned: of weights_map_of, or NULL */
 };
 
 /* ERR_NOT_FOUND, ERR_IO, ERR_MALFORMED, ERR_INVALID, ERR_UNSUPPORTED; *out is NULL then. */
@@ -47,6 +48,9 @@ MUST_USE enum status weights_map_open(struct weights_map **out, const char *dir,
 /* One safetensors file of the caller's, which must outlive the map. `what` names it in errors. */
 MUST_USE enum status weights_map_decode(struct weights_map **out, const struct model_config *c,
                                         struct bytes file, const char *what, struct err *e);
+/* Of weights in memory, rounded to `dtype` (F32 or BF16) in memory of the map. ERR_NO_MEMORY. */
+MUST_USE enum status weights_map_of(struct weights_map **out, const struct weights *w,
+                                    enum dtype dtype, struct err *e);
 void weights_map_close(struct weights_map **m);
 
 /* NULL when there is none of that name. */

@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <zmq.h>
 
@@ -19,6 +21,7 @@
 #define OUTBOX_BYTES    (128u << 20)
 #define OPEN_RATE       20L  /* messages a second from strangers */
 #define FRAME_MIN       512u /* the handshake's own frames must fit */
+#define EVENTS_MAX      64   /* of one round; the others come in the next */
 #define WAITING_MS      3 /* between looks whether a paced server's clients have room again */
 
 /* What waits for a server that is away. */
@@ -49,7 +52,9 @@ struct link {
     struct outbox *outbox;    /* client; owned */
     struct waiting *waiting;  /* owned; paced server */
     size_t n_waiting;
-    short events; /* of the last poll */
+    int fd;          /* libzmq's: readable while the socket has not seen what happened to it */
+    bool is_stirred; /* it was sent to or received from since `events` were looked at */
+    int events;      /* ZMQ_POLLIN, and ZMQ_POLLOUT where an outbox waits for it */
 };
 
 struct net {
@@ -60,8 +65,8 @@ struct net {
     size_t n_links, cap_links;
     uint32_t next_link;
     struct peers *peers;
-    zmq_pollitem_t *item; /* owned; as many as links, and one */
-    size_t cap_items;
+    int epoll;   /* the `fd` of all links, and who wakes the loop */
+    int wake_fd; /* -1: not there yet */
     atomic_uint_least64_t received, sent, dropped; /* read by any thread */
 };
 
@@ -117,6 +122,13 @@ enum status net_open(struct net **out, const struct node_key *key, struct err *e
     (void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
     n->key = key;
     n->next_link = 1;
+    n->wake_fd = -1;
+    n->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (n->epoll < 0) {
+        st = err_set(e, ERR_IO, "cannot open an epoll: %s", strerror(errno));
+        free(n);
+        return st;
+    }
     peers_new(&n->peers);
     n->ctx = zmq_ctx_new();
     CHECK(n->ctx);
@@ -153,7 +165,7 @@ void net_close(struct net **out)
     for (size_t i = 0; i < n->n_links; i++)
         close_link(n->link[i]);
     free(n->link);
-    free(n->item);
+    close(n->epoll);
     peers_free(&n->peers);
     while (zmq_ctx_term(n->ctx) != 0 && errno == EINTR)
         continue;
@@ -161,13 +173,31 @@ void net_close(struct net **out)
     *out = NULL;
 }
 
+/* `l` NULL: who wakes the loop. */
+static void await(struct net *n, int fd, struct link *l)
+{
+    struct epoll_event x = {.events = EPOLLIN, .data.ptr = l};
+
+    CHECK(epoll_ctl(n->epoll, EPOLL_CTL_ADD, fd, &x) == 0);
+}
+
+/* Before its socket is closed: a number that is free is soon another's. */
+static void await_no_more(struct net *n, struct link *l)
+{
+    CHECK(epoll_ctl(n->epoll, EPOLL_CTL_DEL, l->fd, NULL) == 0);
+}
+
 static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
                              const struct net_manner *how)
 {
     struct link *l = xcalloc(1, sizeof(*l));
+    size_t fd_bytes = sizeof(l->fd);
 
     l->id = n->next_link++;
     l->socket = socket;
+    CHECK(zmq_getsockopt(socket, ZMQ_FD, &l->fd, &fd_bytes) == 0);
+    await(n, l->fd, l);
+    l->is_stirred = true;
     l->part = p;
     l->max_frame = how->max_frame;
     l->open_to_all = how->open_to_all;
@@ -270,6 +300,7 @@ void net_disconnect(struct net *n, uint64_t peer)
 
     if (!l || !l->socket)
         return;
+    await_no_more(n, l);
     zmq_close(l->socket);
     l->socket = NULL;
 }
@@ -305,6 +336,7 @@ void net_get_stats(struct net *n, struct shell_stats *out)
 static void client_flush(struct net *n, struct link *l)
 {
     CHECK(l->outbox);
+    l->is_stirred = true;
     while (l->outbox->n > 0) {
         struct buf *b = outbox_at(l->outbox, 0);
 
@@ -333,6 +365,7 @@ static enum status server_address(struct net *n, struct link *l, const struct pe
 {
     if (!l->open_to_all && !zap_is_admitted(n->zap, &p->key))
         return ERR_NOT_FOUND;
+    l->is_stirred = true;
     if (zmq_send(l->socket, p->routing_id, p->n_routing_id, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
         return OK;
     if (errno == EAGAIN)
@@ -423,14 +456,20 @@ void net_send(struct net *n, uint64_t peer, struct bytes message)
     n->dropped++;
 }
 
-static enum status client_room(const struct link *l)
+static int events_of(struct link *l)
 {
     int events = 0;
     size_t len = sizeof(events);
 
-    if (l->outbox->n > 0 || zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) != 0)
-        return ERR_FULL;
-    return events & ZMQ_POLLOUT ? OK : ERR_FULL;
+    while (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) != 0)
+        CHECK(errno == EINTR);
+    return events;
+}
+
+static enum status client_room(struct link *l)
+{
+    l->is_stirred = true;
+    return l->outbox->n == 0 && events_of(l) & ZMQ_POLLOUT ? OK : ERR_FULL;
 }
 
 static void free_frame(void *data, void *hint)
@@ -468,40 +507,53 @@ enum status net_try_send(struct net *n, uint64_t peer, struct buf *message)
 
 /* ---- polling ----------------------------------------------------------------------------- */
 
-void net_poll(struct net *n, int wake_fd, int64_t timeout_ms, bool *is_woken)
+static void look(struct link *l)
 {
-    size_t n_items;
+    l->events =
+        events_of(l) & (l->outbox && l->outbox->n > 0 ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN);
+    l->is_stirred = false;
+}
 
-    remove_closed(n);
-    n_items = n->n_links + 1;
-    if (n_items > n->cap_items) {
-        n->cap_items = 2 * n_items;
-        n->item = xrealloc(n->item, n->cap_items * sizeof(*n->item));
-    }
+/* What is to be done before anything is awaited; how long that may be. */
+static int64_t prepare(struct net *n, int64_t timeout_ms)
+{
     for (size_t i = 0; i < n->n_links; i++) {
         struct link *l = n->link[i];
 
-        n->item[i] = (zmq_pollitem_t){.socket = l->socket, .events = ZMQ_POLLIN};
-        if (l->outbox && l->outbox->n > 0)
-            n->item[i].events |= ZMQ_POLLOUT;
-        l->events = 0;
         if (l->n_waiting)
             server_flush(n, l);
         if (l->n_waiting && (timeout_ms < 0 || timeout_ms > WAITING_MS))
             timeout_ms = WAITING_MS;
+        l->events = 0;
+        if (l->is_stirred)
+            look(l);
+        if (l->events)
+            timeout_ms = 0;
     }
-    n->item[n->n_links] = (zmq_pollitem_t){.fd = wake_fd, .events = ZMQ_POLLIN};
+    return timeout_ms < INT_MAX ? timeout_ms : INT_MAX;
+}
+
+/* Not zmq_poll(), which asks each socket twice, and so the kernel, each time that one has a message. */
+void net_poll(struct net *n, int wake_fd, int64_t timeout_ms, bool *is_woken)
+{
+    struct epoll_event event[EVENTS_MAX];
+    int k;
+
+    remove_closed(n);
+    if (n->wake_fd < 0)
+        await(n, wake_fd, NULL);
+    n->wake_fd = wake_fd;
     *is_woken = false;
-    if (timeout_ms > INT_MAX)
-        timeout_ms = INT_MAX;
-    if (zmq_poll(n->item, (int)n_items, timeout_ms) <= 0)
-        return; /* time is over, or a signal: its handler wrote to wake_fd */
-    for (size_t i = 0; i < n->n_links; i++) {
-        n->link[i]->events = n->item[i].revents;
-        if (n->item[i].revents & ZMQ_POLLOUT)
-            client_flush(n, n->link[i]);
+    k = epoll_wait(n->epoll, event, EVENTS_MAX, (int)prepare(n, timeout_ms));
+    while (k-- > 0) { /* none: time is over, or a signal: its handler wrote to wake_fd */
+        if (event[k].data.ptr)
+            look(event[k].data.ptr);
+        else
+            *is_woken = true;
     }
-    *is_woken = n->item[n->n_links].revents & ZMQ_POLLIN;
+    for (size_t i = 0; i < n->n_links; i++)
+        if (n->link[i]->events & ZMQ_POLLOUT)
+            client_flush(n, n->link[i]);
 }
 
 /* ---- receiving --------------------------------------------------------------------------- */
@@ -608,6 +660,7 @@ void net_receive(struct net *n, int64_t now_ms, net_deliver *fn, void *arg)
 
         if (!(l->events & ZMQ_POLLIN))
             continue;
+        l->is_stirred = true;
         for (int k = 0; k < BATCH_MESSAGES && l->socket && take_message(l, &in); k++) {
             deliver(n, l, &in, now_ms, fn, arg);
             zmq_msg_close(&in.body);

@@ -5,12 +5,12 @@
 
 #include "base/check.h"
 #include "proto/digest.h"
+#include "proto/digest_lanes.h"
 #include "proto/merkle.h"
 
 #define SHARDS_AIM 2048u
 #define SHARD_MIN  ((uint64_t)64 << 10)
-#define SHARD_MAX  ((uint64_t)1 << 20)
-#define SHARD_LESS 16u
+#define SHARD_MAX  ((uint64_t)SHARD_BYTES)
 
 void content_text(char out[CONTENT_TEXT_BYTES], const struct content *c)
 {
@@ -50,7 +50,7 @@ uint32_t content_shard_bytes(uint64_t file_bytes)
 
     while (size < SHARD_MAX && size < file_bytes / SHARDS_AIM)
         size *= 2;
-    return (uint32_t)(size - SHARD_LESS);
+    return (uint32_t)size;
 }
 
 uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes)
@@ -60,11 +60,19 @@ uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes)
 
 void content_leaf(struct digest *leaf, uint32_t index, struct bytes shard)
 {
+    size_t n = shard.len / (DIGEST_LANES * DIGEST_BLOCK) * DIGEST_BLOCK;
+    struct digest lane[DIGEST_LANES];
     struct digest_state s;
 
+    CHECK(shard.len <= UINT32_MAX);
     digest_begin(&s, "muster/leaf");
     digest_add_u32(&s, index);
-    digest_add_blob(&s, shard);
+    digest_add_u32(&s, (uint32_t)shard.len);
+    if (n) {
+        digest_lanes(lane, shard.data, n);
+        digest_add(&s, BYTES_OF(lane));
+    }
+    digest_add(&s, bytes_slice(shard, DIGEST_LANES * n, shard.len - DIGEST_LANES * n));
     digest_end(&s, leaf);
 }
 

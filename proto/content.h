@@ -4,9 +4,11 @@
  * A content is one file, cut into shards of `shard_bytes`, the last perhaps shorter, which are
  * numbered from 0. What a shard must be is said by its leaf:
  *
- *   leaf = BLAKE2b-256("muster/leaf" NUL index u32 || blob shard)
+ *   leaf = BLAKE2b-256("muster/leaf" NUL index u32 || bytes u32 || lane 0 || ... || lane 3 || rest)
  *
- * so that a shard is never taken for one of another place. The leaves come in segments of
+ * so that a shard is never taken for one of another place. Its first 4 n bytes, n the largest
+ * multiple of 128 of which there are four, are hashed as four lanes side by side
+ * (proto/digest_lanes.h), the fewer than 512 after them as they are; with n = 0 there are no lanes. The leaves come in segments of
  * MSG_MAX_LEAVES, whose signature binds them to run and content. The root over all of them
  * (merkle_root_of_digests) is a function of the file and how it is cut alone: the name of weights
  * in manifests, submissions and the ledger, the same in every run that makes them.
@@ -33,8 +35,9 @@ int content_compare(const struct content *a, const struct content *b);
 bool content_is_valid(const struct content *c);
 struct content content_full(int64_t version);
 
-/* The length of its shards: a power of two near 1/2048 of the file, 64 KiB to 1 MiB, less 16
- * bytes. So a small content has shards enough to spread, and a large one few enough to count. */
+/* The length of its shards: a power of two near 1/2048 of the file, 64 KiB to 1 MiB. So a small
+ * content has shards enough to spread, a large one few enough to count, and on disk each has pages
+ * of its own. */
 uint32_t content_shard_bytes(uint64_t file_bytes);
 /* How many shards a file makes; 0 for an empty one. */
 uint64_t content_n_shards(uint64_t file_bytes, uint32_t shard_bytes);

@@ -30,16 +30,13 @@
 #define MSG_MAX_TOKENS  65536u      /* in one sample */
 #define MSG_MAX_LEASES  32u
 #define MSG_MAX_ORDER   1024u /* bytes of a CANARY_ORDER envelope */
-#define MSG_MAX_ROSTER  256u
+#define MSG_MAX_ROSTER  4096u
 #define MSG_MAX_SHARDS  262144u /* of a content */
 #define MSG_MAX_LEAVES  64u     /* in a segment */
 #define MSG_MAX_INDICES 64u     /* of shards in a HAVE_NEWS or CANCEL; a SHARD_ASK: */
 #define MSG_MAX_ASKED   16u
 #define MSG_MAX_OFFERS  64u   /* contents in a HEAD */
-#define MSG_MAX_CERTS   8u    /* in a SHUFFLE */
-#define MSG_MAX_PEERS   32u   /* that a CERT names */
 #define MSG_MAX_OPENED  7u    /* validators whose states a VERDICT opens */
-#define MSG_MAX_WALK    6u    /* steps of a WALK */
 #define MSG_MAX_UNITS   4096u /* in a batch */
 #define MSG_TEXT_BYTES  256u  /* a reason or an endpoint, NUL included */
 
@@ -60,9 +57,8 @@
     X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
     X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
     X(CHOKE, 51, false) X(PROOF, 52, false)                                                    \
-    X(CERT, 60, true) X(NEIGHBOUR, 61, false) X(NEIGHBOUR_REPLY, 62, false)                    \
-    X(SHUFFLE, 63, false) X(SHUFFLE_REPLY, 64, false) X(WALK, 65, false) X(LEAVE, 66, false)   \
-    X(PING, 67, false) X(PONG, 68, false) X(PING_ASK, 69, false) \
+    X(NEIGHBOUR, 61, false) X(NEIGHBOUR_REPLY, 62, false) X(LEAVE, 66, false)                  \
+    X(PING, 67, false) X(PONG, 68, false) X(PING_ASK, 69, false)                               \
     X(WITNESS_ASK, 81, false) X(WITNESS_CALL, 82, true) X(WITNESS, 83, true)                   \
     X(VERDICT_SEAL, 84, true)
 // clang-format on
@@ -464,32 +460,9 @@ struct msg_proof {
 
 /* ---- membership of the overlay (shardcast/overlay.h) ------------------------------------- */
 
-/* Who may take part where a roster does not hold everybody: signed by the orchestrator, passed on
- * byte for byte. */
-struct msg_cert {
-    uint64_t seq; /* of the roster; of two of one node the higher counts */
-    struct public_key node, transport, owner;
-    uint32_t role;
-    char endpoint[128]; /* "": it cannot be dialled */
-    struct bytes peers; /* transport keys of those it may dial, 32 bytes each */
-};
-struct msg_neighbour {
-    struct bytes cert; /* the sender's; empty: the roster has it */
-};
+/* NEIGHBOUR, by which a dialler asks to be one, has no body. */
 struct msg_neighbour_reply {
     bool is_accepted;
-};
-struct msg_shuffle {
-    uint32_t n;
-    struct bytes cert[MSG_MAX_CERTS];
-};
-struct msg_shuffle_reply {
-    uint32_t n;
-    struct bytes cert[MSG_MAX_CERTS];
-};
-struct msg_walk {
-    struct bytes cert; /* of a node that is new */
-    uint32_t ttl;      /* steps that it still goes */
 };
 struct msg_leave {
     uint32_t code; /* enum reason */
@@ -529,9 +502,8 @@ struct msg_ping_ask {
     X(head_ask, msg_head_ask) X(manifest_ask, msg_manifest_ask)                                \
     X(segment_ask, msg_segment_ask) X(have_ask, msg_have_ask) X(have, msg_have)                \
     X(have_news, msg_have_news) X(shard_ask, msg_shard_ask) X(shard, msg_shard)                \
-    X(cancel, msg_cancel) X(choke, msg_choke) X(proof, msg_proof) X(cert, msg_cert)            \
-    X(neighbour, msg_neighbour) X(neighbour_reply, msg_neighbour_reply)                        \
-    X(shuffle, msg_shuffle) X(shuffle_reply, msg_shuffle_reply) X(walk, msg_walk)              \
+    X(cancel, msg_cancel) X(choke, msg_choke) X(proof, msg_proof)                              \
+    X(neighbour_reply, msg_neighbour_reply)                                                    \
     X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
     X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness) \
     X(opening, msg_opening)

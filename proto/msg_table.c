@@ -16,8 +16,6 @@
 #define N_msg_submit_sample      n_samples
 #define N_msg_batch_envelope     n
 #define N_msg_head_offer         n
-#define N_msg_shuffle_cert       n
-#define N_msg_shuffle_reply_cert n
 #define SUB_msg_roster_entry     &table_roster_entry
 #define SUB_msg_lease_item       &table_lease_item
 #define SUB_msg_heartbeat_item   &table_progress_item
@@ -158,7 +156,6 @@
 #define PB_msg_dispute      PB(Dispute)
 #define PB_msg_task_close   PB(TaskClose)
 #define PB_msg_segment      PB(Segment)
-#define PB_msg_cert         PB(Cert)
 #define PB_msg_pong         PB(Pong)
 #define PB_msg_ping_ask     PB(PingAsk)
 
@@ -252,13 +249,7 @@ MESSAGE(shard, Shard, CONTENT(msg_shard), RANGE(msg_shard, index, 0, MSG_MAX_SHA
         LENGTH(msg_shard, data, 0, SHARD_BYTES, 1))
 MESSAGE(cancel, Cancel, CONTENT(msg_cancel), INDICES(msg_cancel, 0, MSG_MAX_INDICES))
 MESSAGE(choke, Choke, NO_RULE(msg_choke))
-MESSAGE(cert, Cert, REQUIRED(msg_cert, node), REQUIRED(msg_cert, transport), ROLE(msg_cert),
-        LENGTH(msg_cert, peers, 0, 32L * MSG_MAX_PEERS, 32))
-MESSAGE(neighbour, Neighbour, NO_RULE(msg_neighbour))
 MESSAGE(neighbour_reply, NeighbourReply, NO_RULE(msg_neighbour_reply))
-MESSAGE(shuffle, Shuffle, NO_RULE(msg_shuffle))
-MESSAGE(shuffle_reply, ShuffleReply, NO_RULE(msg_shuffle_reply))
-MESSAGE(walk, Walk, SOME(msg_walk, cert), RANGE(msg_walk, ttl, 0, MSG_MAX_WALK))
 MESSAGE(leave, Leave, REASON(msg_leave))
 MESSAGE(ping, Ping, NO_RULE(msg_ping))
 MESSAGE(pong, Pong, NO_RULE(msg_pong))

@@ -12,8 +12,7 @@
 #define DIGEST_BYTES    32u
 #define KEY_BYTES       32u
 #define SIGNATURE_BYTES 64u
-#define SHARD_BYTES                                                                            \
-    1048560u /* the largest shard: 1 MiB - 16, so that a frame is below 1 MiB + 4 KiB */
+#define SHARD_BYTES     1048576u /* the largest shard */
 
 struct digest {
     uint8_t b[DIGEST_BYTES]; /* BLAKE2b-256 */

@@ -46,8 +46,8 @@ enum status evidence_decode(struct evidence *v, struct bytes in, struct err *e)
     if (r.bad || !bytes_equal(magic, BYTES_LIT(MAGIC)))
         return err_set(
             e, ERR_MALFORMED,
-            "neither evidence of a rejection (validators keep theirs in DIR/evidence) nor "
-            "the transcript of a dispute");
+            "neither evidence of a rejection (validators keep theirs in DIR/evidence), nor "
+            "the transcript of a dispute, nor a proof of equivocation");
     if (version != VERSION)
         return err_set(e, ERR_UNSUPPORTED, "evidence of format %u; this program knows %u",
                        version, VERSION);

@@ -15,7 +15,6 @@
 #define LOG_MODULE "shardcast"
 #include "base/log.h"
 
-#define FRAME_MAX      (((size_t)1 << 20) + 65536) /* one shard, or two manifests */
 #define ENDPOINT_BYTES 256u
 #define PACE_MS        3     /* until a shard that found no room is tried again */
 #define GIVE_UP_MS     10000 /* and until it is not tried any more */
@@ -61,7 +60,7 @@ static struct cast_pending *add_pending(struct cast *c, const struct cast_act *a
     }
     p = &c->pending[c->n_pending++];
     *p = (struct cast_pending){a->link, a->content, a->index, 0, now_ms, {0}};
-    buf_init(&p->frame, FRAME_MAX);
+    buf_init(&p->frame, CAST_FRAME_MAX);
     return p;
 }
 
@@ -96,39 +95,14 @@ static void do_serve(struct cast *c, const struct cast_act *a, int64_t now_ms,
         cast_state_shard(c->state, &p->frame, &a->content, a->index, 0);
         cast_state_lost(c->state, &a->content, a->index, 0);
     }
-    if (c->opt.serves_garbage && p->bytes)
-        p->frame.data[p->frame.len - 1 - p->bytes / 2] ^= 1;
+    if (c->cheat && !cheat_serve(c, a, p)) {
+        cast_state_served(c->state, a->link, &a->content, a->index, 0, now_ms, &c->acts);
+        forget_pending(c, c->n_pending - 1);
+    }
     push_pending(c, now_ms, out);
 }
 
 /* ---- carrying out ------------------------------------------------------------------------ */
-
-static void do_dial(struct cast *c, const struct cast_act *a, int64_t now_ms)
-{
-    char endpoint[ENDPOINT_BYTES];
-    uint64_t control, data;
-    struct err e;
-
-    snprintf(endpoint, sizeof(endpoint), "%.*s", (int)a->value.len,
-             (const char *)a->value.data);
-    if (shell_connect(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &control, &e)) {
-        LOG_WARN("dial why=\"%s\"", e.text);
-        return;
-    }
-    if (shell_connect_paced(c->shell, c->part, endpoint, &a->key, FRAME_MAX, &data, &e)) {
-        LOG_WARN("dial why=\"%s\"", e.text);
-        data = 0; /* shards go by the other */
-    }
-    lanes_opened(&c->lanes, &a->key, control, data);
-    c->hello_ms = now_ms;
-    cast_state_linked(c->state, &a->key, control, now_ms, &c->acts);
-}
-
-static void do_hang_up(struct cast *c, const struct cast_act *a)
-{
-    shell_disconnect(c->shell, lanes_closed(&c->lanes, a->link));
-    shell_disconnect(c->shell, a->link);
-}
 
 static void do_complete(struct cast *c, const struct cast_act *a)
 {
@@ -162,11 +136,16 @@ static void do_sign(struct cast *c, const struct cast_act *a, int64_t now_ms)
     buf_clear(&head);
 }
 
-static void do_fresh(struct cast *c, const struct cast_act *a)
+static void do_fresh(struct cast *c, const struct cast_act *a, int64_t now_ms,
+                     struct effects *out)
 {
     c->is_frozen = !a->is_fresh;
+    c->status_ms = 0; /* whoever looks sees it at once */
+    effects_timer(out, now_ms);
     if (a->is_fresh)
         LOG_INFO("fresh");
+    else if (cast_state_is_stopped(c->state))
+        LOG_WARN("frozen why=\"the trainer equivocates\"");
     else
         LOG_WARN("frozen why=\"no new head from the trainer for %d s\"", CAST_FRESH_MS / 1000);
     if (c->opt.on_fresh)
@@ -175,11 +154,7 @@ static void do_fresh(struct cast *c, const struct cast_act *a)
 
 static void do_equivocated(struct cast *c, const struct cast_act *a)
 {
-    struct err e;
-
-    LOG_ERROR("equivocation version=%" PRId64 " proof=kept", a->content.version);
-    if (content_store_proof(c->store, &a->content, a->value, &e))
-        LOG_ERROR("equivocation why=\"%s\"", e.text);
+    cast_disk_proof(c, &a->content, a->value);
     if (c->opt.on_equivocation)
         c->opt.on_equivocation(c->opt.ctx, a->content.version);
 }
@@ -193,13 +168,25 @@ static void do_banned(const struct cast_act *a)
              a->content.version, a->index, a->why ? a->why : "");
 }
 
+static void do_refused(const struct cast_act *a)
+{
+    char hex[2 * KEY_BYTES + 1];
+
+    hex_encode(hex, BYTES_OF(a->key.b));
+    LOG_WARN("refused peer=%.16s times=%u why=\"%s\"", hex, a->index, a->why);
+}
+
+static void do_send(struct cast *c, const struct cast_act *a, struct effects *out)
+{
+    if (!c->cheat || !cheat_send(c, a->link, a->value, out))
+        effects_send(out, a->link, a->value);
+}
+
 static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
                    struct effects *out)
 {
     switch (a->kind) {
-    case CAST_DIAL: do_dial(c, a, now_ms); break;
-    case CAST_HANG_UP: do_hang_up(c, a); break;
-    case CAST_SEND: effects_send(out, a->link, a->value); break;
+    case CAST_SEND: do_send(c, a, out); break;
     case CAST_SERVE: do_serve(c, a, now_ms, out); break;
     case CAST_STORE: cast_disk_store(c, a, now_ms); break;
     case CAST_KEEP: cast_disk_keep(c, a); break;
@@ -212,9 +199,10 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
         c->is_plan_due = true;
         break;
     case CAST_SIGN: do_sign(c, a, now_ms); break;
-    case CAST_FRESH: do_fresh(c, a); break;
+    case CAST_FRESH: do_fresh(c, a, now_ms, out); break;
     case CAST_EQUIVOCATED: do_equivocated(c, a); break;
     case CAST_BANNED: do_banned(a); break;
+    case CAST_REFUSED: do_refused(a); break;
     case CAST_WAKE: effects_timer(out, a->at_ms); break;
     }
 }
@@ -241,7 +229,9 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
 
     if (!link)
         return;
-    cast_state_message(c->state, link, &m->transport, m->data, now_ms, &c->acts);
+    if (cast_links_message(c, link, &m->transport, m->data, now_ms))
+        cast_state_message(c->state, &m->transport, m->data, now_ms, &c->acts);
+    cast_links_settle(c, now_ms, out);
     carry_out(c, now_ms, out);
 }
 
@@ -292,6 +282,10 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 
     push_pending(c, now_ms, out);
     cast_apply_settle(c, now_ms);
+    if (atomic_exchange(&c->is_spoilt, false))
+        cast_disk_reconcile(c);
+    overlay_tick(c->overlay, now_ms, &c->moves);
+    cast_links_settle(c, now_ms, out);
     cast_state_tick(c->state, now_ms, &c->acts);
     carry_out(c, now_ms, out);
     say_hello(c, now_ms, out);
@@ -326,7 +320,7 @@ static enum status bind_router(struct cast *c, struct err *e)
     enum status st;
 
     c->part = shell_add_part(c->shell, &ops, NULL, 0);
-    st = shell_bind_paced(c->shell, c->part, listen, FRAME_MAX, &link, bound, e);
+    st = shell_bind_paced(c->shell, c->part, listen, CAST_FRAME_MAX, &link, bound, e);
     return st ? st : set_endpoint(c, bound, c->opt.advertise, e);
 }
 
@@ -348,6 +342,8 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     state.up_bytes_s = c->opt.up_bytes_s;
     state.down_bytes_s = c->opt.down_bytes_s;
     cast_out_init(&c->acts);
+    c->evidence_dir = file_join(dir, "evidence");
+    cast_links_open(c);
     c->status_path = file_join(dir, "shardcast.json");
     cast_state_new(&c->state, &state);
     st = cast_disk_open(c, dir, e);
@@ -366,6 +362,7 @@ void cast_free(struct cast **out)
     if (!c)
         return;
     cast_apply_end(c);
+    cast_links_close(c);
     cast_out_clear(&c->acts);
     cast_state_free(&c->state);
     content_store_close(&c->store);
@@ -373,6 +370,8 @@ void cast_free(struct cast **out)
         forget_pending(c, c->n_pending - 1);
     free(c->pending);
     free(c->found);
+    cheat_end(c);
+    free(c->evidence_dir);
     free(c->status_path);
     free(c);
     *out = NULL;
@@ -387,10 +386,12 @@ const char *cast_endpoint(const struct cast *c)
 
 void cast_set_run(struct cast *c, const struct digest *run, const struct public_key *trainer)
 {
+    overlay_set_run(c->overlay, run, clock_mono_ms());
     cast_state_set_run(c->state, run, trainer, clock_mono_ms(), &c->acts);
     c->run = *run;
     c->has_run = c->is_plan_due = true;
     c->is_origin = key_equal(trainer, &c->key->node);
+    cast_disk_accuse(c);
     for (size_t i = 0; i < c->n_found; i++)
         cast_out_add(&c->acts, CAST_COMPLETE, (struct bytes){0})->content = c->found[i];
     c->n_found = 0;
@@ -399,7 +400,7 @@ void cast_set_run(struct cast *c, const struct digest *run, const struct public_
 
 void cast_set_roster(struct cast *c, const struct msg_roster *roster)
 {
-    cast_state_set_roster(c->state, roster, clock_mono_ms(), &c->acts);
+    cast_links_roster(c, roster, clock_mono_ms());
     shell_wake(c->part);
 }
 
@@ -472,7 +473,13 @@ enum status cast_map(struct cast *c, int64_t version, struct file_map *file, str
 {
     const struct content full = content_full(version);
 
-    return content_store_map(c->store, &full, file, e);
+    enum status st = content_store_map(c->store, &full, file, e);
+
+    if (st == ERR_DIGEST) { /* whatever was spoilt is fetched again */
+        atomic_store(&c->is_spoilt, true);
+        shell_wake(c->part);
+    }
+    return st;
 }
 
 enum status cast_manifest(struct cast *c, int64_t version, struct buf *envelope, struct err *e)
@@ -509,5 +516,11 @@ uint64_t cast_found_bytes(const struct cast *c)
 
 void cast_status_json(const struct cast *c, struct buf *out)
 {
-    cast_state_json(c->state, clock_mono_ms(), out);
+    int64_t now_ms = clock_mono_ms();
+
+    buf_printf(out, "{\"cast\": ");
+    cast_state_json(c->state, now_ms, out);
+    buf_printf(out, ", \"overlay\": ");
+    overlay_json(c->overlay, now_ms, out);
+    buf_printf(out, "}");
 }

@@ -52,9 +52,8 @@ struct cast_options {
     /* No HEAD of the trainer was heard for CAST_FRESH_MS, or one is again. May be NULL. */
     void (*on_fresh)(void *ctx, bool is_fresh);
     bool wants_state; /* CONTENT_STATE is fetched as well, to pass it on */
-    /* For measurements of what others do about it: each shard served is spoilt. */
-    bool serves_garbage;
-    /* The trainer signed two contents for one version: both envelopes are on disk. May be NULL. */
+    /* The trainer signed two contents for one version: the proof is in DIR/evidence (cast_proof.h),
+     * nothing is fetched, served or published any more, and after a restart neither. May be NULL. */
     void (*on_equivocation)(void *ctx, int64_t version);
 };
 
@@ -94,8 +93,8 @@ void cast_set_keep(struct cast *c, uint32_t keep);
 MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
 MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
 
-/* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST. Give it
- * to file_map_close. ERR_NOT_FOUND. Any thread. */
+/* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST: the disk
+ * spoilt it, and the shards in question are being fetched again. Give it to file_map_close. ERR_NOT_FOUND. Any thread. */
 MUST_USE enum status cast_map(struct cast *c, int64_t version, struct file_map *file,
                               struct err *e);
 /* Appends the trainer's PUBLISH envelope of a version. ERR_NOT_FOUND. Any thread. */
@@ -156,5 +155,22 @@ struct cast_counters cast_counters(const struct cast *c);
 uint64_t cast_found_bytes(const struct cast *c); /* that were on disk at start */
 /* Appends one JSON object: versions with shards here and in all, peers, bytes, bans. */
 void cast_status_json(const struct cast *c, struct buf *out);
+
+/* ---- lies -------------------------------------------------------------------------------- */
+
+/* What `muster cast-node` can be told to do, so that it can be measured what others do about it. No
+ * role, option or file leads here. */
+enum cast_cheat {
+    CAST_CHEAT_NONE,
+    CAST_CHEAT_GARBAGE,    /* spoils each shard that it serves */
+    CAST_CHEAT_FORGE,      /* in the place of what the trainer signed: what it did not sign */
+    CAST_CHEAT_STALE,      /* an old version under the new one's name, and HEADs from before */
+    CAST_CHEAT_EQUIVOCATE, /* the origin: every other neighbour gets another manifest */
+    CAST_CHEAT_FREEZE,     /* what the trainer signs does not get to `victim`, old HEADs do */
+    CAST_CHEAT_EMPTY,      /* claims everything, and answers that it is not here */
+    CAST_CHEAT_SILENT,     /* claims everything, and does not answer */
+};
+/* From now on. `victim` is a transport key; NULL where there is none. */
+void cast_cheat(struct cast *c, enum cast_cheat kind, const struct public_key *victim);
 
 #endif

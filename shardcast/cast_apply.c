@@ -31,6 +31,7 @@ struct applying {
     pthread_t thread;
     atomic_bool is_done;
     enum status st;
+    bool is_spoilt; /* the base or the patch is not on disk any more as it was */
     struct err e;
     int64_t begun_ms;
 };
@@ -106,6 +107,7 @@ static enum status apply(struct applying *a, struct err *e)
 
     if (!st)
         st = content_store_map(a->store, &a->order.patch, &patch, e);
+    a->is_spoilt = st == ERR_DIGEST;
     if (!st)
         st = delta_open(&d, patch.bytes, e);
     if (!st) {
@@ -173,7 +175,9 @@ static void take(struct cast *c, struct applying *a, int64_t now_ms)
         return;
     }
     LOG_WARN("apply content=\"%s\" why=\"%s\"", text, a->e.text);
-    if (st == ERR_FULL)
+    if (a->is_spoilt)
+        cast_disk_reconcile(c); /* and applied when it is here again */
+    else if (st == ERR_FULL)
         (void)cast_state_make_room(c->state, &c->acts);
     else
         refuse(c, &a->order.patch, now_ms);

@@ -3,10 +3,14 @@
  */
 #include "shardcast/cast_shell.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
+#include "shardcast/cast_proof.h"
 #include "shardcast/content_check.h"
 
 #define LOG_MODULE "shardcast"
@@ -169,18 +173,62 @@ void cast_disk_keep(struct cast *c, const struct cast_act *a)
         c->opt.on_known(c->opt.ctx, a->content.version);
 }
 
+/* The oldest version that nobody holds on to goes, at once. */
+static bool make_room(struct cast *c)
+{
+    size_t from = c->acts.n;
+    bool is = cast_state_make_room(c->state, &c->acts);
+
+    for (size_t i = from; i < c->acts.n; i++)
+        if (c->acts.v[i].kind == CAST_FORGET)
+            cast_disk_forget(c, &c->acts.v[i].content);
+    return is;
+}
+
+enum status cast_disk_put(struct cast *c, const struct content *content, uint32_t index,
+                          struct bytes shard, struct err *e)
+{
+    enum status st;
+
+    do
+        st = content_store_put(c->store, content, index, shard, NULL, e);
+    while (st == ERR_FULL && make_room(c));
+    return st;
+}
+
 void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
 {
     struct err e;
-    enum status st = content_store_put(c->store, &a->content, a->index, a->value, NULL, &e);
+    enum status st = cast_disk_put(c, &a->content, a->index, a->value, &e);
 
     if (!st)
         return;
     LOG_WARN("store why=\"%s\"", e.text);
-    /* Room is made for the next shards; this one is asked for again. */
-    if (st == ERR_FULL)
-        (void)cast_state_make_room(c->state, &c->acts);
     cast_state_lost(c->state, &a->content, a->index, now_ms + FULL_PAUSE_MS);
+}
+
+static void reconcile_one(struct cast *c, const struct cast_content_info *x)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < x->n_shards; i++) {
+        if (content_store_has(c->store, &x->content, i))
+            continue;
+        cast_state_lost(c->state, &x->content, i, 0);
+        n++;
+    }
+    if (n)
+        LOG_WARN("lost version=%" PRId64 " shards=%" PRIu32 " why=\"the disk spoilt them\"",
+                 x->content.version, n);
+}
+
+void cast_disk_reconcile(struct cast *c)
+{
+    for (size_t i = 0; i < cast_state_n_contents(c->state); i++) {
+        const struct cast_content_info x = cast_state_content(c->state, i);
+        if (x.is_complete)
+            reconcile_one(c, &x);
+    }
 }
 
 void cast_disk_found(struct cast *c, const struct content *content, int64_t now_ms)
@@ -191,6 +239,57 @@ void cast_disk_found(struct cast *c, const struct content *content, int64_t now_
     if (!content_store_have(c->store, content, &have, NULL))
         cast_state_found(c->state, content, buf_bytes(&have), now_ms, &c->acts);
     buf_clear(&have);
+}
+
+static enum status accuse(void *arg, const struct content *about, struct bytes both,
+                          struct err *e)
+{
+    struct cast *c = arg;
+    struct reader r = reader_of(both);
+    struct bytes first = reader_blob(&r), second = reader_blob(&r);
+
+    (void)about;
+    if (reader_done(&r, "a proof on disk", e))
+        return ERR_CORRUPT;
+    cast_state_accuse(c->state, first, second, &c->acts);
+    return OK;
+}
+
+void cast_disk_accuse(struct cast *c)
+{
+    struct err e;
+
+    if (content_store_proofs(c->store, accuse, c, &e))
+        LOG_WARN("restore why=\"%s\"", e.text);
+}
+
+void cast_disk_proof(struct cast *c, const struct content *about, struct bytes both)
+{
+    struct reader r = reader_of(both);
+    struct cast_proof proof = {0};
+    char name[96], *path;
+    struct buf file;
+    struct err e;
+    enum status st = content_store_proof(c->store, about, both, &e);
+
+    proof.first = reader_blob(&r);
+    proof.second = reader_blob(&r);
+    snprintf(name, sizeof(name), "equivocation-%" PRId64 "-%" PRIu32 "-%" PRId64 ".proof",
+             about->version, about->kind, about->base);
+    path = file_join(c->evidence_dir, name);
+    buf_init(&file, (size_t)3 * MSG_MAX_BYTES);
+    if (!st)
+        st = file_mkdirs(c->evidence_dir, 0700, &e);
+    if (!st)
+        st = cast_proof_encode(&file, &proof, &e);
+    if (!st)
+        st = file_write_atomic(path, buf_bytes(&file), 0644, &e);
+    if (st)
+        LOG_ERROR("equivocation version=%" PRId64 " why=\"%s\"", about->version, e.text);
+    else
+        LOG_ERROR("equivocation version=%" PRId64 " proof=\"%s\"", about->version, path);
+    buf_clear(&file);
+    free(path);
 }
 
 void cast_disk_forget(struct cast *c, const struct content *content)

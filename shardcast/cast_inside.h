@@ -5,7 +5,7 @@
  *   cast_parts.h   its structs
  *   cast_state.c   inputs
  *   cast_timers.c  timers
- *   cast_peer.c    peers, links, the roster
+ *   cast_peer.c    peers and their links
  *   cast_holding.c contents: what is known of them and what is here, retention
  *   cast_check.c   what the trainer signed: is it right, do two of them contradict each other
  *   cast_pick.c    the rarest shard that a neighbour has
@@ -29,18 +29,13 @@ bool peer_is_linked(const struct peer *p);
 struct peer *peer_find(struct cast_state *s, const struct public_key *key);
 struct peer *peer_new(struct cast_state *s, const struct public_key *key); /* NULL: no room */
 void peer_free(struct peer *p);
-/* Hears it on this link from now on; false: there are neighbours enough. */
-bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, bool is_ours,
-               int64_t now_ms, struct cast_out *out);
-void peer_hang_up(struct cast_state *s, struct peer *p, int64_t now_ms, struct cast_out *out);
-void peer_deactivate(struct cast_state *s, struct peer *p, int64_t now_ms,
-                     struct cast_out *out);
+/* It is reached by this link from now on; false: there are neighbours enough. */
+bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, int64_t now_ms);
+void peer_deactivate(struct cast_state *s, struct peer *p);
 void peer_ban(struct cast_state *s, struct peer *p, const struct holding *h, uint32_t index,
               const char *why, int64_t now_ms, struct cast_out *out);
 /* The next neighbour that can be asked, in turn; the trainer first if `trainer_first`. NULL. */
 struct peer *peer_in_turn(struct cast_state *s, bool trainer_first);
-void peer_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
-                 struct cast_out *out);
 
 /* ---- cast_check.c ------------------------------------------------------------------------ */
 
@@ -182,6 +177,8 @@ void talk_no_shard(struct cast_state *s, struct peer *p, const struct content *c
 /* A frame to all neighbours but `from` (may be NULL). */
 void talk_flood(struct cast_state *s, struct bytes frame, const struct peer *from,
                 struct cast_out *out);
+/* Nothing new should be made with what is here. */
+void talk_freeze(struct cast_state *s, struct cast_out *out);
 /* Two envelopes that contradict each other: the end. */
 void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
                const struct content *about, struct cast_out *out);

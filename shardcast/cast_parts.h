@@ -22,17 +22,13 @@ struct want {
 
 struct peer {
     bool is_active, is_banned, is_trainer;
-    bool is_chosen;  /* this node dials it */
     bool is_heard;   /* since the link was opened */
     bool is_choking; /* it serves others now */
     bool is_choked;  /* we serve others now */
     bool is_telling; /* that it is choked, as soon as what is on its way is out */
     uint8_t slot;    /* among the neighbours; CAST_LINKS_MAX: it has no link */
     struct public_key key;
-    char *endpoint;   /* owned; NULL: not known */
-    uint64_t dialled; /* the link we opened; 0: none */
-    uint64_t inbound; /* the link it opened; 0: none */
-    uint64_t via;     /* the one in use; 0: none */
+    uint64_t link; /* by which it is reached; 0: it is no neighbour */
     int64_t heard_ms;
     int64_t greet_ms; /* when to greet next */
     int32_t greet_wait_ms;
@@ -46,16 +42,18 @@ struct peer {
     uint32_t answered; /* since the ceiling changed */
     uint32_t strikes;  /* timeouts in a row */
     uint32_t lies;
-    int64_t mute_ms;              /* nothing is asked before */
-    int64_t pinged_ms;            /* a HAVE_ASK is out since; 0: none */
-    int32_t rtt_ms;               /* the shortest seen; 0: none yet */
-    int64_t last_ms;              /* when its last shard came */
+    uint32_t refused;  /* things it said were signed by the trainer, and that do not count */
+    int64_t mute_ms;   /* nothing is asked before */
+    int64_t pinged_ms; /* a HAVE_ASK is out since; 0: none */
+    int32_t rtt_ms;    /* the shortest seen; 0: none yet */
+    int64_t last_ms;   /* when its last shard came */
     uint64_t busy_bytes, busy_ms; /* of shards, while some were asked */
 
     /* what it asks of us */
     struct want *want; /* owned: a ring */
     uint32_t want_first, n_wants, cap_wants;
     uint32_t n_serving;
+    bool has_given;  /* a shard that was right, ever */
     bool is_served;  /* it has one of the slots */
     uint32_t n_have; /* shards it had of what it asked for last */
     uint64_t turn;   /* bytes it had, on the scale of all that are served: the least is next */
@@ -140,7 +138,7 @@ struct cast_state {
     struct cast_state_options opt;
     struct digest run;
     struct public_key trainer;
-    bool has_run, has_trainer, is_origin, is_stopped, is_fresh;
+    bool has_run, has_trainer, is_origin, is_stopped, is_fresh, is_frozen;
     struct peer **peer; /* owned, and each */
     uint64_t *tag;      /* owned: the first 8 bytes of each key */
     uint32_t n_peers, cap_peers;

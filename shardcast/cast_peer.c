@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
-#include "shardcast/cast_graph.h"
 
 bool peer_is_linked(const struct peer *p)
 {
@@ -49,7 +48,6 @@ void peer_free(struct peer *p)
 {
     if (!p)
         return;
-    free(p->endpoint);
     free(p->ask);
     free(p->want);
     free(p);
@@ -124,22 +122,13 @@ static bool slot_in(struct cast_state *s, struct peer *p)
     return true;
 }
 
-bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, bool is_ours,
-               int64_t now_ms, struct cast_out *out)
+bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, int64_t now_ms)
 {
-    bool is_new = is_ours ? p->dialled != link : p->inbound != link && p->dialled != link;
-
-    (void)out;
     if (!slot_in(s, p))
         return false;
-    if (is_ours)
-        p->dialled = link;
-    else if (link != p->dialled)
-        p->inbound = link;
-    if (!p->via)
-        p->via = link;
-    if (!is_new)
+    if (p->link == link)
         return true;
+    p->link = link;
     restart(s, p);
     p->is_heard = false;
     p->greet_ms = now_ms;
@@ -148,27 +137,11 @@ bool peer_link(struct cast_state *s, struct peer *p, uint64_t link, bool is_ours
     return true;
 }
 
-void peer_hang_up(struct cast_state *s, struct peer *p, int64_t now_ms, struct cast_out *out)
+void peer_deactivate(struct cast_state *s, struct peer *p)
 {
-    (void)now_ms;
-    if (!p->dialled)
-        return;
-    cast_out_add(out, CAST_HANG_UP, (struct bytes){0})->link = p->dialled;
-    if (p->via == p->dialled)
-        p->via = p->inbound;
-    p->dialled = 0;
-    if (p->via)
-        restart(s, p);
-    else
-        unslot(s, p);
-}
-
-void peer_deactivate(struct cast_state *s, struct peer *p, int64_t now_ms, struct cast_out *out)
-{
-    peer_hang_up(s, p, now_ms, out);
     unslot(s, p);
-    p->is_active = p->is_chosen = p->is_heard = false;
-    p->via = p->inbound = p->dialled = 0;
+    p->is_active = p->is_heard = false;
+    p->link = 0;
 }
 
 void peer_ban(struct cast_state *s, struct peer *p, const struct holding *h, uint32_t index,
@@ -181,68 +154,7 @@ void peer_ban(struct cast_state *s, struct peer *p, const struct holding *h, uin
     pull_forget_peer(s, p);
     struct cast_act *a = cast_out_add(out, CAST_BANNED, (struct bytes){0});
     a->key = p->key;
-    a->content = h->content;
+    a->content = h ? h->content : content_full(-1);
     a->index = index;
     a->why = why;
-}
-
-/* ---- the roster -------------------------------------------------------------------------- */
-
-static void dial(struct peer *p, struct cast_out *out)
-{
-    cast_out_add(out, CAST_DIAL, bytes_str(p->endpoint))->key = p->key;
-}
-
-static void apply_entry(struct cast_state *s, const struct roster_entry *n, bool is_chosen,
-                        int64_t now_ms, struct cast_out *out)
-{
-    struct peer *p = peer_find(s, &n->transport);
-
-    if (!p && !n->is_revoked)
-        p = peer_new(s, &n->transport);
-    if (!p)
-        return;
-    if (n->is_revoked) {
-        peer_deactivate(s, p, now_ms, out);
-        return;
-    }
-    bool has_moved = !p->endpoint || strcmp(p->endpoint, n->endpoint) != 0;
-    p->is_active = true;
-    p->is_trainer = n->role == ROLE_TRAINER;
-    if (has_moved) {
-        free(p->endpoint);
-        p->endpoint = xstrdup(n->endpoint);
-    }
-    if (p->dialled && (has_moved || !is_chosen))
-        peer_hang_up(s, p, now_ms, out);
-    p->is_chosen = is_chosen;
-    if (is_chosen && !p->dialled)
-        dial(p, out);
-}
-
-static bool is_listed(const struct msg_roster *r, const struct public_key *key)
-{
-    for (uint32_t i = 0; i < r->n; i++)
-        if (key_equal(&r->entry[i].transport, key))
-            return true;
-    return false;
-}
-
-void peer_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
-                 struct cast_out *out)
-{
-    size_t pick[CAST_DIAL_MAX + MSG_MAX_ROSTER];
-    size_t n =
-        cast_graph_choose(pick, CAST_DIAL_MAX + MSG_MAX_ROSTER, r, &s->opt.self, CAST_DIAL_MAX);
-
-    for (uint32_t i = 0; i < s->n_peers; i++)
-        if (s->peer[i]->is_active && !is_listed(r, &s->peer[i]->key))
-            peer_deactivate(s, s->peer[i], now_ms, out);
-    for (uint32_t i = 0; i < r->n; i++) {
-        bool is_chosen = false;
-        for (size_t k = 0; k < n; k++)
-            is_chosen |= pick[k] == i;
-        if (!key_equal(&r->entry[i].transport, &s->opt.self))
-            apply_entry(s, &r->entry[i], is_chosen, now_ms, out);
-    }
 }

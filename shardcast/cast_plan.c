@@ -20,6 +20,7 @@ struct plan {
     struct delta_offer offer[CAST_CONTENTS_MAX];
     size_t from[CAST_CONTENTS_MAX]; /* which info an offer is of */
     bool fetch[CAST_CONTENTS_MAX];
+    bool fits[CAST_CONTENTS_MAX]; /* below the quota, with all that is newer or pinned */
     int64_t wanted[CAST_CONTENTS_MAX];
     size_t n, n_offers, n_wanted;
     bool has_patches;
@@ -80,6 +81,8 @@ static void add_offer(struct cast *c, struct plan *p, size_t i)
         if (!x->n_shards)
             return;
         o->is_here = is_on_disk(c, &x->content);
+        if (!p->fits[i] && !o->is_here)
+            return;
     } else {
         if (x->content.kind != CONTENT_DELTA || !is_usable(c, p, x))
             return;
@@ -90,6 +93,20 @@ static void add_offer(struct cast *c, struct plan *p, size_t i)
     p->from[p->n_offers++] = i;
 }
 
+/* What is older than the quota holds would only push out what is newer, and be fetched for nothing. */
+static void look_what_fits(const struct cast *c, struct plan *p)
+{
+    uint64_t quota = content_store_quota(c->store), sum = 0;
+
+    for (size_t i = 0; i < p->n; i++)
+        sum += p->info[i].is_pinned ? p->info[i].file_bytes : 0;
+    for (size_t i = p->n; i-- > 0;) {
+        uint64_t bytes = p->info[i].is_pinned ? 0 : p->info[i].file_bytes;
+        p->fits[i] = sum <= quota && bytes <= quota - sum;
+        sum += p->fits[i] ? bytes : 0;
+    }
+}
+
 static void look(struct cast *c, struct plan *p)
 {
     p->n = cast_state_n_contents(c->state);
@@ -97,6 +114,7 @@ static void look(struct cast *c, struct plan *p)
         p->info[i] = cast_state_content(c->state, i);
         p->has_patches |= p->info[i].content.kind == CONTENT_DELTA;
     }
+    look_what_fits(c, p);
     for (size_t i = 0; i < p->n; i++)
         add_offer(c, p, i);
     delta_plan(p->fetch, p->offer, p->n_offers, p->wanted, p->n_wanted);

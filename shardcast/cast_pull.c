@@ -276,8 +276,7 @@ void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
     }
 }
 
-/* A peer that lets questions time out is asked for half as much at a time, then after a pause;
- * if there are two links to it, the other is tried. */
+/* A peer that lets questions time out is asked for half as much at a time, then after a pause. */
 static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
 {
     p->strikes++;
@@ -288,10 +287,6 @@ static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
         p->mute_ms = now_ms + pause;
         due(s, p->mute_ms);
     }
-    if (p->via == p->inbound && p->dialled)
-        p->via = p->dialled;
-    else if (p->via == p->dialled && p->inbound)
-        p->via = p->inbound;
 }
 
 void pull_timeouts(struct cast_state *s, int64_t now_ms, struct cast_out *out)
@@ -340,8 +335,8 @@ static uint32_t window_of(const struct cast_state *s, const struct peer *p,
         w = WINDOW_MIN;
     if (w > p->ceiling)
         w = p->ceiling;
-    if (p->strikes)
-        w = 1; /* is it there at all? */
+    if (p->strikes || !p->has_given)
+        w = 1; /* is it there at all, and does it not lie? */
     return (uint32_t)(w < WINDOW_MAX ? w : WINDOW_MAX);
 }
 
@@ -396,7 +391,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
                                         now_ms + q->rtt_ms + WINDOW_SLACK_MS;
-            if (a->h == h && theirs > best_ms && !is_soon &&
+            bool is_worth = i > 0 || theirs - now_ms > TWICE_WORTH * (best_ms - now_ms);
+            if (a->h == h && theirs > best_ms && !is_soon && is_worth &&
                 (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;
                 place = i;

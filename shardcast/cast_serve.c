@@ -394,7 +394,7 @@ void serve(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         p->turn += bytes;
         s->up_credit -= bytes;
         struct cast_act *a = cast_out_add(out, CAST_SERVE, (struct bytes){0});
-        a->link = p->via;
+        a->link = p->link;
         a->content = w.h->content;
         a->index = w.index;
         a->bytes = bytes;

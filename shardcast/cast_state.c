@@ -149,29 +149,35 @@ void cast_state_set_run(struct cast_state *s, const struct digest *run,
             holding_forget(s, s->holding[i], now_ms, out);
     }
     s->poll_ms = s->sign_ms = now_ms;
+    if (!s->head)
+        s->head_ms = now_ms; /* who hears none from now on is as frozen as who hears no more */
     due(s, now_ms);
     gaps_restart(s, now_ms);
     holding_trim(s, now_ms, out);
     settle(s, now_ms, out);
 }
 
-void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
-                           struct cast_out *out)
+void cast_state_accuse(struct cast_state *s, struct bytes first, struct bytes second,
+                       struct cast_out *out)
 {
-    peer_roster(s, r, now_ms, out);
-    settle(s, now_ms, out);
+    struct content about;
+
+    if (s->has_trainer && !cast_proof_check(first, second, &s->run, &s->trainer, &about, NULL))
+        talk_stop(s, first, second, &about, out);
 }
 
-void cast_state_meet(struct cast_state *s, const struct public_key *key, bool is_trainer)
+void cast_state_meet(struct cast_state *s, const struct public_key *key, uint64_t link,
+                     bool is_trainer, int64_t now_ms, struct cast_out *out)
 {
     struct peer *p = peer_find(s, key);
 
     if (!p)
         p = peer_new(s, key);
-    if (!p)
+    if (!p || !peer_link(s, p, link, now_ms))
         return;
     p->is_active = true;
     p->is_trainer = is_trainer;
+    settle(s, now_ms, out);
 }
 
 void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
@@ -181,18 +187,7 @@ void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t
 
     if (!p || !p->is_active)
         return;
-    p->dialled = 0; /* it is closed already */
-    peer_deactivate(s, p, now_ms, out);
-    settle(s, now_ms, out);
-}
-
-void cast_state_linked(struct cast_state *s, const struct public_key *key, uint64_t link,
-                       int64_t now_ms, struct cast_out *out)
-{
-    struct peer *p = peer_find(s, key);
-
-    if (!p || !p->is_active || !peer_link(s, p, link, true, now_ms, out))
-        return;
+    peer_deactivate(s, p);
     settle(s, now_ms, out);
 }
 
@@ -212,14 +207,13 @@ static void begin_talk(struct cast_state *s, struct peer *p, int64_t now_ms,
     s->stirred |= slot_bit(p);
 }
 
-void cast_state_message(struct cast_state *s, uint64_t link, const struct public_key *from,
-                        struct bytes frame, int64_t now_ms, struct cast_out *out)
+void cast_state_message(struct cast_state *s, const struct public_key *from, struct bytes frame,
+                        int64_t now_ms, struct cast_out *out)
 {
     struct peer *p = peer_find(s, from);
 
-    if (!p || !p->is_active || !peer_link(s, p, link, link == p->dialled, now_ms, out))
+    if (!p || !p->is_active)
         return;
-    p->via = link; /* it works */
     p->heard_ms = now_ms;
     if (!p->is_heard)
         begin_talk(s, p, now_ms, out);
@@ -237,7 +231,7 @@ static struct peer *peer_on(const struct cast_state *s, uint64_t link)
 {
     for (uint64_t all = s->linked_mask; all;) {
         struct peer *p = s->slot[mask_take(&all)];
-        if (p->dialled == link || p->inbound == link)
+        if (p->link == link)
             return p;
     }
     return NULL;
@@ -512,6 +506,11 @@ int64_t cast_state_oldest(const struct cast_state *s)
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms)
 {
     return s->head && !s->is_stopped && s->head_ms + CAST_FRESH_MS > now_ms;
+}
+
+struct bytes cast_state_newest_head(const struct cast_state *s)
+{
+    return (struct bytes){s->head, s->head_len};
 }
 
 bool cast_state_is_stopped(const struct cast_state *s)

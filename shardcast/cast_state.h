@@ -16,9 +16,8 @@
  *     passed on, and the machine stops for good (cast_state_is_stopped);
  *   - no message is needed: what is lost is asked for again; what was on disk is not fetched.
  *
- * Links: with a roster, a node dials CAST_DIAL_MAX peers by their place on a ring of hashed keys,
- * and the trainer besides while the network is small. Without one, whoever manages the overlay
- * says cast_state_meet() and cast_state_linked(). A link carries messages both ways.
+ * Neighbours: who is one, and by which link it is reached, says the overlay (shardcast/overlay.h),
+ * by cast_state_meet() and cast_state_part(). A link carries messages both ways.
  *
  * The shell carries out what is appended to `struct cast_out`, in order. Time comes in as a
  * parameter; lots are drawn from Philox keyed by the node's own key. No bytes of shards are held.
@@ -36,7 +35,6 @@
 #include "proto/msg.h"
 #include "proto/types.h"
 
-#define CAST_DIAL_MAX     8u
 #define CAST_LINKS_MAX    64u /* neighbours at one time; further ones are not heard */
 #define CAST_CONTENTS_MAX 256u
 #define CAST_KEEP_DEFAULT 6u
@@ -46,9 +44,7 @@
 struct cast_state;
 
 enum cast_act_kind {
-    CAST_DIAL,    /* peer key, text: endpoint. Answer with cast_state_linked() */
-    CAST_HANG_UP, /* link: close one that CAST_DIAL opened */
-    CAST_SEND,    /* link, value: an envelope */
+    CAST_SEND,  /* link, value: an envelope */
     CAST_SERVE, /* link, content, index, bytes: read that shard, send it (cast_state_shard), and
                      once it is out of the way say cast_state_served(). Gone: cast_state_lost(),
                      and send it empty */
@@ -57,12 +53,15 @@ enum cast_act_kind {
     CAST_KEEP,  /* content, shard_bytes, index, value: an envelope that was checked; segment
                      `index`, or CAST_MANIFEST with bytes: the length of the file. Before the
                      content's first CAST_STORE comes the segment of its shard */
-    CAST_FORGET,      /* content: all of it */
-    CAST_COMPLETE,    /* content, bytes: the length of the file */
-    CAST_SIGN,        /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
-    CAST_FRESH,       /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS */
+    CAST_FORGET,   /* content: all of it */
+    CAST_COMPLETE, /* content, bytes: the length of the file */
+    CAST_SIGN,     /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
+    CAST_FRESH, /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS, from the start
+                           on too, or none counts any more */
     CAST_EQUIVOCATED, /* content, value: two blobs, the envelopes. Comes once; nothing after it */
-    CAST_BANNED,      /* peer key, content, index, why */
+    CAST_BANNED,      /* peer key, content (version -1: none), index, why */
+    CAST_REFUSED,     /* peer key, why, index: what it said was signed does not count, for the
+                           index-th time: a power of two */
     CAST_WAKE,        /* at_ms: call cast_state_tick no later than this */
 };
 
@@ -129,22 +128,24 @@ void cast_state_found(struct cast_state *s, const struct content *c, struct byte
 /* Contents of another run are forgotten. */
 void cast_state_set_run(struct cast_state *s, const struct digest *run,
                         const struct public_key *trainer, int64_t now_ms, struct cast_out *out);
-void cast_state_set_roster(struct cast_state *s, const struct msg_roster *r, int64_t now_ms,
-                           struct cast_out *out);
-/* A peer that an overlay chose, instead of a roster: its messages are heard from now on. */
-void cast_state_meet(struct cast_state *s, const struct public_key *key, bool is_trainer);
-/* It is gone: what was asked of it is asked of others at once. */
+/* A neighbour from now on, by this link (messages may still be lost): it is heard and greeted.
+ * Again with another link: the old one is gone, and what was under way on it. */
+void cast_state_meet(struct cast_state *s, const struct public_key *key, uint64_t link,
+                     bool is_trainer, int64_t now_ms, struct cast_out *out);
+/* None any more: what was asked of it is asked of others at once. */
 void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
                      struct cast_out *out);
-/* The link that CAST_DIAL, or the overlay, asked for is open (messages may still be lost). */
-void cast_state_linked(struct cast_state *s, const struct public_key *key, uint64_t link,
-                       int64_t now_ms, struct cast_out *out);
+
+/* A proof of equivocation found on disk, once the run is known: the end, as when it is heard. One
+ * that does not accuse this run's trainer changes nothing. */
+void cast_state_accuse(struct cast_state *s, struct bytes first, struct bytes second,
+                       struct cast_out *out);
 
 /* ---- inputs ------------------------------------------------------------------------------ */
 
-/* One frame from the peer authenticated as `from`. */
-void cast_state_message(struct cast_state *s, uint64_t link, const struct public_key *from,
-                        struct bytes frame, int64_t now_ms, struct cast_out *out);
+/* One frame from the peer authenticated as `from`; of one that is no neighbour it is ignored. */
+void cast_state_message(struct cast_state *s, const struct public_key *from, struct bytes frame,
+                        int64_t now_ms, struct cast_out *out);
 void cast_state_tick(struct cast_state *s, int64_t now_ms, struct cast_out *out);
 /* A CAST_SERVE was carried out: its bytes left, and the next may go. */
 void cast_state_served(struct cast_state *s, uint64_t link, const struct content *c,
@@ -221,6 +222,8 @@ int64_t cast_state_newest(const struct cast_state *s); /* CONTENT_FULL, complete
 int64_t cast_state_oldest(const struct cast_state *s); /* of the row up to the newest */
 /* A HEAD was heard within CAST_FRESH_MS. The origin's own counts. */
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms);
+/* The newest HEAD as it was signed, lent until the next input; empty: none was heard. */
+struct bytes cast_state_newest_head(const struct cast_state *s);
 /* An equivocation was proved: nothing is fetched, served or published any more. */
 bool cast_state_is_stopped(const struct cast_state *s);
 

@@ -10,8 +10,8 @@
 
 void talk_raw(struct cast_state *s, struct peer *p, struct bytes frame, struct cast_out *out)
 {
-    if (p->via && s->has_run)
-        cast_out_add(out, CAST_SEND, frame)->link = p->via;
+    if (p->link && s->has_run)
+        cast_out_add(out, CAST_SEND, frame)->link = p->link;
 }
 
 /* Links are encrypted and authenticated; what goes through here is not signed. */
@@ -163,6 +163,15 @@ void cast_state_shard(const struct cast_state *s, struct buf *envelope, const st
     msg_shard_begin(envelope, &s->run, &m, n);
 }
 
+void talk_freeze(struct cast_state *s, struct cast_out *out)
+{
+    if (s->is_frozen)
+        return;
+    s->is_fresh = false;
+    s->is_frozen = true;
+    cast_out_add(out, CAST_FRESH, (struct bytes){0})->is_fresh = false;
+}
+
 void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
                const struct content *about, struct cast_out *out)
 {
@@ -186,6 +195,7 @@ void talk_stop(struct cast_state *s, struct bytes first, struct bytes second,
     buf_put_blob(&both, second);
     cast_out_add(out, CAST_EQUIVOCATED, buf_bytes(&both))->content = *about;
     buf_clear(&both);
+    talk_freeze(s, out);
 }
 
 /* ---- in: what the trainer signed --------------------------------------------------------- */
@@ -241,6 +251,7 @@ enum status talk_take_head(struct cast_state *s, const struct peer *from, struct
         s->is_fresh = true;
         cast_out_add(out, CAST_FRESH, (struct bytes){0})->is_fresh = true;
     }
+    s->is_frozen = false;
     due(s, now_ms + CAST_FRESH_MS);
     return OK;
 }
@@ -318,6 +329,24 @@ enum status talk_take_segment(struct cast_state *s, const struct peer *from,
     return OK;
 }
 
+/* Links are authenticated, and what others signed is checked before it is passed on. So who passes
+ * on a signature that does not fit made it, or checks nothing; whoever names another signer, run or
+ * time may only know less than we. */
+static void refuse(struct cast_state *s, struct peer *p, enum status why, int64_t now_ms,
+                   struct cast_out *out)
+{
+    s->counters.refused++;
+    if (why == ERR_DIGEST)
+        peer_ban(s, p, NULL, 0, "forged", now_ms, out);
+    p->refused++;
+    if (p->refused & (p->refused - 1))
+        return;
+    struct cast_act *a = cast_out_add(out, CAST_REFUSED, (struct bytes){0});
+    a->key = p->key;
+    a->index = p->refused;
+    a->why = status_text(why);
+}
+
 static enum status on_signed(struct cast_state *s, struct peer *p,
                              const struct msg_envelope *env, int64_t now_ms,
                              struct cast_out *out, struct err *e)
@@ -332,14 +361,13 @@ static enum status on_signed(struct cast_state *s, struct peer *p,
         st = talk_take_manifest(s, p, env->raw, false, now_ms, out, e);
     else
         st = talk_take_segment(s, p, env->raw, false, now_ms, out, e);
-    if (st == ERR_FULL)
-        return OK;
-    if (st)
-        s->counters.refused++;
+    if (st && st != ERR_FULL && !s->is_stopped)
+        refuse(s, p, st, now_ms, out);
     return OK;
 }
 
-static enum status on_proof(struct cast_state *s, const struct msg_envelope *env,
+static enum status on_proof(struct cast_state *s, struct peer *p,
+                            const struct msg_envelope *env, int64_t now_ms,
                             struct cast_out *out, struct err *e)
 {
     struct msg_proof m;
@@ -350,10 +378,10 @@ static enum status on_proof(struct cast_state *s, const struct msg_envelope *env
         return st;
     st = cast_proof_check(m.first, m.second, &s->run, &s->trainer, &about, e);
     if (st)
-        s->counters.refused++;
+        refuse(s, p, st, now_ms, out);
     else
         talk_stop(s, m.first, m.second, &about, out);
-    return st;
+    return OK;
 }
 
 /* ---- in: questions ----------------------------------------------------------------------- */
@@ -546,6 +574,7 @@ static void take_shard(struct cast_state *s, struct peer *p, struct holding *h, 
     a->bytes = bytes;
     s->counters.shards_in++;
     s->counters.bytes_in += bytes;
+    p->has_given = true;
     serve_given(p, bytes);
     pull_cancel_others(s, h, index, p, out);
     holding_gained(s, h, index, now_ms, out);
@@ -584,6 +613,14 @@ static enum status on_shard(struct cast_state *s, struct peer *p,
     return OK;
 }
 
+/* It was on its way when its sender was banned: not looked at, and as much for nothing. */
+static bool is_late_shard(const struct msg_envelope *env)
+{
+    struct msg_shard m;
+
+    return env->kind == MSG_SHARD && !msg_shard_decode(&m, env->body, NULL) && m.data.len > 0;
+}
+
 static bool is_believed(enum msg_kind kind)
 {
     return kind != MSG_SHARD && kind != MSG_HAVE && kind != MSG_HAVE_NEWS;
@@ -603,7 +640,7 @@ static enum status hear(struct cast_state *s, struct peer *p, const struct msg_e
     case MSG_HAVE: return on_have(s, p, env, now_ms, out, e);
     case MSG_HAVE_NEWS: return on_have_news(s, p, env, now_ms, e);
     case MSG_SHARD: return on_shard(s, p, env, now_ms, out, e);
-    case MSG_PROOF: return on_proof(s, env, out, e);
+    case MSG_PROOF: return on_proof(s, p, env, now_ms, out, e);
     case MSG_HEAD:
     case MSG_PUBLISH:
     case MSG_SEGMENT: return on_signed(s, p, env, now_ms, out, e);
@@ -622,8 +659,10 @@ void talk_message(struct cast_state *s, struct peer *p, struct bytes frame, int6
         st = ERR_DENIED;
     if (!st && s->is_stopped && env.kind != MSG_HEAD_ASK)
         return;
-    if (!st && p->is_banned && !is_believed(env.kind))
+    if (!st && p->is_banned && !is_believed(env.kind)) {
+        s->counters.garbage += is_late_shard(&env);
         return;
+    }
     if (!st)
         st = hear(s, p, &env, now_ms, out, &e);
     if (st)

@@ -20,7 +20,6 @@ static void greet(struct cast_state *s, int64_t now_ms, struct cast_out *out)
         if (p->is_heard) {
             p->is_heard = false;
             p->greet_wait_ms = GREET_MIN_MS;
-            p->via = p->dialled ? p->dialled : p->inbound;
         }
         if (p->greet_wait_ms < GREET_MIN_MS)
             p->greet_wait_ms = GREET_MIN_MS;
@@ -239,14 +238,13 @@ static void make_head(struct cast_state *s, int64_t now_ms, struct cast_out *out
 
 static void look_whether_fresh(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
-    if (!s->is_fresh)
+    if (s->is_frozen)
         return;
     if (s->head_ms + CAST_FRESH_MS > now_ms) {
         due(s, s->head_ms + CAST_FRESH_MS);
         return;
     }
-    s->is_fresh = false;
-    cast_out_add(out, CAST_FRESH, (struct bytes){0})->is_fresh = false;
+    talk_freeze(s, out);
 }
 
 static void run_timers(struct cast_state *s, int64_t now_ms, struct cast_out *out)

@@ -19,21 +19,11 @@ struct cast_writer {
     struct buf held; /* owned: the segments, as blobs */
 };
 
-/* Room is made at once: what is written now is newer than what goes. */
 static enum status put_shard(void *arg, uint32_t index, struct bytes shard, struct err *e)
 {
     struct cast_writer *w = arg;
-    struct cast *c = w->cast;
-    enum status st;
 
-    for (;;) {
-        st = content_store_put(c->store, &w->cut.opt.content, index, shard, NULL, e);
-        if (st != ERR_FULL || !cast_state_make_room(c->state, &c->acts))
-            return st;
-        for (size_t i = 0; i < c->acts.n; i++)
-            if (c->acts.v[i].kind == CAST_FORGET)
-                cast_disk_forget(c, &c->acts.v[i].content);
-    }
+    return cast_disk_put(w->cast, &w->cut.opt.content, index, shard, e);
 }
 
 /* Its shards are stored, and what was signed is durable before its first byte leaves. */

@@ -12,7 +12,8 @@
 #include "base/alloc.h"
 #include "shardcast/content_meta.h"
 
-#define SCRATCH ".made"
+#define SCRATCH     ".made"
+#define WRITE_PIECE 32768u
 
 /* ---- entries ----------------------------------------------------------------------------- */
 
@@ -225,10 +226,28 @@ enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e)
     return st;
 }
 
+void entry_reserve(struct entry *x)
+{
+    struct stat sb;
+    off_t len = (off_t)x->total_bytes;
+
+    if (x->is_reserved || !x->total_bytes)
+        return;
+    x->is_reserved = true;
+    if (fstat(x->fd, &sb) || sb.st_size >= len)
+        return; /* it was there before, as a whole */
+    if (fallocate(x->fd, 0, 0, len))
+        (void)!ftruncate(x->fd, len);
+}
+
+/* In pieces: one write of a whole shard makes the page cache look for blocks of pages as long as it, and
+ * in a virtual machine those are mostly such as the host took back and has to give again, page by page,
+ * at several times the price of the copy. */
 enum status entry_write(struct entry *x, uint64_t at, struct bytes data, struct err *e)
 {
     while (data.len) {
-        ssize_t n = pwrite(x->fd, data.data, data.len, (off_t)at);
+        size_t len = data.len < WRITE_PIECE ? data.len : WRITE_PIECE;
+        ssize_t n = pwrite(x->fd, data.data, len, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

@@ -27,6 +27,7 @@ struct entry {
     uint8_t *checked; /* found right by this process */
     uint32_t cap_bits;
     int fd;               /* -1: not opened yet */
+    bool is_reserved;     /* the file has its length, and blocks if the disk gave any */
     uint64_t dirty_bytes; /* written since the last fdatasync began */
     bool shall_sync;
     uint64_t serial; /* no two entries of a store have the same */
@@ -80,6 +81,10 @@ char *entry_scratch(const struct content_store *s, const struct content *c);
 bool entry_is_scratch(const char *name);
 MUST_USE enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e);
 void entry_unlink(struct content_store *s, const struct content *c);
+/* Once its length is known, and before its first shard: the file's length and blocks. Shards come in any
+ * order, and blocks given piece by piece cost the kernel several times what the copying does. What
+ * the disk cannot give now is seen when it is written to. */
+void entry_reserve(struct entry *x);
 MUST_USE enum status entry_write(struct entry *x, uint64_t at, struct bytes data,
                                  struct err *e);
 /* *got is less than `len` only at the end of the file. */

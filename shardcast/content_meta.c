@@ -266,6 +266,7 @@ struct each {
     content_segment_visit *segment;
     meta_row_visit *row;
     content_pin_visit *pin;
+    content_proof_visit *proof;
     void *arg;
 };
 
@@ -308,6 +309,15 @@ static enum status visit_pin(void *arg, struct bytes key, struct bytes value, st
     return OK;
 }
 
+static enum status visit_proof(void *arg, struct bytes key, struct bytes value, struct err *e)
+{
+    struct each *v = arg;
+    struct content c;
+    enum status st = read_key(&c, key, KEY_LEN, e);
+
+    return st ? st : v->proof(v->arg, &c, value, e);
+}
+
 static enum status visit(struct db *d, unsigned table, struct bytes from, db_visit *fn,
                          struct each *v, struct err *e)
 {
@@ -341,6 +351,13 @@ enum status meta_pins(struct db *d, content_pin_visit *fn, void *arg, struct err
     struct each v = {.pin = fn, .arg = arg};
 
     return visit(d, META_PINS, (struct bytes){0}, visit_pin, &v, e);
+}
+
+enum status meta_proofs(struct db *d, content_proof_visit *fn, void *arg, struct err *e)
+{
+    struct each v = {.proof = fn, .arg = arg};
+
+    return visit(d, META_PROOFS, (struct bytes){0}, visit_proof, &v, e);
 }
 
 enum status meta_n_proofs(struct db *d, uint64_t *n, struct err *e)

@@ -52,6 +52,8 @@ typedef enum status meta_row_visit(void *arg, const struct content *c,
                                    const struct content_row *row, struct err *e);
 MUST_USE enum status meta_rows(struct db *d, meta_row_visit *fn, void *arg, struct err *e);
 MUST_USE enum status meta_pins(struct db *d, content_pin_visit *fn, void *arg, struct err *e);
+MUST_USE enum status meta_proofs(struct db *d, content_proof_visit *fn, void *arg,
+                                 struct err *e);
 MUST_USE enum status meta_n_proofs(struct db *d, uint64_t *n, struct err *e);
 
 #endif

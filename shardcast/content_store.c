@@ -358,6 +358,11 @@ uint64_t content_store_bytes(struct content_store *s)
     return n;
 }
 
+uint64_t content_store_quota(const struct content_store *s)
+{
+    return s->opt.max_bytes;
+}
+
 /* ---- shards ------------------------------------------------------------------------------ */
 
 static enum status put_locked(struct content_store *s, struct entry *x, uint32_t i,
@@ -375,6 +380,8 @@ static enum status put_locked(struct content_store *s, struct entry *x, uint32_t
         return err_set(e, ERR_FULL, "the quota of %" PRIu64 " bytes is used up",
                        s->opt.max_bytes);
     st = entry_open(s, x, e);
+    if (!st)
+        entry_reserve(x);
     if (!st)
         st = entry_write(x, (uint64_t)i * x->shard_bytes, data, e);
     if (st)
@@ -655,6 +662,12 @@ enum status content_store_proof(struct content_store *s, const struct content *c
 enum status content_store_n_proofs(struct content_store *s, uint64_t *n, struct err *e)
 {
     return meta_n_proofs(s->meta, n, e);
+}
+
+enum status content_store_proofs(struct content_store *s, content_proof_visit *fn, void *arg,
+                                 struct err *e)
+{
+    return meta_proofs(s->meta, fn, arg, e);
 }
 
 /* ---- retention --------------------------------------------------------------------------- */

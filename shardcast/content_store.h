@@ -99,6 +99,7 @@ typedef enum status content_visit(void *arg, const struct content_info *info, st
 MUST_USE enum status content_store_each(struct content_store *s, content_visit *fn, void *arg,
                                         struct err *e);
 uint64_t content_store_bytes(struct content_store *s); /* on disk, against the quota */
+uint64_t content_store_quota(const struct content_store *s);
 
 /* ---- shards ------------------------------------------------------------------------------ */
 
@@ -157,6 +158,11 @@ MUST_USE enum status content_store_proof(struct content_store *s, const struct c
                                          struct bytes both, struct err *e);
 MUST_USE enum status content_store_n_proofs(struct content_store *s, uint64_t *n,
                                             struct err *e);
+/* Calls fn for each proof; `both` is lent for the call. */
+typedef enum status content_proof_visit(void *arg, const struct content *c, struct bytes both,
+                                        struct err *e);
+MUST_USE enum status content_store_proofs(struct content_store *s, content_proof_visit *fn,
+                                          void *arg, struct err *e);
 
 /* ---- retention --------------------------------------------------------------------------- */
 

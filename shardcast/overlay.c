@@ -6,7 +6,8 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
-#define VOUCHED_MAX 2u /* times in a row that others' word for a silent peer counts */
+#define VOUCHED_MAX 2u   /* times in a row that others' word for a silent peer counts */
+#define FRAME_MAX   512u /* none of its messages is longer */
 
 /* ---- out --------------------------------------------------------------------------------- */
 
@@ -49,15 +50,11 @@ static struct overlay_act *act(struct overlay_out *out, enum overlay_act_kind ki
 static void send(struct overlay *o, uint64_t link, enum msg_kind kind, struct buf *body,
                  struct overlay_out *out)
 {
-    struct idem idem = {{0}};
     struct buf envelope;
 
-    o->counter++;
-    memcpy(idem.b, &o->counter, sizeof(o->counter));
-    idem.b[15] = 1; /* never all zero */
     CHECK(!buf_status(body, NULL));
     buf_init(&envelope, MSG_MAX_BYTES);
-    CHECK(!msg_envelope_encode(&envelope, kind, &o->run, &idem, buf_bytes(body), NULL, NULL));
+    CHECK(!msg_envelope_encode(&envelope, kind, &o->run, NULL, buf_bytes(body), NULL, NULL));
     struct overlay_act *a = act(out, OVERLAY_SEND, (struct bytes){0});
     a->link = link;
     a->value = buf_bytes(&envelope);
@@ -75,7 +72,7 @@ static void send(struct overlay *o, uint64_t link, enum msg_kind kind, struct bu
 
 /* ---- links ------------------------------------------------------------------------------- */
 
-struct active *active_find(struct overlay *o, const struct public_key *key)
+const struct active *active_find(const struct overlay *o, const struct public_key *key)
 {
     for (uint32_t i = 0; i < o->n_active; i++)
         if (key_equal(&o->active[i].key, key))
@@ -83,51 +80,96 @@ struct active *active_find(struct overlay *o, const struct public_key *key)
     return NULL;
 }
 
-static bool is_up(const struct active *a)
+static struct active *find(struct overlay *o, const struct public_key *key)
+{
+    const struct active *a = active_find(o, key);
+
+    return a ? &o->active[a - o->active] : NULL;
+}
+
+bool active_is_up(const struct active *a)
 {
     return a->stage >= STAGE_UP;
 }
 
-static void set_up(struct active *a, int64_t now_ms, struct overlay_out *out)
+static void say_met(const struct active *a, struct overlay_out *out)
 {
+    struct overlay_act *x = act(out, OVERLAY_MEET, (struct bytes){0});
+
+    x->key = a->key;
+    x->link = a->link;
+    x->role = a->role;
+}
+
+static void set_up(struct overlay *o, struct active *a, int64_t now_ms, struct overlay_out *out)
+{
+    struct candidate *c = candidate_find(o, &a->key);
+
+    if (c)
+        c->n_failed = 0;
     a->stage = STAGE_UP;
     a->heard_ms = a->met_ms = now_ms;
     a->n_vouched = 0;
     a->step_ms = now_ms + OVERLAY_PING_MS;
-    struct overlay_act *x = act(out, OVERLAY_MEET, (struct bytes){0});
-    x->key = a->key;
-    x->link = a->link;
+    say_met(a, out);
 }
 
-/* Whoever is dropped is not dialled for a while, so that another has a try. */
-static void drop(struct overlay *o, struct active *a, int64_t now_ms, struct overlay_out *out)
+static void say_part(const struct active *a, const char *why, struct overlay_out *out)
 {
-    struct known *k = known_find(o, &a->key);
+    struct overlay_act *x = act(out, OVERLAY_PART, (struct bytes){0});
 
-    if (k)
-        k->again_ms = now_ms + OVERLAY_AGAIN_MS;
-    if (is_up(a))
-        act(out, OVERLAY_PART, (struct bytes){0})->key = a->key;
+    x->key = a->key;
+    x->why = why;
+}
+
+static void drop(struct overlay *o, struct active *a, const char *why, int64_t now_ms,
+                 struct overlay_out *out)
+{
+    if (active_is_up(a))
+        say_part(a, why, out);
     if (a->is_chosen && a->link)
         act(out, OVERLAY_HANG_UP, (struct bytes){0})->link = a->link;
     *a = o->active[--o->n_active];
     o->fill_ms = now_ms;
 }
 
+/* It is not dialled for a while, so that another has a try. */
+static void rest(struct overlay *o, const struct public_key *key, int64_t now_ms)
+{
+    struct candidate *c = candidate_find(o, key);
+
+    if (c)
+        c->again_ms = now_ms + OVERLAY_AGAIN_MS;
+}
+
 /* Those that are suspected do not count: another is dialled in time. */
-static uint32_t count_chosen(const struct overlay *o, bool is_seed)
+static bool counts(const struct active *a)
+{
+    return a->stage != STAGE_SUSPECT && a->stage != STAGE_LEAVING;
+}
+
+static uint32_t count_chosen(const struct overlay *o)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < o->n_active; i++)
-        n += o->active[i].is_chosen && o->active[i].is_seed == is_seed &&
-             o->active[i].stage != STAGE_SUSPECT && o->active[i].stage != STAGE_LEAVING;
+        n += o->active[i].is_chosen && counts(&o->active[i]);
+    return n;
+}
+
+/* Links to seeds, whoever dialled. */
+static uint32_t count_seeds(const struct overlay *o)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < o->n_active; i++)
+        n += roster_is_seed(o->active[i].role) && counts(&o->active[i]);
     return n;
 }
 
 static uint32_t wanted(const struct overlay *o)
 {
-    return o->is_hidden ? OVERLAY_OUT_HIDDEN : OVERLAY_OUT;
+    return o->self && !o->self->endpoint[0] ? OVERLAY_OUT_HIDDEN : OVERLAY_OUT;
 }
 
 static void say_leave(struct overlay *o, uint64_t link, enum reason why,
@@ -139,29 +181,32 @@ static void say_leave(struct overlay *o, uint64_t link, enum reason why,
 }
 
 /* Says so, and hangs up when that has had time to arrive. */
-static void leave(struct overlay *o, struct active *a, enum reason why, int64_t now_ms,
-                  struct overlay_out *out)
+static void leave(struct overlay *o, struct active *a, enum reason code, const char *why,
+                  int64_t now_ms, struct overlay_out *out)
 {
-    say_leave(o, a->link, why, out);
+    rest(o, &a->key, now_ms);
+    say_leave(o, a->link, code, out);
     if (!a->is_chosen) {
-        drop(o, a, now_ms, out);
+        drop(o, a, why, now_ms, out);
         return;
     }
-    act(out, OVERLAY_PART, (struct bytes){0})->key = a->key;
+    say_part(a, why, out);
     a->stage = STAGE_LEAVING;
     a->step_ms = now_ms + OVERLAY_LEAVE_MS;
     o->fill_ms = now_ms;
 }
 
-/* Of more chosen links than there should be, one goes, by lot; not the last that came. */
+/* Of more chosen links than there should be, one goes, by lot; not the last that came, nor the only
+ * one to a seed. */
 static void trim(struct overlay *o, int64_t now_ms, struct overlay_out *out)
 {
     struct active *newest = NULL, *one = NULL;
+    bool has_one_seed = count_seeds(o) == 1;
     uint32_t n_up = 0, n = 0;
 
     for (uint32_t i = 0; i < o->n_active; i++) {
         struct active *a = &o->active[i];
-        if (!a->is_chosen || a->is_seed || !is_up(a))
+        if (!a->is_chosen || !active_is_up(a))
             continue;
         n_up += a->stage != STAGE_SUSPECT;
         if (!newest || a->met_ms > newest->met_ms)
@@ -171,15 +216,15 @@ static void trim(struct overlay *o, int64_t now_ms, struct overlay_out *out)
         return;
     for (uint32_t i = 0; i < o->n_active; i++) {
         struct active *a = &o->active[i];
-        if (a->is_chosen && !a->is_seed && is_up(a) && a != newest &&
-            rng_u32(&o->rng) % ++n == 0)
+        if (a->is_chosen && active_is_up(a) && a != newest &&
+            !(has_one_seed && roster_is_seed(a->role)) && rng_u32(&o->rng) % ++n == 0)
             one = a;
     }
-    leave(o, one, REASON_NONE, now_ms, out);
+    leave(o, one, REASON_NONE, "exchanged", now_ms, out);
 }
 
 /* Now and then one more is dialled, in place of whom it comes: so that who was there first keeps
- * no advantage. Often at first, when most are new. */
+ * no advantage. Often at first, when most are new; not where half of all are neighbours anyway. */
 static void turn(struct overlay *o, int64_t now_ms)
 {
     if (o->turn_ms > now_ms)
@@ -188,48 +233,51 @@ static void turn(struct overlay *o, int64_t now_ms)
     pause = pause < OVERLAY_TURN_MIN_MS ? OVERLAY_TURN_MIN_MS : pause;
     pause = pause > OVERLAY_TURN_MAX_MS ? OVERLAY_TURN_MAX_MS : pause;
     o->turn_ms = now_ms + pause;
+    if (!o->roster || 2 * o->n_active >= o->roster->n)
+        return;
     o->n_extra = 1;
     o->fill_ms = now_ms;
 }
 
-static void dial(struct overlay *o, struct known *k, int64_t now_ms, struct overlay_out *out)
+static void dial(struct overlay *o, const struct candidate *c, int64_t now_ms,
+                 struct overlay_out *out)
 {
+    const struct listed *k = roster_find(o->roster, &c->key);
     struct active *a = &o->active[o->n_active++];
 
     *a = (struct active){.key = k->key,
                          .owner = k->owner,
                          .subnet = k->subnet,
+                         .role = k->role,
                          .stage = STAGE_DIALLING,
                          .is_chosen = true,
-                         .is_seed = k->is_seed,
-                         .is_assigned = k->is_assigned,
+                         .is_assigned = c->is_assigned,
                          .step_ms = now_ms + OVERLAY_DIAL_MS};
     o->counters.dialled++;
     act(out, OVERLAY_DIAL, bytes_str(k->endpoint))->key = k->key;
 }
 
-/* Dials until there are as many links of our choice as there should be. */
+/* Dials until there are as many links of our choice as there should be, and one to a seed. */
 static void fill(struct overlay *o, int64_t now_ms, struct overlay_out *out)
 {
     uint32_t want = wanted(o) + o->n_extra;
-    struct known *k;
+    const struct candidate *c;
 
-    if (o->fill_ms > now_ms)
+    if (o->fill_ms > now_ms || !o->roster)
         return;
     o->fill_ms = OVERLAY_NEVER;
-    if (count_chosen(o, true) == 0 && o->n_active < OVERLAY_LINKS_MAX &&
-        (k = known_choose(o, true, now_ms)) != NULL)
-        dial(o, k, now_ms, out);
-    while (count_chosen(o, false) < want && o->n_active < OVERLAY_LINKS_MAX) {
-        k = known_choose(o, false, now_ms);
-        if (!k)
+    if (count_seeds(o) == 0 && o->n_active < OVERLAY_LINKS_MAX &&
+        (c = candidate_choose(o, true, now_ms)) != NULL)
+        dial(o, c, now_ms, out);
+    while (count_chosen(o) < want && o->n_active < OVERLAY_LINKS_MAX) {
+        c = candidate_choose(o, false, now_ms);
+        if (!c)
             break;
-        dial(o, k, now_ms, out);
+        dial(o, c, now_ms, out);
     }
     o->n_extra = 0;
-    want = wanted(o);
-    if (count_chosen(o, false) < want || count_chosen(o, true) == 0)
-        o->fill_ms = known_again_ms(o, now_ms);
+    if (count_chosen(o) < wanted(o) || count_seeds(o) == 0)
+        o->fill_ms = candidates_again_ms(o, now_ms);
 }
 
 /* ---- probes ------------------------------------------------------------------------------ */
@@ -278,6 +326,10 @@ static bool probe(struct overlay *o, struct active *a, int64_t now_ms, struct ov
 {
     switch (a->stage) {
     case STAGE_UP:
+        if (a->heard_ms + OVERLAY_PING_MS > now_ms) {
+            a->step_ms = a->heard_ms + OVERLAY_PING_MS;
+            return true;
+        }
         ping(o, a, out);
         a->stage = STAGE_PINGED;
         a->step_ms = now_ms + OVERLAY_ANSWER_MS;
@@ -292,111 +344,17 @@ static bool probe(struct overlay *o, struct active *a, int64_t now_ms, struct ov
         ping(o, a, out);
         a->stage = STAGE_SUSPECT;
         a->step_ms = now_ms + OVERLAY_SUSPECT_MS;
+        act(out, OVERLAY_SUSPECT, (struct bytes){0})->key = a->key;
         o->fill_ms = now_ms;
         return true;
-    case STAGE_LEAVING: break;
+    case STAGE_LEAVING: drop(o, a, NULL, now_ms, out); return false;
     case STAGE_SUSPECT: o->counters.lost++; break;
     case STAGE_DIALLING:
-    case STAGE_ASKED: o->counters.refused++; break;
+    case STAGE_ASKED: o->counters.failed++; break;
     }
-    drop(o, a, now_ms, out);
+    candidate_failed(candidate_find(o, &a->key), now_ms);
+    drop(o, a, "silent", now_ms, out);
     return false;
-}
-
-/* ---- gossip ------------------------------------------------------------------------------ */
-
-static struct active *some_neighbour(struct overlay *o, const struct public_key *except)
-{
-    struct active *found = NULL;
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < o->n_active; i++) {
-        struct active *a = &o->active[i];
-        bool fits = a->stage == STAGE_UP && !(except && key_equal(&a->key, except));
-        if (fits && rng_u32(&o->rng) % ++n == 0)
-            found = a;
-    }
-    return found;
-}
-
-static void shuffle(struct overlay *o, int64_t now_ms, struct overlay_out *out)
-{
-    struct msg_shuffle m = {0};
-    struct active *a;
-
-    if (o->has_roster || !o->cert || o->shuffle_ms > now_ms)
-        return;
-    o->shuffle_ms = now_ms + OVERLAY_SHUFFLE_MS;
-    a = some_neighbour(o, NULL);
-    if (!a)
-        return;
-    m.cert[0] = (struct bytes){o->cert, o->cert_len};
-    m.n = 1 + known_some(o, m.cert + 1, MSG_MAX_CERTS - 1);
-    SEND(o, a->link, SHUFFLE, shuffle, m, out);
-    if (o->has_walked)
-        return;
-    struct msg_walk w = {.cert = m.cert[0], .ttl = MSG_MAX_WALK};
-    SEND(o, a->link, WALK, walk, w, out);
-    o->has_walked = true;
-}
-
-static void learn_certs(struct overlay *o, const struct bytes *cert, uint32_t n)
-{
-    struct msg_cert m;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (known_certify(o, cert[i], false, &m, NULL, NULL))
-            o->counters.denied++;
-}
-
-static enum status on_shuffle(struct overlay *o, struct active *a,
-                              const struct msg_envelope *env, int64_t now_ms,
-                              struct overlay_out *out, struct err *e)
-{
-    struct msg_shuffle m;
-    struct msg_shuffle_reply answer = {0};
-    enum status st = msg_shuffle_decode(&m, env->body, e);
-
-    if (st || a->shuffled_ms > now_ms)
-        return st; /* more often than anybody needs to */
-    a->shuffled_ms = now_ms + OVERLAY_SHUFFLE_MS / 2;
-    answer.n = known_some(o, answer.cert, MSG_MAX_CERTS);
-    SEND(o, a->link, SHUFFLE_REPLY, shuffle_reply, answer, out);
-    learn_certs(o, m.cert, m.n);
-    return OK;
-}
-
-static enum status on_shuffle_reply(struct overlay *o, struct active *a,
-                                    const struct msg_envelope *env, int64_t now_ms,
-                                    struct err *e)
-{
-    struct msg_shuffle_reply m;
-    enum status st = msg_shuffle_reply_decode(&m, env->body, e);
-
-    if (st || a->shuffled_ms > now_ms)
-        return st;
-    a->shuffled_ms = now_ms + OVERLAY_SHUFFLE_MS / 2;
-    learn_certs(o, m.cert, m.n);
-    return OK;
-}
-
-static enum status on_walk(struct overlay *o, const struct active *a,
-                           const struct msg_envelope *env, struct overlay_out *out,
-                           struct err *e)
-{
-    struct msg_walk m;
-    struct active *next;
-    enum status st = msg_walk_decode(&m, env->body, e);
-
-    if (st)
-        return st;
-    learn_certs(o, &m.cert, 1);
-    next = m.ttl > 0 ? some_neighbour(o, &a->key) : NULL;
-    if (next) {
-        m.ttl--;
-        SEND(o, next->link, WALK, walk, m, out);
-    }
-    return OK;
 }
 
 /* ---- neighbours -------------------------------------------------------------------------- */
@@ -410,46 +368,15 @@ static uint32_t count_in(const struct overlay *o, bool is_assigned)
     return n;
 }
 
-static bool is_seed_self(const struct overlay *o)
+/* Those of one owner or subnet beyond OVERLAY_SAME get half of the places at most. */
+static bool has_place(const struct overlay *o, const struct listed *k, bool is_assigned)
 {
-    const struct known *k = known_find(o, &o->opt.self);
+    bool is_seed = o->self && roster_is_seed(o->self->role);
+    uint32_t most = !is_assigned ? OVERLAY_FREE : is_seed ? OVERLAY_IN_SEED : OVERLAY_IN;
 
-    return o->is_seed || (k && k->is_seed_role);
-}
-
-static bool names_us(const struct overlay *o, struct bytes peers)
-{
-    for (size_t i = 0; i + KEY_BYTES <= peers.len; i += KEY_BYTES)
-        if (memcmp(peers.data + i, o->opt.self.b, KEY_BYTES) == 0)
-            return true;
-    return false;
-}
-
-/* Is the dialler certified, and were we assigned to it? NULL: not certified. */
-static struct known *admit(struct overlay *o, const struct public_key *from, struct bytes cert,
-                           bool *is_assigned)
-{
-    struct msg_cert m;
-    struct known *k = NULL;
-
-    if (o->has_roster) {
-        *is_assigned = known_may_dial(o, from, &o->opt.self);
-        return known_find(o, from);
-    }
-    if (known_certify(o, cert, false, &m, &k, NULL) || !k || !key_equal(&k->key, from)) {
-        o->counters.denied++;
-        return NULL;
-    }
-    *is_assigned = names_us(o, m.peers);
-    return k;
-}
-
-static bool has_place(struct overlay *o, const struct known *k, bool is_assigned)
-{
-    uint32_t most = is_assigned ? is_seed_self(o) ? OVERLAY_IN_SEED : OVERLAY_IN : OVERLAY_FREE;
-
-    return count_in(o, is_assigned) < most && o->n_active < OVERLAY_LINKS_MAX &&
-           !known_is_crowded(o, &k->owner, k->subnet, false);
+    if (roster_is_crowded(o, k, false))
+        most /= 2;
+    return count_in(o, is_assigned) < most && o->n_active < OVERLAY_LINKS_MAX;
 }
 
 /* A dialler that was heard of before begins anew; of two that dial each other at once, the one
@@ -457,39 +384,39 @@ static bool has_place(struct overlay *o, const struct known *k, bool is_assigned
 static bool settle_double(struct overlay *o, struct active *a, int64_t now_ms,
                           struct overlay_out *out)
 {
-    bool is_ours = a->is_chosen && (is_up(a) || memcmp(o->opt.self.b, a->key.b, KEY_BYTES) < 0);
+    bool is_ours =
+        a->is_chosen && (active_is_up(a) || memcmp(o->opt.self.b, a->key.b, KEY_BYTES) < 0);
 
     if (is_ours)
         return false;
-    drop(o, a, now_ms, out);
+    drop(o, a, "began anew", now_ms, out);
     return true;
 }
 
 static enum status on_neighbour(struct overlay *o, uint64_t link, const struct public_key *from,
                                 const struct msg_envelope *env, int64_t now_ms,
-                                struct overlay_out *out, struct err *e)
+                                struct overlay_out *out)
 {
-    struct msg_neighbour m;
     struct msg_neighbour_reply answer = {0};
-    struct active *a = active_find(o, from);
-    bool is_assigned = false;
-    enum status st = msg_neighbour_decode(&m, env->body, e);
+    const struct listed *k = roster_find(o->roster, from);
+    struct active *a = find(o, from);
 
-    if (st)
-        return st;
-    struct known *k = admit(o, from, m.cert, &is_assigned);
+    if (env->body.len)
+        return ERR_MALFORMED;
+    bool is_assigned = k && o->self && roster_may_dial(o, k, o->self);
     if (k && (!a || settle_double(o, a, now_ms, out)) && has_place(o, k, is_assigned)) {
         a = &o->active[o->n_active++];
         *a = (struct active){.key = *from,
                              .owner = k->owner,
                              .subnet = k->subnet,
+                             .role = k->role,
                              .link = link,
                              .is_assigned = is_assigned};
         answer.is_accepted = true;
     }
     SEND(o, link, NEIGHBOUR_REPLY, neighbour_reply, answer, out);
     if (answer.is_accepted)
-        set_up(a, now_ms, out);
+        set_up(o, a, now_ms, out);
     return OK;
 }
 
@@ -503,11 +430,29 @@ static enum status on_neighbour_reply(struct overlay *o, struct active *a,
     if (st || a->stage != STAGE_ASKED)
         return st;
     if (m.is_accepted) {
-        set_up(a, now_ms, out);
+        set_up(o, a, now_ms, out);
         return OK;
     }
-    o->counters.refused++;
-    drop(o, a, now_ms, out);
+    o->counters.failed++;
+    candidate_failed(candidate_find(o, &a->key), now_ms);
+    drop(o, a, NULL, now_ms, out);
+    return OK;
+}
+
+/* It exchanged us for another, and is left alone for a while; or knows nothing of us (any more). */
+static enum status on_leave(struct overlay *o, struct active *a, const struct msg_envelope *env,
+                            int64_t now_ms, struct overlay_out *out, struct err *e)
+{
+    struct msg_leave m;
+    enum status st = msg_leave_decode(&m, env->body, e);
+
+    if (st)
+        return st;
+    if (m.code == REASON_NONE)
+        rest(o, &a->key, now_ms);
+    else
+        candidate_failed(candidate_find(o, &a->key), now_ms);
+    drop(o, a, "left", now_ms, out);
     return OK;
 }
 
@@ -532,9 +477,9 @@ static enum status on_ping_ask(struct overlay *o, uint64_t link, const struct ms
 {
     struct msg_ping_ask m;
     enum status st = msg_ping_ask_decode(&m, env->body, e);
-    struct active *about = st ? NULL : active_find(o, &m.about);
+    struct active *about = st ? NULL : find(o, &m.about);
 
-    if (!about || !is_up(about))
+    if (!about || !active_is_up(about))
         return st;
     about->asker = link;
     about->asker_nonce = m.nonce;
@@ -547,7 +492,7 @@ static enum status on_pong(struct overlay *o, const struct msg_envelope *env, in
 {
     struct msg_pong m;
     enum status st = msg_pong_decode(&m, env->body, e);
-    struct active *about = st || key_is_zero(&m.about) ? NULL : active_find(o, &m.about);
+    struct active *about = st || key_is_zero(&m.about) ? NULL : find(o, &m.about);
 
     if (!about || about->nonce != m.nonce || about->stage < STAGE_INDIRECT ||
         about->n_vouched == VOUCHED_MAX)
@@ -567,8 +512,6 @@ static void arm(struct overlay *o, struct overlay_out *out)
     for (uint32_t i = 0; i < o->n_active; i++)
         if (o->active[i].step_ms < first)
             first = o->active[i].step_ms;
-    if (!o->has_roster && o->cert && o->n_active && o->shuffle_ms < first)
-        first = o->shuffle_ms;
     if (first >= o->armed_ms)
         return;
     o->armed_ms = first;
@@ -585,7 +528,6 @@ static void settle(struct overlay *o, int64_t now_ms, struct overlay_out *out)
     trim(o, now_ms, out);
     turn(o, now_ms);
     fill(o, now_ms, out);
-    shuffle(o, now_ms, out);
     arm(o, out);
 }
 
@@ -608,75 +550,44 @@ void overlay_free(struct overlay **p)
 
     if (!o)
         return;
-    known_clear(o);
-    free(o->known);
-    free(o->cert);
-    free(o->revoked);
     free(o);
     *p = NULL;
 }
 
-void overlay_set_run(struct overlay *o, const struct digest *run,
-                     const struct public_key *orchestrator, int64_t now_ms)
+void overlay_set_run(struct overlay *o, const struct digest *run, int64_t now_ms)
 {
+    if (o->has_run && digest_equal(&o->run, run))
+        return;
     o->run = *run;
-    o->orchestrator = *orchestrator;
     o->has_run = true;
     o->born_ms = now_ms;
     o->turn_ms = now_ms + OVERLAY_TURN_MIN_MS;
 }
 
-void overlay_set_roster(struct overlay *o, const struct msg_roster *r, int64_t now_ms,
+void overlay_set_roster(struct overlay *o, const struct overlay_roster *r, int64_t now_ms,
                         struct overlay_out *out)
 {
-    o->has_roster = true;
-    known_set_roster(o, r);
+    o->roster = r;
+    o->self = roster_find(r, &o->opt.self);
+    candidates_renew(o);
     for (uint32_t i = o->n_active; i-- > 0;) {
         struct active *a = &o->active[i];
-        if (known_find(o, &a->key))
+        if (roster_find(r, &a->key) || a->stage == STAGE_LEAVING)
             continue;
-        if (is_up(a))
-            leave(o, a, REASON_REVOKED, now_ms, out);
+        if (active_is_up(a))
+            leave(o, a, REASON_REVOKED, "revoked", now_ms, out);
         else
-            drop(o, a, now_ms, out);
+            drop(o, a, NULL, now_ms, out);
     }
     o->fill_ms = now_ms;
-    settle(o, now_ms, out);
-}
-
-enum status overlay_certify(struct overlay *o, struct bytes cert, int64_t now_ms,
-                            struct overlay_out *out, struct err *e)
-{
-    struct msg_cert m;
-    enum status st = known_certify(o, cert, true, &m, NULL, e);
-
-    if (st)
-        return st;
-    if (key_equal(&m.transport, &o->opt.self))
-        o->is_seed = m.role == ROLE_RELAY || m.role == ROLE_TRAINER;
-    o->fill_ms = now_ms;
-    settle(o, now_ms, out);
-    return OK;
-}
-
-void overlay_revoke(struct overlay *o, const struct public_key *key, int64_t now_ms,
-                    struct overlay_out *out)
-{
-    struct active *a = active_find(o, key);
-
-    known_revoke(o, key);
-    if (a && is_up(a))
-        leave(o, a, REASON_REVOKED, now_ms, out);
-    else if (a)
-        drop(o, a, now_ms, out);
     settle(o, now_ms, out);
 }
 
 void overlay_linked(struct overlay *o, const struct public_key *key, uint64_t link,
                     int64_t now_ms, struct overlay_out *out)
 {
-    struct active *a = active_find(o, key);
-    struct msg_neighbour m = {0};
+    struct active *a = find(o, key);
+    struct buf nothing;
 
     if (!a || a->stage != STAGE_DIALLING) {
         act(out, OVERLAY_HANG_UP, (struct bytes){0})->link = link;
@@ -684,10 +595,18 @@ void overlay_linked(struct overlay *o, const struct public_key *key, uint64_t li
     }
     a->link = link;
     a->stage = STAGE_ASKED;
-    if (!o->has_roster && o->cert)
-        m.cert = (struct bytes){o->cert, o->cert_len};
-    SEND(o, link, NEIGHBOUR, neighbour, m, out);
+    buf_init(&nothing, 0);
+    send(o, link, MSG_NEIGHBOUR, &nothing, out);
     settle(o, now_ms, out);
+}
+
+/* A dialler whose connection was made anew comes by another link. */
+static void note_link(struct active *a, uint64_t link, struct overlay_out *out)
+{
+    if (a->is_chosen || a->link == link)
+        return;
+    a->link = link;
+    say_met(a, out);
 }
 
 static enum status hear(struct overlay *o, uint64_t link, struct active *a,
@@ -695,21 +614,26 @@ static enum status hear(struct overlay *o, uint64_t link, struct active *a,
                         struct err *e)
 {
     switch (env->kind) {
-    case MSG_SHUFFLE: return on_shuffle(o, a, env, now_ms, out, e);
-    case MSG_SHUFFLE_REPLY: return on_shuffle_reply(o, a, env, now_ms, e);
-    case MSG_WALK: return on_walk(o, a, env, out, e);
     case MSG_PING: return on_ping(o, link, env, out, e);
     case MSG_PING_ASK: return on_ping_ask(o, link, env, out, e);
     case MSG_PONG: return on_pong(o, env, now_ms, e);
-    case MSG_LEAVE: drop(o, a, now_ms, out); return OK;
+    case MSG_LEAVE: return on_leave(o, a, env, now_ms, out, e);
     default: return ERR_MALFORMED;
     }
+}
+
+bool overlay_is_message(struct bytes frame)
+{
+    struct msg_envelope env;
+
+    return frame.len <= FRAME_MAX && !msg_envelope_decode(&env, frame, NULL) &&
+           env.kind >= MSG_NEIGHBOUR && env.kind <= MSG_PING_ASK;
 }
 
 void overlay_message(struct overlay *o, uint64_t link, const struct public_key *from,
                      struct bytes frame, int64_t now_ms, struct overlay_out *out)
 {
-    struct active *a = active_find(o, from);
+    struct active *a = find(o, from);
     struct msg_envelope env;
     struct err e;
     enum status st = msg_envelope_decode(&env, frame, &e);
@@ -717,11 +641,12 @@ void overlay_message(struct overlay *o, uint64_t link, const struct public_key *
     if (!st && (!o->has_run || !digest_equal(&env.run, &o->run)))
         st = ERR_DENIED;
     if (!st && env.kind == MSG_NEIGHBOUR) {
-        st = on_neighbour(o, link, from, &env, now_ms, out, &e);
+        st = on_neighbour(o, link, from, &env, now_ms, out);
     } else if (!st && env.kind == MSG_NEIGHBOUR_REPLY) {
         if (a && a->link == link)
             st = on_neighbour_reply(o, a, &env, now_ms, out, &e);
-    } else if (!st && a && is_up(a)) {
+    } else if (!st && a && active_is_up(a)) {
+        note_link(a, link, out);
         alive(o, a, now_ms, out);
         st = hear(o, link, a, &env, now_ms, out, &e);
     } else if (!st && env.kind != MSG_LEAVE) {
@@ -730,6 +655,24 @@ void overlay_message(struct overlay *o, uint64_t link, const struct public_key *
     if (st)
         o->counters.malformed++;
     settle(o, now_ms, out);
+}
+
+bool overlay_heard(struct overlay *o, uint64_t link, const struct public_key *from,
+                   int64_t now_ms, struct overlay_out *out)
+{
+    struct active *a = find(o, from);
+
+    if (!a || !active_is_up(a)) {
+        if (!a && o->has_run)
+            say_leave(o, link, REASON_UNKNOWN_NODE, out);
+        return false;
+    }
+    note_link(a, link, out);
+    if (a->stage == STAGE_UP && !a->asker)
+        a->heard_ms = now_ms; /* its next probe sees it */
+    else
+        alive(o, a, now_ms, out);
+    return true;
 }
 
 void overlay_tick(struct overlay *o, int64_t now_ms, struct overlay_out *out)
@@ -745,7 +688,7 @@ size_t overlay_n_neighbours(const struct overlay *o)
     size_t n = 0;
 
     for (uint32_t i = 0; i < o->n_active; i++)
-        n += is_up(&o->active[i]);
+        n += active_is_up(&o->active[i]);
     return n;
 }
 
@@ -755,7 +698,7 @@ struct overlay_neighbour overlay_neighbour(const struct overlay *o, size_t i)
 
     for (;; at++) {
         CHECK(at < o->n_active);
-        if (is_up(&o->active[at]) && i-- == 0)
+        if (active_is_up(&o->active[at]) && i-- == 0)
             break;
     }
     const struct active *a = &o->active[at];
@@ -763,7 +706,7 @@ struct overlay_neighbour overlay_neighbour(const struct overlay *o, size_t i)
                                       .link = a->link,
                                       .is_chosen = a->is_chosen,
                                       .is_suspect = a->stage == STAGE_SUSPECT,
-                                      .is_seed = a->is_seed};
+                                      .is_seed = roster_is_seed(a->role)};
 }
 
 struct overlay_counters overlay_counters(const struct overlay *o)

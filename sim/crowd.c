@@ -7,24 +7,21 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/rng.h"
-#include "node/key.h"
 #include "proto/msg.h"
 #include "shardcast/overlay.h"
 #include "sim/fabric.h"
-#include "sim/verified.h"
 
-#define PUSHES    100u /* nodes that an attacker dials without being assigned to them */
-#define REPAIR_S  40.0 /* watched after the crash */
-#define LINKS_MAX 64u
-#define RATE      1e9
+#define PUSHES     100u /* nodes that an attacker dials without being assigned to them */
+#define REPAIR_S   40.0 /* watched after the crash */
+#define VICTIMS_MS 60000
+#define RATE       1e9
 
 enum { TAG_MACHINE, TAG_JOIN, TAG_COUNT, TAG_LOOK, TAG_END };
 
 struct member {
     struct overlay *o; /* owned; NULL: not here (yet, or any more), or an attacker */
     struct public_key key;
-    struct buf cert;
-    uint32_t peer[OVERLAY_ASSIGNED + OVERLAY_SEEDS];
+    uint32_t peer[OVERLAY_ASSIGNED + OVERLAY_SEEDS]; /* of an attacker: whom it may dial */
     uint32_t n_peers, n_wanted;
     bool is_attacker, is_hidden, is_crashed, is_hurt;
     int64_t due_ms, repaired_ms;
@@ -35,10 +32,8 @@ struct crowd {
     struct crowd_result *result;
     struct fabric *net;    /* owned */
     struct member *member; /* owned */
-    struct node_key *orchestrator;
     struct digest run;
-    struct verified *verified; /* owned */
-    struct msg_roster *roster; /* owned; NULL: certificates */
+    struct overlay_roster *roster; /* owned */
     struct overlay_out out;
     struct rng rng;
     uint32_t n_attackers;
@@ -55,84 +50,27 @@ static uint32_t number_of(const struct public_key *k)
     return i;
 }
 
-/* ---- certificates ------------------------------------------------------------------------ */
+/* ---- the roster -------------------------------------------------------------------------- */
 
-static bool is_dialable(const struct crowd *w, uint32_t i)
-{
-    return !w->member[i].is_hidden;
-}
-
-static void draw_peers(struct crowd *w, uint32_t i)
-{
-    struct member *m = &w->member[i];
-    uint32_t n = w->opt.nodes;
-
-    for (uint32_t want = 0; want < OVERLAY_ASSIGNED + OVERLAY_SEEDS; want++) {
-        bool is_seed = want >= OVERLAY_ASSIGNED;
-        for (uint32_t tries = 0; tries < 100; tries++) {
-            uint32_t x = is_seed && w->opt.seeds ? (uint32_t)rng_below(&w->rng, w->opt.seeds)
-                                                 : (uint32_t)rng_below(&w->rng, n);
-            bool is_known = x == i || !is_dialable(w, x);
-            for (uint32_t k = 0; k < m->n_peers; k++)
-                is_known |= m->peer[k] == x;
-            if (is_known)
-                continue;
-            m->peer[m->n_peers++] = x;
-            break;
-        }
-    }
-}
-
-static void fill_cert(const struct crowd *w, uint32_t i, struct msg_cert *c)
-{
-    const struct member *m = &w->member[i];
-
-    *c = (struct msg_cert){.seq = 1,
-                           .node = m->key,
-                           .transport = m->key,
-                           .owner = m->key,
-                           .role = i < w->opt.seeds ? ROLE_RELAY : ROLE_INFERENCE};
-    if (!m->is_hidden)
-        snprintf(c->endpoint, sizeof(c->endpoint), "tcp://10.%u.%u.1:1", i >> 8, i & 255u);
-}
-
-static void make_cert(struct crowd *w, uint32_t i)
-{
-    struct member *m = &w->member[i];
-    struct idem idem = {{1}};
-    struct msg_cert c;
-    struct buf body, peers;
-
-    fill_cert(w, i, &c);
-    buf_init(&peers, MSG_MAX_PEERS * KEY_BYTES);
-    buf_init(&body, MSG_MAX_BYTES);
-    buf_init(&m->cert, MSG_MAX_BYTES);
-    for (uint32_t k = 0; k < m->n_peers; k++)
-        buf_append(&peers, BYTES_OF(w->member[m->peer[k]].key.b));
-    c.peers = buf_bytes(&peers);
-    CHECK(!msg_cert_encode(&body, &c, NULL));
-    CHECK(!msg_envelope_encode(&m->cert, MSG_CERT, &w->run, &idem, buf_bytes(&body),
-                               w->orchestrator->node_secret, NULL));
-    buf_clear(&body);
-    buf_clear(&peers);
-}
-
+/* In the order in which they come here, so that attackers stand together: for ranks that is all
+ * the same. */
 static void make_roster(struct crowd *w)
 {
+    struct msg_roster *r = xcalloc(1, sizeof(*r));
+
     CHECK(w->opt.nodes <= MSG_MAX_ROSTER);
-    w->roster = xcalloc(1, sizeof(*w->roster));
-    w->roster->n = w->opt.nodes;
-    w->roster->seq = 1;
+    r->n = w->opt.nodes;
+    r->seq = 1;
     for (uint32_t i = 0; i < w->opt.nodes; i++) {
-        struct roster_entry *e = &w->roster->entry[i];
-        struct msg_cert c;
-        fill_cert(w, i, &c);
-        e->node = c.node;
-        e->transport = c.transport;
-        e->owner = c.owner;
-        e->role = c.role;
-        memcpy(e->endpoint, c.endpoint, sizeof(e->endpoint));
+        const struct member *m = &w->member[i];
+        struct roster_entry *e = &r->entry[i];
+        e->node = e->transport = e->owner = m->key;
+        e->role = i < w->opt.seeds ? ROLE_RELAY : ROLE_INFERENCE;
+        if (!m->is_hidden)
+            snprintf(e->endpoint, sizeof(e->endpoint), "tcp://10.%u.%u.1:1", i >> 8, i & 255u);
     }
+    overlay_roster_new(&w->roster, r);
+    free(r);
 }
 
 /* ---- honest members ---------------------------------------------------------------------- */
@@ -176,94 +114,103 @@ static void carry_out(struct crowd *w, uint32_t i)
         case OVERLAY_SEND: send(w, i, a); break;
         case OVERLAY_PART: note_part(w, &a->key); break;
         case OVERLAY_WAKE: wake(w, i, a->at_ms); break;
-        case OVERLAY_MEET: break;
+        case OVERLAY_MEET:
+        case OVERLAY_SUSPECT: break;
         }
     }
     overlay_out_reset(&w->out);
 }
 
-static bool is_signed(void *arg, const struct msg_envelope *env)
-{
-    return verified_check(arg, env);
-}
-
 static void join(struct crowd *w, uint32_t i)
 {
     struct member *m = &w->member[i];
-    struct overlay_options o = {
-        .self = m->key, .salt = w->opt.seed, .verify = is_signed, .arg = w->verified};
+    const struct overlay_options o = {.self = m->key, .salt = w->opt.seed};
 
     overlay_new(&m->o, &o);
     m->due_ms = INT64_MAX;
-    overlay_set_run(m->o, &w->run, &w->orchestrator->node, fabric_now_ms(w->net));
-    if (w->roster)
-        overlay_set_roster(m->o, w->roster, fabric_now_ms(w->net), &w->out);
-    else
-        CHECK(
-            !overlay_certify(m->o, buf_bytes(&m->cert), fabric_now_ms(w->net), &w->out, NULL));
-    for (uint32_t k = 0; !w->roster && k < m->n_peers; k++)
-        CHECK(!overlay_certify(m->o, buf_bytes(&w->member[m->peer[k]].cert),
-                               fabric_now_ms(w->net), &w->out, NULL));
+    overlay_set_run(m->o, &w->run, fabric_now_ms(w->net));
+    overlay_set_roster(m->o, w->roster, fabric_now_ms(w->net), &w->out);
     carry_out(w, i);
 }
 
 /* ---- attackers --------------------------------------------------------------------------- */
 
-#define SAY(w, i, link, KIND, name, message)                                                   \
-    do {                                                                                       \
-        struct idem idem_ = {{2}};                                                             \
-        struct buf body_, envelope_;                                                           \
-        buf_init(&body_, MSG_MAX_BYTES);                                                       \
-        buf_init(&envelope_, MSG_MAX_BYTES);                                                   \
-        CHECK(!msg_##name##_encode(&body_, &(message), NULL));                                 \
-        CHECK(!msg_envelope_encode(&envelope_, MSG_##KIND, &(w)->run, &idem_,                  \
-                                   buf_bytes(&body_), NULL, NULL));                            \
-        buf_clear(&body_);                                                                     \
-        fabric_send((w)->net, i, link, &envelope_.data, envelope_.len);                        \
-    } while (0)
+static void say(struct crowd *w, uint32_t i, uint64_t link, enum msg_kind kind,
+                struct buf *body)
+{
+    struct buf envelope;
+
+    buf_init(&envelope, MSG_MAX_BYTES);
+    CHECK(!buf_status(body, NULL));
+    CHECK(!msg_envelope_encode(&envelope, kind, &w->run, NULL, buf_bytes(body), NULL, NULL));
+    buf_clear(body);
+    fabric_send(w->net, i, link, &envelope.data, envelope.len);
+}
+
+/* Whom the rules let an attacker dial: what an honest machine in its place would. */
+static void find_victims(struct crowd *w, uint32_t i)
+{
+    struct member *m = &w->member[i];
+    const struct overlay_options o = {.self = m->key, .salt = w->opt.seed};
+    struct overlay_out out;
+    struct overlay *x;
+    int64_t now_ms = 0;
+
+    overlay_out_init(&out);
+    overlay_new(&x, &o);
+    overlay_set_run(x, &w->run, now_ms);
+    overlay_set_roster(x, w->roster, now_ms, &out);
+    /* Nobody answers, so it tries all that are assigned to it. */
+    while (now_ms < VICTIMS_MS && m->n_peers < OVERLAY_ASSIGNED + OVERLAY_SEEDS) {
+        for (size_t k = 0; k < out.n; k++) {
+            uint32_t to = number_of(&out.v[k].key);
+            bool is_new = out.v[k].kind == OVERLAY_DIAL;
+            for (uint32_t j = 0; j < m->n_peers; j++)
+                is_new &= m->peer[j] != to;
+            if (is_new && m->n_peers < OVERLAY_ASSIGNED + OVERLAY_SEEDS)
+                m->peer[m->n_peers++] = to;
+        }
+        overlay_out_reset(&out);
+        now_ms += 500;
+        overlay_tick(x, now_ms, &out);
+    }
+    overlay_out_clear(&out);
+    overlay_free(&x);
+}
 
 static void attack(struct crowd *w, uint32_t i)
 {
     struct member *m = &w->member[i];
-    struct msg_neighbour n = {.cert = buf_bytes(&m->cert)};
 
+    if (m->n_peers == 0)
+        find_victims(w, i);
     for (uint32_t k = 0; k < m->n_peers + PUSHES; k++) {
         uint32_t to = k < m->n_peers ? m->peer[k] : (uint32_t)rng_below(&w->rng, w->opt.nodes);
+        struct buf nothing;
         if (to == i || w->member[to].is_attacker || w->member[to].is_hidden)
             continue;
-        SAY(w, i, fabric_dial(w->net, i, to), NEIGHBOUR, neighbour, n);
+        buf_init(&nothing, 0);
+        say(w, i, fabric_dial(w->net, i, to), MSG_NEIGHBOUR, &nothing);
     }
-}
-
-static uint32_t other_attackers(struct crowd *w, struct bytes cert[MSG_MAX_CERTS])
-{
-    uint32_t n = 0;
-
-    for (uint32_t tries = 0; tries < 200 && n < MSG_MAX_CERTS; tries++) {
-        const struct member *x = &w->member[rng_below(&w->rng, w->opt.nodes)];
-        if (x->is_attacker)
-            cert[n++] = buf_bytes(&x->cert);
-    }
-    return n;
 }
 
 static void deceive(struct crowd *w, uint32_t i, uint64_t link, struct bytes frame)
 {
     struct msg_envelope env;
+    struct buf body;
 
     CHECK(!msg_envelope_decode(&env, frame, NULL));
+    buf_init(&body, MSG_MAX_BYTES);
     if (env.kind == MSG_NEIGHBOUR) {
         struct msg_neighbour_reply r = {.is_accepted = true};
-        SAY(w, i, link, NEIGHBOUR_REPLY, neighbour_reply, r);
+        CHECK(!msg_neighbour_reply_encode(&body, &r, NULL));
+        say(w, i, link, MSG_NEIGHBOUR_REPLY, &body);
     } else if (env.kind == MSG_PING) {
         struct msg_ping p;
         CHECK(!msg_ping_decode(&p, env.body, NULL));
         struct msg_pong r = {.nonce = p.nonce};
-        SAY(w, i, link, PONG, pong, r);
-    } else if (env.kind == MSG_SHUFFLE) {
-        struct msg_shuffle_reply r = {0};
-        r.n = other_attackers(w, r.cert);
-        SAY(w, i, link, SHUFFLE_REPLY, shuffle_reply, r);
+        CHECK(!msg_pong_encode(&body, &r, NULL));
+        say(w, i, link, MSG_PONG, &body);
     }
 }
 
@@ -457,7 +404,6 @@ static void on_timer(void *ctx, uint32_t node, uint32_t tag)
 
 static void crowd_make(struct crowd *w)
 {
-    const uint8_t seed[32] = {'o', 'r', 'c', 'h'};
     const struct crowd_options *o = &w->opt;
     struct fabric_options net = {.seed = o->seed,
                                  .n_nodes = o->nodes,
@@ -469,8 +415,6 @@ static void crowd_make(struct crowd *w)
                                  .timer = on_timer};
 
     fabric_new(&w->net, &net);
-    verified_new(&w->verified);
-    key_derive(&w->orchestrator, seed);
     memset(w->run.b, 9, sizeof(w->run.b));
     w->member = xcalloc(o->nodes, sizeof(*w->member));
     w->n_attackers = (uint32_t)(o->attackers * o->nodes + 0.5);
@@ -484,12 +428,7 @@ static void crowd_make(struct crowd *w)
         m->is_hidden = !m->is_attacker && i >= o->seeds && (double)rng_f32(&w->rng) < o->hidden;
         fabric_set_rates(w->net, i, RATE, RATE);
     }
-    for (uint32_t i = 0; i < o->nodes; i++)
-        draw_peers(w, i);
-    for (uint32_t i = 0; i < o->nodes; i++)
-        make_cert(w, i);
-    if (o->has_roster)
-        make_roster(w);
+    make_roster(w);
     for (uint32_t i = 0; i < o->nodes; i++) {
         bool is_early = i < o->seeds || w->member[i].is_attacker;
         double at_s = is_early ? 0 : o->join_s * (0.1 + 0.9 * (double)rng_f32(&w->rng));
@@ -504,16 +443,12 @@ static void crowd_make(struct crowd *w)
 
 static void crowd_clear(struct crowd *w)
 {
-    for (uint32_t i = 0; i < w->opt.nodes; i++) {
+    for (uint32_t i = 0; i < w->opt.nodes; i++)
         overlay_free(&w->member[i].o);
-        buf_clear(&w->member[i].cert);
-    }
     free(w->member);
-    free(w->roster);
+    overlay_roster_free(&w->roster);
     fabric_free(&w->net);
-    verified_free(&w->verified);
     overlay_out_clear(&w->out);
-    key_free(&w->orchestrator);
 }
 
 void crowd_run(struct crowd_result *out, const struct crowd_options *opt)

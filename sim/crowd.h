@@ -1,11 +1,10 @@
 /*
  * sim/crowd.h - the membership of thousands of nodes (shardcast/overlay.h), and attacks on it
  *
- * Nodes join one after the other, each with a certificate that names the peers it may dial, drawn
- * at random, as the orchestrator would. Attackers are certified too, each with an owner and a
- * subnet of its own, so that no cap hinders them. They are there first, dial all whom they may
- * and a hundred others each, accept everybody, are always alive, and answer gossip with one
- * another's certificates. Seeds are honest.
+ * Nodes join one after the other; all are in one roster from the beginning. Attackers are in it too,
+ * each with an owner and a subnet of its own, so that no cap hinders them. They are there first, dial
+ * all whom they may and a hundred others each, accept everybody, and are always alive. Seeds are
+ * honest.
  *
  * When all have joined and `settle_s` have passed, links are counted; then a share of the honest
  * nodes that are no seeds crash at once, and it is measured how long their neighbours take to
@@ -25,8 +24,6 @@ struct crowd_options {
     double crash;          /* share of the honest ones that are no seeds */
     double join_s, settle_s;
     double latency_ms;
-    bool
-        has_roster; /* one roster for all instead of certificates; at most MSG_MAX_ROSTER nodes */
 };
 
 struct crowd_result {

@@ -31,7 +31,7 @@ enum manner { HONEST, GARBAGE, SILENT, LIAR };
 struct neighbour {
     uint32_t node;
     bool is_dialled; /* by this node */
-    uint64_t link;   /* then; 0: not dialled since it is up */
+    uint64_t link;   /* 0: none since it is up */
 };
 
 struct sim_node {
@@ -96,14 +96,36 @@ static void send(struct swarm *w, uint32_t i, const struct cast_act *a)
     fabric_send(w->net, i, a->link, &data, a->value.len);
 }
 
+/* Rubbish instead of a shard of which the machine says that it is not here. */
+static bool send_rubbish(struct swarm *w, uint32_t i, uint64_t link, struct bytes body)
+{
+    uint8_t token[FILE_TOKEN_BYTES];
+    struct buf envelope;
+    struct msg_shard m;
+
+    CHECK(!msg_shard_decode(&m, body, NULL));
+    if (w->node[i].manner != GARBAGE || m.index >= w->file.n_shards)
+        return false;
+    sim_file_token(token, m.index, false);
+    buf_init(&envelope, MSG_MAX_BYTES);
+    cast_state_shard(w->node[i].state, &envelope, &m.content, m.index, sizeof(token));
+    buf_append(&envelope, BYTES_OF(token));
+    (void)fabric_send_bulk(w->net, i, link, &envelope.data, envelope.len,
+                           (uint64_t)(w->file.shard_bytes * w->coarse), m.index);
+    return true;
+}
+
 /* Attackers claim to have everything. */
 static void send_lie(struct swarm *w, uint32_t i, const struct cast_act *a)
 {
     struct msg_envelope env;
     struct msg_have have;
     struct buf body, envelope;
+    bool is_read = !msg_envelope_decode(&env, a->value, NULL);
 
-    if (msg_envelope_decode(&env, a->value, NULL) || env.kind != MSG_HAVE) {
+    if (is_read && env.kind == MSG_SHARD && send_rubbish(w, i, a->link, env.body))
+        return;
+    if (!is_read || env.kind != MSG_HAVE) {
         send(w, i, a);
         return;
     }
@@ -215,10 +237,9 @@ static void carry_out(struct swarm *w, uint32_t i)
         case CAST_BANNED: w->node[number_of(&a.key)].is_named = true; break;
         case CAST_WAKE: wake(w, i, a.at_ms); break;
         case CAST_EQUIVOCATED: CHECK(!"an honest trainer was accused"); break;
-        case CAST_DIAL:
-        case CAST_HANG_UP:
         case CAST_FORGET:
-        case CAST_FRESH: break;
+        case CAST_FRESH:
+        case CAST_REFUSED: break;
         }
     }
     cast_out_reset(&w->out);
@@ -241,17 +262,18 @@ static bool is_shard(void *arg, const struct content *c, uint32_t index,
     return sim_file_check(index, leaf, data);
 }
 
-static void meet(struct swarm *w, uint32_t i, struct neighbour *x)
+/* Plays the overlay: who is dialled is met at once, who dialled when it is heard. */
+static void meet(struct swarm *w, uint32_t i, struct neighbour *x, uint64_t link)
 {
-    struct sim_node *n = &w->node[i];
-    const struct public_key *key = &w->node[x->node].key;
+    x->link = link;
+    cast_state_meet(w->node[i].state, &w->node[x->node].key, link, x->node == ORIGIN,
+                    fabric_now_ms(w->net), &w->out);
+}
 
-    cast_state_meet(n->state, key, x->node == ORIGIN);
-    if (!x->is_dialled)
-        return;
-    if (!x->link)
-        x->link = fabric_dial(w->net, i, x->node);
-    cast_state_linked(n->state, key, x->link, fabric_now_ms(w->net), &w->out);
+static void dial(struct swarm *w, uint32_t i, struct neighbour *x)
+{
+    if (x->is_dialled)
+        meet(w, i, x, x->link ? x->link : fabric_dial(w->net, i, x->node));
 }
 
 static void restore(struct swarm *w, struct sim_node *n)
@@ -284,7 +306,7 @@ static void start(struct swarm *w, uint32_t i)
                      (struct bytes){n->disk, w->file.n_shards / 8 + 1}, now_ms, &w->out);
     for (uint32_t k = 0; k < n->n_neighbours; k++) {
         n->neighbour[k].link = 0;
-        meet(w, i, &n->neighbour[k]);
+        dial(w, i, &n->neighbour[k]);
     }
     cast_state_tick(n->state, now_ms, &w->out);
     carry_out(w, i);
@@ -342,7 +364,7 @@ static void come_back(struct swarm *w, uint32_t i)
         uint32_t at = n->neighbour[k].node;
         for (uint32_t j = 0; w->node[at].state && j < w->node[at].n_neighbours; j++)
             if (w->node[at].neighbour[j].node == i) {
-                meet(w, at, &w->node[at].neighbour[j]);
+                dial(w, at, &w->node[at].neighbour[j]);
                 carry_out(w, at);
             }
     }
@@ -383,9 +405,14 @@ static void on_message(void *ctx, uint32_t node, uint64_t link, uint32_t peer,
                        struct bytes data)
 {
     struct swarm *w = ctx;
+    struct sim_node *n = &w->node[node];
 
-    cast_state_message(w->node[node].state, link, &w->node[peer].key, data,
-                       fabric_now_ms(w->net), &w->out);
+    for (uint32_t k = 0; k < n->n_neighbours; k++) {
+        struct neighbour *x = &n->neighbour[k];
+        if (x->node == peer && !x->is_dialled && x->link != link)
+            meet(w, node, x, link);
+    }
+    cast_state_message(n->state, &w->node[peer].key, data, fabric_now_ms(w->net), &w->out);
     carry_out(w, node);
 }
 
@@ -621,6 +648,7 @@ static void count_up(const struct swarm *w, struct swarm_result *out)
     }
     double bad = (double)(sum.garbage + sum.repeats);
     out->wasted = bad / ((double)sum.shards_in + bad);
+    out->garbage = (double)sum.garbage / ((double)sum.shards_in + bad);
     out->timeouts = sum.timeouts;
 }
 

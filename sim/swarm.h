@@ -47,7 +47,8 @@ struct swarm_result {
     double p50_s, p99_s, max_s;
     double announce_p99_s;   /* until a node knows that there is the content */
     double origin_copies;    /* bytes that the origin sent / F */
-    double wasted;           /* shard bytes that were rubbish or came again / all received */
+    double wasted;           /* shard bytes that were rubbish or came again / all received, */
+    double garbage;          /* and those that were rubbish */
     double small_share;      /* bytes of all other messages / bytes of shards */
     uint32_t n_named;        /* attackers that somebody banned, */
     uint32_t n_honest_named; /* and honest nodes that were, wrongly */

@@ -14,7 +14,11 @@ tail -n 1 "$work/out"
 for kernels in scalar neon avx2 avx512; do
     grep -q "^$kernels " "$work/out" || { echo "no word of $kernels"; exit 1; }
 done
-! grep -q DIFFER "$work/out"
+if grep -q DIFFER "$work/out"; then exit 1; fi
+
+# One hash for each operation and model of each backend.
+[ "$(grep -c '  equal$' "$work/out")" = 32 ]
+grep -q '^operations and models: 32 of 32 rows equal$' "$work/out"
 
 # The same as JSON, and equal hashes are not those of a constant: another seed has others.
 "$muster" bench exact --numerics "$1" --seed 2 --layers 1 --prompt-tokens 9 --json >"$work/json"

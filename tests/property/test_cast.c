@@ -23,7 +23,7 @@
 #define KEEP             4u
 #define LINKS_MAX        4096u
 #define FLIGHT_MAX       65536u
-#define SHARD            65520u /* what files of this size are cut into */
+#define SHARD            65536u /* what files of this size are cut into */
 #define STEP_MS          1
 #define END_MS           240000
 #define PUBLISH_EVERY_MS 1500
@@ -55,7 +55,6 @@ struct node {
 };
 
 struct link {
-    bool is_open;
     uint32_t dialler, server;
     uint64_t dialler_id, server_id;
 };
@@ -80,7 +79,6 @@ struct world {
     struct digest run;
     struct version_made version[VERSIONS];
     uint32_t n_published;
-    struct msg_roster *roster;
     int64_t now_ms;
     uint32_t loss, repeat; /* per mille */
     int64_t delay_ms;
@@ -161,8 +159,8 @@ static void deliver_later(struct world *w, uint32_t from, uint64_t id, struct by
 {
     for (uint32_t i = 0; i < w->n_links; i++) {
         struct link *l = &w->link[i];
-        bool is_dialler = l->is_open && l->dialler == from && l->dialler_id == id;
-        bool is_server = l->is_open && l->server == from && l->server_id == id;
+        bool is_dialler = l->dialler == from && l->dialler_id == id;
+        bool is_server = l->server == from && l->server_id == id;
         if (!is_dialler && !is_server)
             continue;
         struct flight f = {
@@ -220,26 +218,29 @@ static void send_from(struct world *w, uint32_t from, uint64_t id, struct bytes 
         deliver_later(w, from, id, data);
 }
 
-static void dial(struct world *w, uint32_t from, const struct cast_act *a)
+/* Plays the overlay: of two nodes the one with the higher number dials, unless only the other can
+ * be. Both are neighbours then, and again when the connection was made anew. */
+static void introduce(struct world *w, uint32_t i, uint32_t link)
 {
-    uint32_t to = 0;
+    const struct link *l = &w->link[link];
+    uint32_t other = l->dialler == i ? l->server : l->dialler;
 
-    while (!key_equal(&w->node[to].key->transport, &a->key))
-        to++;
-    assert_true(w->n_links < LINKS_MAX);
-    assert_false(w->node[to].is_hidden);
-    struct link *l = &w->link[w->n_links++];
-    *l = (struct link){true, from, to, ++w->next_id, 0};
-    l->server_id = ++w->next_id;
-    cast_state_linked(w->node[from].state, &a->key, l->dialler_id, w->now_ms,
-                      &w->node[from].out);
+    cast_state_meet(w->node[i].state, &w->node[other].key->transport,
+                    l->dialler == i ? l->dialler_id : l->server_id, other == 0, w->now_ms,
+                    &w->node[i].out);
 }
 
-static void hang_up(struct world *w, uint32_t from, uint64_t id)
+static void connect_all(struct world *w)
 {
-    for (uint32_t i = 0; i < w->n_links; i++)
-        if (w->link[i].dialler == from && w->link[i].dialler_id == id)
-            w->link[i].is_open = false;
+    for (uint32_t i = 0; i < w->n; i++)
+        for (uint32_t k = 0; k < i; k++) {
+            bool is_turned = w->node[k].is_hidden;
+            if (is_turned && w->node[i].is_hidden)
+                continue;
+            struct link *l = &w->link[w->n_links++];
+            *l = (struct link){is_turned ? k : i, is_turned ? i : k, ++w->next_id, 0};
+            l->server_id = ++w->next_id;
+        }
 }
 
 /* ---- nodes ------------------------------------------------------------------------------- */
@@ -301,8 +302,6 @@ static void carry_out(struct world *w, uint32_t i)
     for (size_t k = 0; k < n->out.n; k++) {
         struct cast_act a = n->out.v[k];
         switch (a.kind) {
-        case CAST_DIAL: dial(w, i, &a); break;
-        case CAST_HANG_UP: hang_up(w, i, a.link); break;
         case CAST_SEND: send_from(w, i, a.link, a.value); break;
         case CAST_SERVE: serve(w, i, &a); break;
         case CAST_STORE: store(w, n, &a); break;
@@ -311,6 +310,7 @@ static void carry_out(struct world *w, uint32_t i)
         case CAST_BANNED: check_ban(w, &a); break;
         case CAST_SIGN: sign(w, i, &a); break;
         case CAST_FRESH: n->n_frozen += !a.is_fresh; break;
+        case CAST_REFUSED: break;
         case CAST_EQUIVOCATED: n->is_stopped = true; break;
         case CAST_COMPLETE: assert_true(cast_state_is_complete(n->state, &a.content)); break;
         case CAST_WAKE:
@@ -356,7 +356,9 @@ static void start(struct world *w, uint32_t i)
     restore(n, w->now_ms);
     n->due_ms = w->now_ms;
     cast_state_set_run(n->state, &w->run, &w->node[0].key->node, w->now_ms, &n->out);
-    cast_state_set_roster(n->state, w->roster, w->now_ms, &n->out);
+    for (uint32_t k = 0; k < w->n_links; k++)
+        if (w->link[k].dialler == i || w->link[k].server == i)
+            introduce(w, i, k);
     carry_out(w, i);
 }
 
@@ -368,10 +370,16 @@ static void restart(struct world *w, uint32_t i)
     n->life++;
     w->n_restarts++;
     for (uint32_t k = 0; k < w->n_links; k++) {
-        if (w->link[k].dialler == i)
-            w->link[k].is_open = false;
-        if (w->link[k].server == i)
-            w->link[k].server_id = ++w->next_id; /* the dialler connects again */
+        struct link *l = &w->link[k];
+        uint32_t other = l->dialler == i ? l->server : l->dialler;
+        if (l->dialler != i && l->server != i)
+            continue;
+        l->dialler_id = l->dialler == i ? ++w->next_id : l->dialler_id;
+        l->server_id = ++w->next_id;
+        if (w->node[other].state) {
+            introduce(w, other, k);
+            carry_out(w, other);
+        }
     }
     start(w, i);
 }
@@ -401,10 +409,9 @@ static void deliver(struct world *w, struct flight *f)
     struct node *n = &w->node[f->to];
     uint32_t from = f->to_server ? l->dialler : l->server;
 
-    if (l->is_open && f->life == n->life && !n->is_dead) {
-        cast_state_message(n->state, f->to_server ? l->server_id : l->dialler_id,
-                           &w->node[from].key->transport, (struct bytes){f->data, f->len},
-                           w->now_ms, &n->out);
+    if (f->life == n->life && !n->is_dead) {
+        cast_state_message(n->state, &w->node[from].key->transport,
+                           (struct bytes){f->data, f->len}, w->now_ms, &n->out);
         carry_out(w, f->to);
     }
 }
@@ -457,19 +464,10 @@ static void make_world(struct world *w, uint64_t seed, uint32_t n)
     w->rng = rng_of(seed, 1);
     w->n = n;
     w->flight = xcalloc(FLIGHT_MAX, sizeof(*w->flight));
-    w->roster = xcalloc(1, sizeof(*w->roster));
     memset(w->run.b, 7, sizeof(w->run.b));
-    w->roster->seq = 1;
-    w->roster->n = n;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         w->node[i].key = versions_key(i);
-        struct roster_entry *e = &w->roster->entry[i];
-        e->node = w->node[i].key->node;
-        e->transport = w->node[i].key->transport;
-        e->role = i == 0 ? ROLE_TRAINER : ROLE_INFERENCE;
-        if (!w->node[i].is_hidden)
-            snprintf(e->endpoint, sizeof(e->endpoint), "tcp://10.0.0.%u:1", i);
-    }
+    connect_all(w);
     for (uint32_t v = 0; v < VERSIONS; v++) {
         size_t n_bytes =
             (w->least + rng_below(&w->rng, 12)) * SHARD + 1 + rng_u32(&w->rng) % 50000;
@@ -502,7 +500,6 @@ static void clear_world(struct world *w)
     for (size_t v = 0; v < VERSIONS; v++)
         version_clear(&w->version[v]);
     free(w->flight);
-    free(w->roster);
     free(w);
 }
 
@@ -673,18 +670,13 @@ static void an_equivocation_stops_every_node(void **state)
     (void)state;
     struct world *w = new_world();
     struct version_made other;
-    uint64_t link = 0;
     w->loss = 50;
     make_world(w, random_seeded(9).key, 6);
     run(w);
     version_make(&other, w->node[0].key, &w->run, VERSIONS - 1, 100000, 0x77777777u);
 
-    for (uint32_t i = 0; i < w->n_links && !link; i++)
-        if (w->link[i].dialler == 3 && w->link[i].server == 0)
-            link = w->link[i].dialler_id;
-    assert_true(link != 0); /* in a small network all dial the trainer */
-    cast_state_message(w->node[3].state, link, &w->node[0].key->transport,
-                       buf_bytes(&other.envelope), w->now_ms, &w->node[3].out);
+    cast_state_message(w->node[3].state, &w->node[0].key->transport, buf_bytes(&other.envelope),
+                       w->now_ms, &w->node[3].out);
     carry_out(w, 3);
     for (int64_t until = w->now_ms + 30000; !have_all_stopped(w) && w->now_ms < until;) {
         w->now_ms += STEP_MS;

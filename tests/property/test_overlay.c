@@ -1,7 +1,7 @@
 /*
  * Crowds of overlay machines (shardcast/overlay.h) in virtual time, smaller than those that
- * 'muster sim membership' makes: under attack, with nodes that nobody can dial, with a roster, and
- * after a fifth of them crashed at once.
+ * 'muster sim membership' makes: under attack, with nodes that nobody can dial, and after
+ * a fifth of them crashed at once.
  */
 #include "sim/crowd.h"
 #include "support/random.h"
@@ -24,7 +24,7 @@ static struct crowd_options options(void)
                                   .latency_ms = 40};
 }
 
-static void attackers_with_certificates_get_no_more_than_their_share(void **state)
+static void attackers_in_the_roster_get_no_more_than_their_share(void **state)
 {
     struct crowd_options o = options();
     struct crowd_result r;
@@ -72,28 +72,12 @@ static void nodes_that_nobody_can_dial_take_part(void **state)
     assert_true(r.min_honest >= 6);
 }
 
-static void a_roster_does_instead_of_certificates(void **state)
-{
-    struct crowd_options o = options();
-    struct crowd_result r;
-
-    (void)state;
-    o.has_roster = true;
-    crowd_run(&r, &o);
-
-    assert_int_equal(r.n_apart, 0);
-    assert_true(r.min_honest >= 6);
-    assert_true(r.detect_max_s <= DETECT_S);
-    assert_true(r.repair_max_s <= REPAIR_S);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(attackers_with_certificates_get_no_more_than_their_share),
+        cmocka_unit_test(attackers_in_the_roster_get_no_more_than_their_share),
         cmocka_unit_test(a_crash_of_a_fifth_is_noticed_and_mended),
         cmocka_unit_test(nodes_that_nobody_can_dial_take_part),
-        cmocka_unit_test(a_roster_does_instead_of_certificates),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

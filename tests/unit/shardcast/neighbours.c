@@ -1,6 +1,5 @@
 #include "unit/shardcast/neighbours.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,22 +13,14 @@ int neighbours_setup(void **state)
     struct cast_state_options o = {.keep = 3};
 
     memset(f->run.b, 5, sizeof(f->run.b));
-    f->roster = xcalloc(1, sizeof(*f->roster));
-    f->roster->n = 3;
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 3; i++)
         f->key[i] = versions_key(i);
-        f->roster->entry[i].node = f->key[i]->node;
-        f->roster->entry[i].transport = f->key[i]->transport;
-        f->roster->entry[i].role = i ? ROLE_INFERENCE : ROLE_TRAINER;
-        snprintf(f->roster->entry[i].endpoint, 128, "tcp://10.0.0.%u:1", i);
-    }
     o.self = f->key[1]->transport;
     o.node = f->key[1]->node;
     cast_state_new(&f->s, &o);
     cast_state_set_run(f->s, &f->run, &f->key[0]->node, 0, &f->out);
-    cast_state_set_roster(f->s, f->roster, 0, &f->out);
-    cast_state_linked(f->s, &f->key[0]->transport, LINK_A, 0, &f->out);
-    cast_state_linked(f->s, &f->key[2]->transport, LINK_B, 0, &f->out);
+    cast_state_meet(f->s, &f->key[0]->transport, LINK_A, true, 0, &f->out);
+    cast_state_meet(f->s, &f->key[2]->transport, LINK_B, false, 0, &f->out);
     cast_out_clear(&f->out);
     *state = f;
     return 0;
@@ -43,7 +34,6 @@ int neighbours_teardown(void **state)
     cast_state_free(&f->s);
     for (uint32_t i = 0; i < 3; i++)
         key_free(&f->key[i]);
-    free(f->roster);
     free(f);
     return 0;
 }
@@ -57,7 +47,7 @@ const struct node_key *at_end(const struct fixture *f, uint64_t link)
 
 void say_raw(struct fixture *f, uint64_t link, struct bytes frame)
 {
-    cast_state_message(f->s, link, &at_end(f, link)->transport, frame, f->now_ms, &f->out);
+    cast_state_message(f->s, &at_end(f, link)->transport, frame, f->now_ms, &f->out);
 }
 
 void say(struct fixture *f, uint64_t link, enum msg_kind kind, const struct buf *body)
@@ -230,9 +220,8 @@ void become_origin(struct fixture *f)
     cast_state_free(&f->s);
     cast_state_new(&f->s, &o);
     cast_state_set_run(f->s, &f->run, &f->key[1]->node, 0, &f->out);
-    cast_state_set_roster(f->s, f->roster, 0, &f->out);
-    cast_state_linked(f->s, &f->key[0]->transport, LINK_A, 0, &f->out);
-    cast_state_linked(f->s, &f->key[2]->transport, LINK_B, 0, &f->out);
+    cast_state_meet(f->s, &f->key[0]->transport, LINK_A, true, 0, &f->out);
+    cast_state_meet(f->s, &f->key[2]->transport, LINK_B, false, 0, &f->out);
     cast_out_clear(&f->out);
 }
 

@@ -21,7 +21,6 @@
 struct fixture {
     struct node_key *key[3]; /* trainer, this node, another */
     struct digest run;
-    struct msg_roster *roster;
     struct cast_state *s;
     struct cast_out out;
     int64_t now_ms;

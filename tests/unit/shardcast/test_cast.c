@@ -3,11 +3,13 @@
  */
 #include "shardcast/cast.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -33,6 +35,7 @@ struct node {
     struct cast *cast;
     pthread_t thread;
     bool is_running;
+    uint64_t max_bytes;    /* quota; 0: the default */
     _Atomic(node_fn *) fn; /* to be called on the node's thread */
     void *arg;
     atomic_bool is_called;
@@ -92,8 +95,10 @@ static void open_node(struct fixture *f, uint32_t i)
 {
     struct node *n = &f->node[i];
     const struct shell_part_ops ops = {.ctx = n, .on_timer = on_timer};
-    const struct cast_options co = {
-        .ctx = n, .on_version = on_version, .wants_state = i == KEEPS_STATE};
+    const struct cast_options co = {.ctx = n,
+                                    .on_version = on_version,
+                                    .wants_state = i == KEEPS_STATE,
+                                    .max_bytes = n->max_bytes};
     struct err e;
 
     atomic_store(&n->newest, -1);
@@ -307,6 +312,174 @@ static void one_who_comes_late_gets_the_versions_kept(void **state)
     }
 }
 
+/* ---- the disk ---------------------------------------------------------------------------- */
+
+#define QUOTA_FILE 2000000u
+#define LARGE_FILE 1000000u /* so few shards that the origin shows them to all */
+
+struct disk {
+    struct cast_counters counters;
+    bool has[8];
+};
+
+static void look_at_disk(struct node *n, void *arg)
+{
+    struct disk *d = arg;
+
+    d->counters = cast_counters(n->cast);
+    for (int64_t v = 0; v < 8; v++)
+        d->has[v] = cast_has(n->cast, v);
+}
+
+static bool has_there(struct node *n, int64_t version, struct disk *d)
+{
+    call(n, look_at_disk, d);
+    return d->has[version];
+}
+
+static uint64_t n_shards_of(const struct version_made *v)
+{
+    return (v->file.len + v->shard_bytes - 1) / v->shard_bytes;
+}
+
+/* Node 3, which begins when the versions before `late` are there, may store two versions and a half. */
+static void check_quota(struct fixture *f, uint32_t late)
+{
+    struct node *small = &f->node[NODES - 1];
+    struct version_made v[5];
+    struct disk d;
+
+    stop_node(small);
+    small->max_bytes = QUOTA_FILE * 5 / 2;
+    open_node(f, NODES - 1);
+    for (uint32_t i = 0; i + 1 < NODES; i++)
+        start_node(f, i);
+    for (uint32_t k = 0; k < 5; k++) {
+        if (k == late)
+            start_node(f, NODES - 1);
+        version_make(&v[k], f->node[0].key, &f->run, k, QUOTA_FILE, 0);
+        publish(&f->node[0], &v[k]);
+        if (k >= late)
+            assert_within(20000, all_have(f, k));
+    }
+    assert_within(20000, has_there(small, 3, &d));
+    for (uint32_t k = 0; k < 5; k++)
+        assert_int_equal(d.has[k], k >= 3);
+    /* None twice: of those before it came at most the two that there was room for. */
+    uint64_t n = n_shards_of(&v[0]);
+    assert_in_range(d.counters.shards_in, n * 2, n * (5 - late + 2));
+    assert_has(small, &v[3]);
+    assert_has(small, &v[4]);
+    for (uint32_t k = 0; k < 5; k++)
+        version_clear(&v[k]);
+}
+
+static void a_quota_keeps_the_newest_that_fit_and_fetches_none_twice(void **state)
+{
+    check_quota(*state, 0);
+}
+
+static void who_comes_late_with_a_quota_fetches_what_fits(void **state)
+{
+    check_quota(*state, 4);
+}
+
+static void what_is_larger_than_the_quota_is_not_fetched(void **state)
+{
+    struct fixture *f = *state;
+    struct node *small = &f->node[NODES - 1];
+    struct version_made v[2];
+    struct disk d;
+
+    stop_node(small);
+    small->max_bytes = LARGE_FILE - 1;
+    open_node(f, NODES - 1);
+    for (uint32_t i = 0; i < NODES; i++)
+        start_node(f, i);
+    version_make(&v[0], f->node[0].key, &f->run, 0, LARGE_FILE, 0);
+    version_make(&v[1], f->node[0].key, &f->run, 1, LARGE_FILE / 2, 0);
+    publish(&f->node[0], &v[0]);
+    for (uint32_t i = 1; i + 1 < NODES; i++)
+        assert_within(20000, atomic_load(&f->node[i].newest) == 0);
+    publish(&f->node[0], &v[1]);
+
+    assert_within(20000, all_have(f, 1));
+    call(small, look_at_disk, &d);
+    assert_false(d.has[0]);
+    /* What came before its manifest was all that it cost. */
+    assert_true(d.counters.shards_in < n_shards_of(&v[0]) + n_shards_of(&v[1]));
+    for (uint32_t k = 0; k < 2; k++)
+        version_clear(&v[k]);
+}
+
+/* Changes one byte of a version's file on a node's disk. */
+static void spoil(const struct node *n, int64_t version, off_t at)
+{
+    char name[64];
+    uint8_t byte;
+    int fd;
+
+    snprintf(name, sizeof(name), "contents/%d-1--1", (int)version);
+    fd = open(tempdir_path(n->dir, name), O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+struct mapping {
+    struct version_made *v;
+    enum status st;
+    bool is_equal;
+};
+
+static void map_there(struct node *n, void *arg)
+{
+    struct mapping *m = arg;
+    struct file_map file;
+
+    m->st = cast_map(n->cast, m->v->number, &file, NULL);
+    m->is_equal = !m->st && bytes_equal(file.bytes, buf_bytes(&m->v->file));
+    if (!m->st)
+        file_map_close(&file);
+}
+
+static bool is_mapped(struct node *n, struct mapping *m)
+{
+    call(n, map_there, m);
+    return m->is_equal;
+}
+
+static void what_the_disk_spoilt_while_a_node_was_down_is_not_used_but_fetched(void **state)
+{
+    struct fixture *f = *state;
+    struct node *n = &f->node[2];
+    struct version_made v;
+    struct mapping m = {.v = &v};
+    struct disk d;
+    for (uint32_t i = 0; i < NODES; i++)
+        start_node(f, i);
+    version_make(&v, f->node[0].key, &f->run, 0, QUOTA_FILE, 0);
+    publish(&f->node[0], &v);
+    assert_within(20000, all_have(f, 0));
+    stop_node(n);
+    spoil(n, 0, QUOTA_FILE / 2);
+    open_node(f, 2);
+    start_node(f, 2);
+    assert_within(5000, atomic_load(&n->newest) == 0);
+    for (uint32_t i = 0; i < NODES; i++)
+        call(&f->node[i], tell_roster, f);
+
+    call(n, map_there, &m);
+    assert_int_equal(m.st, ERR_DIGEST);
+
+    assert_within(20000, is_mapped(n, &m));
+    call(n, look_at_disk, &d);
+    assert_int_equal(d.counters.shards_in, 1);
+    version_clear(&v);
+}
+
 static void publishing_refuses_another_content_another_file_and_another_signer(void **state)
 {
     struct fixture *f = *state;
@@ -409,7 +582,7 @@ static enum status publish_forged(struct node *n, struct patch_publication *p,
     buf_init(&body, MSG_MAX_BYTES);
     buf_init(&envelope, MSG_MAX_BYTES);
     buf_init(&base, MSG_MAX_BYTES);
-    if ((p->st = cast_write_open(&w, n->cast, &c, 65520, &p->e)))
+    if ((p->st = cast_write_open(&w, n->cast, &c, 65536, &p->e)))
         return p->st;
     p->st = cast_write_add(w, p->forged, &p->e);
     if (!p->st)
@@ -535,6 +708,15 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(one_who_comes_late_gets_the_versions_kept, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(
+            a_quota_keeps_the_newest_that_fit_and_fetches_none_twice, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_comes_late_with_a_quota_fetches_what_fits, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(what_is_larger_than_the_quota_is_not_fetched, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            what_the_disk_spoilt_while_a_node_was_down_is_not_used_but_fetched, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(
             publishing_refuses_another_content_another_file_and_another_signer, setup,
             teardown),

@@ -43,6 +43,20 @@ static void silence_for_thirty_seconds_is_a_freeze(void **state)
     assert_int_equal(count(f, CAST_FRESH), 3);
 }
 
+static void who_never_hears_a_head_is_frozen_too(void **state)
+{
+    struct fixture *f = *state;
+
+    tick(f, 29999);
+    assert_int_equal(count(f, CAST_FRESH), 0);
+    tick(f, 30000);
+    assert_int_equal(count(f, CAST_FRESH), 1);
+    tick(f, 90000);
+
+    assert_int_equal(count(f, CAST_FRESH), 1);
+    assert_false(cast_state_is_fresh(f->s, 90000));
+}
+
 static void an_expired_head_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -78,7 +92,7 @@ static void the_origin_shows_each_shard_to_one_neighbour_first(void **state)
     struct msg_have_news m;
     struct version_made v;
     become_origin(f);
-    version_make(&v, f->key[1], &f->run, 0, 40 * 65520, 0);
+    version_make(&v, f->key[1], &f->run, 0, 40 * 65536, 0);
 
     publish(f, &v);
 
@@ -110,13 +124,13 @@ static void the_origin_shows_all_once_each_shard_was_seen_at_two(void **state)
     struct msg_envelope env;
     struct msg_have m;
     become_origin(f);
-    version_make(&v, f->key[1], &f->run, 0, N_SHARDS * 65520, 0);
+    version_make(&v, f->key[1], &f->run, 0, N_SHARDS * 65536, 0);
     publish(f, &v);
     cast_out_clear(&f->out);
 
     for (uint32_t i = 0; i < N_SHARDS; i++) {
         say_shard_ask(f, LINK_B, &v, i);
-        cast_state_served(f->s, LINK_B, &v.content, i, 65520, 1, &f->out);
+        cast_state_served(f->s, LINK_B, &v.content, i, 65536, 1, &f->out);
     }
     for (uint32_t i = 0; i < N_SHARDS; i++) {
         tick(f, 60);
@@ -135,11 +149,11 @@ static void what_goes_no_further_is_lent_to_another(void **state)
     struct fixture *f = *state;
     struct version_made v;
     become_origin(f);
-    version_make(&v, f->key[1], &f->run, 0, N_SHARDS * 65520, 0);
+    version_make(&v, f->key[1], &f->run, 0, N_SHARDS * 65536, 0);
     publish(f, &v);
     for (uint32_t i = 0; i < N_SHARDS; i++) {
         say_shard_ask(f, LINK_B, &v, i);
-        cast_state_served(f->s, LINK_B, &v.content, i, 65520, 10 * i, &f->out);
+        cast_state_served(f->s, LINK_B, &v.content, i, 65536, 10 * i, &f->out);
     }
     for (uint32_t i = 1; i < N_SHARDS; i++)
         say_news(f, LINK_A, &v, i);
@@ -195,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_head_is_passed_on_once_and_only_forwards),
         TEST(silence_for_thirty_seconds_is_a_freeze),
+        TEST(who_never_hears_a_head_is_frozen_too),
         TEST(an_expired_head_is_refused),
         TEST(the_origin_signs_a_head_each_five_seconds),
         TEST(the_origin_shows_each_shard_to_one_neighbour_first),
