@@ -229,7 +229,7 @@ int cmd_sft(int argc, char **argv)
         {"grad-lanes", OPT_INT, &s.grad_lanes, "1", "1..8",
          "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
         {"rows", OPT_INT, &m.rows, "0", "0..16777216",
-         "tokens computed at once; changes memory, never the result; 0: 2048", false},
+         "tokens computed at once; changes memory, never the result; 0: 512", false},
         {"recompute", OPT_FLAG, &m.recompute, "false", NULL,
          "keep less in memory and compute it again; the same result", false},
         {"max-memory", OPT_INT, &m.max_memory, "0", "0..",
