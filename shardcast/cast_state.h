@@ -53,16 +53,14 @@ enum cast_act_kind {
     CAST_KEEP,  /* content, shard_bytes, index, value: an envelope that was checked; segment
                      `index`, or CAST_MANIFEST with bytes: the length of the file. Before the
                      content's first CAST_STORE comes the segment of its shard */
-    CAST_FORGET,   /* content: all of it */
-    CAST_COMPLETE, /* content, bytes: the length of the file */
-    CAST_SIGN,     /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
-    CAST_FRESH, /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS, from the start
-                           on too, or none counts any more */
+    CAST_FORGET,      /* content: all of it */
+    CAST_COMPLETE,    /* content, bytes: the length of the file */
+    CAST_SIGN,        /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
+    CAST_FRESH,       /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS */
     CAST_EQUIVOCATED, /* content, value: two blobs, the envelopes. Comes once; nothing after it */
     CAST_BANNED,      /* peer key, content (version -1: none), index, why */
-    CAST_REFUSED,     /* peer key, why, index: what it said was signed does not count, for the
-                           index-th time: a power of two */
-    CAST_WAKE,        /* at_ms: call cast_state_tick no later than this */
+    CAST_REFUSED, /* peer key, why, index: how often; what it said was signed does not count */
+    CAST_WAKE,    /* at_ms: call cast_state_tick no later than this */
 };
 
 struct cast_act {
