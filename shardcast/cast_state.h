@@ -134,8 +134,7 @@ void cast_state_meet(struct cast_state *s, const struct public_key *key, uint64_
 void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
                      struct cast_out *out);
 
-/* A proof of equivocation found on disk, once the run is known: the end, as when it is heard. One
- * that does not accuse this run's trainer changes nothing. */
+/* A proof found on disk: the end, as when it is heard, if it accuses this run's trainer. */
 void cast_state_accuse(struct cast_state *s, struct bytes first, struct bytes second,
                        struct cast_out *out);
 
@@ -220,8 +219,7 @@ int64_t cast_state_newest(const struct cast_state *s); /* CONTENT_FULL, complete
 int64_t cast_state_oldest(const struct cast_state *s); /* of the row up to the newest */
 /* A HEAD was heard within CAST_FRESH_MS. The origin's own counts. */
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms);
-/* The newest HEAD as it was signed, lent until the next input; empty: none was heard. */
-struct bytes cast_state_newest_head(const struct cast_state *s);
+struct bytes cast_state_newest_head(const struct cast_state *s); /* signed, lent; empty: none */
 /* An equivocation was proved: nothing is fetched, served or published any more. */
 bool cast_state_is_stopped(const struct cast_state *s);
 
