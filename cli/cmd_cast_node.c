@@ -3,7 +3,8 @@
  *
  * A whole shardcast node (shardcast/cast.h: store, machine, CURVE, admission) without a role and
  * without an orchestrator: the keys and addresses of all nodes are functions of the run's seed
- * and their numbers, so each knows the roster by itself. Node 0 is the trainer.
+ * and their numbers, so each knows the roster by itself. Node 0 is the trainer, 1 and 2 are relays,
+ * and the last ones are given no address in the roster where --hidden says so: nobody dials them.
  *
  * It answers lines on stdin with lines on stdout (cli/bench_nodes.h):
  *   publish VERSION BYTES   node 0: makes and publishes it   published VERSION US US CPU_S
@@ -39,6 +40,7 @@
 #include "shardcast/cast.h"
 #include "shardcast/cast_cut.h"
 
+#define SEEDS       2u /* relays: nodes 1 and 2 */
 #define MOVED_MS    50 /* between two lines `moved` */
 #define LINES_MAX   16
 #define WORD_BYTES  64
@@ -47,7 +49,7 @@
 #define STEP_RATE   1e-6
 
 struct cast_node {
-    int64_t index, nodes, seed, port, relays;
+    int64_t index, nodes, seed, port, relays, hidden;
     char *dir, *network;
     int lock_fd;
     struct node_key *key;
@@ -105,8 +107,9 @@ static void introduce_all(struct cast_node *n)
         struct node_key *k = derive_key(n->seed, i);
         r->entry[i].node = k->node;
         r->entry[i].transport = admit[i] = k->transport;
-        r->entry[i].role = i ? ROLE_RELAY : ROLE_TRAINER;
-        endpoint_of(n, i, r->entry[i].endpoint);
+        r->entry[i].role = i == 0 ? ROLE_TRAINER : i <= SEEDS ? ROLE_RELAY : ROLE_INFERENCE;
+        if (i + (size_t)n->hidden < (size_t)n->nodes)
+            endpoint_of(n, i, r->entry[i].endpoint);
         if (i == 0)
             trainer = k->node;
         key_free(&k);
@@ -512,6 +515,8 @@ int cmd_cast_node(int argc, char **argv)
          "how fast a version is made, in Mb/s; 0: as fast as it goes", false},
         {"up-mbps", OPT_REAL, &n.up_mbps, "0", "0..100000",
          "ceiling of what it serves, in Mb/s; 0: none", false},
+        {"hidden", OPT_INT, &n.hidden, "0", "0..63",
+         "nodes that cannot be dialled: the last ones", false},
         {"relays", OPT_INT, &n.relays, "0", "0..63",
          "a node of a relay tree with so many relays; 0: of the swarm", false},
     };

@@ -23,7 +23,7 @@
 #include "ledger/log.h"
 #include "ledger/tables.h"
 #include "proto/digest.h"
-#include "trainer/course.h"
+#include "replay/course.h"
 
 struct manner { /* of running: it changes no bit */
     int64_t threads, processes;

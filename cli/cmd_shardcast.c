@@ -164,25 +164,55 @@ static void print_waiting(const json_t *c)
            why);
 }
 
-static void print_peer(const json_t *p)
+static const json_t *find_peer(const json_t *peers, const char *transport)
 {
-    printf("peer %.16s  %s%s%s%s%s%s asked %lld  wants %lld  %.1f KB/s  rtt %lld ms\n",
-           json_view_text(p, "transport"), yes(p, "linked", "linked "),
-           yes(p, "trainer", "trainer "), yes(p, "banned", "banned "),
-           yes(p, "choking", "serves others "), yes(p, "choked", "not served "),
-           yes(p, "dialled", "dialled "), json_view_int(p, "asked"), json_view_int(p, "wanted"),
-           (double)json_view_int(p, "bytes_s") / 1e3, json_view_int(p, "rtt_ms"));
+    for (size_t i = 0; i < json_array_size(peers); i++) {
+        const json_t *p = json_array_get(peers, i);
+        if (!strcmp(json_view_text(p, "transport"), transport))
+            return p;
+    }
+    return NULL;
 }
 
-static void print_live(const json_t *o)
+/* One link of the overlay, and what moves over it. */
+static void print_link(const json_t *l, const json_t *peers)
 {
+    const char *transport = json_view_text(l, "transport"), *state = json_view_text(l, "state");
+    const json_t *p = find_peer(peers, transport);
+    bool is_up = !strcmp(state, "up"), is_chosen = json_is_true(json_object_get(l, "chosen"));
+
+    printf("peer %.16s  %s %s%s%s", transport, is_chosen ? "chosen" : "dialled us",
+           yes(l, "seed", "seed "), is_up ? "" : state, is_up ? "" : " ");
+    if (p)
+        printf("%s%s%s%s asked %lld  wants %lld  %.1f KB/s  rtt %lld ms",
+               yes(p, "trainer", "trainer "), yes(p, "banned", "banned "),
+               yes(p, "choking", "serves others "), yes(p, "choked", "not served "),
+               json_view_int(p, "asked"), json_view_int(p, "wanted"),
+               (double)json_view_int(p, "bytes_s") / 1e3, json_view_int(p, "rtt_ms"));
+    printf("\n");
+}
+
+static void print_links(const json_t *overlay, const json_t *peers)
+{
+    const json_t *list = json_object_get(overlay, "links");
+
+    for (size_t i = 0; i < json_array_size(list); i++)
+        print_link(json_array_get(list, i), peers);
+    printf(
+        "%lld nodes in the roster; %lld peers dialled, of which %lld did not answer or had no "
+        "place; %lld neighbours lost\n",
+        json_view_int(overlay, "roster"), json_view_int(overlay, "dialled"),
+        json_view_int(overlay, "failed"), json_view_int(overlay, "lost"));
+}
+
+static void print_live(const json_t *live)
+{
+    const json_t *o = json_object_get(live, "cast");
     const json_t *list = json_object_get(o, "versions");
 
     for (size_t i = 0; i < json_array_size(list); i++)
         print_waiting(json_array_get(list, i));
-    list = json_object_get(o, "peers");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        print_peer(json_array_get(list, i));
+    print_links(json_object_get(live, "overlay"), json_object_get(o, "peers"));
     printf("%s%s; in %.1f MB, out %.1f MB, %lld repeats, %lld timeouts, %lld spoilt\n",
            json_is_true(json_object_get(o, "fresh")) ? "the trainer is heard"
                                                      : "the trainer is not heard",
@@ -241,8 +271,8 @@ int cmd_shardcast(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster shardcast status --dir DIR [--check] [--json]",
-        .about = "Which contents a node has, whole or in part, what it fetches from whom, and "
-                 "why it waits.",
+        .about = "Which contents a node has, whole or in part, who its neighbours are, what it "
+                 "fetches from\nwhom, and why it waits.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = operand,

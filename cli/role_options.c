@@ -16,7 +16,7 @@ void role_options_table(struct opt *table, struct role_options *o)
         {"listen", OPT_STRING, &o->listen, "tcp://127.0.0.1:*", NULL,
          "where shards are served to peers", false},
         {"advertise", OPT_STRING, &o->advertise, "", NULL,
-         "host by which peers reach this node; empty: as bound", false},
+         "host by which peers reach this node; empty: as bound; none: behind NAT", false},
         {"kernels", OPT_CHOICE, &o->kernels, "auto", USAGE_KERNELS,
          "inner loops to use; all give the same bits", false},
         {"device", OPT_STRING, &o->device, "cpu", NULL, USAGE_DEVICE, false},

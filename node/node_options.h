@@ -10,7 +10,7 @@ struct node_options {
     const char *dir;       /* keys, membership, shards, checkpoints: all that must survive */
     const char *link;      /* invite link; "" once DIR is a member */
     const char *listen;    /* where shards are served: "tcp://127.0.0.1:*" */
-    const char *advertise; /* host by which peers reach us; "" as bound */
+    const char *advertise; /* host by which peers reach us; "" as bound; "none": nobody can */
     const char *kernels;   /* "auto", "scalar", "avx2", "avx512" */
     const char *device;    /* "cpu", "cuda", "cuda:N", "auto" */
     int64_t threads;       /* of the kernels' pool */

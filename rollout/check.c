@@ -179,10 +179,7 @@ static enum status check_twice(struct check *checks, size_t n, struct err *e)
     size_t n_again = 0;
 
     for (size_t i = 0; i < n; i++) {
-        enum reason code = checks[i].f->code;
-
-        if (checks[i].f->is_accepted ||
-            (code != REASON_MARGIN && code != REASON_LIKELIHOOD && code != REASON_STATES))
+        if (checks[i].f->is_accepted || !reason_is_opinion(checks[i].f->code))
             continue;
         struct check c = checks[i];
         checks[i] = checks[n_again];

@@ -252,7 +252,7 @@ static void say_hello(struct cast *c, int64_t now_ms, struct effects *out)
 static void write_status(struct cast *c, int64_t now_ms, struct effects *out)
 {
     struct cast_counters n = cast_state_counters(c->state);
-    bool has_moved = n.bytes_in + n.bytes_out != c->status_moved;
+    bool has_moved = n.bytes_in + n.bytes_out != c->status_moved || c->has_new_links;
     char *tmp;
     struct buf json;
     FILE *f;
@@ -261,6 +261,7 @@ static void write_status(struct cast *c, int64_t now_ms, struct effects *out)
         return;
     c->status_moved = n.bytes_in + n.bytes_out;
     c->status_ms = now_ms + STATUS_IDLE_MS;
+    c->has_new_links = false;
     effects_timer(out, now_ms + STATUS_MS);
     buf_init(&json, (size_t)1 << 20);
     cast_status_json(c, &json);
@@ -301,7 +302,9 @@ static enum status set_endpoint(struct cast *c, const char *bound, const char *a
     const char *port = strrchr(bound, ':');
     int n = -1;
 
-    if (!advertise || !advertise[0])
+    if (advertise && !strcmp(advertise, CAST_HIDDEN))
+        n = 0; /* "": nobody dials us */
+    else if (!advertise || !advertise[0])
         n = snprintf(c->endpoint, sizeof(c->endpoint), "%s", bound);
     else if (port)
         n = snprintf(c->endpoint, sizeof(c->endpoint), "tcp://%s%s", advertise, port);
@@ -441,32 +444,49 @@ void cast_set_keep(struct cast *c, uint32_t keep)
     shell_wake(c->part);
 }
 
-enum status cast_pin(struct cast *c, int64_t version, struct err *e)
-{
-    enum status st;
+struct pins {
+    int64_t v[CAST_PINS_MAX];
+    size_t n;
+};
 
-    if (version < 0)
-        return err_set(e, ERR_INVALID, "there is no version %" PRId64, version);
-    st = content_store_pin(c->store, version, true, e);
-    if (st)
-        return st;
-    cast_state_pin(c->state, version, clock_mono_ms(), &c->acts);
-    shell_wake(c->part);
-    return OK;
+static void note_pin(void *arg, int64_t version)
+{
+    struct pins *p = arg;
+
+    if (p->n < CAST_PINS_MAX)
+        p->v[p->n++] = version;
 }
 
-enum status cast_unpin(struct cast *c, int64_t version, struct err *e)
+static bool is_among(const int64_t *v, size_t n, int64_t version)
 {
+    for (size_t i = 0; i < n; i++)
+        if (v[i] == version)
+            return true;
+    return false;
+}
+
+enum status cast_set_pins(struct cast *c, const int64_t *version, size_t n, struct err *e)
+{
+    struct pins before = {.n = 0};
+    int64_t now_ms = clock_mono_ms();
     enum status st;
 
-    if (version < 0)
-        return err_set(e, ERR_INVALID, "there is no version %" PRId64, version);
-    st = content_store_pin(c->store, version, false, e);
-    if (st)
-        return st;
-    cast_state_unpin(c->state, version, clock_mono_ms(), &c->acts);
+    if (n > CAST_PINS_MAX)
+        return err_set(e, ERR_INVALID, "%zu versions are pinned, more than %u", n,
+                       CAST_PINS_MAX);
+    st = content_store_pins(c->store, note_pin, &before, e);
+    for (size_t i = 0; !st && i < before.n; i++) {
+        if (is_among(version, n, before.v[i]))
+            continue;
+        st = content_store_pin(c->store, before.v[i], false, e);
+        cast_state_unpin(c->state, before.v[i], now_ms, &c->acts);
+    }
+    for (size_t i = 0; !st && i < n; i++) {
+        st = content_store_pin(c->store, version[i], true, e);
+        cast_state_pin(c->state, version[i], now_ms, &c->acts);
+    }
     shell_wake(c->part);
-    return OK;
+    return st;
 }
 
 enum status cast_map(struct cast *c, int64_t version, struct file_map *file, struct err *e)

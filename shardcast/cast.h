@@ -1,9 +1,9 @@
 /*
  * shardcast/cast.h - weights outward: the part of a process that shares weight versions
  *
- * Every node of a run adds one to its shell. It binds a ROUTER of its own, dials up to eight
- * peers of the roster, learns of new versions from them, pulls the shards it lacks from whoever
- * has them, and serves what it has. The trainer's signature on the manifest and the digest of
+ * Every node of a run adds one to its shell. It binds a ROUTER of its own, has neighbours among the
+ * roster (shardcast/overlay.h says who), learns of new versions from them, pulls the shards it lacks
+ * from whoever has them, and serves what it has. The trainer's signature on the manifest and the digest of
  * each shard are checked here, so peers and relays need not be trusted: at worst they withhold.
  *
  *     key_load(&key); shell_new(&shell, key);
@@ -14,7 +14,7 @@
  *
  * Versions:  one is "here" when its manifest and all its shards are. The last `keep` versions
  *            and the pinned ones are kept, and fetched if missing, the newest first.
- * On disk:   DIR/shards and DIR/signed (shardcast/shard_store.h). A restart fetches nothing
+ * On disk:   DIR/contents and DIR/meta (shardcast/content_store.h). A restart fetches nothing
  *            that is there.
  * Threads:   everything on the shell's thread, from any callback; cast_read and cast_manifest
  *            also from the job thread.
@@ -36,9 +36,12 @@
 
 struct cast;
 
+#define CAST_HIDDEN "none"
+
 struct cast_options {
     const char *listen;    /* NULL: "tcp://127.0.0.1:*" */
-    const char *advertise; /* host name or address that peers reach us by; NULL: as bound */
+    const char *advertise; /* host name or address that peers reach us by; NULL: as bound;
+                              CAST_HIDDEN: nobody can, it serves over the links that it dials */
     uint32_t keep;         /* how many of the newest versions are kept; 0: 6 (cast_set_keep) */
     uint64_t max_bytes;    /* quota of the contents on disk; 0: 64 GiB */
     uint64_t up_bytes_s; /* what may be served, and what is asked for; 0: what the links give */
@@ -63,7 +66,7 @@ MUST_USE enum status cast_new(struct cast **out, struct shell *s, const struct n
                               const char *dir, const struct cast_options *opt, struct err *e);
 void cast_free(struct cast **c);
 
-/* Where peers reach us: what HELLO reports. Lent until cast_free. */
+/* Where peers reach us: what HELLO reports; "": nobody can. Lent until cast_free. */
 const char *cast_endpoint(const struct cast *c);
 
 /* ---- what the orchestrator says (member.h calls these) ----------------------------------- */
@@ -88,10 +91,10 @@ bool cast_is_fresh(const struct cast *c);
 /* How many of the newest versions are kept, at most 64: at least the task's lag + 2, or units for
  * old versions find nobody. For on_bundle, where the lag becomes known. */
 void cast_set_keep(struct cast *c, uint32_t keep);
-/* Keeps a version, and fetches it if it is not here, whatever its age, until unpinned. Survives
- * restarts. */
-MUST_USE enum status cast_pin(struct cast *c, int64_t version, struct err *e);
-MUST_USE enum status cast_unpin(struct cast *c, int64_t version, struct err *e);
+/* Keeps these versions, and fetches those that are not here, whatever their age, and no others. At
+ * most CAST_PINS_MAX, none below 0. Survives restarts. */
+MUST_USE enum status cast_set_pins(struct cast *c, const int64_t *version, size_t n,
+                                   struct err *e);
 
 /* Maps the weights file of a version that is here: it is what was published, or ERR_DIGEST: the disk
  * spoilt it, and the shards in question are being fetched again. Give it to file_map_close. ERR_NOT_FOUND. Any thread. */

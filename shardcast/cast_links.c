@@ -82,6 +82,7 @@ static void do_meet(struct cast *c, const struct overlay_act *a, int64_t now_ms)
 
     short_key(hex, &a->key);
     LOG_DEBUG("neighbour peer=%s role=%s", hex, role_name((enum role)a->role));
+    c->has_new_links = true;
     cast_state_meet(c->state, &a->key, a->link, a->role == ROLE_TRAINER, now_ms, &c->acts);
 }
 
@@ -91,15 +92,17 @@ static void do_part(struct cast *c, const struct overlay_act *a, int64_t now_ms)
 
     short_key(hex, &a->key);
     LOG_INFO("parted peer=%s why=\"%s\"", hex, a->why);
+    c->has_new_links = true;
     cast_state_part(c->state, &a->key, now_ms, &c->acts);
 }
 
-static void do_suspect(const struct overlay_act *a)
+static void do_suspect(struct cast *c, const struct overlay_act *a)
 {
     char hex[SHORT_KEY];
 
     short_key(hex, &a->key);
     LOG_INFO("suspect peer=%s", hex);
+    c->has_new_links = true;
 }
 
 void cast_links_settle(struct cast *c, int64_t now_ms, struct effects *out)
@@ -112,7 +115,7 @@ void cast_links_settle(struct cast *c, int64_t now_ms, struct effects *out)
         case OVERLAY_SEND: effects_send(out, a->link, a->value); break;
         case OVERLAY_MEET: do_meet(c, a, now_ms); break;
         case OVERLAY_PART: do_part(c, a, now_ms); break;
-        case OVERLAY_SUSPECT: do_suspect(a); break;
+        case OVERLAY_SUSPECT: do_suspect(c, a); break;
         case OVERLAY_WAKE: effects_timer(out, a->at_ms); break;
         }
     }

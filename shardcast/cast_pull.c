@@ -372,13 +372,15 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
 }
 
 /* Nothing is left that nobody was asked for. What waits longest at another and is not on its way
- * yet is taken from there. Of the last few, one that is on its way and late may be asked twice. */
+ * yet is taken from there. Of the last few, one that is on its way and late may be asked twice; so may
+ * one that lies in a socket: it may come twice, so that half the time must be won. */
 static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct holding *h,
                              int64_t now_ms, struct cast_out *out)
 {
     bool is_end =
         h->n_shards && h->n_leaves == h->n_shards && h->n_shards - h->n_have <= ENDGAME;
-    int64_t best_ms = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
+    int64_t ours = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
+    int64_t best_ms = ours;
     struct peer *victim = NULL;
     uint32_t place = 0;
 
@@ -391,7 +393,7 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
                                         now_ms + q->rtt_ms + WINDOW_SLACK_MS;
-            bool is_worth = i > 0 || theirs - now_ms > TWICE_WORTH * (best_ms - now_ms);
+            bool is_worth = i >= TAKE_FROM || theirs - now_ms > TWICE_WORTH * (ours - now_ms);
             if (a->h == h && theirs > best_ms && !is_soon && is_worth &&
                 (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;
@@ -412,7 +414,8 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
     return a.index;
 }
 
-static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
+/* Below the ceiling of what is asked for? */
+static bool has_credit(struct cast_state *s, int64_t now_ms)
 {
     double rate = (double)s->opt.down_bytes_s / 1000.0;
 
@@ -422,12 +425,10 @@ static bool is_affordable(struct cast_state *s, uint32_t bytes, int64_t now_ms)
     s->down_ms = now_ms;
     if (s->down_credit > rate * 200.0)
         s->down_credit = rate * 200.0;
-    if (s->down_credit < 0.0) {
-        due(s, now_ms + 1 + (int64_t)(-s->down_credit / rate));
-        return false;
-    }
-    s->down_credit -= bytes;
-    return true;
+    if (s->down_credit >= 0.0)
+        return true;
+    due(s, now_ms + 1 + (int64_t)(-s->down_credit / rate));
+    return false;
 }
 
 static void note_ask(struct cast_state *s, struct peer *p, struct holding *h, uint32_t index,
@@ -451,11 +452,16 @@ static void pull_holding(struct cast_state *s, struct peer *p, struct holding *h
     uint32_t window = window_of(s, p, h);
 
     while (p->n_asks < window && n < MSG_MAX_ASKED) {
+        if (!has_credit(s, now_ms)) {
+            s->stirred |= slot_bit(p); /* it is asked when there is some */
+            break;
+        }
         uint32_t index = choose(s, p, h);
         if (index == NOWHERE)
             index = choose_again(s, p, h, now_ms, out);
-        if (index == NOWHERE || !is_affordable(s, holding_length(h, index), now_ms))
+        if (index == NOWHERE)
             break;
+        s->down_credit -= holding_length(h, index);
         note_ask(s, p, h, index, now_ms);
         list[n++] = index;
     }

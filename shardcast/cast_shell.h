@@ -36,6 +36,7 @@ struct cast {
     struct overlay *overlay;       /* owned */
     struct overlay_roster *roster; /* owned: the overlay's; NULL: none yet */
     struct overlay_out moves;      /* of the overlay, not carried out yet */
+    bool has_new_links;            /* since the status was written */
     struct lanes lanes;
     struct cast_pending *pending; /* owned, oldest first */
     size_t n_pending, cap_pending;

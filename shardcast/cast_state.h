@@ -37,6 +37,7 @@
 
 #define CAST_LINKS_MAX    64u /* neighbours at one time; further ones are not heard */
 #define CAST_CONTENTS_MAX 256u
+#define CAST_PINS_MAX     64u
 #define CAST_KEEP_DEFAULT 6u
 #define CAST_FRESH_MS     30000      /* after this time without a new HEAD the node is frozen */
 #define CAST_MANIFEST     UINT32_MAX /* CAST_KEEP: `index` of what is no segment */

@@ -1,6 +1,8 @@
 #include "shardcast/relay.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "shardcast/station.h"
 
@@ -50,6 +52,26 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
     effects_timer(out, r->stop_ms);
 }
 
+enum status relay_parse_pins(int64_t version[CAST_PINS_MAX], size_t *n, const char *list,
+                             struct err *e)
+{
+    const char *at = list;
+
+    for (*n = 0; *at; (*n)++) {
+        char *end;
+        errno = 0;
+        long long x = strtoll(at, &end, 10);
+        if (*at < '0' || *at > '9' || errno || (*end && *end != ',') || (*end && !end[1]))
+            return err_set(e, ERR_INVALID, "'%s' is no list of versions (like 0,64,128)", list);
+        if (*n == CAST_PINS_MAX)
+            return err_set(e, ERR_INVALID, "more than %u versions in '%s'", CAST_PINS_MAX,
+                           list);
+        version[*n] = x;
+        at = *end ? end + 1 : end;
+    }
+    return OK;
+}
+
 enum status relay_run(const struct relay_options *opt, struct err *e)
 {
     struct relay r = {0};
@@ -67,6 +89,11 @@ enum status relay_run(const struct relay_options *opt, struct err *e)
 
     if (st)
         return st;
+    st = cast_set_pins(r.at.cast, opt->pin, opt->n_pins, e);
+    if (st) {
+        station_close(&r.at);
+        return st;
+    }
     LOG_INFO("start dir=%s endpoint=%s", opt->node.dir, cast_endpoint(r.at.cast));
     st = station_run(&r.at, e);
     station_close(&r.at);

@@ -62,6 +62,8 @@ static void a_role_gets_what_was_set(void **state)
     set(f, "advertise", "example.org");
     set(f, "kernels", "scalar");
     set(f, "threads", "7");
+    set(f, "up-mbps", "12.5");
+    set(f, "down-mbps", "100");
     n = role_options_apply(&f->o);
 
     assert_string_equal(n.dir, "here");
@@ -70,6 +72,8 @@ static void a_role_gets_what_was_set(void **state)
     assert_string_equal(n.advertise, "example.org");
     assert_string_equal(n.kernels, "scalar");
     assert_int_equal(n.threads, 7);
+    assert_float_equal(n.up_mbps, 12.5, 0);
+    assert_float_equal(n.down_mbps, 100, 0);
 }
 
 /* How many of four lines, one of each level, are written. */

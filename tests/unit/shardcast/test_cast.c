@@ -237,7 +237,7 @@ static void a_published_version_reaches_everybody_bit_for_bit(void **state)
                      0);
         int64_t from_us = clock_mono_us();
         publish(&f->node[0], &v[k]);
-        assert_within(5000, all_have(f, k));
+        assert_within(20000, all_have(f, k));
         print_message("version %u of %zu bytes: %lld us\n", k, v[k].file.len,
                       (long long)(clock_mono_us() - from_us));
     }
@@ -529,6 +529,55 @@ static void publishing_a_version_older_than_those_kept_changes_nothing(void **st
         version_clear(&v[k]);
 }
 
+static void pin_there(struct node *n, void *arg)
+{
+    const int64_t version = 0;
+    struct publication *p = arg;
+
+    p->st = cast_set_pins(n->cast, &version, p->file.len, &p->e);
+}
+
+static void set_pins(struct node *n, size_t n_pins)
+{
+    struct publication p = {.file.len = n_pins};
+
+    call(n, pin_there, &p);
+    assert_ok(p.st, &p.e);
+}
+
+static bool is_gone(struct node *n, int64_t version)
+{
+    struct file_map file;
+
+    if (cast_map(n->cast, version, &file, NULL))
+        return true;
+    file_map_close(&file);
+    return false;
+}
+
+static void what_is_pinned_is_kept_whatever_its_age_until_it_is_not(void **state)
+{
+    enum { LAST = 7 }; /* six are kept */
+    struct fixture *f = *state;
+    struct version_made v[LAST + 1];
+    start_node(f, 0);
+    start_node(f, 1);
+    set_pins(&f->node[1], 1);
+    for (uint32_t k = 0; k <= LAST; k++) {
+        version_make(&v[k], f->node[0].key, &f->run, k, 5000, k);
+        publish(&f->node[0], &v[k]);
+        assert_within(20000, atomic_load(&f->node[1].newest) == k);
+    }
+
+    assert_has(&f->node[1], &v[0]);
+    assert_true(is_gone(&f->node[0], 0));
+    set_pins(&f->node[1], 0);
+
+    assert_within(5000, is_gone(&f->node[1], 0));
+    for (uint32_t k = 0; k <= LAST; k++)
+        version_clear(&v[k]);
+}
+
 /* ---- patches ----------------------------------------------------------------------------- */
 
 #define NUMBERS 1500000u
@@ -722,6 +771,8 @@ int main(void)
             teardown),
         cmocka_unit_test_setup_teardown(
             publishing_a_version_older_than_those_kept_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_pinned_is_kept_whatever_its_age_until_it_is_not,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_version_goes_as_a_patch_and_comes_out_bit_for_bit,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(
