@@ -65,8 +65,8 @@ struct model {
     /* Hidden states of the last call of model_forward, (n_last, C): `hidden`, or the caller's. */
     const float *last;
     size_t n_last;
-    struct room hidden, logits, drawn; /* of the device */
-    struct room host_logits;           /* also: draws */
+    struct room hidden, logits, drawn, top; /* of the device */
+    struct room host_logits;                /* also: draws */
 };
 
 /* Makes the room at least n floats large, whose numbers are lost when it grows. */

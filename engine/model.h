@@ -157,6 +157,17 @@ struct model_draw {
  * them. ERR_IO, ERR_NO_MEMORY. */
 MUST_USE enum status model_draw(struct model *m, struct model_draw *draws, size_t n,
                                 draw_fn *choose, void *ctx, struct err *e);
+/* The elements of largest magnitude of hidden states in bf16, as TOPLOC wants them: by index, and of equal ones
+ * the first. */
+#define MODEL_TOP 128u
+
+/* Whether they can be had without the states: of a device's model that is no narrower. */
+bool model_has_top(const struct model *m);
+/* Those of every row of the last call of model_forward: begun there, then got once what else is to be computed
+ * was asked for. index, value (n_rows, MODEL_TOP). ERR_IO, ERR_NO_MEMORY. */
+MUST_USE enum status model_top_begin(struct model *m, struct err *e);
+MUST_USE enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value,
+                                   struct err *e);
 /* Takes the memory that drawing n tokens, of as many rows, needs, so that it will not fail for want of it.
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_draw_room(struct model *m, size_t n, struct err *e);

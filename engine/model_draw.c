@@ -182,3 +182,38 @@ enum status model_draw(struct model *m, struct model_draw *draws, size_t n, draw
     }
     return !st && is_there ? get_drawn(m, draws, n, e) : st;
 }
+
+/* Floats of one row: indices, then values. */
+#define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
+
+bool model_has_top(const struct model *m)
+{
+    return m->device && m->kernels->ops->top && m->config.dim >= MODEL_TOP;
+}
+
+static uint16_t *top_values(const struct model *m)
+{
+    return (uint16_t *)(void *)(m->top.at + m->n_last * MODEL_TOP);
+}
+
+enum status model_top_begin(struct model *m, struct err *e)
+{
+    enum status st;
+
+    CHECK(model_has_top(m) && (m->last || m->n_last == 0));
+    st = room_grow(&m->top, m->device, (uint64_t)m->n_last * TOP_FLOATS, "the largest states",
+                   e);
+    if (!st && m->n_last > 0)
+        m->kernels->ops->top(m->device, (uint32_t *)(void *)m->top.at, top_values(m), m->last,
+                             m->n_last, m->config.dim);
+    return st;
+}
+
+enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value, struct err *e)
+{
+    const size_t n = m->n_last * MODEL_TOP;
+
+    device_get(m->device, index, m->top.at, n * sizeof(*index));
+    device_get(m->device, value, top_values(m), n * sizeof(*value));
+    return device_wait(m->device, e);
+}

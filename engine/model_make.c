@@ -452,6 +452,7 @@ void model_free(struct model **p)
     device_release(m->device, m->hidden.at);
     device_release(m->device, m->logits.at);
     device_release(m->device, m->drawn.at);
+    device_release(m->device, m->top.at);
     device_release(NULL, m->host_logits.at);
     stage_clear(&m->stage);
     if (m->attend)

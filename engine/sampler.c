@@ -64,8 +64,10 @@ struct sampler {
     size_t *heads; /* the slot that a run computes */
     int32_t *step_tokens;
     struct model_draw *draws;
-    size_t *draw_slots; /* for which slot a token is drawn */
-    float *hidden;      /* NULL: nobody wants to see it */
+    size_t *draw_slots;  /* for which slot a token is drawn */
+    float *hidden;       /* NULL: nobody wants to see it */
+    uint32_t *top_index; /* (n_slots, MODEL_TOP), or NULL, likewise */
+    uint16_t *top_value;
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -152,6 +154,10 @@ enum status sampler_new(struct sampler **out, struct model *m,
         st = alloc_array(&s->draw_slots, n, sizeof(s->draw_slots[0]), "draws", e);
     if (!st && opt->wants_hidden)
         st = alloc_array(&s->hidden, n, c->dim * sizeof(float), "hidden states", e);
+    if (!st && opt->wants_top)
+        st = alloc_array(&s->top_index, n, MODEL_TOP * sizeof(uint32_t), "states", e);
+    if (!st && opt->wants_top)
+        st = alloc_array(&s->top_value, n, MODEL_TOP * sizeof(uint16_t), "states", e);
     if (!st)
         st = model_draw_room(m, n, e);
     if (!st) {
@@ -196,6 +202,8 @@ void sampler_free(struct sampler **p)
     free(s->heads);
     free(s->draws);
     free(s->hidden);
+    free(s->top_index);
+    free(s->top_value);
     free(s->draw_slots);
     free(s);
     *p = NULL;
@@ -507,6 +515,8 @@ static void take(struct sampler *s, const struct model_draw *d, size_t slot)
         .token = d->token,
         .logp = d->logp,
         .hidden = s->hidden ? s->hidden + d->row * model_config(s->model)->dim : NULL,
+        .top_index = s->top_index ? s->top_index + d->row * MODEL_TOP : NULL,
+        .top_value = s->top_value ? s->top_value + d->row * MODEL_TOP : NULL,
     };
 
     if (position_of(q) < s->opt.max_len)
@@ -534,7 +544,14 @@ enum status sampler_step(struct sampler *s, struct err *e)
     if (st)
         return st;
     n_draws = plan_draws(s, n);
-    st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
+    if (s->top_index)
+        st = model_top_begin(s->model, e);
+    if (!st && s->opt.meanwhile)
+        s->opt.meanwhile(s->opt.ctx);
+    if (!st)
+        st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
+    if (!st && s->top_index)
+        st = model_top_end(s->model, s->top_index, s->top_value, e);
     if (st)
         return st;
     for (size_t i = 0; i < n_draws; i++)

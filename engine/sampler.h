@@ -49,6 +49,8 @@ struct sampler_token {
     const float
         *hidden; /* (C): the state after the final norm that the token was drawn from, if
                             wants_hidden; else NULL */
+    const uint32_t *top_index; /* (MODEL_TOP) of that state, if wants_top; else NULL */
+    const uint16_t *top_value;
 };
 
 typedef void sampler_token_fn(void *ctx, const struct sampler_token *t);
@@ -64,7 +66,11 @@ struct sampler_options {
     sampler_token_fn *on_token; /* may be NULL */
     sampler_done_fn *on_done;   /* may be NULL */
     bool wants_hidden; /* on_token is given hidden states, which a device has to hand over */
-    draw_fn *choose;   /* or NULL: sample_token (engine/model.h) */
+    bool wants_top;    /* on_token is given the largest of them instead (model_has_top) */
+    /* Or NULL: called in every step when a device has been asked to compute and before its answer is waited
+     * for, so that what the caller does there costs nothing. */
+    void (*meanwhile)(void *ctx);
+    draw_fn *choose; /* or NULL: sample_token (engine/model.h) */
     void *choose_ctx;
     void *ctx;
 };

@@ -9,7 +9,9 @@
  *   root     of two trees (merkle_node): of the proofs, and of digests of the states
  *   proofs   leaf: sample u32 || chunk u32 || proof, sample after sample (proto/merkle.h)
  *   states   merkle_root_of_digests over the BLAKE2b-256 of each chunk's states, as float32, row
- *            after row, in the same order
+ *            after row, in the same order. In class open-cuda, where states have 128 elements or
+ *            more, of each row's 128 of largest magnitude only (bf16; of equal ones the first), by
+ *            index: their indices u32, then their values, as its GPU chooses them for the proof
  *
  * and OPENING, with the proofs and the root of the states, is asked for once the unit is drawn for a
  * full check. The worker keeps it on disk from before its SUBMIT leaves (inference/opening_store.h).

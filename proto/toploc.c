@@ -55,9 +55,8 @@ enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size
 {
     uint32_t index[TOPLOC_K_MAX] = {0};
     uint16_t y[TOPLOC_K_MAX] = {0};
-    uint16_t coef[TOPLOC_K_MAX] = {0};
     enum status st;
-    uint32_t n = 0, m;
+    uint32_t n = 0;
 
     st = check_size(rows, dim, k, e);
     if (st)
@@ -65,13 +64,24 @@ enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size
     st = toploc_top(index, &n, values, rows * dim, k, tie, e);
     if (st)
         return st;
-    m = toploc_modulus(index, n);
-    CHECK(m > 0); /* the indices differ and are fewer than P: some modulus keeps them apart */
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         y[i] = values[index[i]];
-        index[i] %= m;
-    }
-    st = toploc_interpolate(coef, index, y, n, e);
+    return toploc_prove_points(out, index, y, n, k, e);
+}
+
+enum status toploc_prove_points(uint8_t *out, const uint32_t *index, const uint16_t *value,
+                                uint32_t n, uint32_t k, struct err *e)
+{
+    uint32_t x[TOPLOC_K_MAX] = {0};
+    uint16_t coef[TOPLOC_K_MAX] = {0};
+    uint32_t m = toploc_modulus(index, n);
+    enum status st;
+
+    CHECK(m > 0); /* the indices differ and are fewer than P: some modulus keeps them apart */
+    CHECK(n <= k && k <= TOPLOC_K_MAX);
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = index[i] % m;
+    st = toploc_interpolate(coef, x, value, n, e);
     if (st)
         return st;
     memset(out, 0, toploc_proof_bytes(k));

@@ -45,6 +45,10 @@ static inline size_t toploc_proof_bytes(uint32_t k)
  * in 1..2^31-1. ERR_INVALID, ERR_NO_MEMORY, and ERR_NUMERIC when a value is NaN. */
 MUST_USE enum status toploc_prove(uint8_t *out, const uint16_t *values, size_t rows, size_t dim,
                                   uint32_t k, enum toploc_tie tie, struct err *e);
+/* The same from the points: the n <= k largest values and where they are in (rows, dim), which differ. */
+MUST_USE enum status toploc_prove_points(uint8_t *out, const uint32_t *index,
+                                         const uint16_t *value, uint32_t n, uint32_t k,
+                                         struct err *e);
 uint16_t toploc_bf16(float x); /* to nearest, ties to even; NaN stays NaN */
 
 /* The parts, for vectors and for other implementations' tests. */

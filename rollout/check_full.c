@@ -15,6 +15,7 @@
 #include "rollout/check_open.h"
 #include "rollout/prefill.h"
 #include "rollout/probe.h"
+#include "rollout/prover.h"
 
 #define LOGIT_ROWS 64u   /* rows of logits held at once */
 #define DRAW_GRAIN 4096u /* vocabulary entries: fewer are not worth another thread */
@@ -201,6 +202,7 @@ static void verify_chunks(void *arg, size_t lo, size_t hi)
 {
     struct full *x = arg;
     size_t dim = x->rows->dim;
+    const bool takes_top = prover_takes_top(x->checks[0].w->numerics, dim);
     struct bytes proofs = opening_proofs(x->c->opening, x->c->s, (uint32_t)x->sample);
 
     for (size_t i = lo; i < hi; i++) {
@@ -210,18 +212,28 @@ static void verify_chunks(void *arg, size_t lo, size_t hi)
             .rows = left < ROLLOUT_PROOF_EVERY ? left : ROLLOUT_PROOF_EVERY,
             .dim = dim};
         struct digest_state d;
+        enum status st = OK;
 
         digest_begin(&d, NULL);
-        for (size_t r = first; r < first + own.rows; r++) {
+        for (size_t r = first; !st && r < first + own.rows; r++) {
             const float *row = prefill_row(x->rows, x->position[r]);
+            struct prover_row top = {0};
 
-            digest_add(&d, (struct bytes){(const uint8_t *)row, dim * sizeof(*row)});
             bf16_from_f32_row(model_kernels(x->model), x->chunk + r * dim, row, dim);
+            if (takes_top) {
+                st = prover_top_of_row(&top, x->chunk + r * dim, dim, &x->errs[i]);
+                prover_digest_top(&d, &top);
+            } else {
+                digest_add(&d, (struct bytes){(const uint8_t *)row, dim * sizeof(*row)});
+            }
         }
         digest_end(&d, &x->digest[i]);
-        x->statuses[i] = toploc_verify(
-            &x->errors[i], bytes_slice(proofs, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
-            &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT, &x->errs[i]);
+        x->statuses[i] =
+            st ? st
+               : toploc_verify(&x->errors[i],
+                               bytes_slice(proofs, i * TOPLOC_PROOF_BYTES, TOPLOC_PROOF_BYTES),
+                               &own, ROLLOUT_PROOF_TOPK, TOPLOC_TIE_LOWEST, TOPLOC_STRICT,
+                               &x->errs[i]);
     }
 }
 

@@ -81,8 +81,29 @@ static void on_token(void *ctx, const struct sampler_token *t)
         return;
     (void)episode_push(ep, gen->w, &g->prompt, t->token, t->logp);
     g->tokens++;
-    if (p)
+    if (p && t->top_index)
+        gen->st = prover_add_top(p, t->top_index, t->top_value, gen->e);
+    else if (p)
         gen->st = prover_add(p, model_kernels(gen->w->model), t->hidden, gen->e);
+}
+
+/* Sequences that began together fill their chunks together, and have as many steps to work them off as a chunk
+ * has rows: a share of them in each, while the device computes. */
+static void meanwhile(void *ctx)
+{
+    struct generation *gen = ctx;
+    size_t left = 0;
+
+    for (size_t i = 0; i < gen->n_groups; i++)
+        left += gen->groups[i].n_samples;
+    left = 1 + 2 * left / ROLLOUT_PROOF_EVERY;
+    for (size_t i = 0; i < gen->n_groups; i++)
+        for (size_t s = 0; !gen->st && left > 0 && s < gen->groups[i].n_samples; s++) {
+            struct prover *p = &gen->groups[i].prover[s];
+
+            left -= p->n_due > 0;
+            gen->st = prover_work(p, gen->e);
+        }
 }
 
 /* The next turn of one episode: all that was said so far is its prompt. */
@@ -139,13 +160,13 @@ static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampl
         gen->st = prover_end(p, gen->e);
 }
 
-static enum status provers_new(struct group *g, size_t dim, struct err *e)
+static enum status provers_new(struct group *g, size_t dim, bool takes_top, struct err *e)
 {
     enum status st = OK;
 
     g->prover = xcalloc(g->n_samples, sizeof(*g->prover));
     for (size_t s = 0; !st && s < g->n_samples; s++)
-        st = prover_init(&g->prover[s], dim, e);
+        st = prover_init(&g->prover[s], dim, takes_top, e);
     return st;
 }
 
@@ -221,11 +242,15 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         .progress_arg = progress_arg,
         .e = e,
     };
+    const size_t dim = model_config(w->model)->dim;
+    const bool takes_top = with_provers && prover_takes_top(w->numerics, dim);
     struct sampler_options opt = {
         .n_slots = slots_for(groups, n),
         .max_len = (size_t)w->task->model.max_len,
         .on_token = on_token,
-        .wants_hidden = with_provers,
+        .wants_hidden = with_provers && !takes_top,
+        .wants_top = takes_top,
+        .meanwhile = takes_top ? meanwhile : NULL,
         .on_done = on_done,
         .choose = w->choose,
         .choose_ctx = w->choose_ctx,
@@ -234,7 +259,7 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
     enum status st = sampler_new(&gen.sampler, w->model, &opt, e);
 
     for (size_t i = 0; !st && with_provers && i < n; i++)
-        st = provers_new(&groups[i], model_config(w->model)->dim, e);
+        st = provers_new(&groups[i], dim, takes_top, e);
     if (!st)
         st = ask_first(&gen);
     while (!st && sampler_active(gen.sampler)) {

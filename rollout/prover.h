@@ -9,30 +9,57 @@
 #ifndef ROLLOUT_PROVER_H
 #define ROLLOUT_PROVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/kernels.h"
+#include "engine/model.h"
 #include "proto/digest.h"
 #include "proto/msg.h"
 #include "rollout/rollout.h"
 
+/* The largest elements of a state: by index, in bf16. */
+struct prover_row {
+    uint32_t index[MODEL_TOP];
+    uint16_t value[MODEL_TOP];
+};
+
+/* In class open-cuda, and where states have as many elements, a chunk's digest is of the MODEL_TOP largest of
+ * each row instead of the whole row (proto/opening.h): what TOPLOC's kernel gives, so that no state leaves the
+ * device. */
+bool prover_takes_top(enum numerics n, size_t dim);
+/* Of a row in bf16: what a device's model_top gives of it. ERR_NUMERIC: NaN; ERR_NO_MEMORY. */
+MUST_USE enum status prover_top_of_row(struct prover_row *top, const uint16_t *row, size_t dim,
+                                       struct err *e);
+void prover_digest_top(struct digest_state *s, const struct prover_row *top);
+
 struct prover {
     struct buf proofs, states; /* owned: of the chunks that are over */
-    uint16_t *rows; /* owned, (ROLLOUT_PROOF_EVERY, dim), bf16: of the one that is not */
+    uint16_t *
+        rows; /* owned, (ROLLOUT_PROOF_EVERY, dim), bf16: of the one that is not; one where tops are taken */
     struct digest_state digest; /* of the same rows, float32 */
     size_t n, dim;
+    /* Where tops are taken, owned, two chunks of ROLLOUT_PROOF_EVERY: one that fills up, number `filling`, and
+     * one that is full and has n_due rows, from which nothing was made yet. Else NULL. */
+    struct prover_row *tops;
+    size_t filling, n_due;
 };
 
 /* On failure *p is cleared. */
-MUST_USE enum status prover_init(struct prover *p, size_t dim, struct err *e);
+MUST_USE enum status prover_init(struct prover *p, size_t dim, bool takes_top, struct err *e);
 void prover_clear(struct prover *p);
 
 /* The state (dim) that predicted the next sampled token. */
 MUST_USE enum status prover_add(struct prover *p, const struct kernels *k, const float *state,
                                 struct err *e);
+/* The same of one that takes tops, by whoever has them: the largest of the state. What a full chunk comes to is made by prover_work,
+ * which is called when there is time, or when the next one is full as well. */
+MUST_USE enum status prover_add_top(struct prover *p, const uint32_t *index,
+                                    const uint16_t *value, struct err *e);
+MUST_USE enum status prover_work(struct prover *p, struct err *e);
 /* After the last: ends a chunk that is not full. */
 MUST_USE enum status prover_end(struct prover *p, struct err *e);
 

@@ -91,7 +91,7 @@ enum status restate_samples(const struct rollout_world *w, struct msg_submit *m,
     if (opening && opening_is_wanted(numerics_name(w->numerics)))
         x.prover = xcalloc(m->n_samples, sizeof(*x.prover));
     for (uint32_t i = 0; !st && x.prover && i < m->n_samples; i++)
-        st = prover_init(&x.prover[i], c->dim, e);
+        st = prover_init(&x.prover[i], c->dim, prover_takes_top(w->numerics, c->dim), e);
     if (!st)
         st = prefill_run(w->model, (size_t)w->task->model.max_len, sample, m->n_samples,
                          restate_sample, &x, e);

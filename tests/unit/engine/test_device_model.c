@@ -259,6 +259,64 @@ static void a_hook_sees_the_logits(void **state)
     free(want);
 }
 
+/* Whether element a of the row comes before b among the largest. */
+static bool is_larger(const float *row, size_t a, size_t b)
+{
+    uint16_t x, y;
+
+    dtype_narrow((uint8_t *)&x, row + a, DTYPE_BF16, 1);
+    dtype_narrow((uint8_t *)&y, row + b, DTYPE_BF16, 1);
+    x &= 0x7fff;
+    y &= 0x7fff;
+    return x != y ? x > y : a < b;
+}
+
+static void the_largest_of_states_come_without_them(void **state)
+{
+    enum { N = 3 };
+    struct fixture *f = *state;
+    struct model_config c = f->c;
+    struct model_options opt = {.kernels = kernels_there(&f->e)};
+    uint32_t index[N * MODEL_TOP];
+    uint16_t value[N * MODEL_TOP];
+    struct kv_cache *kv;
+    struct model *m;
+
+    assert_false(model_has_top(f->gpu)); /* too narrow */
+    assert_false(model_has_top(f->cpu));
+    c.dim = 160;
+    struct weights *w = tiny_weights(&c, 6);
+    float *hidden = xcalloc((size_t)N * c.dim, sizeof(*hidden));
+    assert_ok(model_new(&m, w, &opt, &f->e), &f->e);
+    assert_true(model_has_top(m));
+    assert_ok(model_cache_new(&kv, m, 1, N, 0, &f->e), &f->e);
+    const struct model_run run = {.n = N, .n_out = N};
+    assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
+
+    assert_ok(model_top_begin(m, &f->e), &f->e);
+    assert_ok(model_top_end(m, index, value, &f->e), &f->e);
+
+    for (size_t r = 0; r < N; r++)
+        for (size_t i = 0, n = 0; i < c.dim; i++) {
+            const float *row = hidden + r * c.dim;
+            size_t before = 0;
+            uint16_t bits;
+
+            for (size_t j = 0; j < c.dim; j++)
+                before += is_larger(row, j, i);
+            if (before >= MODEL_TOP)
+                continue;
+            dtype_narrow((uint8_t *)&bits, row + i, DTYPE_BF16, 1);
+            assert_int_equal(index[r * MODEL_TOP + n], i);
+            assert_int_equal(value[r * MODEL_TOP + n], bits);
+            n++;
+        }
+    kv_cache_free(&kv);
+    model_free(&m);
+    weights_free(&w);
+    free(hidden);
+}
+
 static void logits_that_are_not_finite_are_told(void **state)
 {
     struct fixture *f = *state;
@@ -422,6 +480,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(new_weights_are_the_ones_used, setup_llama, teardown),
         OF_EACH_FAMILY(sampled_tokens_are_the_cpus),
+        cmocka_unit_test_setup_teardown(the_largest_of_states_come_without_them, setup_llama,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_hook_sees_the_logits, setup_qwen2, teardown),
         cmocka_unit_test_setup_teardown(logits_that_are_not_finite_are_told, setup_llama,
                                         teardown),

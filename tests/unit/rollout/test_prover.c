@@ -1,0 +1,220 @@
+/*
+ * rollout/prover: proofs from each row's largest elements are those from whole rows.
+ */
+#include "rollout/prover.h"
+
+#include <string.h>
+
+#include "engine/device.h"
+#include "engine/ops.h"
+#include "engine/sampler.h"
+#include "proto/toploc.h"
+#include "support/random.h"
+#include "support/test.h"
+
+#define DIM  200u
+#define ROWS 75u /* two chunks and a part */
+
+struct both {
+    struct prover whole, top;
+    struct err e;
+};
+
+static void begin(struct both *b)
+{
+    assert_ok(prover_init(&b->whole, DIM, false, &b->e), &b->e);
+    assert_ok(prover_init(&b->top, DIM, true, &b->e), &b->e);
+}
+
+static void clear(struct both *b)
+{
+    prover_clear(&b->whole);
+    prover_clear(&b->top);
+}
+
+static void add(struct both *b, const float *state)
+{
+    assert_ok(prover_add(&b->whole, kernels_best(), state, &b->e), &b->e);
+    assert_ok(prover_add(&b->top, kernels_best(), state, &b->e), &b->e);
+}
+
+static void assert_same_proofs(struct both *b)
+{
+    assert_ok(prover_end(&b->whole, &b->e), &b->e);
+    assert_ok(prover_end(&b->top, &b->e), &b->e);
+    assert_int_equal(b->top.proofs.len, 3 * TOPLOC_PROOF_BYTES);
+    assert_int_equal(b->whole.proofs.len, b->top.proofs.len);
+    assert_memory_equal(b->whole.proofs.data, b->top.proofs.data, b->top.proofs.len);
+    assert_int_equal(b->top.states.len, 3 * sizeof(struct digest));
+}
+
+/* `values`: of how many a state's elements are drawn; few make equal magnitudes, of which the first count. */
+static void proofs_are_those_of_whole_rows(size_t values, size_t work_every)
+{
+    struct rng r = random_seeded(values);
+    struct both b = {0};
+
+    begin(&b);
+    for (size_t i = 0; i < ROWS; i++) {
+        float state[DIM];
+
+        for (size_t c = 0; c < DIM; c++)
+            state[c] =
+                ((float)rng_below(&r, values) + 1.0f) * (rng_u32(&r) & 1 ? 0.01f : -0.01f);
+        add(&b, state);
+        if (i % work_every == 0)
+            assert_ok(prover_work(&b.top, &b.e), &b.e);
+    }
+    assert_same_proofs(&b);
+    clear(&b);
+}
+
+static void of_many_values(void **state)
+{
+    (void)state;
+    proofs_are_those_of_whole_rows(100000, 3);
+}
+
+static void of_equal_magnitudes_the_first_count(void **state)
+{
+    (void)state;
+    proofs_are_those_of_whole_rows(3, 5);
+}
+
+static void without_time_between_chunks(void **state)
+{
+    (void)state;
+    proofs_are_those_of_whole_rows(1000, 1000);
+}
+
+static void one_other_value_is_another_digest(void **state)
+{
+    struct both b[2] = {0};
+    float row[DIM] = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        begin(&b[i]);
+        row[7] = (float)(i + 1);
+        add(&b[i], row);
+        assert_ok(prover_end(&b[i].top, &b[i].e), &b[i].e);
+    }
+    assert_memory_not_equal(b[0].top.states.data, b[1].top.states.data, sizeof(struct digest));
+    clear(&b[0]);
+    clear(&b[1]);
+}
+
+/* What the callbacks of a sampler were given: the largest of states, or the states. */
+struct given {
+    struct prover_row top[8];
+    size_t n, steps;
+};
+
+static void on_token(void *ctx, const struct sampler_token *t)
+{
+    struct given *g = ctx;
+    uint16_t narrow[128];
+    struct err e;
+
+    if (t->top_index) {
+        assert_null(t->hidden);
+        memcpy(g->top[g->n].index, t->top_index, sizeof(g->top[0].index));
+        memcpy(g->top[g->n].value, t->top_value, sizeof(g->top[0].value));
+    } else {
+        bf16_from_f32_row(kernels_best(), narrow, t->hidden, 128);
+        assert_ok(prover_top_of_row(&g->top[g->n], narrow, 128, &e), &e);
+    }
+    g->n++;
+}
+
+static void on_step(void *ctx)
+{
+    ((struct given *)ctx)->steps++;
+}
+
+/* Without a device, the emulated one among them, there is nothing to see. */
+static void a_sampler_on_a_device_gives_the_largest_of_what_it_would_give(void **state)
+{
+    const struct model_config c = {.arch = MODEL_ARCH_LLAMA,
+                                   .vocab = 11,
+                                   .dim = 128,
+                                   .layers = 1,
+                                   .heads = 2,
+                                   .kv_heads = 1,
+                                   .head_dim = 32,
+                                   .ffn = 64,
+                                   .max_len = 16,
+                                   .norm_eps = 1e-5f,
+                                   .rope_theta = 1e4,
+                                   .tie = true,
+                                   .bos = -1,
+                                   .pad = -1};
+    const int32_t prompt[] = {1, 2, 3};
+    const uint64_t seeds[] = {7, 8};
+    struct given g[2] = {0};
+    struct device *d = NULL;
+    const struct kernels *k;
+    struct weights *w;
+    struct model *m;
+    struct err e;
+
+    (void)state;
+    if (device_count() == 0)
+        return;
+    assert_ok(device_open(&d, "cuda", &e), &e);
+    assert_ok(device_kernels(&k, d, NUMERICS_OPEN_CUDA, &e), &e);
+    assert_ok(weights_new(&w, &c, &e), &e);
+    weights_init_random(w, 3);
+    assert_ok(model_new(&m, w, &(struct model_options){.kernels = k}, &e), &e);
+    for (int i = 0; i < 2; i++) {
+        const struct sampler_options so = {.n_slots = 2,
+                                           .max_len = 16,
+                                           .on_token = on_token,
+                                           .wants_hidden = i == 0,
+                                           .wants_top = i == 1,
+                                           .meanwhile = on_step,
+                                           .ctx = &g[i]};
+        struct sampler *s;
+
+        assert_ok(sampler_new(&s, m, &so, &e), &e);
+        assert_ok(sampler_add(s,
+                              &(struct sampler_request){.prompt = prompt,
+                                                        .n_prompt = 3,
+                                                        .seeds = seeds,
+                                                        .n_samples = 2,
+                                                        .temperature = 1.0f,
+                                                        .max_new = 3},
+                              &e),
+                  &e);
+        assert_ok(sampler_run(s, &e), &e);
+        sampler_free(&s);
+    }
+    assert_int_equal(g[0].n, 6);
+    assert_int_equal(g[1].n, 6);
+    assert_int_equal(g[1].steps, 3);
+    assert_memory_equal(g[0].top, g[1].top, sizeof(g[0].top));
+    model_free(&m);
+    weights_free(&w);
+    device_close(&d);
+}
+
+static void only_open_cuda_takes_them(void **state)
+{
+    (void)state;
+    assert_true(prover_takes_top(NUMERICS_OPEN_CUDA, 128));
+    assert_false(prover_takes_top(NUMERICS_OPEN_CUDA, 127));
+    assert_false(prover_takes_top(NUMERICS_OPEN_OPENBLAS, 128));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(of_many_values),
+        cmocka_unit_test(of_equal_magnitudes_the_first_count),
+        cmocka_unit_test(without_time_between_chunks),
+        cmocka_unit_test(one_other_value_is_another_digest),
+        cmocka_unit_test(a_sampler_on_a_device_gives_the_largest_of_what_it_would_give),
+        cmocka_unit_test(only_open_cuda_takes_them),
+    };
+    return cmocka_run_group_tests_name("prover", tests, NULL, NULL);
+}
