@@ -181,7 +181,7 @@ static const char about[] =
     "\nOptions from --eval on are for --data.";
 
 /* The options from --eval on, which are for --data. */
-#define DATA_OPTIONS 22u
+#define DATA_OPTIONS 23u
 
 static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_manner *m)
 {
@@ -191,6 +191,8 @@ static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_
          "part of the data that is held out and evaluated on", false},
         {"eval-every", OPT_INT, &m->eval_every, "0", "0..",
          "steps between evaluations; 0: at the beginning and the end", false},
+        {"numerics", OPT_CHOICE, &s->numerics, "f32-1", "f32-1|bf16-1", "class of the numbers",
+         false},
         {"epochs", OPT_INT, &s->epochs, "1", "1..1000000", "times through the data", false},
         {"max-length", OPT_INT, &s->max_length, "0", "0..16777216",
          "tokens of a sequence; 0: as the model", false},

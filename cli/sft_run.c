@@ -180,6 +180,7 @@ static void identify(struct sft *f, const struct weights *w)
     digest_add_u64(&d, (uint64_t)f->s->batch);
     digest_add_u64(&d, (uint64_t)f->s->seed);
     digest_add_u64(&d, f->n_steps);
+    digest_add(&d, bytes_str(f->s->numerics));
     digest_end(&d, &f->identity);
 }
 
@@ -475,9 +476,11 @@ enum status sft_run(const struct sft_settings *s, const struct sft_manner *m, co
                     .checkpoint = file_join(out, "sft.checkpoint"),
                     .epoch = -1,
                     .eval_loss = NAN};
-    enum status st =
-        device_choose(&f.device, &f.options.kernels, m->device, NUMERICS_F32_1, m->kernels, e);
+    enum numerics class;
+    enum status st = numerics_parse(&class, s->numerics, e);
 
+    if (!st)
+        st = device_choose(&f.device, &f.options.kernels, m->device, class, m->kernels, e);
     f.options.is_lazy = f.device != NULL;
 
     if (!st)

@@ -20,6 +20,7 @@ struct sft_settings {
     int64_t batch, seed;
     int64_t grad_lanes; /* 1, 2, 4 or 8 (learn/lanes.h) */
     int64_t max_length; /* tokens; 0: what the model can hold */
+    char *numerics;     /* "f32-1" or "bf16-1" */
     char *too_long;     /* "refuse", "cut" or "drop" */
     char *template;     /* of chats, by its name; "": the model's own */
     double eval_fraction;

@@ -74,6 +74,12 @@ cmp "$work/lanes/model.safetensors" "$work/spread/model.safetensors"
 ! cmp -s "$work/lanes/model.safetensors" "$work/whole/model.safetensors"
 grep -q 'plan processes=4 mib=[0-9]* each_other_mib=[1-9]' "$work/spread.err"
 
+# another class of numbers is another result, and its own however it is computed
+sft narrow --numerics bf16-1 --threads 2 >/dev/null
+! cmp -s "$work/narrow/model.safetensors" "$work/whole/model.safetensors"
+sft pieces --numerics bf16-1 --rows 130 --threads 1 --kernels scalar >/dev/null
+cmp "$work/narrow/model.safetensors" "$work/pieces/model.safetensors"
+
 # killed at a random moment, again and again, until it comes to its end
 RANDOM=${TEST_SEED:-1}
 echo "seed ${TEST_SEED:-1}"
@@ -121,6 +127,7 @@ refuse() { # pattern, options
 refuse 'resume goes on' --steps 100000
 refuse 'other settings' --steps 100000 --resume --lr 0.001
 refuse 'other settings' --steps 99999 --resume
+refuse 'other settings' --steps 100000 --resume --numerics bf16-1
 refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1
 refuse '8 processes cannot share 4 grad_lanes' --steps 9 --resume --grad-lanes 4 --processes 8
 refuse 'training in 2 processes takes [0-9]* MiB, more than the 4 MiB allowed' --steps 100000 \
