@@ -63,26 +63,42 @@ static enum status size_of_submit(struct maker *x, struct msg_submit *m,
     return st;
 }
 
-/* A check of the SUBMIT in `submit`, and what comes of it. */
-static enum status size_of_check(struct maker *x, struct bytes submit, enum check_depth depth,
-                                 uint64_t *out, struct err *e)
+static enum status size_of_receipt(struct maker *x, size_t *bytes, struct err *e)
 {
     const struct msg_receipt receipt = {.seq = number, .entry = some, .is_accepted = true};
+    enum status st = msg_receipt_encode(&x->body, &receipt, e);
+
+    return st ? st : seal(x, MSG_RECEIPT, bytes, e);
+}
+
+static enum status size_of_ask(struct maker *x, size_t *bytes, struct err *e)
+{
+    const struct msg_check_ask ask = {(int64_t)number, (int64_t)number};
+    enum status st = msg_check_ask_encode(&x->body, &ask, e);
+
+    return st ? st : seal(x, MSG_CHECK_ASK, bytes, e);
+}
+
+/* A full check of the SUBMIT in `submit`, and what comes of it. */
+static enum status size_of_full(struct maker *x, struct bytes submit, uint64_t *out,
+                                struct err *e)
+{
     const struct msg_check check = {.unit = number,
                                     .lease = number,
-                                    .depth = depth,
+                                    .depth = CHECK_FULL,
                                     .deadline_ms = 60000,
                                     .submission = submit};
-    struct msg_verdict verdict = {.unit = number,
-                                  .lease = number,
-                                  .submission = some,
-                                  .depth = depth,
-                                  .is_accepted = true};
-    size_t asked = 0, said = 0, answered = 0;
-    enum status st = msg_check_encode(&x->body, &check, e);
+    const struct msg_verdict verdict = {.unit = number,
+                                        .lease = number,
+                                        .submission = some,
+                                        .depth = CHECK_FULL,
+                                        .is_accepted = true,
+                                        .states = some};
+    size_t ask = 0, asked = 0, said = 0, answered = 0;
+    enum status st = size_of_ask(x, &ask, e);
 
-    if (depth == CHECK_FULL)
-        verdict.states = some;
+    if (!st)
+        st = msg_check_encode(&x->body, &check, e);
     if (!st)
         st = seal(x, MSG_CHECK, &asked, e);
     if (!st)
@@ -90,10 +106,35 @@ static enum status size_of_check(struct maker *x, struct bytes submit, enum chec
     if (!st)
         st = seal(x, MSG_VERDICT, &said, e);
     if (!st)
-        st = msg_receipt_encode(&x->body, &receipt, e);
+        st = size_of_receipt(x, &answered, e);
+    *out = ask + asked - submit.len + said + answered;
+    return st;
+}
+
+/* One of BENCH_LIGHT light checks that go together. */
+static enum status size_of_light(struct maker *x, struct bytes submit, double *out,
+                                 struct err *e)
+{
+    struct msg_checks checks = {.deadline_ms = 60000, .n = BENCH_LIGHT};
+    struct msg_verdicts verdicts = {.submissions = some, .n = BENCH_LIGHT};
+    size_t ask = 0, asked = 0, said = 0, answered = 0;
+    enum status st = size_of_ask(x, &ask, e);
+
+    for (uint32_t i = 0; i < BENCH_LIGHT; i++) {
+        checks.item[i] = (struct check_item){number + i, number + i, submit};
+        verdicts.item[i] = (struct attempt){number + i, number + i};
+    }
     if (!st)
-        st = seal(x, MSG_RECEIPT, &answered, e);
-    *out = asked - submit.len + said + answered;
+        st = msg_checks_encode(&x->body, &checks, e);
+    if (!st)
+        st = seal(x, MSG_CHECKS, &asked, e);
+    if (!st)
+        st = msg_verdicts_encode(&x->body, &verdicts, e);
+    if (!st)
+        st = seal(x, MSG_VERDICTS, &said, e);
+    if (!st)
+        st = size_of_receipt(x, &answered, e);
+    *out = (double)(ask + asked - BENCH_LIGHT * submit.len + said + answered) / BENCH_LIGHT;
     return st;
 }
 
@@ -106,10 +147,29 @@ static enum status size_of_checks(struct maker *x, struct bench_bytes *out, stru
     buf_append(&submit, buf_bytes(&x->envelope));
     st = buf_status(&submit, e);
     if (!st)
-        st = size_of_check(x, buf_bytes(&submit), CHECK_FULL, &out->full, e);
+        st = size_of_full(x, buf_bytes(&submit), &out->full, e);
     if (!st)
-        st = size_of_check(x, buf_bytes(&submit), CHECK_LIGHT, &out->light, e);
+        st = size_of_light(x, buf_bytes(&submit), &out->light, e);
     buf_clear(&submit);
+    return st;
+}
+
+/* What a worker is asked for openings with, a unit at a time. */
+static enum status size_of_drawn(struct maker *x, size_t *bytes, struct err *e)
+{
+    const struct msg_drawn_ask ask = {.settled = number};
+    const struct msg_drawn drawn = {
+        .settled = number, .n = 1, .item = {{.unit = number, .lease = number}}};
+    size_t asked = 0, said = 0;
+    enum status st = msg_drawn_ask_encode(&x->body, &ask, e);
+
+    if (!st)
+        st = seal(x, MSG_DRAWN_ASK, &asked, e);
+    if (!st)
+        st = msg_drawn_encode(&x->body, &drawn, e);
+    if (!st)
+        st = seal(x, MSG_DRAWN, &said, e);
+    *bytes = asked + said;
     return st;
 }
 
@@ -127,6 +187,12 @@ static enum status size_of_opening(struct maker *x, struct msg_submit *m,
     if (!st)
         st = seal(x, MSG_OPENING, &bytes, e);
     out->opening = bytes;
+    if (!st)
+        st = size_of_receipt(x, &bytes, e);
+    out->opening += bytes;
+    if (!st)
+        st = size_of_drawn(x, &bytes, e);
+    out->opening += bytes;
     opening_root(&m->opening, m, &o);
     free(zeros);
     return st;
@@ -177,6 +243,7 @@ enum status bench_bytes_of(struct bench_bytes *out, const char *numerics, uint32
 
 double bench_bytes_expected(const struct bench_bytes *b)
 {
-    return ((double)b->commit + BENCH_AUDITS * (double)(b->opening + b->full)) /
+    return ((double)b->commit + BENCH_AUDITS * (double)(b->opening + b->full) +
+            (1.0 - BENCH_AUDITS) * b->light) /
            (double)b->tokens;
 }

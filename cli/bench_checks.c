@@ -253,7 +253,7 @@ enum status bench_wire(bool is_json, struct err *e)
             print_bytes(is_json, class, "opened", BENCH_AUDITS * (double)b.opening / tokens,
                         0.0);
             print_bytes(is_json, class, "full", BENCH_AUDITS * (double)b.full / tokens, 0.0);
-            print_bytes(is_json, class, "light", (double)b.light / tokens, 0.0);
+            print_bytes(is_json, class, "light", (1.0 - BENCH_AUDITS) * b.light / tokens, 0.0);
             print_bytes(is_json, class, "plain", (double)(b.plain - b.payload) / tokens, 0.0);
             print_bytes(is_json, class, "payload", (double)b.payload / tokens, 0.0);
         }

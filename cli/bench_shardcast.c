@@ -37,7 +37,7 @@
 struct bench {
     int64_t nodes, mib, runs, seed, port, relays;
     double rate, cap, origin_cap, kill_origin_at;
-    bool is_netns, is_kept, shall_kill_half, is_writing, is_delta;
+    bool is_netns, is_kept, shall_kill_half, shall_kill_apply, is_writing, is_delta;
     char *dir, *mode, *attack_text;
     struct bench_attack attack;
     double bytes, bound_s; /* of this measurement */
@@ -222,6 +222,27 @@ static void fill_costs(const struct bench *b, const struct bench_stats *before,
     r->cpu_per_gb_received = (cpu - r->cpu_per_gb_sent * out / 1e9) / (in / 1e9);
 }
 
+/* Node 1 makes version 2 from the patch now. */
+static bool is_applying(const struct bench *b)
+{
+    char name[64], *path;
+    bool is;
+
+    snprintf(name, sizeof(name), "1/contents/2-%d--1.made", CONTENT_FULL);
+    path = file_join(b->at.dir, name);
+    is = file_exists(path);
+    free(path);
+    return is;
+}
+
+static bool shall_kill_now(const struct bench *b, const struct bench_stats *before)
+{
+    if (b->killed_at > 0.0)
+        return false;
+    return (b->shall_kill_half && b->at.v[1].in_bytes - before[1].bytes_in >= b->bytes / 2) ||
+           (b->shall_kill_apply && is_applying(b));
+}
+
 static enum status do_faults(struct bench *b, struct bench_stats *before, struct err *e)
 {
     struct bench_node *origin = &b->at.v[0], *victim = &b->at.v[1];
@@ -231,8 +252,7 @@ static enum status do_faults(struct bench *b, struct bench_stats *before, struct
         progress("the origin is killed");
         bench_nodes_kill(&b->at, 0);
     }
-    if (!b->shall_kill_half || b->killed_at > 0.0 ||
-        victim->in_bytes - before[1].bytes_in < b->bytes / 2)
+    if (!shall_kill_now(b, before))
         return OK;
     progress("node 1 is killed, and started again");
     bench_nodes_kill(&b->at, 1);
@@ -312,7 +332,7 @@ static enum status measure(struct bench *b, int version, const char *line, struc
         progress("all had the file before the origin had sent so much: it was not killed");
     if (b->shall_kill_half && b->killed_at <= 0.0)
         return err_set(e, ERR_INVALID, "all was over before anybody could be killed");
-    if (b->killed_at > 0.0)
+    if (b->shall_kill_half)
         r->refetched_share = refetched(b, &after[1]);
     return compare_files(b, version, e);
 }
@@ -558,6 +578,8 @@ int bench_shardcast(int argc, char **argv)
          false},
         {"kill-half", OPT_FLAG, &b.shall_kill_half, "false", NULL,
          "kill -9 a receiver when it has half, and start it again", false},
+        {"kill-apply", OPT_FLAG, &b.shall_kill_apply, "false", NULL,
+         "with --delta: the same while it applies the patch", false},
         {"kill-origin-at", OPT_REAL, &b.kill_origin_at, "0", "0..100",
          "kill -9 the origin when it has sent so many files; 0: never", false},
         {"seed", OPT_INT, &b.seed, "1", "0..1000000000", "of keys and files", false},

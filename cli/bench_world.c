@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "learn/batch.h"
 #include "proto/sign.h"
-#include "trainer/course.h"
+#include "replay/course.h"
 
 #define STEP_UNITS  16u
 #define DEMO_TOKENS 60u /* of a demonstration, as the script has it */

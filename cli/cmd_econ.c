@@ -46,6 +46,17 @@ static void print_terms(const struct econ_terms *t)
            "loss", "honest/unit", "cheat/unit", "");
 }
 
+static void print_row(const struct econ_row *r, const struct settings *o)
+{
+    if (o->as_json) {
+        print_row_json(r);
+        return;
+    }
+    printf("%-15s %8.2f%% %8.2f%% %12.1f %14.1f %14.1f %14.1f  %s\n", r->cheat->name,
+           100.0 * r->audited, 100.0 * r->found, r->gain, r->loss, r->honest, r->cheats,
+           r->pays ? "PAYS" : "does not pay");
+}
+
 /* How many pay that ought not to. */
 static unsigned print_rows(const struct econ_terms *t, const struct settings *o)
 {
@@ -61,13 +72,12 @@ static unsigned print_rows(const struct econ_terms *t, const struct settings *o)
             continue;
         econ_judge(&r, t, &c[i]);
         n_pay += r.pays;
-        if (o->as_json) {
-            print_row_json(&r);
-            continue;
-        }
-        printf("%-15s %8.2f%% %8.2f%% %12.1f %14.1f %14.1f %14.1f  %s\n", c[i].name,
-               100.0 * r.audited, 100.0 * r.found, r.gain, r.loss, r.honest, r.cheats,
-               r.pays ? "PAYS" : "does not pay");
+        print_row(&r, o);
+    }
+    struct econ_row trainer; /* of a version, not of a unit */
+    if (!*o->cheat && econ_judge_trainer(&trainer, t)) {
+        n_pay += trainer.pays;
+        print_row(&trainer, o);
     }
     return n_pay;
 }
@@ -259,11 +269,12 @@ static int judge_task(const char *path, const struct settings *o)
     if (o->simulate && simulate(&t, o, &n_bad, &e))
         return usage_fail(e.text);
     if (n_pay || n_bad) {
-        (void)err_set(&e, ERR_DENIED,
-                      "under these terms %u kinds of cheating pay: raise "
-                      "acceptance.audit_floor_ppm, acceptance.audit_saving_ppm or "
-                      "budget.stake_required",
-                      n_pay > n_bad ? n_pay : n_bad);
+        (void)err_set(
+            &e, ERR_DENIED,
+            "under these terms %u kinds of cheating pay: raise "
+            "acceptance.audit_floor_ppm, acceptance.audit_saving_ppm, acceptance.step_ppm or "
+            "budget.stake_required",
+            n_pay > n_bad ? n_pay : n_bad);
         return usage_fail(e.text);
     }
     return 0;

@@ -2,7 +2,7 @@
  * muster lane-worker: what a trainer with several processes executes again as one of them
  */
 #include "cli/commands.h"
-#include "trainer/lane_group.h"
+#include "replay/lane_group.h"
 
 int cmd_lane_worker(int argc, char **argv)
 {

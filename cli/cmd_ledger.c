@@ -1,7 +1,7 @@
 /*
- * cli/cmd_ledger.c - muster ledger show / audit: anybody's look into a ledger directory
+ * cli/cmd_ledger.c - muster ledger show / audit / dispute: anybody's look into a ledger directory
  *
- * Both only read, and work on the directory of an orchestrator that runs or was killed.
+ * They only read, and work on the directory of an orchestrator that runs or was killed.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,6 +13,7 @@
 #include "base/db.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/judge.h"
 #include "cli/look.h"
 #include "cli/usage.h"
 #include "ledger/audit.h"
@@ -20,12 +21,14 @@
 #include "ledger/show.h"
 #include "ledger/tables.h"
 #include "proto/digest.h"
+#include "proto/transcript.h"
 
 #define LINE_MAX_BYTES ((size_t)16 << 20)
 #define MAP_BYTES      (64ull << 30)
 
-#define SHOW_LINE  "muster ledger show DIR [options]"
-#define AUDIT_LINE "muster ledger audit DIR [--witness HEADFILE...] [options]"
+#define SHOW_LINE    "muster ledger show DIR [options]"
+#define AUDIT_LINE   "muster ledger audit DIR [--witness HEADFILE...] [options]"
+#define DISPUTE_LINE "muster ledger dispute DIR N FILE"
 
 /* ---- show ------------------------------------------------------------------------------------ */
 
@@ -154,9 +157,11 @@ out:
     X(entries, n_entries) X(blobs, n_blobs) X(signatures_checked, n_signatures)               \
     X(units, n_units) X(units_accepted, n_accepted) X(units_given_up, n_given_up)             \
     X(units_drawn, n_drawn) X(units_drawn_full, n_drawn_full)                                 \
+    X(versions_drawn, n_steps_drawn) X(versions_recomputed, n_steps_recomputed)           \
+    X(disputes, n_disputes) X(disputes_replayed, n_replayed)                                  \
     X(heads_witnessed, n_witnessed) X(verdicts_contradicted, n_contradicted) X(ucr_deposited, deposited) X(ucr_avail, avail) X(ucr_stake, stake)                       \
     X(ucr_pending, pending) X(ucr_escrow, escrow) X(ucr_reserved, reserved)                   \
-    X(ucr_jackpot, jackpot) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
+    X(ucr_jackpot, jackpot) X(ucr_bonds, bonds) X(ucr_burnt, burnt) X(ucr_paid_workers, paid_workers)             \
     X(ucr_paid_validators, paid_validators) X(ucr_paid_trainer, paid_trainer)                 \
     X(ucr_refunded, refunded) X(ucr_slashed, slashed)
 /* clang-format on */
@@ -241,8 +246,9 @@ static enum status audit_files(struct audit_report *r, const char *dir, const ch
         st = file_read(&content[i], path[i], e);
         file[i] = buf_bytes(&content[i]);
     }
+    const struct audit_options o = {.file = file, .n_files = n, .judge = judge_dispute};
     if (!st)
-        audit_run_witnessed(r, dir, file, n);
+        audit_run_with(r, dir, &o);
     for (size_t i = 0; i < n; i++)
         buf_clear(&content[i]);
     return st;
@@ -299,19 +305,125 @@ static int cmd_audit(int argc, char **argv)
     return (int)r.result;
 }
 
+/* ---- dispute --------------------------------------------------------------------------------- */
+
+static enum status read_value(struct db_txn *t, unsigned table, struct bytes key,
+                              struct buf *out, struct err *e)
+{
+    struct bytes value;
+    enum status st = db_get(t, table, key, &value, e);
+
+    if (st)
+        return st == ERR_NOT_FOUND ? err_set(e, ERR_CORRUPT, "a blob is missing") : st;
+    buf_append(out, value);
+    return buf_status(out, e);
+}
+
+static enum status read_blob(void *ctx, const struct digest *digest, struct buf *out,
+                             struct err *e)
+{
+    return read_value(ctx, LEDGER_TABLE_BLOBS, BYTES_OF(digest->b), out, e);
+}
+
+static enum status read_entry(void *ctx, uint64_t seq, struct buf *out, struct err *e)
+{
+    struct db_key8 key = db_key_u64(seq);
+
+    return read_value(ctx, LEDGER_TABLE_ENTRIES, BYTES_OF(key.b), out, e);
+}
+
+static enum status write_dispute(struct ledger_log *log, struct db_txn *t, uint64_t number,
+                                 const char *path, struct err *e)
+{
+    const struct ledger_books *books = ledger_log_books(log);
+    const struct ledger_source src = {t, read_blob, read_entry};
+    struct buf out;
+    enum status st;
+
+    if (!number || number > ledger_books_n_disputes(books))
+        return err_set(e, ERR_NOT_FOUND, "the ledger has %zu disputes",
+                       ledger_books_n_disputes(books));
+    buf_init(&out, TRANSCRIPT_MAX_BYTES);
+    st = ledger_transcript(&out, books, ledger_books_dispute_at(books, number - 1), &src, e);
+    if (!st)
+        st = file_write_atomic(path, buf_bytes(&out), 0644, e);
+    buf_clear(&out);
+    return st;
+}
+
+static enum status export_dispute(const char *dir, uint64_t number, const char *path,
+                                  struct err *e)
+{
+    const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
+                                   .version = LEDGER_DB_VERSION,
+                                   .tables = ledger_tables,
+                                   .map_bytes = MAP_BYTES,
+                                   .read_only = true};
+    struct ledger_log *log = NULL;
+    struct db *db = NULL;
+    struct db_txn *t = NULL;
+    enum status st = db_open(&db, dir, &opt, e);
+
+    ledger_log_new(&log);
+    if (!st)
+        st = db_begin(&t, db, false, e);
+    if (!st)
+        st = ledger_log_load(log, t, NULL, NULL, e);
+    if (!st)
+        st = write_dispute(log, t, number, path, e);
+    ledger_log_free(&log);
+    db_abort(&t);
+    db_close(&db);
+    return st;
+}
+
+static int cmd_dispute(int argc, char **argv)
+{
+    const char *operand[3];
+    struct usage u = {
+        .line = DISPUTE_LINE,
+        .about =
+            "Writes dispute N (from 1) of the ledger in DIR, with all that it stands on, as a\n"
+            "file that 'muster verify' replays.",
+        .operand = operand,
+        .max_operands = 3,
+    };
+    int status = usage_parse(&u, argc, argv);
+    struct err e;
+    char *dir, *end;
+    uint64_t number;
+
+    if (status != USAGE_RUN)
+        return status;
+    if (u.n_operands != 3)
+        return usage_complain(u.line, "which directory, which dispute, which file?");
+    number = strtoull(operand[1], &end, 10);
+    if (*end || end == operand[1])
+        return usage_complain(u.line, "'%s' is no number", operand[1]);
+    dir = look_find_ledger(operand[0]);
+    if (!dir)
+        dir = xstrdup(operand[0]); /* whose opening says what is missing */
+    status = export_dispute(dir, number, operand[2], &e) ? usage_fail(e.text) : 0;
+    free(dir);
+    return status;
+}
+
 int cmd_ledger(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "show"))
         return cmd_show(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "audit"))
         return cmd_audit(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "dispute"))
+        return cmd_dispute(argc - 1, argv + 1);
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-        printf("usage: %s\n       %s\n\nWhat the orchestrator recorded, and whether it is "
+        printf("usage: %s\n       %s\n       %s\n\nWhat the orchestrator recorded, and whether "
+               "it is "
                "right.\n",
-               SHOW_LINE, AUDIT_LINE);
+               SHOW_LINE, AUDIT_LINE, DISPUTE_LINE);
         return 0;
     }
-    fprintf(stderr, "muster: ledger needs 'show' or 'audit'\nusage: %s | %s\n", SHOW_LINE,
-            AUDIT_LINE);
+    fprintf(stderr, "muster: ledger needs 'show', 'audit' or 'dispute'\nusage: %s | %s | %s\n",
+            SHOW_LINE, AUDIT_LINE, DISPUTE_LINE);
     return 2;
 }

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/judge.h"
 #include "cli/role_options.h"
 #include "cli/usage.h"
 #include "orchestrator/orch_run.h"
@@ -36,6 +37,7 @@ static int run(struct settings *o)
     o->c.invites = o->invites;
     o->c.beacon_length = (uint64_t)o->beacon;
     o->c.mature_window = (uint64_t)o->mature;
+    o->c.judge = judge_dispute;
     o->c.map_bytes = (uint64_t)o->map_mib << 20;
     return role_finish("orchestrator", orch_run(&o->c, &e), &e);
 }

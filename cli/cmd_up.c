@@ -30,7 +30,7 @@
 #include "inference/cheat.h"
 #include "node/key.h"
 #include "node/sock.h"
-#include "trainer/cheat.h"
+#include "replay/cheat.h"
 
 #define STEP_MS    100   /* how often children are looked after */
 #define STATUS_MS  500   /* how often the orchestrator is asked */
@@ -643,7 +643,8 @@ int cmd_up(int argc, char **argv)
          "how the trainer cheats; 'muster replay DIR' finds it", false},
         {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
         {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none",
-         "none|lazy|framing|copying|colluding", "how the last validator cheats", false},
+         "none|lazy|framing|copying|colluding|challenging", "how the last validator cheats",
+         false},
         {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
         {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
         {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,

@@ -14,7 +14,7 @@ int cmd_verifier(int argc, char **argv)
     char *cheat = NULL, *accomplice = NULL;
     struct opt table[ROLE_OPTIONS_COUNT + 2] = {
         [ROLE_OPTIONS_COUNT] = {"cheat", OPT_CHOICE, &cheat, "none",
-                                "none|lazy|framing|copying|colluding",
+                                "none|lazy|framing|copying|colluding|challenging",
                                 "how to cheat, to try a network's defences", false},
         {"accomplice", OPT_STRING, &accomplice, "", NULL,
          "key of the worker whose units a colluding validator accepts, in hexadecimal", false},

@@ -10,9 +10,9 @@
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "proto/content.h"
+#include "replay/transcript_play.h"
 #include "rollout/evidence.h"
 #include "shardcast/cast_proof.h"
-#include "trainer/transcript.h"
 
 static void print_result(const struct evidence_result *r, bool as_json)
 {

@@ -20,12 +20,12 @@
 #include "engine/kernels.h"
 #include "learn/learner.h"
 #include "proto/digest.h"
-#include "trainer/lane_group.h"
+#include "replay/lane_group.h"
 
 #define LOG_MODULE "sft"
 #include "base/log.h"
 
-#define ROWS_DEFAULT 2048u
+#define ROWS_DEFAULT 512u
 #define LOG_EVERY_US 5000000
 
 struct sft {

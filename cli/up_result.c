@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/file.h"
 #include "cli/json_view.h"
+#include "cli/judge.h"
 #include "cli/up_eval.h"
 #include "node/key.h"
 
@@ -140,6 +141,15 @@ static void find_evidence(struct up_result *r, const char *dir)
     }
 }
 
+static bool has_model(const char *dir)
+{
+    char *path = file_join(dir, "config.json");
+    bool has = file_exists(path);
+
+    free(path);
+    return has;
+}
+
 enum status up_result_make(struct up_result *r, const struct up_run *run, struct err *e)
 {
     size_t n = (size_t)run->task->eval.prompts;
@@ -150,10 +160,15 @@ enum status up_result_make(struct up_result *r, const struct up_run *run, struct
 
     memset(r, 0, sizeof(*r));
     r->model_dir = file_join(run->dir, "trainer/model");
+    if (!has_model(r->model_dir)) { /* the trainer was barred before it was through */
+        free(r->model_dir);
+        r->model_dir = xstrdup(first);
+    }
     count_status(r, run->status);
     count_nodes(r, run);
     find_evidence(r, run->dir);
-    audit_run(&r->audit, ledger);
+    const struct audit_options audit = {.judge = judge_dispute};
+    audit_run_with(&r->audit, ledger, &audit);
     if (n) {
         st = up_evaluate(run->bundle, first, n, temperature, &r->before, r->was, UP_SAMPLES, e);
         if (!st)

@@ -124,6 +124,10 @@ MUST_USE enum status train_update(struct train *t, struct adamw *a, struct weigh
 /* Masters and moments as they are after the last update. Nothing to do on the CPU. */
 MUST_USE enum status train_fetch(const struct train *t, struct adamw *a,
                                  struct weights *masters, struct err *e);
+/* The next update begins with the optimizer and the masters that it is given, not with those of the update
+ * before: for another optimizer. What is there already must have been fetched. */
+void train_forget_optimizer(struct train *t);
+
 /* The masters after an update become the weights that are computed with: on the CPU those of `w`, which is
  * what is published of them (rounded, if config.dtype says so) and borrowed; a device rounds its own. */
 MUST_USE enum status train_publish(struct train *t, const struct weights *w, struct err *e);

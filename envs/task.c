@@ -18,6 +18,10 @@
 #define DEPTH_MAX   3u
 #define PARAMS_PATH "environment.params"
 
+/* In which a run may be; the price of each is a key of the same name. */
+static const char *const classes[] = {"f32-1", "bf16-1", "open-openblas", "open-cuda"};
+#define N_CLASSES (sizeof(classes) / sizeof(classes[0]))
+
 void task_init(struct task *t)
 {
     struct opt table[TASK_KEYS_MAX];
@@ -395,12 +399,10 @@ static double cost_at_most(const struct task *t)
     double units = (double)t->algorithm.steps * (double)t->algorithm.units_per_batch;
     double tokens = (double)t->sampling.group * (double)t->sampling.max_new_tokens *
                     (double)t->environment.turns;
-    int64_t price = t->prices.f32_1;
+    int64_t price = task_price(t, task_numerics(t));
 
     if (tokens > (double)t->sampling.group * (double)t->model.max_len)
         tokens = (double)t->sampling.group * (double)t->model.max_len;
-    price = t->prices.bf16_1 > price ? t->prices.bf16_1 : price;
-    price = t->prices.open > price ? t->prices.open : price;
     return units * (tokens * (double)price + (double)t->budget.fee_full) +
            (double)t->algorithm.steps * (double)t->budget.price_step;
 }
@@ -408,19 +410,17 @@ static double cost_at_most(const struct task *t)
 static enum status check_money(const struct task *t, struct err *e)
 {
     double cost = cost_at_most(t);
+    size_t n_paid = 0;
 
-    if (t->prices.open)
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "prices.open: a network computes in f32-1 or bf16-1, where results can be "
-            "checked to the bit; the price of the open classes must be 0");
-    if (t->prices.f32_1 && t->prices.bf16_1)
+    for (size_t i = 0; i < N_CLASSES; i++)
+        n_paid += task_price(t, classes[i]) > 0;
+    if (n_paid > 1)
         return err_set(e, ERR_INVALID,
-                       "prices.f32-1 and prices.bf16-1 are both above 0: a run computes in one "
-                       "class, and the other's price must be 0");
-    if (!t->prices.f32_1 && !t->prices.bf16_1)
-        return err_set(e, ERR_INVALID,
-                       "prices.f32-1 and prices.bf16-1 are 0, so no class is accepted at all");
+                       "%zu prices are above 0: a run computes in one class, and the prices of "
+                       "the others must be 0",
+                       n_paid);
+    if (!n_paid)
+        return err_set(e, ERR_INVALID, "all prices are 0, so no class is accepted at all");
     if (cost > (double)t->budget.deposit)
         return err_set(e, ERR_INVALID,
                        "budget.deposit %" PRId64
@@ -528,16 +528,26 @@ void task_describe(struct buf *out)
 
 const char *task_numerics(const struct task *t)
 {
-    return t->prices.bf16_1 > 0 ? "bf16-1" : "f32-1";
+    for (size_t i = 1; i < N_CLASSES; i++)
+        if (task_price(t, classes[i]) > 0)
+            return classes[i];
+    return classes[0];
+}
+
+const char *task_train_numerics(const struct task *t)
+{
+    const char *numerics = task_numerics(t);
+
+    return strncmp(numerics, "open-", 5) ? numerics : classes[0];
 }
 
 int64_t task_price(const struct task *t, const char *numerics)
 {
-    if (!strcmp(numerics, "f32-1"))
-        return t->prices.f32_1;
-    if (!strcmp(numerics, "bf16-1"))
-        return t->prices.bf16_1;
-    if (!strncmp(numerics, "open-", 5))
-        return t->prices.open;
+    const int64_t price[N_CLASSES] = {t->prices.f32_1, t->prices.bf16_1,
+                                      t->prices.open_openblas, t->prices.open_cuda};
+
+    for (size_t i = 0; i < N_CLASSES; i++)
+        if (!strcmp(numerics, classes[i]))
+            return price[i];
     return 0;
 }

@@ -128,6 +128,8 @@ struct task {
         int64_t witnesses;    /* nonces of validators that a draw needs */
         int64_t recheck_ppm;  /* full checks that a second validator makes as well */
         int64_t canary_ppm;   /* first attempts at units that are canaries */
+        int64_t step_ppm;     /* least share of the versions that validators recompute */
+        int64_t step_first;   /* a trainer's first versions are all recomputed */
     } acceptance;
     struct {
         int64_t deposit;             /* escrow at the opening */
@@ -137,15 +139,19 @@ struct task {
         int64_t canary_bonus;        /* to a validator that finds a bad one */
         int64_t fee_light, fee_full; /* of one verdict */
         int64_t price_step;          /* of one weight version, to the trainer */
+        int64_t fee_step;            /* of recomputing one */
+        int64_t dispute_bond;        /* of a challenger's stake */
     } budget;
     struct {
         int64_t f32_1; /* per sampled token in this class; 0: the class is not accepted */
         int64_t bf16_1;
-        int64_t open;
+        int64_t open_openblas, open_cuda;
     } prices;
     struct {
         int64_t lease_ms, hard_deadline_ms, check_ms; /* check_ms: a verdict's deadline */
-        int64_t tries; /* attempts at a unit before it is given up */
+        int64_t dispute_ms;                           /* for each move of a dispute */
+        int64_t opening_ms; /* in open classes: how long a drawn unit's opening is waited for */
+        int64_t tries;      /* attempts at a unit before it is given up */
     } leases;
     struct {
         int64_t prompts; /* held-out problems */
@@ -167,9 +173,12 @@ void task_print(struct buf *out, const struct task *t);
 /* The table as lines of Markdown, for docs/task-file.md: its test keeps the page complete. */
 void task_describe(struct buf *out);
 
-/* The class of the run, which is the one that the task pays for: "f32-1" or "bf16-1". */
+/* The class that the task pays for: that of submissions and of what checks them. */
 const char *task_numerics(const struct task *t);
-/* Price of a sampled token in a numerics class ("f32-1", "bf16-1", "open-..."); 0: not accepted. */
+/* The class of training steps: the same where it defines bits, else "f32-1", so that every step can be
+ * computed again whatever the rollouts were made with. */
+const char *task_train_numerics(const struct task *t);
+/* Price of a sampled token in a numerics class ("f32-1"); 0: not accepted. */
 int64_t task_price(const struct task *t, const char *numerics);
 
 #endif

@@ -146,12 +146,19 @@ static const struct key keys[] = {
      "full checks that a second validator makes as well, per million; 0: verdicts are not "
      "sealed"},
 
+    {"acceptance.step_ppm", OPT_INT, AT(acceptance.step_ppm), "50000", "0..1000000",
+     "least part of the weight versions that a validator recomputes, per million; 0: none, and "
+     "the "
+     "last ones neither"},
+    {"acceptance.step_first", OPT_INT, AT(acceptance.step_first), "3", "0..1000000",
+     "a trainer's first versions, all recomputed"},
+
     {"budget.deposit", OPT_INT, AT(budget.deposit), "1000000000", MONEY,
      "ucr put in escrow at the opening"},
     {"budget.stake_required", OPT_INT, AT(budget.stake_required), "1000000", MONEY,
      "ucr a worker must have at stake"},
     {"budget.stake_grant", OPT_INT, AT(budget.stake_grant), "1000000", MONEY,
-     "ucr of stake given to each worker and validator: for closed economies"},
+     "ucr of stake given to each worker, validator and trainer: for closed economies"},
     {"budget.bond_required", OPT_INT, AT(budget.bond_required), "100000", MONEY,
      "ucr a validator must have at stake"},
     {"budget.canary_bonus", OPT_INT, AT(budget.canary_bonus), "5000", MONEY,
@@ -162,13 +169,19 @@ static const struct key keys[] = {
      "ucr for a full check's verdict"},
     {"budget.price_step", OPT_INT, AT(budget.price_step), "1000", MONEY,
      "ucr to the trainer for a weight version"},
+    {"budget.fee_step", OPT_INT, AT(budget.fee_step), "1000", MONEY,
+     "ucr to a validator for recomputing one and finding it right"},
+    {"budget.dispute_bond", OPT_INT, AT(budget.dispute_bond), "100000", MONEY,
+     "ucr of its stake that a validator loses by challenging a right version"},
 
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
      "ucr per sampled token in class f32-1; 0: the run is not in this class"},
     {"prices.bf16-1", OPT_INT, AT(prices.bf16_1), "0", MONEY,
-     "the same in class bf16-1; one of the two is above 0"},
-    {"prices.open", OPT_INT, AT(prices.open), "0", MONEY,
-     "the same in the open classes: 0, they cannot be checked"},
+     "the same in class bf16-1; one of these prices is above 0"},
+    {"prices.open-openblas", OPT_INT, AT(prices.open_openblas), "0", MONEY,
+     "the same in class open-openblas"},
+    {"prices.open-cuda", OPT_INT, AT(prices.open_cuda), "0", MONEY,
+     "the same in class open-cuda"},
 
     {"leases.lease_ms", OPT_INT, AT(leases.lease_ms), "30000", "100..86400000",
      "a lease without token progress ends after this time"},
@@ -176,6 +189,11 @@ static const struct key keys[] = {
      "100..604800000", "a lease ends after this time whatever the progress"},
     {"leases.check_ms", OPT_INT, AT(leases.check_ms), "30000", "100..86400000",
      "a check without a verdict goes to another validator after this time"},
+    {"leases.dispute_ms", OPT_INT, AT(leases.dispute_ms), "120000", "100..86400000",
+     "a party to a dispute that makes no move for so long loses"},
+    {"leases.opening_ms", OPT_INT, AT(leases.opening_ms), "120000", "100..86400000",
+     "in open classes, a drawn unit that its worker does not open for so long is refused; more "
+     "than a restart takes"},
     {"leases.tries", OPT_INT, AT(leases.tries), "8", "1..1000",
      "leases of a unit before it is given up"},
 

@@ -19,7 +19,9 @@
 #include "inference/infer_state.h"
 #include "inference/opening_store.h"
 #include "proto/canary.h"
+#include "proto/opening.h"
 #include "rollout/model_set.h"
+#include "rollout/room.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 
@@ -47,6 +49,8 @@ struct worker {
     pthread_mutex_t lock;    /* guards progress */
     struct progress progress[MSG_MAX_LEASES];
     size_t n_progress;
+    uint64_t earlier;          /* the newest lease with an opening from an earlier life */
+    uint64_t settled;          /* openings under leases below it were dropped */
     char said[MSG_TEXT_BYTES]; /* the last reason logged */
 };
 
@@ -210,10 +214,40 @@ static void say_why(struct worker *w)
 
 static void maybe_stop(struct worker *w)
 {
-    bool over = member_is_done(w->at.member) || infer_is_drained(w->infer);
+    bool over = member_is_done(w->at.member) ||
+                (infer_is_drained(w->infer) && !infer_has_closed(w->infer));
 
     if (over && infer_is_idle(w->infer))
         shell_stop(w->at.shell);
+}
+
+/* Shows what was drawn, and drops what is over. */
+static void serve_openings(struct worker *w, int64_t now_ms, struct effects *out)
+{
+    const char *dir = w->opt->node.dir;
+    struct attempt item;
+    struct buf opening;
+    struct err e;
+
+    buf_init(&opening, MSG_MAX_BYTES);
+    while (infer_to_open(w->infer, &item)) {
+        buf_reset(&opening);
+        if (opening_store_get(dir, item.unit, item.lease, &opening, &e)) {
+            LOG_WARN("cannot open unit=%" PRIu64 " lease=%" PRIu64 " why=\"%s\"", item.unit,
+                     item.lease, e.text);
+            buf_reset(&opening);
+        } else {
+            LOG_INFO("opens unit=%" PRIu64 " lease=%" PRIu64 " earlier=%s", item.unit,
+                     item.lease, item.lease <= w->earlier ? "yes" : "no");
+        }
+        infer_open(w->infer, &item, buf_bytes(&opening), now_ms, out);
+    }
+    buf_clear(&opening);
+    if (infer_settled(w->infer) > w->settled) {
+        w->settled = infer_settled(w->infer);
+        if (opening_store_settle(dir, w->settled, &e))
+            LOG_WARN("openings are kept why=\"%s\"", e.text);
+    }
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
@@ -225,6 +259,7 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     if (member_message(w->at.member, m, now_ms, out))
         return;
     infer_message(w->infer, m->data, now_ms, &news, out);
+    serve_openings(w, now_ms, out);
     if (news.is_set)
         member_note(w->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
                     out);
@@ -303,10 +338,13 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 static void on_done(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct worker *w = ctx;
+    struct err e;
 
     (void)now_ms;
     (void)out;
     infer_stop(w->infer);
+    if (opening_store_settle(w->opt->node.dir, UINT64_MAX, &e))
+        LOG_WARN("openings are kept why=\"%s\"", e.text);
     maybe_stop(w);
 }
 
@@ -347,11 +385,22 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     const struct kernels *kernels = NULL;
 
     st = setup_open(&w->setup, bundle, &eo, &e);
+    if (!st && opening_is_wanted(task_numerics(&w->setup->task))) {
+        st = opening_store_last(w->opt->node.dir, &w->earlier, &e);
+        infer_opens(w->infer, w->earlier);
+    }
     if (!st)
         st = setup_kernels(&kernels, w->setup, w->kernels, &e);
     if (!st && !cheat_applies(w->opt->cheat, kernels_numerics(kernels)))
         st = err_set(&e, ERR_INVALID, "cheat '%s' has nothing to do in class %s",
                      infer_cheat_name(w->opt->cheat), task_numerics(&w->setup->task));
+    if (!st) {
+        char what[64];
+
+        snprintf(what, sizeof(what), "generating %" PRId64 " units at a time", w->opt->units);
+        st = room_check(w->setup, kernels,
+                        room_to_generate(w->setup, kernels, (size_t)w->opt->units), what, &e);
+    }
     if (st) {
         station_fail(&w->at, st, &e);
         return;

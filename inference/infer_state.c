@@ -10,7 +10,8 @@
 
 #define RETRY_MS       2000 /* a question unanswered for so long is asked again */
 #define AFTER_ERROR_MS 1000
-#define BEATS_A_LEASE  3 /* heartbeats while a lease lasts */
+#define HELD_MS        3000 /* a question that is answered when there is something */
+#define BEATS_A_LEASE  3    /* heartbeats while a lease lasts */
 
 struct held {
     uint64_t unit, lease, tokens;
@@ -33,6 +34,12 @@ struct infer {
     uint32_t n_held;
     int64_t beat_at_ms;
     uint32_t beat_every_ms;
+    bool is_opener;         /* submissions have openings */
+    uint64_t last;          /* the newest lease whose opening may be wanted */
+    uint64_t settled;       /* those below are over */
+    struct msg_drawn drawn; /* asked for; [n_taken, n) were not taken yet */
+    uint32_t n_taken;
+    int64_t open_at_ms; /* DRAWN_ASK not before */
     struct infer_counts counts;
     char why[MSG_TEXT_BYTES];
 };
@@ -93,7 +100,13 @@ void infer_stop(struct infer *s)
 
 bool infer_is_idle(const struct infer *s)
 {
-    return !s->is_working && rpc_open(s->rpc, MSG_SUBMIT) == 0;
+    return !s->is_working && rpc_open(s->rpc, MSG_SUBMIT) == 0 &&
+           rpc_open(s->rpc, MSG_OPENING) == 0;
+}
+
+bool infer_has_closed(const struct infer *s)
+{
+    return s->is_opener && s->last >= s->settled;
 }
 
 bool infer_is_drained(const struct infer *s)
@@ -214,6 +227,77 @@ static void on_beat(struct infer *s, struct bytes body, struct run_news *news)
     *news = (struct run_news){true, m.head_version, m.roster_seq, m.is_done};
 }
 
+/* ---- openings ---------------------------------------------------------------------------- */
+
+void infer_opens(struct infer *s, uint64_t last)
+{
+    s->is_opener = true;
+    s->last = last;
+}
+
+static void ask_drawn(struct infer *s, int64_t now_ms, struct effects *out)
+{
+    const struct msg_drawn_ask m = {.settled = s->settled};
+    struct buf body;
+
+    if (!s->is_welcome || !infer_has_closed(s) || s->n_taken < s->drawn.n ||
+        rpc_open(s->rpc, MSG_DRAWN_ASK) || rpc_open(s->rpc, MSG_OPENING))
+        return;
+    if (now_ms < s->open_at_ms) {
+        effects_timer(out, s->open_at_ms);
+        return;
+    }
+    buf_init(&body, 64);
+    CHECK(!msg_drawn_ask_encode(&body, &m, NULL));
+    (void)!rpc_ask(s->rpc, MSG_DRAWN_ASK, buf_bytes(&body), 0, HELD_MS, now_ms, out, NULL);
+    buf_clear(&body);
+}
+
+static void on_drawn(struct infer *s, struct bytes body, int64_t now_ms)
+{
+    struct msg_drawn m;
+
+    if (msg_drawn_decode(&m, body, NULL)) {
+        s->open_at_ms = now_ms + AFTER_ERROR_MS;
+        return;
+    }
+    s->drawn = m;
+    s->n_taken = 0;
+    if (m.settled > s->settled)
+        s->settled = m.settled;
+}
+
+bool infer_to_open(struct infer *s, struct attempt *item)
+{
+    if (s->n_taken >= s->drawn.n)
+        return false;
+    *item = s->drawn.item[s->n_taken++];
+    return true;
+}
+
+void infer_open(struct infer *s, const struct attempt *item, struct bytes opening,
+                int64_t now_ms, struct effects *out)
+{
+    if (!opening.len ||
+        rpc_ask(s->rpc, MSG_OPENING, opening, item->unit, RETRY_MS, now_ms, out, NULL))
+        s->open_at_ms = now_ms + AFTER_ERROR_MS; /* asked for again until it is too late */
+}
+
+uint64_t infer_settled(const struct infer *s)
+{
+    return s->settled;
+}
+
+static void on_opened(struct infer *s, const struct msg_envelope *env, int64_t now_ms)
+{
+    struct msg_receipt m;
+
+    if (env->kind == MSG_RECEIPT && !msg_receipt_decode(&m, env->body, NULL) && m.is_accepted)
+        s->counts.opened++;
+    else
+        s->open_at_ms = now_ms + AFTER_ERROR_MS;
+}
+
 static void on_receipt(struct infer *s, struct bytes body)
 {
     struct msg_receipt m;
@@ -246,6 +330,12 @@ void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct ru
         s->ask_at_ms = now_ms + AFTER_ERROR_MS;
     else if (asked == MSG_HEARTBEAT && env.kind == MSG_BEAT)
         on_beat(s, env.body, news);
+    else if (asked == MSG_DRAWN_ASK && env.kind == MSG_DRAWN)
+        on_drawn(s, env.body, now_ms);
+    else if (asked == MSG_DRAWN_ASK)
+        s->open_at_ms = now_ms + AFTER_ERROR_MS;
+    else if (asked == MSG_OPENING)
+        on_opened(s, &env, now_ms);
     else if (asked == MSG_SUBMIT && env.kind == MSG_RECEIPT)
         on_receipt(s, env.body);
     else if (asked == MSG_SUBMIT)
@@ -280,6 +370,8 @@ static void submit_all(struct infer *s, struct bytes result, int64_t now_ms,
             s->counts.dropped++;
         else
             s->counts.submitted++;
+        if (!r.bad && lease > s->last)
+            s->last = lease;
     }
 }
 
@@ -325,5 +417,6 @@ void infer_tick(struct infer *s, int64_t now_ms, struct effects *out)
 {
     ask_for_units(s, now_ms, out);
     beat(s, now_ms, out);
+    ask_drawn(s, now_ms, out);
     rpc_tick(s->rpc, now_ms, out);
 }

@@ -8,6 +8,8 @@
  *   IDLE -- LEASE_ASK --> ASKING -- LEASE --> WORKING -- job done --> IDLE, SUBMITs open
  *                           '------ WAIT ---> IDLE until retry_ms
  *
+ * In open classes it also waits, at work or not, for units that it is to open (DRAWN_ASK): the run file
+ * reads each opening from its store and gives it to infer_open, which keeps it until its receipt.
  * While it works it sends HEARTBEATs with its progress, which renew the leases; leases that the
  * answer no longer lists are not submitted.
  *
@@ -42,7 +44,7 @@ struct infer_options {
 
 /* For people and for tests. */
 struct infer_counts {
-    uint64_t units_made, submitted, accepted, refused, dropped, tokens;
+    uint64_t units_made, submitted, accepted, refused, dropped, tokens, opened;
 };
 
 void infer_new(struct infer **out, const struct infer_options *opt);
@@ -63,12 +65,22 @@ void infer_message(struct infer *s, struct bytes data, int64_t now_ms, struct ru
 /* The job with this number ended. On failure its leases are left to expire; infer_why says it. */
 void infer_job(struct infer *s, uint64_t number, enum status st, struct bytes result,
                const struct err *e, int64_t now_ms, struct effects *out);
+/* Submissions of this run have openings. `last`: the newest lease with one in the store; 0: none. */
+void infer_opens(struct infer *s, uint64_t last);
+/* The next unit that it was asked to open. False: none. */
+bool infer_to_open(struct infer *s, struct attempt *item);
+/* Its opening: an encoded msg_opening; empty: there is none, and it will be asked for again. */
+void infer_open(struct infer *s, const struct attempt *item, struct bytes opening,
+                int64_t now_ms, struct effects *out);
+/* Attempts under leases below this are over: their openings can be dropped. It grows. */
+uint64_t infer_settled(const struct infer *s);
 void infer_tick(struct infer *s, int64_t now_ms, struct effects *out);
 /* No more units are asked for. */
 void infer_stop(struct infer *s);
 
-bool infer_is_idle(
-    const struct infer *s); /* no job runs, no submission waits for its receipt */
+/* No job runs, no submission or opening waits for its receipt. */
+bool infer_is_idle(const struct infer *s);
+bool infer_has_closed(const struct infer *s); /* it may yet be asked for an opening */
 bool infer_is_drained(const struct infer *s); /* the orchestrator said that we are draining */
 const struct infer_counts *infer_counts(const struct infer *s);
 /* Why nothing happens, for the log: "" while working. Lent until the next call. */

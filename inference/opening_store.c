@@ -1,5 +1,6 @@
 #include "inference/opening_store.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,13 +49,59 @@ enum status opening_store_get(const char *dir, uint64_t unit, uint64_t lease, st
     return st;
 }
 
-enum status opening_store_drop(const char *dir, uint64_t unit, uint64_t lease, struct err *e)
+/* The lease of the attempt whose opening a file of this name is; a crash may have left one half written,
+ * with ".tmp" at its end. False: it is none. */
+static bool parse_name(const char *name, uint64_t *lease, bool *is_whole)
 {
-    char *path = path_of(dir, unit, lease);
-    enum status st = OK;
+    int end = 0;
 
-    if (unlink(path) && errno != ENOENT)
-        st = err_set(e, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
-    free(path);
+    if (sscanf(name, "unit-%*u-lease-%" SCNu64 ".opening%n", lease, &end) != 1 || !end)
+        return false;
+    *is_whole = !name[end];
+    return *is_whole || !strcmp(name + end, ".tmp");
+}
+
+/* All that are here: drops those below `settled`, and of the others takes the newest lease. */
+static enum status sweep(const char *dir, uint64_t settled, uint64_t *last, struct err *e)
+{
+    char *all = file_join(dir, "openings");
+    enum status st = OK;
+    struct dirent *each;
+    DIR *d = opendir(all);
+
+    *last = 0;
+    if (!d && errno != ENOENT)
+        st = err_set(e, ERR_IO, "cannot list '%s': %s", all, strerror(errno));
+    while (d && !st && (each = readdir(d))) {
+        uint64_t lease;
+        bool is_whole;
+        char *path;
+
+        if (!parse_name(each->d_name, &lease, &is_whole))
+            continue;
+        if (lease >= settled) {
+            *last = is_whole && lease > *last ? lease : *last;
+            continue;
+        }
+        path = file_join(all, each->d_name);
+        if (unlink(path) && errno != ENOENT)
+            st = err_set(e, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
+        free(path);
+    }
+    if (d)
+        closedir(d);
+    free(all);
     return st;
+}
+
+enum status opening_store_settle(const char *dir, uint64_t settled, struct err *e)
+{
+    uint64_t last;
+
+    return sweep(dir, settled, &last, e);
+}
+
+enum status opening_store_last(const char *dir, uint64_t *last, struct err *e)
+{
+    return sweep(dir, 0, last, e);
 }

@@ -22,8 +22,9 @@ MUST_USE enum status opening_store_put(const char *dir, uint64_t unit, uint64_t 
 /* Appends it. ERR_NOT_FOUND: it is not here; ERR_MALFORMED: the file holds no OPENING of this attempt. */
 MUST_USE enum status opening_store_get(const char *dir, uint64_t unit, uint64_t lease,
                                        struct buf *out, struct err *e);
-/* The unit is decided. OK also if it is not here. */
-MUST_USE enum status opening_store_drop(const char *dir, uint64_t unit, uint64_t lease,
-                                        struct err *e);
+/* All attempts under leases below `settled` are over: what is here of them is removed. */
+MUST_USE enum status opening_store_settle(const char *dir, uint64_t settled, struct err *e);
+/* The newest lease of which there is one; 0: the store is empty. */
+MUST_USE enum status opening_store_last(const char *dir, uint64_t *last, struct err *e);
 
 #endif

@@ -188,12 +188,7 @@ static enum status take_show(struct dispute *d, struct reader *r, struct err *e)
         return OK;
     }
     d->is_shown = true;
-    if (n > 1 || d->level == DISPUTE_SEGMENTS) {
-        d->turn = DISPUTE_CHALLENGER;
-        return OK;
-    }
-    d->is_shown = false;
-    descend(d, 0);
+    d->turn = DISPUTE_CHALLENGER;
     return OK;
 }
 

@@ -25,6 +25,11 @@
  *         segment but the last
  *   PICK  u32: which of them
  *   OPEN  an opening (learn/opening.h)
+ *   CALL  the other's last move lost: judge. Changes nothing in a game that is over; in one that is not it
+ *         is a move of another kind than was due
+ *
+ * Moves alternate, the defender's first: also where there is but one thing to pick. So whoever keeps
+ * the record of a dispute knows whose turn it is, and that OPEN and CALL end it, without the game.
  *
  * Threads: any, one at a time for one object.
  */
@@ -42,7 +47,7 @@
 #include "proto/merkle_many.h"
 
 enum dispute_side { DISPUTE_NOBODY, DISPUTE_CHALLENGER, DISPUTE_DEFENDER };
-enum dispute_kind { DISPUTE_SHOW = 1, DISPUTE_PICK = 2, DISPUTE_OPEN = 3 };
+enum dispute_kind { DISPUTE_SHOW = 1, DISPUTE_PICK = 2, DISPUTE_OPEN = 3, DISPUTE_CALL = 4 };
 enum dispute_level {
     DISPUTE_OPS,      /* a node of the trace */
     DISPUTE_OUTS,     /* an operation */

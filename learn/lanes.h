@@ -12,7 +12,7 @@
  * step computes, and how many processes compute it, any number that divides D, is not: each makes a
  * run of neighbouring lanes, which is a subtree of that sum (docs/numerics.md, section 7).
  *
- * What several processes need beside this is in trainer/lane_group.h.
+ * What several processes need beside this is in replay/lane_group.h.
  *
  * Threads: as engine/train.h.
  */

@@ -50,6 +50,21 @@ enum status learner_fetch(struct learner *l, struct err *e)
     return OK;
 }
 
+enum status learner_restart(struct learner *l, struct err *e)
+{
+    struct adamw *opt = NULL;
+    enum status st = learner_fetch(l, e);
+
+    if (!st)
+        st = adamw_new(&opt, &l->masters->config, e);
+    if (st)
+        return st;
+    train_forget_optimizer(l->train);
+    adamw_free(&l->opt);
+    l->opt = opt;
+    return OK;
+}
+
 static uint32_t levels_of(const struct learn_settings *s, const struct learner_options *options)
 {
     return lanes_levels(s->grad_lanes, options->crew ? options->crew->n_processes : 1);

@@ -47,7 +47,7 @@ void learn_settings_digest(struct digest *out, const struct learn_settings *s);
  * cosine fall from lr to lr * lr_end over the steps after the warm ones. */
 float learn_rate(const struct learn_settings *s, uint64_t step);
 
-/* Processes that share the lanes of every step, this one included (trainer/lane_group.h). */
+/* Processes that share the lanes of every step, this one included (replay/lane_group.h). */
 struct learn_crew {
     void *ctx;
     uint32_t n_processes; /* divides the settings' grad_lanes */
@@ -102,6 +102,8 @@ void learner_free(struct learner **l);
 
 /* Brings the host's numbers up to date, where is_lazy. ERR_IO: the device failed. */
 MUST_USE enum status learner_fetch(struct learner *l, struct err *e);
+/* A new optimizer, with the masters as they are. ERR_NO_MEMORY; ERR_IO: the device failed. */
+MUST_USE enum status learner_restart(struct learner *l, struct err *e);
 /* The weights that are published: lent until the next step. */
 const struct weights *learner_published(const struct learner *l);
 /* What a step commits to (learn/tiles.h). ERR_NO_MEMORY. */

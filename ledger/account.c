@@ -31,7 +31,8 @@ static struct account account_of(enum account_kind kind, const uint8_t *owner)
 
 struct account account_of_key(enum account_kind kind, const struct public_key *key)
 {
-    CHECK(kind == ACCOUNT_AVAIL || kind == ACCOUNT_STAKE || kind == ACCOUNT_PENDING);
+    CHECK(kind == ACCOUNT_AVAIL || kind == ACCOUNT_STAKE || kind == ACCOUNT_PENDING ||
+          kind == ACCOUNT_BOND);
     return account_of(kind, key->b);
 }
 
@@ -91,11 +92,10 @@ enum status account_parse(struct account *out, const char *text, struct err *e)
             return OK;
         break;
     }
-    return err_set(
-        e, ERR_MALFORMED,
-        "'%s' is not an account: want avail:, stake:, pending:, escrow: or reserved: "
-        "and 30 hex digits, or external, jackpot, burn",
-        text);
+    return err_set(e, ERR_MALFORMED,
+                   "'%s' is not an account: want avail:, stake:, pending:, bond:, escrow: or "
+                   "reserved: and 30 hex digits, or external, jackpot, burn",
+                   text);
 }
 
 void account_table_init(struct account_table *t)

@@ -10,6 +10,7 @@
  *   pending(node)   earned, and not yet matured
  *   escrow(task)    a task's money that nothing is promised from
  *   reserved(task)  promised: to leased units, and to steps not yet made
+ *   bond(node)      a challenger's, of the stake, while a dispute of its is open
  *   jackpot, burn   where slashed money goes
  */
 #ifndef LEDGER_ACCOUNT_H
@@ -32,7 +33,8 @@
     X(ESCROW, "escrow")                                                                        \
     X(RESERVED, "reserved")                                                                    \
     X(JACKPOT, "jackpot")                                                                      \
-    X(BURN, "burn")
+    X(BURN, "burn")                                                                            \
+    X(BOND, "bond")
 
 #define ACCOUNT_KIND_MEMBER(name, text) ACCOUNT_##name,
 enum account_kind { ACCOUNT_NONE, ACCOUNT_KIND_MAP(ACCOUNT_KIND_MEMBER) ACCOUNT_KIND_COUNT };

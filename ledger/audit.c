@@ -13,6 +13,7 @@
 #include "proto/msg.h"
 #include "proto/sign.h"
 #include "proto/submission.h"
+#include "proto/transcript.h"
 #include "proto/witness.h"
 
 #define AUDIT_MAP_BYTES                                                                        \
@@ -23,6 +24,7 @@ struct audit {
     struct db *db;
     struct db_txn *txn;
     struct ledger_log *log;
+    const struct audit_options *options;
     union ledger_body *body;   /* owned: of the entry under audit */
     struct msg_submit *submit; /* owned; large */
     uint64_t n_idem;           /* entries that answered a request */
@@ -123,6 +125,48 @@ static enum status audit_commit(struct audit *a, const struct ledger_entry *en, 
     return OK;
 }
 
+/* The envelope is one of many light checks: does it speak of this one, and of submissions on record? */
+static enum status audit_verdicts(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_verdict *x = &a->body->verdict_;
+    struct msg_envelope env;
+    struct msg_verdicts m;
+    struct digest_state d;
+    struct digest all;
+    bool is_named = false;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_VERDICTS, &x->validator, e);
+
+    if (!st)
+        st = msg_verdicts_decode(&m, env.body, e);
+    if (st)
+        return st;
+    digest_begin(&d, "muster/1/submissions");
+    for (uint32_t i = 0; i < m.n; i++) {
+        const struct ledger_unit *u =
+            ledger_books_unit(ledger_log_books(a->log), m.item[i].unit);
+        if (!u || u->lease != m.item[i].lease || !u->commit)
+            return err_set(e, ERR_CORRUPT, "I10: VERDICTS is about no live attempt");
+        digest_add(&d, BYTES_OF(u->envelope.b));
+        is_named |= m.item[i].unit == x->unit && m.item[i].lease == x->lease;
+    }
+    digest_end(&d, &all);
+    if (!is_named || x->depth != CHECK_LIGHT || !x->is_accepted)
+        return err_set(e, ERR_CORRUPT, "I10: VERDICTS says something else than the entry");
+    if (!digest_equal(&all, &m.submissions))
+        return err_set(e, ERR_CORRUPT, "I10: VERDICTS is about other submissions");
+    return OK;
+}
+
+/* Is the blob a VERDICTS? Whatever else it is, others find out. */
+static bool is_of_many(struct audit *a, const struct digest *name)
+{
+    struct msg_envelope env;
+    struct bytes blob;
+
+    return !find_blob(&blob, a, name, "", NULL) && !msg_envelope_decode(&env, blob, NULL) &&
+           env.kind == MSG_VERDICTS;
+}
+
 static enum status audit_verdict(struct audit *a, const struct ledger_entry *en, struct err *e)
 {
     const struct ledger_verdict *x = &a->body->verdict_;
@@ -161,6 +205,23 @@ static enum status audit_seal(struct audit *a, const struct ledger_entry *en, st
         return st;
     if (m.unit != x->unit || m.lease != x->lease || !digest_equal(&m.verdict, &x->verdict))
         return err_set(e, ERR_CORRUPT, "I10: VERDICT_SEAL says something else than the entry");
+    return OK;
+}
+
+static enum status audit_opening(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    const struct ledger_opening *x = &a->body->opening_;
+    const struct ledger_unit *u = ledger_books_unit(ledger_log_books(a->log), x->unit);
+    struct msg_envelope env;
+    struct msg_opening m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_OPENING, &u->worker, e);
+
+    if (!st)
+        st = msg_opening_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (m.unit != x->unit || m.lease != x->lease)
+        return err_set(e, ERR_CORRUPT, "I10: OPENING is of another attempt");
     return OK;
 }
 
@@ -275,6 +336,134 @@ static enum status audit_witness(struct audit *a, const struct ledger_entry *en,
     return OK;
 }
 
+/* ---- recomputed versions, and disputes ------------------------------------------------------- */
+
+/* What a validator signed of the version that the entry names. */
+static enum status audit_recomputed(struct audit *a, const struct ledger_entry *en,
+                                    int64_t version, const struct public_key *validator,
+                                    const struct digest *envelope, struct msg_step_verdict *m,
+                                    struct err *e)
+{
+    const struct ledger_step_state *s = ledger_books_step(ledger_log_books(a->log), version);
+    struct msg_envelope env;
+    enum status st = find_envelope(&env, a, en, envelope, MSG_STEP_VERDICT, validator, e);
+
+    if (!st)
+        st = msg_step_verdict_decode(m, env.body, e);
+    if (st)
+        return st;
+    if (m->version != version || !digest_equal(&m->manifest, &s->envelope))
+        return err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT is of another version");
+    if (m->is_accepted != (en->type == LEDGER_STEP_VERDICT) ||
+        (m->is_accepted && !digest_equal(&m->weights, &s->weights)))
+        return err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT says something else than the entry");
+    return OK;
+}
+
+static enum status audit_step_verdict(struct audit *a, const struct ledger_entry *en,
+                                      struct err *e)
+{
+    const struct ledger_step_verdict *x = &a->body->step_verdict_;
+    struct msg_step_verdict m;
+
+    a->report->n_steps_recomputed++;
+    return audit_recomputed(a, en, x->version, &x->validator, &x->envelope, &m, e);
+}
+
+static enum status audit_dispute_open(struct audit *a, const struct ledger_entry *en,
+                                      struct err *e)
+{
+    const struct ledger_dispute_open *x = &a->body->dispute_open_;
+    struct msg_step_verdict m;
+    enum status st = audit_recomputed(a, en, x->version, &x->challenger, &x->envelope, &m, e);
+
+    a->report->n_disputes++;
+    if (!st &&
+        (!digest_equal(&m.weights, &x->weights) || !digest_equal(&m.masters, &x->masters) ||
+         !digest_equal(&m.optimizer, &x->optimizer)))
+        st = err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT has other roots than the entry");
+    return st;
+}
+
+static enum status audit_move(struct audit *a, const struct ledger_entry *en, struct err *e)
+{
+    static const struct digest none;
+    const struct ledger_dispute_move *x = &a->body->dispute_move_;
+    const struct ledger_books *books = ledger_log_books(a->log);
+    const struct ledger_dispute *d = ledger_books_dispute(books, &x->dispute);
+    const struct digest *previous =
+        x->number ? ledger_books_move(books, &x->dispute, x->number - 1) : &none;
+    struct msg_envelope env;
+    struct msg_dispute m;
+    enum status st = find_envelope(&env, a, en, &x->envelope, MSG_DISPUTE,
+                                   x->number % 2 ? &d->challenger : &d->trainer, e);
+
+    if (!st)
+        st = msg_dispute_decode(&m, env.body, e);
+    if (st)
+        return st;
+    if (!digest_equal(&m.dispute, &x->dispute) || m.number != x->number ||
+        m.move.data[0] != x->kind)
+        return err_set(e, ERR_CORRUPT, "I10: DISPUTE says something else than the entry");
+    if (!digest_equal(&m.previous, previous))
+        return err_set(e, ERR_CORRUPT, "I10: DISPUTE follows another move");
+    return OK;
+}
+
+static enum status read_value(struct audit *a, unsigned table, struct bytes key,
+                              struct buf *out, struct err *e)
+{
+    struct bytes value;
+    enum status st = db_get(a->txn, table, key, &value, e);
+
+    if (st == ERR_NOT_FOUND)
+        return err_set(e, ERR_CORRUPT, "I10: what a dispute is about is missing");
+    if (st)
+        return st;
+    buf_append(out, value);
+    return buf_status(out, e);
+}
+
+static enum status read_blob(void *ctx, const struct digest *digest, struct buf *out,
+                             struct err *e)
+{
+    return read_value(ctx, LEDGER_TABLE_BLOBS, BYTES_OF(digest->b), out, e);
+}
+
+static enum status read_entry(void *ctx, uint64_t seq, struct buf *out, struct err *e)
+{
+    struct db_key8 key = db_key_u64(seq);
+
+    return read_value(ctx, LEDGER_TABLE_ENTRIES, BYTES_OF(key.b), out, e);
+}
+
+/* Replays the game: the entry must say what comes out. */
+static enum status audit_dispute_close(struct audit *a, struct err *e)
+{
+    const struct ledger_dispute_close *x = &a->body->dispute_close_;
+    const struct ledger_books *books = ledger_log_books(a->log);
+    const struct ledger_dispute *d = ledger_books_dispute(books, &x->dispute);
+    const struct ledger_source src = {a, read_blob, read_entry};
+    struct ledger_judgement j;
+    struct buf transcript;
+    enum status st;
+
+    if (x->is_silent || !a->options->judge)
+        return OK; /* the books have looked at the clock */
+    buf_init(&transcript, TRANSCRIPT_MAX_BYTES);
+    st = ledger_transcript(&transcript, books, d, &src, e);
+    if (!st)
+        st = a->options->judge(buf_bytes(&transcript), &j, e);
+    buf_clear(&transcript);
+    if (st)
+        return err_prefix(e, st, "I9: the dispute");
+    a->report->n_replayed++;
+    if (!j.is_over || j.has_trainer_lost != key_equal(&x->loser, &d->trainer) ||
+        j.op != x->op || j.out != x->out || j.tile != x->tile || j.segment != x->segment)
+        return err_set(e, ERR_CORRUPT, "I9: by its moves the dispute ends otherwise");
+    return OK;
+}
+
 static void count_draw(struct audit *a)
 {
     const struct ledger_draw *x = &a->body->draw_;
@@ -312,11 +501,18 @@ static enum status audit_reference(struct audit *a, const struct ledger_entry *e
         return find_blob(&bundle, a, &a->body->task_open_.task, "the task's bundle", e);
     case LEDGER_COMMIT: return audit_commit(a, en, e);
     case LEDGER_DRAW: count_draw(a); return OK;
-    case LEDGER_VERDICT: return audit_verdict(a, en, e);
+    case LEDGER_VERDICT:
+        return is_of_many(a, &a->body->verdict_.envelope) ? audit_verdicts(a, en, e)
+                                                          : audit_verdict(a, en, e);
     case LEDGER_VERDICT_SEAL: return audit_seal(a, en, e);
+    case LEDGER_OPENING: return audit_opening(a, en, e);
     case LEDGER_CANARY_JUDGE: return audit_judge(a, en, e);
     case LEDGER_WITNESS: return audit_witness(a, en, e);
     case LEDGER_STEP: return audit_step(a, en, e);
+    case LEDGER_STEP_VERDICT: return audit_step_verdict(a, en, e);
+    case LEDGER_DISPUTE_OPEN: return audit_dispute_open(a, en, e);
+    case LEDGER_DISPUTE_MOVE: return audit_move(a, en, e);
+    case LEDGER_DISPUTE_CLOSE: return audit_dispute_close(a, e);
     case LEDGER_EQUIVOCATION: return audit_equivocation(a, en, e);
     default: return OK;
     }
@@ -438,6 +634,7 @@ static void report_totals(struct audit *a)
         case ACCOUNT_RESERVED: r->reserved += v; break;
         case ACCOUNT_JACKPOT: r->jackpot += v; break;
         case ACCOUNT_BURN: r->burnt += v; break;
+        case ACCOUNT_BOND: r->bonds += v; break;
         case ACCOUNT_NONE:
         case ACCOUNT_KIND_COUNT: break;
         }
@@ -450,6 +647,8 @@ static void report_totals(struct audit *a)
     }
     for (size_t i = 0; i < ledger_books_n_nodes(books); i++)
         r->n_contradicted += ledger_books_node_at(books, i)->n_contradicted;
+    for (size_t i = 0; i < ledger_books_n_steps(books); i++)
+        r->n_steps_drawn += ledger_books_step_at(books, i)->is_wanted;
     r->paid_workers = task->paid_workers;
     r->paid_validators = task->paid_validators;
     r->paid_trainer = task->paid_trainer;
@@ -488,13 +687,15 @@ static enum status check_entries(struct audit *a, struct err *e)
 
 enum audit_result audit_run(struct audit_report *r, const char *dir)
 {
-    return audit_run_witnessed(r, dir, NULL, 0);
+    const struct audit_options o = {0};
+
+    return audit_run_with(r, dir, &o);
 }
 
-enum audit_result audit_run_witnessed(struct audit_report *r, const char *dir,
-                                      const struct bytes *file, size_t n_files)
+enum audit_result audit_run_with(struct audit_report *r, const char *dir,
+                                 const struct audit_options *o)
 {
-    struct audit a = {.report = r};
+    struct audit a = {.report = r, .options = o};
     struct err e = {OK, ""};
     enum status st;
 
@@ -508,7 +709,7 @@ enum audit_result audit_run_witnessed(struct audit_report *r, const char *dir,
     else
         st = check_entries(&a, &e);
     if (!st)
-        st = compare_heads(&a, file, n_files, &e);
+        st = compare_heads(&a, o->file, o->n_files, &e);
     if (st && r->result != AUDIT_UNREADABLE)
         r->result =
             st == ERR_CORRUPT || st == ERR_UNSUPPORTED ? AUDIT_VIOLATION : AUDIT_UNREADABLE;

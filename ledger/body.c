@@ -58,7 +58,9 @@ static const struct field task_open_fields[] = {
     FIELD(task_open, canary_rate, U64), FIELD(task_open, canary_bonus, MONEY),
     FIELD(task_open, bond_required, MONEY), FIELD(task_open, bond_slice_ppm, U32),
     FIELD(task_open, bond_strikes, U32), FIELD(task_open, recheck_rate, U64),
-    FIELD(task_open, witnesses, U32),
+    FIELD(task_open, witnesses, U32), FIELD(task_open, step_rate, U64),
+    FIELD(task_open, step_first, U32), FIELD(task_open, fee_step, MONEY),
+    FIELD(task_open, dispute_bond, MONEY), FIELD(task_open, dispute_ms, U32),
 };
 static const struct field task_close_fields[] = {
     FIELD(task_close, task, RAW),
@@ -85,10 +87,37 @@ static const struct field verdict_seal_fields[] = {
     FIELD(verdict_seal, validator, RAW), FIELD(verdict_seal, verdict, RAW),
     FIELD(verdict_seal, envelope, RAW),
 };
+static const struct field opening_fields[] = {
+    FIELD(opening, unit, U64), FIELD(opening, lease, U64), FIELD(opening, envelope, RAW),
+};
 static const struct field states_judge_fields[] = {
     FIELD(states_judge, unit, U64), FIELD(states_judge, lease, U64),
     FIELD(states_judge, validator, RAW), FIELD(states_judge, first, RAW),
     FIELD(states_judge, second, RAW),
+};
+static const struct field step_assign_fields[] = {
+    FIELD(step_assign, version, U64), FIELD(step_assign, from, RAW), FIELD(step_assign, to, RAW),
+};
+static const struct field step_verdict_fields[] = {
+    FIELD(step_verdict, version, U64), FIELD(step_verdict, validator, RAW),
+    FIELD(step_verdict, envelope, RAW),
+};
+static const struct field dispute_open_fields[] = {
+    FIELD(dispute_open, version, U64), FIELD(dispute_open, challenger, RAW),
+    FIELD(dispute_open, dispute, RAW), FIELD(dispute_open, opt_steps, U64),
+    FIELD(dispute_open, weights, RAW), FIELD(dispute_open, masters, RAW),
+    FIELD(dispute_open, optimizer, RAW), FIELD(dispute_open, envelope, RAW),
+};
+static const struct field dispute_move_fields[] = {
+    FIELD(dispute_move, dispute, RAW), FIELD(dispute_move, number, U32),
+    FIELD(dispute_move, kind, U32), FIELD(dispute_move, envelope, RAW),
+};
+static const struct field dispute_close_fields[] = {
+    FIELD(dispute_close, dispute, RAW), FIELD(dispute_close, loser, RAW),
+    FIELD(dispute_close, is_silent, BOOL), FIELD(dispute_close, n_moves, U32),
+    FIELD(dispute_close, last, RAW), FIELD(dispute_close, op, U32),
+    FIELD(dispute_close, out, U32), FIELD(dispute_close, tile, U64),
+    FIELD(dispute_close, segment, U32),
 };
 static const struct field verdict_fields[] = {
     FIELD(verdict, unit, U64), FIELD(verdict, lease, U64), FIELD(verdict, validator, RAW),
@@ -315,6 +344,12 @@ BODY_FLAT(lease, "LEASE")
 BODY_FLAT(assign, "ASSIGN")
 BODY_FLAT(verdict_seal, "VERDICT_SEAL")
 BODY_FLAT(states_judge, "STATES_JUDGE")
+BODY_FLAT(step_assign, "STEP_ASSIGN")
+BODY_FLAT(step_verdict, "STEP_VERDICT")
+BODY_FLAT(dispute_open, "DISPUTE_OPEN")
+BODY_FLAT(dispute_move, "DISPUTE_MOVE")
+BODY_FLAT(dispute_close, "DISPUTE_CLOSE")
+BODY_FLAT(opening, "OPENING")
 BODY_FLAT(accept, "ACCEPT")
 BODY_FLAT(void, "VOID")
 BODY_FLAT(reject_soft, "REJECT_SOFT")

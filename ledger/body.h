@@ -95,6 +95,12 @@ struct ledger_task_open {
         recheck_rate; /* of full checks that a second validator makes as well (proto/states.h),
                             * in LEDGER_ONE; 0: verdicts are not sealed and carry no states */
     uint32_t witnesses; /* nonces that a draw needs (proto/witness.h); 0: draws have none */
+    uint64_t
+        step_rate; /* least probability that a version is recomputed, in LEDGER_ONE; 0: none is */
+    uint32_t step_first;  /* so many first versions of a trainer are all recomputed */
+    int64_t fee_step;     /* to the validator, for one that it found right */
+    int64_t dispute_bond; /* of a challenger's stake */
+    uint32_t dispute_ms;  /* for each move; who is silent longer loses */
 };
 struct ledger_task_close {
     struct digest task;
@@ -125,6 +131,11 @@ struct ledger_commit {
     bool is_flat;           /* all rewards of the group are equal, as numbers */
     uint32_t n_samples;     /* 0 only where there is no submission (sim/market.h) */
     struct ledger_sample sample[LEDGER_SAMPLES_MAX];
+};
+/* In open classes, of a unit that is to be checked in full (proto/opening.h). */
+struct ledger_opening {
+    uint64_t unit, lease;
+    struct digest envelope; /* of the OPENING envelope, which is a blob */
 };
 struct ledger_draw_row {
     uint64_t unit, lease;
@@ -257,6 +268,45 @@ struct ledger_equivocation {
     int64_t version;
     struct public_key trainer;
     struct digest first, second; /* PUBLISH envelopes, both blobs */
+};
+/* The draw has given the version to nobody, to one that is gone, or has not been. */
+struct ledger_step_assign {
+    int64_t version;
+    struct public_key from; /* zero: nobody */
+    struct public_key to;
+};
+struct ledger_step_verdict { /* recomputed, and the same came out */
+    int64_t version;
+    struct public_key validator;
+    struct digest envelope; /* of the STEP_VERDICT envelope, which is a blob */
+};
+struct ledger_dispute_open { /* recomputed, and another came out */
+    int64_t version;
+    struct public_key challenger;
+    struct digest
+        dispute; /* its name: transcript_id() of the STEP's envelope, opt_steps, challenger */
+    uint64_t opt_steps; /* that the optimizer had taken before: batches trained on */
+    struct digest weights, masters, optimizer; /* that the challenger has */
+    struct digest envelope; /* of the STEP_VERDICT envelope, which is a blob */
+};
+/* Moves alternate, the trainer's first. */
+enum ledger_move { LEDGER_MOVE_SHOW = 1, LEDGER_MOVE_PICK, LEDGER_MOVE_OPEN, LEDGER_MOVE_CALL };
+struct ledger_dispute_move {
+    struct digest dispute;
+    uint32_t number;        /* from 0 */
+    uint32_t kind;          /* enum ledger_move: its first byte; OPEN and CALL end the game */
+    struct digest envelope; /* of the DISPUTE envelope, which is a blob */
+};
+struct ledger_dispute_close {
+    struct digest dispute;
+    struct public_key loser;
+    bool
+        is_silent; /* its move was due until the deadline; else all below is what the moves give */
+    uint32_t n_moves;
+    struct digest last; /* envelope of the last of them; zero: none */
+    uint32_t op, out;   /* which the game came to (learn/graph.h) */
+    uint64_t tile;
+    uint32_t segment;
 };
 struct ledger_head {
     uint64_t seq;       /* the last entry covered: the one before this */

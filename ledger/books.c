@@ -54,7 +54,7 @@ void ledger_books_free(struct ledger_books **books)
     free(b->invite);
     free(b->undrawn);
     free(b->version);
-    free(b->batch_root);
+    books_clear_steps(b);
     free(b->scratch);
     free(b);
     *books = NULL;
@@ -217,7 +217,7 @@ const struct digest *ledger_books_weights(const struct ledger_books *b)
 
 const struct digest *ledger_books_batch_to_train(const struct ledger_books *b)
 {
-    return b->n_versions && b->n_trained < b->n_batches ? &b->batch_root[b->n_trained] : NULL;
+    return b->n_versions && b->n_trained < b->n_batches ? &b->batch[b->n_trained].root : NULL;
 }
 
 uint64_t ledger_books_next_batch(const struct ledger_books *b)
@@ -273,6 +273,8 @@ static const struct public_key *actor_wanted(enum ledger_type type, const union 
     case LEDGER_VERDICT: return &x->verdict_.validator;
     case LEDGER_VERDICT_SEAL: return &x->verdict_seal_.validator;
     case LEDGER_WITNESS: return &x->witness_.validator;
+    case LEDGER_STEP_VERDICT: return &x->step_verdict_.validator;
+    case LEDGER_DISPUTE_OPEN: return &x->dispute_open_.challenger;
     case LEDGER_STEP: return &x->step_.trainer;
     default: return NULL;
     }
@@ -287,6 +289,8 @@ static enum status check_actor(const struct ledger_books *b, const struct ledger
     if (en->type == LEDGER_COMMIT) {
         const struct unit_book *u = books_find_unit(b, b->scratch->commit_.unit);
         want = u ? &u->pub.worker : NULL;
+    } else if (en->type == LEDGER_DISPUTE_MOVE) {
+        want = books_turn_of(b, &b->scratch->dispute_move_.dispute);
     }
     if (want && !key_is_zero(&en->actor) && !key_equal(want, &en->actor))
         return err_set(e, ERR_DENIED, "I10: the entry comes from another key than it names");
@@ -371,8 +375,7 @@ static struct unit_book *unit_at(struct ledger_books *b, uint64_t unit)
     return &b->unit[u - b->unit];
 }
 
-/* One more element at the end of a growing array. */
-static void *grow(void *array, size_t n, size_t *cap, size_t size)
+void *books_grow(void *array, size_t n, size_t *cap, size_t size)
 {
     if (n < *cap)
         return array;
@@ -391,7 +394,7 @@ static void remember_credits(struct ledger_books *b, const struct ledger_posting
             continue;
         CHECK(map_find(&b->node_at, &k, &at));
         node = &b->node[at];
-        node->credit = grow(node->credit, node->n, &node->cap, sizeof(*node->credit));
+        node->credit = books_grow(node->credit, node->n, &node->cap, sizeof(*node->credit));
         node->credit[node->n++] = (struct credit){b->next_seq, NO_UNIT, 0, v[i].delta};
         node->pub.earned += v[i].delta;
     }
@@ -403,7 +406,7 @@ static void apply_invite(struct ledger_books *b, const struct ledger_invite *x)
 
     memcpy(k.b, x->id, sizeof(k.b));
     map_put(&b->invite_at, &k, b->n_invites);
-    b->invite = grow(b->invite, b->n_invites, &b->cap_invites, sizeof(*b->invite));
+    b->invite = books_grow(b->invite, b->n_invites, &b->cap_invites, sizeof(*b->invite));
     b->invite[b->n_invites++] = (struct invite_book){x->secret, x->role, false};
 }
 
@@ -414,7 +417,7 @@ static void apply_node_admit(struct ledger_books *b, const struct ledger_node_ad
     uint64_t i;
 
     map_put(&b->node_at, &k, b->n_nodes);
-    b->node = grow(b->node, b->n_nodes, &b->cap_nodes, sizeof(*b->node));
+    b->node = books_grow(b->node, b->n_nodes, &b->cap_nodes, sizeof(*b->node));
     b->node[b->n_nodes++] = (struct node_book){.pub = {.node = x->node,
                                                        .transport = x->transport,
                                                        .owner = x->owner,
@@ -436,9 +439,9 @@ static void apply_task_open(struct ledger_books *b, const struct ledger_task_ope
         free_unit(&b->unit[i]);
     b->n_units = 0;
     b->undrawn_head = b->n_undrawn = 0;
-    b->n_versions = b->n_batches = 0;
+    b->n_versions = 0;
     b->next_version = 0;
-    b->n_trained = 0;
+    books_clear_steps(b);
 }
 
 static void apply_task_close(struct ledger_books *b, const struct ledger_posting *v, uint32_t n)
@@ -471,7 +474,7 @@ static void apply_lease(struct ledger_books *b, const struct ledger_lease *x)
     if (!map_find(&b->unit_at, &k, &i)) {
         i = b->n_units;
         map_put(&b->unit_at, &k, i);
-        b->unit = grow(b->unit, b->n_units, &b->cap_units, sizeof(*b->unit));
+        b->unit = books_grow(b->unit, b->n_units, &b->cap_units, sizeof(*b->unit));
         memset(&b->unit[b->n_units++], 0, sizeof(*b->unit));
     }
     u = &b->unit[i];
@@ -519,7 +522,7 @@ static void apply_commit(struct ledger_books *b, const struct ledger_commit *x)
     watch_commit(&b->watch, (uint32_t)(worker - b->node), x, &u->pub.watch);
     if (u->pub.watch.code == REASON_COPIED)
         watch_other(b, u);
-    b->undrawn = grow(b->undrawn, b->n_undrawn, &b->cap_undrawn, sizeof(*b->undrawn));
+    b->undrawn = books_grow(b->undrawn, b->n_undrawn, &b->cap_undrawn, sizeof(*b->undrawn));
     b->undrawn[b->n_undrawn++] = (struct commit_mark){(size_t)(u - b->unit), b->next_seq};
 }
 
@@ -541,6 +544,7 @@ static void apply_draw(struct ledger_books *b, const struct ledger_draw *x)
         for (uint32_t k = 0; k < x->row[i].n_assigned; k++)
             assign(b, u, &x->candidate[x->row[i].assigned[k]]);
     }
+    books_draw_steps(b, x);
     while (b->undrawn_head < b->n_undrawn && b->undrawn[b->undrawn_head].seq <= x->through)
         b->undrawn_head++;
     if (b->undrawn_head == b->n_undrawn)
@@ -555,17 +559,6 @@ static void apply_assign(struct ledger_books *b, const struct ledger_assign *x)
     assign(b, u, &x->to);
     if (x->depth > u->pub.depth)
         u->pub.depth = x->depth;
-}
-
-static void apply_verdict(struct ledger_books *b, const struct ledger_verdict *x)
-{
-    struct unit_book *u = unit_at(b, x->unit);
-
-    CHECK(u->pub.n_opinions < LEDGER_VERDICTS_MAX);
-    books_keep_opened(u, x);
-    u->pub.opinion[u->pub.n_opinions++] = (struct ledger_opinion){
-        x->validator, x->depth, x->is_accepted, x->code, x->states, false};
-    node_at(b, &x->validator)->pub.n_verdicts++;
 }
 
 /* The reserve of a live attempt was paid out, or went back. */
@@ -622,6 +615,16 @@ static void apply_refusal(struct ledger_books *b, uint64_t unit)
     node_at(b, &u->pub.worker)->pub.n_refused++;
 }
 
+/* A worker whose unit was refused has the standing of one that begins. */
+static void apply_reject_soft(struct ledger_books *b, const struct ledger_reject_soft *x)
+{
+    struct ledger_node *worker = &node_at(b, &unit_at(b, x->unit)->pub.worker)->pub;
+
+    worker->commits_before = worker->n_commits;
+    worker->accepted_before = worker->n_accepted;
+    apply_refusal(b, x->unit);
+}
+
 static void apply_reject_hard(struct ledger_books *b, const struct ledger_reject_hard *x,
                               const struct ledger_posting *v, uint32_t n)
 {
@@ -663,33 +666,7 @@ static void apply_batch(struct ledger_books *b, const struct ledger_batch *x)
 {
     for (uint32_t i = 0; i < x->n_rows; i++)
         unit_at(b, x->row[i].unit)->pub.is_batched = true;
-    b->batch_root = grow(b->batch_root, b->n_batches, &b->cap_batches, sizeof(*b->batch_root));
-    b->batch_root[b->n_batches++] = x->root;
-}
-
-static void apply_step(struct ledger_books *b, const struct ledger_step *x)
-{
-    if (b->n_versions) {
-        b->n_trained++;
-        if (b->task.steps_done < b->task.open.steps) {
-            b->task.steps_done++;
-            b->task.paid_trainer += b->task.open.price_step;
-        }
-    }
-    b->version = grow(b->version, b->n_versions, &b->cap_versions, sizeof(*b->version));
-    b->version[b->n_versions++] = (struct version_mark){x->version, x->weights};
-    b->next_version = x->version + 1;
-}
-
-static void apply_abandon(struct ledger_books *b, const struct ledger_abandon *x)
-{
-    if (x->version == b->next_version) {
-        b->next_version++;
-        return;
-    }
-    b->n_versions--;
-    if (b->n_versions)
-        b->n_trained--;
+    books_take_batch(b, x);
 }
 
 static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
@@ -717,10 +694,10 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_COMMIT: apply_commit(b, &x->commit_); break;
     case LEDGER_DRAW: apply_draw(b, &x->draw_); break;
     case LEDGER_ASSIGN: apply_assign(b, &x->assign_); break;
-    case LEDGER_VERDICT: apply_verdict(b, &x->verdict_); break;
+    case LEDGER_VERDICT: books_take_verdict(b, &x->verdict_); break;
     case LEDGER_ACCEPT: apply_accept(b, &x->accept_); break;
     case LEDGER_VOID: apply_void(b, &x->void_); break;
-    case LEDGER_REJECT_SOFT: apply_refusal(b, x->reject_soft_.unit); break;
+    case LEDGER_REJECT_SOFT: apply_reject_soft(b, &x->reject_soft_); break;
     case LEDGER_REJECT_HARD:
         apply_reject_hard(b, &x->reject_hard_, en->posting, en->n_postings);
         break;
@@ -734,13 +711,25 @@ static void apply_body(struct ledger_books *b, const struct ledger_entry *en,
     case LEDGER_STATES_JUDGE:
         books_judge_states(b, &x->states_judge_, en->posting, en->n_postings);
         break;
+    case LEDGER_OPENING:
+        unit_at(b, x->opening_.unit)->pub.opening = x->opening_.envelope;
+        break;
     case LEDGER_WITNESS: books_take_witness(b, &x->witness_); break;
     case LEDGER_HEAD: books_open_round(b, &x->head_); break;
     case LEDGER_GIVEUP: unit_at(b, x->giveup_.unit)->pub.state = UNIT_GIVEN_UP; break;
     case LEDGER_MATURE: apply_mature(b, &x->mature_); break;
     case LEDGER_BATCH: apply_batch(b, &x->batch_); break;
-    case LEDGER_STEP: apply_step(b, &x->step_); break;
-    case LEDGER_ABANDON: apply_abandon(b, &x->abandon_); break;
+    case LEDGER_STEP: books_take_step(b, &x->step_); break;
+    case LEDGER_ABANDON: books_abandon(b, &x->abandon_); break;
+    case LEDGER_STEP_ASSIGN: books_assign_step(b, &x->step_assign_); break;
+    case LEDGER_STEP_VERDICT:
+        books_judge_step(b, &x->step_verdict_, en->posting, en->n_postings);
+        break;
+    case LEDGER_DISPUTE_OPEN: books_open_dispute(b, &x->dispute_open_, en->time_us); break;
+    case LEDGER_DISPUTE_MOVE: books_move_dispute(b, &x->dispute_move_, en->time_us); break;
+    case LEDGER_DISPUTE_CLOSE:
+        books_close_dispute(b, &x->dispute_close_, en->posting, en->n_postings);
+        break;
     default: break; /* moves money at most */
     }
 }
@@ -770,6 +759,8 @@ enum status ledger_apply(struct ledger_books *b, const struct ledger_entry *en,
         st = check_actor(b, en, e);
     if (!st)
         st = ledger_books_post(b, en->type, b->scratch, want, &n, e);
+    if (!st)
+        st = books_check_silence(b, en, e);
     if (!st)
         st = check_postings(en, want, n, e);
     if (!st)

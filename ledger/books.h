@@ -44,9 +44,17 @@
  *                canary also jackpot -> pending(finders): canary_bonus, together at most a third
  *   STATES_JUDGE the same strike
  *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
+ *   STEP_VERDICT escrow -> pending(validator): fee_step, or what the escrow has
+ *   DISPUTE_OPEN stake(challenger) -> bond(challenger): dispute_bond
+ *   DISPUTE_CLOSE  the bond back if the trainer lost; pending(trainer) -> escrow: what it was paid for
+ *                this version and later ones; what is left of its pending and all of stake, or the
+ *                challenger's bond if that lost -> finder_percent to pending of the other,
+ *                jackpot, burn. A trainer that lost is barred, and who found its version right is struck
  *   MATURE       pending(node) -> avail(owner), after genesis.mature_window entries, or at any
  *                time once the task is closed
  *   TASK_CLOSE   escrow and what steps did not use -> avail(initiator's owner); no live unit
+ *
+ * Recomputed versions and disputes: ledger/steps.h.
  *
  * Refused entries are ERR_DENIED, ERR_EXISTS, ERR_NOT_FOUND, ERR_INSUFFICIENT or ERR_INVALID with
  * a text that begins with the invariant, "I4: unit 7 is accepted already"; the books are as before.
@@ -124,6 +132,7 @@ struct ledger_unit {
     bool is_flat;
     struct watch_finding watch; /* what stands out about it */
     uint32_t depth;             /* drawn; 0: not drawn yet. ASSIGN may raise it */
+    struct digest opening;      /* the OPENING envelope; zero: it was not opened */
     uint32_t n_opinions;
     struct ledger_opinion opinion[LEDGER_VERDICTS_MAX];
     int64_t paid; /* to the worker, by ACCEPT */
@@ -134,6 +143,8 @@ struct ledger_node {
     bool is_revoked, is_slashed;
     uint64_t admitted; /* seq */
     uint64_t n_commits, n_accepted, n_refused, n_verdicts;
+    /* Of these, what was before its last REJECT_SOFT: it begins anew, all is checked in full again. */
+    uint64_t commits_before, accepted_before;
     uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE and STATES_JUDGE */
     uint64_t n_live;         /* units LEASED or COMMITTED */
     int64_t earned;          /* ever credited to pending */

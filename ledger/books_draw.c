@@ -33,7 +33,8 @@ static uint64_t unit_probability(const struct ledger_books *b, const struct unit
 
     if (open->witnesses && !books_is_witnessed(b))
         return LEDGER_ONE;
-    if (u->nth <= open->audit_first || (u->canary && !u->canary->is_judged))
+    if (u->nth <= books_find_node(b, &u->pub.worker)->pub.commits_before + open->audit_first ||
+        (u->canary && !u->canary->is_judged))
         return LEDGER_ONE;
     return watch_probability(audit_probability(&policy), u->pub.watch.code);
 }
@@ -178,7 +179,7 @@ void ledger_mature_build(struct ledger_mature *m, int64_t *amount, const struct 
                          const struct public_key *node)
 {
     const struct node_book *nb = books_find_node(b, node);
-    uint64_t window = b->genesis.mature_window;
+    uint64_t window = b->genesis.mature_window, frozen = books_frozen_from(b, node);
 
     memset(m, 0, sizeof(*m));
     m->node = *node;
@@ -188,6 +189,8 @@ void ledger_mature_build(struct ledger_mature *m, int64_t *amount, const struct 
     for (size_t i = nb->head; i < nb->n; i++) {
         const struct credit *c = &nb->credit[i];
         if (!b->task.is_closed && (b->next_seq < window || c->seq > b->next_seq - window))
+            break;
+        if (c->seq >= frozen)
             break;
         m->through = c->seq;
         *amount += c->amount;

@@ -185,6 +185,8 @@ enum status post_unstake(const struct ledger_books *b, const struct ledger_unsta
                        node->pub.n_live);
     if (account_balance(&b->accounts, &pending))
         return err_set(e, ERR_DENIED, "I8: the node still has pending pay");
+    if (books_is_party(b, &x->node))
+        return err_set(e, ERR_DENIED, "I8: the node is party to a dispute");
     post_move(p, account_of_key(ACCOUNT_STAKE, &x->node), of_owner(node), x->amount);
     return OK;
 }
@@ -201,6 +203,10 @@ enum status post_mature(const struct ledger_books *b, const struct ledger_mature
         (!b->task.is_closed && b->next_seq - x->through < b->genesis.mature_window))
         return err_set(e, ERR_DENIED, "I7: pay of entry %" PRIu64 " has not matured yet",
                        x->through);
+    if (x->through >= books_frozen_from(b, &x->node))
+        return err_set(e, ERR_DENIED,
+                       "I7: a version of the node's is not recomputed, or "
+                       "disputed");
     for (size_t i = node->head; i < node->n && node->credit[i].seq <= x->through; i++)
         amount += node->credit[i].amount;
     if (amount == 0)
@@ -230,6 +236,7 @@ static enum status check_terms(const struct ledger_task_open *x, int64_t *steps,
     if (x->audit_floor > LEDGER_ONE || x->saving_ppm > 1000000 || x->detection_ppm < 1 ||
         x->detection_ppm > 1000000 || x->canary_rate > LEDGER_ONE ||
         x->recheck_rate > LEDGER_ONE || x->bond_slice_ppm > 1000000 ||
+        x->step_rate > LEDGER_ONE || (x->step_rate && !x->dispute_ms) ||
         ((x->canary_rate || x->recheck_rate) && !x->bond_strikes))
         return err_set(e, ERR_INVALID, "I9: the audit policy is out of range");
     return OK;
@@ -266,6 +273,8 @@ enum status post_task_close(const struct ledger_books *b, const struct ledger_ta
     if (b->task.promised)
         return err_set(e, ERR_DENIED, "I3: %" PRId64 " ucr are still reserved for live units",
                        b->task.promised);
+    if (ledger_books_open_dispute(b))
+        return err_set(e, ERR_DENIED, "I3: a dispute is open");
     post_move(p, escrow, of_owner(initiator), account_balance(&b->accounts, &escrow));
     post_move(p, reserved, of_owner(initiator), account_balance(&b->accounts, &reserved));
     return OK;

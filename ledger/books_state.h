@@ -6,6 +6,7 @@
 
 #include "ledger/books.h"
 #include "ledger/map.h"
+#include "ledger/steps.h"
 #include "proto/merkle.h"
 
 #define ASSIGNED_KEPT 16u
@@ -59,6 +60,20 @@ struct commit_mark {
     size_t unit; /* index */
     uint64_t seq;
 };
+struct batch_mark {
+    struct digest root;
+    uint64_t seq;
+    uint32_t n_trained; /* rows */
+};
+struct step_book {
+    struct ledger_step_state pub;
+    uint64_t nth; /* of its trainer's with a batch, from 1 */
+};
+struct dispute_book {
+    struct ledger_dispute pub;
+    struct digest *move; /* owned: envelopes */
+    size_t cap;
+};
 struct version_mark {
     int64_t version;
     struct digest weights;
@@ -93,9 +108,13 @@ struct ledger_books {
     struct version_mark *version; /* published and not abandoned */
     size_t n_versions, cap_versions;
     int64_t next_version;
-    struct digest *batch_root;
+    struct batch_mark *batch;
     size_t n_batches, cap_batches;
-    uint64_t n_trained; /* batches that a standing version was made from */
+    uint64_t n_trained;     /* batches that a standing version was made from */
+    struct step_book *step; /* owned; every STEP, by seq */
+    size_t n_steps, cap_steps;
+    struct dispute_book *dispute; /* owned; in their order */
+    size_t n_disputes, cap_disputes;
 
     struct watch watch;
 
@@ -124,7 +143,7 @@ void books_judge_canary(struct ledger_books *b, const struct ledger_canary_judge
 /* What a verdict that is contradicted costs the validator, and what it comes to. */
 void books_strike(struct ledger_books *b, const struct public_key *validator);
 void books_seal_verdict(struct ledger_books *b, const struct ledger_verdict_seal *x);
-void books_keep_opened(struct unit_book *u, const struct ledger_verdict *x);
+void books_take_verdict(struct ledger_books *b, const struct ledger_verdict *x);
 void books_judge_states(struct ledger_books *b, const struct ledger_states_judge *x,
                         const struct ledger_posting *v, uint32_t n);
 /* Does a verdict with this code say that a prefill was made? */
@@ -141,5 +160,37 @@ bool books_is_missing(const struct ledger_books *b, const struct node_book *node
  * `salts` NULL the depths are left 0: only who has the salts knows them. */
 bool books_draw_rows(struct ledger_draw *d, const struct ledger_books *b,
                      const struct ledger_salts *salts);
+
+/* One more element at the end of a growing array. */
+void *books_grow(void *array, size_t n, size_t *cap, size_t size);
+
+/* books_step.c: batches, versions, and who recomputes them */
+void books_take_batch(struct ledger_books *b, const struct ledger_batch *x);
+void books_take_step(struct ledger_books *b, const struct ledger_step *x);
+void books_abandon(struct ledger_books *b, const struct ledger_abandon *x);
+void books_draw_steps(struct ledger_books *b, const struct ledger_draw *x);
+void books_assign_step(struct ledger_books *b, const struct ledger_step_assign *x);
+void books_judge_step(struct ledger_books *b, const struct ledger_step_verdict *x,
+                      const struct ledger_posting *v, uint32_t n);
+void books_clear_steps(struct ledger_books *b); /* and disputes */
+/* The newest STEP of this version that was not abandoned; NULL: there is none. */
+struct step_book *books_find_step(const struct ledger_books *b, int64_t version);
+/* Pay of this node that entries from here on earned cannot mature yet. */
+uint64_t books_frozen_from(const struct ledger_books *b, const struct public_key *node);
+
+/* books_dispute.c */
+void books_open_dispute(struct ledger_books *b, const struct ledger_dispute_open *x,
+                        int64_t time_us);
+void books_move_dispute(struct ledger_books *b, const struct ledger_dispute_move *x,
+                        int64_t time_us);
+void books_close_dispute(struct ledger_books *b, const struct ledger_dispute_close *x,
+                         const struct ledger_posting *v, uint32_t n);
+/* Who is to move in it; NULL: nobody. */
+const struct public_key *books_turn_of(const struct ledger_books *b,
+                                       const struct digest *dispute);
+bool books_is_party(const struct ledger_books *b, const struct public_key *node);
+/* A DISPUTE_CLOSE for silence comes after the deadline. */
+MUST_USE enum status books_check_silence(const struct ledger_books *b,
+                                         const struct ledger_entry *en, struct err *e);
 
 #endif

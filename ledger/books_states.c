@@ -259,13 +259,24 @@ void books_seal_verdict(struct ledger_books *b, const struct ledger_verdict_seal
 }
 
 /* Before its opinion is counted. */
-void books_keep_opened(struct unit_book *u, const struct ledger_verdict *x)
+static void keep_opened(struct unit_book *u, const struct ledger_verdict *x)
 {
     if (!x->n_opened)
         return;
     u->opened = xrealloc(u->opened, (u->n_opened + x->n_opened) * sizeof(*u->opened));
     for (uint32_t i = 0; i < x->n_opened; i++)
         u->opened[u->n_opened++] = (struct opened_book){u->pub.n_opinions, x->opened[i]};
+}
+
+void books_take_verdict(struct ledger_books *b, const struct ledger_verdict *x)
+{
+    struct unit_book *u = &b->unit[books_find_unit(b, x->unit) - b->unit];
+
+    CHECK(u->pub.n_opinions < LEDGER_VERDICTS_MAX);
+    keep_opened(u, x);
+    u->pub.opinion[u->pub.n_opinions++] = (struct ledger_opinion){
+        x->validator, x->depth, x->is_accepted, x->code, x->states, false};
+    b->node[books_find_node(b, &x->validator) - b->node].pub.n_verdicts++;
 }
 
 void books_judge_states(struct ledger_books *b, const struct ledger_states_judge *x,

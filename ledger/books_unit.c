@@ -246,6 +246,22 @@ enum status post_check_judge(const struct unit_book **out, const struct ledger_b
     return OK;
 }
 
+enum status post_opening(const struct ledger_books *b, const struct ledger_opening *x,
+                         struct post *p, struct err *e)
+{
+    const struct unit_book *u;
+    enum status st = post_find_committed(&u, b, x->unit, x->lease, e);
+
+    (void)p;
+    if (st)
+        return st;
+    if (u->pub.depth != CHECK_FULL)
+        return err_set(e, ERR_DENIED, "I9: unit %" PRIu64 " is not to be opened", x->unit);
+    if (!digest_is_zero(&u->pub.opening))
+        return err_set(e, ERR_EXISTS, "I4: unit %" PRIu64 " was opened before", x->unit);
+    return OK;
+}
+
 enum status post_assign(const struct ledger_books *b, const struct ledger_assign *x,
                         struct post *p, struct err *e)
 {
@@ -269,6 +285,8 @@ enum status post_verdict(const struct ledger_books *b, const struct ledger_verdi
                        x->unit);
     if (x->is_accepted != (x->code == REASON_NONE))
         return err_set(e, ERR_INVALID, "I4: an acceptance has no reason, a rejection one");
+    if (x->code == REASON_UNOPENED && !digest_is_zero(&u->pub.opening))
+        return err_set(e, ERR_DENIED, "I9: unit %" PRIu64 " was opened", x->unit);
     return post_check_states(b, x, e);
 }
 

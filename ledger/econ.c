@@ -99,3 +99,53 @@ void econ_judge(struct econ_row *row, const struct econ_terms *t, const struct e
             *row = at;
     }
 }
+
+/* ---- a trainer --------------------------------------------------------------------------- */
+
+static const struct econ_cheat skip_batch = {"trainer-skip",
+                                             "a trainer that does not train on the batch",
+                                             ECON_PPM,
+                                             ECON_PPM,
+                                             0,
+                                             0,
+                                             ECON_PPM,
+                                             false};
+
+static void judge_version(struct econ_row *row, const struct econ_terms *t, int64_t pending)
+{
+    const struct audit_policy policy = {
+        .reward = t->open.price_step,
+        .pending = pending,
+        .saving_ppm = ECON_PPM,
+        .detection_ppm = ECON_PPM,
+        .floor = t->open.step_rate,
+    };
+    double price = (double)t->open.price_step;
+    double cost = price * (double)t->cost / (double)(t->pay ? t->pay : 1);
+
+    row->cheat = &skip_batch;
+    row->pending = pending;
+    row->audited =
+        t->open.step_rate ? (double)audit_probability(&policy) / (double)LEDGER_ONE : 0.0;
+    row->found = row->audited;
+    row->gain = cost;
+    row->loss = row->found * (price + (double)pending);
+    row->honest = price - cost;
+    row->cheats = row->honest + row->gain - row->loss;
+    row->pays = row->gain > row->loss;
+}
+
+bool econ_judge_trainer(struct econ_row *row, const struct econ_terms *t)
+{
+    struct econ_row at;
+
+    if (!t->open.dispute_ms)
+        return false;
+    judge_version(row, t, 0);
+    for (int64_t k = 1; k <= (int64_t)ECON_PENDING_MAX; k++) {
+        judge_version(&at, t, k * t->open.price_step);
+        if (at.gain - at.loss > row->gain - row->loss)
+            *row = at;
+    }
+    return true;
+}

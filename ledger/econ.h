@@ -63,6 +63,12 @@ struct econ_row {
     double honest, cheats; /* what a unit of its work brings on average, ucr */
     bool pays;
 };
+/* The same for a trainer and a version, which pays price_step: it claims a batch and saves training on it.
+ * A version is recomputed with the ledger's probability (ledger/steps.h), which finds it for certain, and
+ * costs pay, stake and pending pay. The trainer's own stake is taken as nothing: no rule asks for any.
+ * False: there are no disputes in the class of the task, and nothing is said. */
+bool econ_judge_trainer(struct econ_row *row, const struct econ_terms *t);
+
 void econ_judge(struct econ_row *row, const struct econ_terms *t, const struct econ_cheat *c);
 
 #endif

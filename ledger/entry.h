@@ -63,7 +63,13 @@
     X(CANARY_JUDGE, 28, canary_judge, true, "a canary was compared with the unit made again")  \
     X(WITNESS, 29, witness, false, "a validator has seen a head")                              \
     X(VERDICT_SEAL, 30, verdict_seal, false, "a validator committed to its verdict")           \
-    X(STATES_JUDGE, 31, states_judge, true, "a validator's states were not those of the unit")
+    X(STATES_JUDGE, 31, states_judge, true, "a validator's states were not those of the unit") \
+    X(STEP_ASSIGN, 32, step_assign, false, "a validator is to recompute a weight version")     \
+    X(STEP_VERDICT, 33, step_verdict, true, "a weight version was recomputed, and is right")   \
+    X(DISPUTE_OPEN, 34, dispute_open, true, "a weight version was challenged")                 \
+    X(DISPUTE_MOVE, 35, dispute_move, false, "a move of a dispute")                            \
+    X(DISPUTE_CLOSE, 36, dispute_close, true, "a dispute was lost")                            \
+    X(OPENING, 37, opening, false, "a worker opened a drawn unit")
 
 #define LEDGER_TYPE_MEMBER(name, number, body, moves_money, text) LEDGER_##name = number,
 enum ledger_type { LEDGER_NONE, LEDGER_TYPE_MAP(LEDGER_TYPE_MEMBER) LEDGER_TYPE_COUNT };

@@ -82,6 +82,8 @@ void orch_draw(struct orch *s, struct turn *t)
     }
     if (orch_append_draw(s, t, d, BY_ITSELF, NULL, NULL))
         s->drawn_commit = s->durable_commit;
+    else
+        orch_call_openers(s, t);
 }
 
 /* ---- handing out checks ---------------------------------------------------------------- */
@@ -104,6 +106,7 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
                           .depth = c->depth,
                           .deadline_ms = (uint32_t)s->task.leases.check_ms};
     struct public_key peer[LEDGER_OPENED_MAX];
+    size_t n_submission;
     struct err e;
 
     if (orch_read_blob(s, &u->envelope, &e)) {
@@ -111,8 +114,15 @@ static void send_check(struct orch *s, struct turn *t, uint64_t unit, struct orc
         orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the submission cannot be read");
         return;
     }
+    n_submission = s->blob.len;
+    if (c->depth == CHECK_FULL && !digest_is_zero(&u->opening) &&
+        s->opt.store.blob(s->opt.store.ctx, &u->opening, &s->blob, &e)) {
+        orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS, "the opening came just now");
+        return;
+    }
     c->sent_ms = t->now_ms;
-    m.submission = buf_bytes(&s->blob);
+    m.submission = bytes_slice(buf_bytes(&s->blob), 0, n_submission);
+    m.opening = bytes_slice(buf_bytes(&s->blob), n_submission, s->blob.len - n_submission);
     if (c->depth == CHECK_FULL && ledger_books_task(orch_books(s))->open.recheck_rate) {
         m.draw = ledger_books_drawn(orch_books(s), unit);
         m.peers.data = (const uint8_t *)peer;
@@ -131,6 +141,8 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
                                      int64_t *wanted, uint32_t *n_sent)
 {
     struct orch_check *best = NULL;
+    bool is_ripe = orch_light_is_ripe(s, t);
+    int64_t light_ms = 0;
 
     *wanted = -1;
     *n_sent = 0;
@@ -138,13 +150,17 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
             u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
-        if (!c || c->is_over || orch_is_held(s, t, i, c))
+        if (!c || c->is_over || orch_is_held(s, t, i, c) ||
+            (c->depth == CHECK_FULL ? orch_awaits_opening(s, t, i) : !is_ripe))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
             *wanted = u->version;
             continue;
         }
-        *n_sent += c->sent_ms != 0;
+        if (c->sent_ms && (c->depth == CHECK_FULL || c->sent_ms != light_ms)) {
+            (*n_sent)++; /* light ones went out together */
+            light_ms = c->depth == CHECK_LIGHT ? c->sent_ms : light_ms;
+        }
         if (best && best->sent_ms <= c->sent_ms)
             continue;
         best = c;
@@ -185,9 +201,14 @@ void orch_on_check_ask(struct orch *s, struct turn *t)
     c = next_check(s, t, &ask, &unit, &wanted, &n_sent);
     /* A validator asks for one more while it is at one: with two out, it has lost one. */
     again_ms = n_sent > 1 ? ORCH_RESEND_MS : ORCH_RESEND_LONE;
-    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= again_ms))
-        send_check(s, t, unit, c);
-    else if (c)
+    if (c && c->depth == CHECK_LIGHT && again_ms < s->task.leases.check_ms / 2)
+        again_ms = s->task.leases.check_ms / 2; /* many at once take longer */
+    if (c && (!c->sent_ms || t->now_ms - c->sent_ms >= again_ms)) {
+        if (c->depth == CHECK_LIGHT)
+            orch_send_light(s, t, &ask, unit);
+        else
+            send_check(s, t, unit, c);
+    } else if (c)
         orch_wait(s, t, REASON_NO_WORK, ORCH_RETRY_MS,
                   "this validator's checks were sent to it");
     else if (wanted >= 0)
@@ -291,15 +312,23 @@ static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
 static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t code)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
+    uint32_t worker = s->unit[unit].worker;
     struct ledger_reject_soft r = {
         .unit = unit, .lease = u->lease, .code = code, .salt = orch_salt_shown(s, unit)};
+    struct ledger_node_revoke bar = {.node = s->node[worker].node, .code = code};
     char who[17];
 
-    orch_node_short(who, s, s->unit[unit].worker);
+    orch_node_short(who, s, worker);
     orch_note(s, 'W', "rejected unit=%" PRIu64 " worker=%s why=%s", unit, who,
               reason_name((enum reason)code));
-    if (!orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
-        orch_maybe_give_up(s, t, unit, (enum reason)code);
+    if (orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
+        return;
+    orch_maybe_give_up(s, t, unit, (enum reason)code);
+    if (s->node[worker].n_opinions < ORCH_OPINIONS || s->node[worker].is_revoked)
+        return;
+    orch_note(s, 'W', "barred worker=%s why=%s", who, reason_name((enum reason)code));
+    if (!orch_append_node_revoke(s, t, &bar, BY_ITSELF, NULL, NULL))
+        orch_sweep_barred(s, t); /* its stake stays its own: opinions cost no money */
 }
 
 static void reject_hard(struct orch *s, struct turn *t, uint64_t unit, uint32_t code,
@@ -372,8 +401,8 @@ void orch_judge(struct orch *s, struct turn *t, uint64_t unit)
 }
 
 /* Is this a verdict on a live check of this validator? REASON_NONE, or why not. */
-static enum reason check_verdict(struct orch *s, const struct turn *t,
-                                 const struct msg_verdict *m)
+enum reason orch_check_verdict(struct orch *s, const struct turn *t,
+                               const struct msg_verdict *m)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), m->unit);
     const struct orch_check *c;
@@ -387,6 +416,7 @@ static enum reason check_verdict(struct orch *s, const struct turn *t,
         return REASON_DUPLICATE;
     if (m->depth < c->depth || m->depth > CHECK_FULL || m->code >= REASON_COUNT ||
         m->is_accepted != (m->code == REASON_NONE) ||
+        (m->code == REASON_UNOPENED && !digest_is_zero(&u->opening)) ||
         m->opened.len > LEDGER_OPENED_MAX * sizeof(struct ledger_opened))
         return REASON_BOUNDS;
     return REASON_NONE;
@@ -423,7 +453,7 @@ void orch_on_verdict(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
-    why = check_verdict(s, t, &m);
+    why = orch_check_verdict(s, t, &m);
     if (why != REASON_NONE) {
         orch_receipt_refused(s, t, 0, why, "unit %" PRIu64 " lease %" PRIu64 ": %s", m.unit,
                              m.lease,
@@ -500,7 +530,9 @@ static void look_after_unit(struct orch *s, struct turn *t, uint64_t unit)
             continue;
         if (!c->since_ms)
             c->since_ms = t->now_ms;
-        if (is_late(s, t, unit, c)) {
+        if (c->depth == CHECK_FULL && orch_awaits_opening(s, t, unit)) {
+            c->since_ms = t->now_ms; /* nobody is asked for it yet */
+        } else if (is_late(s, t, unit, c)) {
             bool is_enough = u->n_checks > 2 && orch_has_held(s, t, unit); /* others wait */
 
             to = is_enough ? ORCH_NONE_NODE : pick_validator(s, t, unit, c->node);

@@ -115,6 +115,7 @@ static void apply_lease(struct orch *s, const struct ledger_entry *en,
     u->deadline_ms = u->hard_ms = 0;
     u->progress = 0;
     u->draw = 0;
+    u->opening_ms = 0;
     u->n_checks = 0;
     set_fact(s, en, node, x->unit, en->seq, 0);
 }
@@ -196,12 +197,16 @@ static void apply_end(struct orch *s, const struct ledger_entry *en, uint64_t un
     if (en->type == LEDGER_ACCEPT) {
         s->n_accepted++;
         s->node[u->worker].tokens_paid += lu->tokens;
+        if (orch_is_proven(s, u->worker))
+            s->node[u->worker].n_opinions = 0;
         return;
     }
     s->n_accepted -= was_accepted;
     if (code < REASON_COUNT) {
         s->rejected[code]++;
         s->node[u->worker].refused[code]++;
+        s->node[u->worker].n_opinions +=
+            en->type == LEDGER_REJECT_SOFT && reason_is_opinion((enum reason)code);
     }
 }
 
@@ -305,6 +310,24 @@ static void apply_equivocation(struct orch *s, const struct ledger_equivocation 
     buf_clear(&b);
 }
 
+static void apply_dispute_close(struct orch *s, const struct ledger_entry *en,
+                                const struct ledger_dispute_close *x)
+{
+    const struct ledger_dispute *d = ledger_books_dispute(orch_books(s), &x->dispute);
+    struct buf b;
+
+    set_fact(s, en, orch_find_node(s, &x->loser), ORCH_NONE_UNIT, 0, 0);
+    s->dispute_since_ms = 0;
+    if (!key_equal(&x->loser, &d->trainer))
+        return;
+    bar_node(s, &x->loser);
+    s->is_stopped = true;
+    buf_init(&b, sizeof(s->why_stopped));
+    buf_printf(&b, "the trainer lost the dispute over version %" PRId64, d->version);
+    memcpy(s->why_stopped, buf_cstr(&b), b.len + 1);
+    buf_clear(&b);
+}
+
 static enum status apply_task_open(struct orch *s, const struct ledger_entry *en,
                                    const struct ledger_task_open *x, const struct bytes *blob,
                                    struct err *e)
@@ -356,6 +379,21 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
         set_fact(s, en, orch_find_node(s, &b->states_judge_.validator), b->states_judge_.unit,
                  b->states_judge_.lease, REASON_FALSE_VERDICT);
         break;
+    case LEDGER_STEP_ASSIGN:
+        set_fact(s, en, orch_find_node(s, &b->step_assign_.to), ORCH_NONE_UNIT, 0, 0);
+        break;
+    case LEDGER_STEP_VERDICT:
+        set_fact(s, en, orch_find_node(s, &b->step_verdict_.validator), ORCH_NONE_UNIT, 0, 0);
+        break;
+    case LEDGER_DISPUTE_OPEN:
+        set_fact(s, en, orch_find_node(s, &b->dispute_open_.challenger), ORCH_NONE_UNIT, 0, 0);
+        s->dispute_since_ms = 0;
+        break;
+    case LEDGER_DISPUTE_CLOSE: apply_dispute_close(s, en, &b->dispute_close_); break;
+    case LEDGER_OPENING:
+        set_fact(s, en, orch_unit_at(s, b->opening_.unit)->worker, b->opening_.unit,
+                 b->opening_.lease, 0);
+        break;
     case LEDGER_CANARY_REVEAL: apply_canary_reveal(s, en, &b->canary_reveal_); break;
     case LEDGER_CANARY_JUDGE: s->canaries[b->canary_judge_.outcome]++; break;
     case LEDGER_GIVEUP:
@@ -374,6 +412,7 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
     case LEDGER_MATURE:
     case LEDGER_HEAD:
     case LEDGER_WITNESS:
+    case LEDGER_DISPUTE_MOVE:
     case LEDGER_NONE:
     case LEDGER_TYPE_COUNT: break;
     }

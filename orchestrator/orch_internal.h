@@ -5,9 +5,10 @@
  * orch_facts.c   orch_apply: the fold            orch_task.c    opening and closing the task
  * orch_units.c   leases and submissions          orch_checks.c  draws, checks, verdicts
  * orch_train.c   batches and weight versions     orch_status.c  what people see
- * orch_proven.c  the share of the unproven
+ * orch_proven.c  the share of the unproven       orch_light.c   light checks, many at once
  * orch_canary.c  salts, orders, reveals          orch_round.c   witnesses of draws
- * orch_seals.c   sealed verdicts, their states
+ * orch_seals.c   sealed verdicts, their states   orch_openings.c  what open classes are shown
+ * orch_dispute.c who recomputes versions, disputes
  */
 #ifndef ORCHESTRATOR_ORCH_INTERNAL_H
 #define ORCHESTRATOR_ORCH_INTERNAL_H
@@ -86,8 +87,7 @@ void orch_finish(struct orch *s, struct turn *t);
 /* Takes back all live units and closes the task. */
 MUST_USE enum status orch_close(struct orch *s, struct turn *t, enum orch_cause cause,
                                 uint64_t *seq);
-void orch_append_summary(struct orch *s, struct turn *t);          /* a HEAD */
-bool orch_takes_class(const struct orch *s, const char *numerics); /* "f32-1" */
+void orch_append_summary(struct orch *s, struct turn *t); /* a HEAD */
 bool orch_is_open(const struct orch *s); /* a task is open, and the run is not stopped */
 
 /* ---- orch_units.c ---------------------------------------------------------------------- */
@@ -109,6 +109,7 @@ void orch_on_submit(struct orch *s, struct turn *t);
 void orch_expire(struct orch *s, struct turn *t);
 
 /* ---- orch_proven.c --------------------------------------------------------------------- */
+bool orch_is_proven(const struct orch *s, uint32_t node); /* audit_first units were accepted */
 /* For one request: what a worker may still have of units that are capped for the unproven. */
 struct orch_quota {
     bool is_capped; /* the asker is unproven, and others exist */
@@ -133,6 +134,18 @@ struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node)
 /* Gives the unit to one more validator, for a full check. False: nobody is there. */
 bool orch_ask_another(struct orch *s, struct turn *t, uint64_t unit);
 
+/* Is this a verdict on a live check of this validator? REASON_NONE, or why not. */
+enum reason orch_check_verdict(struct orch *s, const struct turn *t,
+                               const struct msg_verdict *m);
+
+/* ---- orch_light.c ---------------------------------------------------------------------- */
+/* May this validator's light checks be handed out, or are more to be gathered first? */
+bool orch_light_is_ripe(struct orch *s, const struct turn *t);
+/* CHECKS: those of this validator that have not been sent, from `unit` on. */
+void orch_send_light(struct orch *s, struct turn *t, const struct msg_check_ask *ask,
+                     uint64_t unit);
+void orch_on_verdicts(struct orch *s, struct turn *t);
+
 /* ---- orch_seals.c ---------------------------------------------------------------------- */
 void orch_on_verdict_seal(struct orch *s, struct turn *t);
 /* Lets those that have sealed show their verdicts, if nobody is to be waited for. */
@@ -144,6 +157,13 @@ bool orch_has_held(const struct orch *s, const struct turn *t, uint64_t unit);
 bool orch_is_rechecked(const struct orch *s, uint64_t unit);   /* drawn for two full checks */
 uint32_t orch_count_full(const struct orch *s, uint64_t unit); /* verdicts */
 void orch_judge_states(struct orch *s, struct turn *t, uint64_t unit);
+
+/* ---- orch_openings.c ------------------------------------------------------------------- */
+void orch_on_drawn_ask(struct orch *s, struct turn *t);
+void orch_on_opening(struct orch *s, struct turn *t);
+/* Is a full check of the unit to wait, for its worker may still open it? */
+bool orch_awaits_opening(struct orch *s, const struct turn *t, uint64_t unit);
+void orch_call_openers(struct orch *s, struct turn *t); /* answers those who wait for a draw */
 
 /* ---- orch_canary.c --------------------------------------------------------------------- */
 /* What the LEASE of this attempt seals: a function of the beacon's seed. */
@@ -167,6 +187,16 @@ void orch_bar_struck(struct orch *s, struct turn *t); /* validators whose last s
 bool orch_round_is_ready(struct orch *s, struct turn *t);
 void orch_on_witness_ask(struct orch *s, struct turn *t);
 void orch_on_witness(struct orch *s, struct turn *t);
+
+/* ---- orch_dispute.c -------------------------------------------------------------------- */
+void orch_on_audit_ask(struct orch *s, struct turn *t);
+void orch_on_step_verdict(struct orch *s, struct turn *t);
+void orch_on_dispute_ask(struct orch *s, struct turn *t);
+void orch_on_dispute(struct orch *s, struct turn *t);
+/* Gives versions out, watches deadlines, has games that are over judged. */
+void orch_look_after_steps(struct orch *s, struct turn *t);
+/* Somebody is at a version, or a dispute is open: the task is not closed yet. */
+bool orch_has_open_steps(struct orch *s, struct turn *t);
 
 /* ---- orch_train.c ---------------------------------------------------------------------- */
 void orch_on_batch_ask(struct orch *s, struct turn *t);

@@ -15,8 +15,10 @@
 #include "ledger/body.h"
 #include "ledger/books.h"
 #include "ledger/log.h"
+#include "ledger/steps.h"
 #include "orchestrator/orch_state.h"
 #include "proto/msg.h"
+#include "proto/transcript.h"
 
 #define ORCH_NONE_NODE   UINT32_MAX
 #define ORCH_NONE_UNIT   UINT64_MAX
@@ -27,6 +29,9 @@
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
+#define ORCH_GATHER      16u  /* light checks of a validator that go out together */
+#define ORCH_OPINIONS                                                                          \
+    3u /* units refused by opinions, before a worker is proven again, bar it */
 #define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
@@ -57,6 +62,7 @@ struct orch_unit {
     int64_t listed_ms;            /* when the worker was last known to know of the lease */
     int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
+    int64_t opening_ms;           /* when its opening was first wanted; 0: not yet */
     uint32_t n_checks;
     struct orch_check check[LEDGER_VERDICTS_MAX];
 };
@@ -80,13 +86,20 @@ struct orch_node {
     bool is_revoked, is_draining;
     uint64_t tokens_paid;
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
+    uint32_t n_opinions;            /* of them, by opinions, since it was proven */
     /* volatile */
     int64_t seen_ms;  /* 0: never */
     int64_t asked_ms; /* when it last asked for a check, or for units */
     bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
     uint64_t peer;    /* to whom */
     struct idem idem; /* and to which question */
-    bool is_back;     /* heard from again after a silence */
+    struct {          /* its DRAWN_ASK, to be answered when units are to be opened: */
+        bool is_set;
+        uint64_t peer;
+        struct idem idem;
+        uint64_t settled; /* as it was told last */
+    } opener;
+    bool is_back; /* heard from again after a silence */
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;
@@ -148,6 +161,11 @@ struct orch {
     bool is_draw_started;    /* a DRAW job is on its way */
     uint64_t round;          /* seq of the HEAD that its witnesses were called for; 0: none */
     int64_t round_ms;        /* when */
+    bool is_judging;         /* a JUDGE job is on its way */
+    int64_t
+        dispute_since_ms; /* volatile: the open dispute's move is due since; 0: not looked yet */
+    int64_t *step_since;  /* volatile, owned, by index in the books: who has it, has it since */
+    size_t cap_step_since;
     uint64_t n_given_up, n_flat, n_accepted, n_canaries;
     uint64_t canaries[LEDGER_CANARY_OPEN + 1]; /* judged, by outcome */
     uint32_t rejected[REASON_COUNT];

@@ -2,11 +2,11 @@
  * must not fill a batch, even though each unit of a beginner is checked. */
 #include "orchestrator/orch_internal.h"
 
-static bool is_proven(const struct orch *s, uint32_t node)
+bool orch_is_proven(const struct orch *s, uint32_t node)
 {
     const struct ledger_node *n = ledger_books_node(orch_books(s), &s->node[node].node);
 
-    return n && (int64_t)n->n_accepted >= s->task.acceptance.audit_first;
+    return n && (int64_t)(n->n_accepted - n->accepted_before) >= s->task.acceptance.audit_first;
 }
 
 /* Is there somebody proven who takes units: who asked not long ago, or has some? The rule is for where
@@ -18,7 +18,7 @@ static bool has_proven(const struct orch *s, int64_t now_ms)
         const struct ledger_node *l;
 
         if (n->role != ROLE_INFERENCE || n->is_draining || !orch_is_alive(s, i, now_ms) ||
-            !is_proven(s, i))
+            !orch_is_proven(s, i))
             continue;
         l = ledger_books_node(orch_books(s), &n->node);
         if (l->n_live || (n->asked_ms && now_ms - n->asked_ms < ORCH_ALIVE_MS))
@@ -29,7 +29,8 @@ static bool has_proven(const struct orch *s, int64_t now_ms)
 
 void orch_quota_open(struct orch_quota *q, const struct orch *s, const struct turn *t)
 {
-    *q = (struct orch_quota){.is_capped = !is_proven(s, t->from) && has_proven(s, t->now_ms)};
+    *q = (struct orch_quota){.is_capped =
+                                 !orch_is_proven(s, t->from) && has_proven(s, t->now_ms)};
 }
 
 /* The units among which the share counts: a batch's, or in order arrival all that are open. */
@@ -45,7 +46,7 @@ static void enter(struct orch_quota *q, const struct orch *s, uint64_t unit)
         enum ledger_unit_state is = orch_unit_state(s, i);
 
         q->taken += (is == UNIT_LEASED || is == UNIT_COMMITTED || is == UNIT_ACCEPTED) &&
-                    !is_proven(s, s->unit[i].worker);
+                    !orch_is_proven(s, s->unit[i].worker);
     }
 }
 

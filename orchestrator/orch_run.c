@@ -143,9 +143,17 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
                    struct effects *out)
 {
     struct run *r = ctx;
+    struct ledger_judgement j;
 
-    (void)st, (void)result, (void)e;
-    orch_job(r->orch, job, number, now_ms, clock_wall_us(), out);
+    if (job == ORCH_JOB_JUDGE) {
+        if (st)
+            LOG_ERROR("judge failed why=\"%s\"", e ? e->text : status_text(st));
+        else
+            memcpy(&j, result.data, sizeof(j));
+        orch_judged(r->orch, st, &j, now_ms, clock_wall_us(), out);
+    } else {
+        orch_job(r->orch, job, number, now_ms, clock_wall_us(), out);
+    }
     after_move(r, now_ms);
 }
 
@@ -157,12 +165,22 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     after_move(r, now_ms);
 }
 
-/* Nothing to compute: that the job came back says that its round was committed. */
+/* DRAW computes nothing: that the job came back says that its round was committed. */
 static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
                            struct buf *result, struct err *e)
 {
-    (void)ctx, (void)job, (void)number, (void)args, (void)result, (void)e;
-    return OK;
+    struct run *r = ctx;
+    struct ledger_judgement j;
+    enum status st;
+
+    (void)number;
+    if (job != ORCH_JOB_JUDGE)
+        return OK;
+    if (!r->c->judge)
+        return err_set(e, ERR_UNSUPPORTED, "this process has no judge");
+    st = r->c->judge(args, &j, e);
+    buf_append(result, BYTES_OF(j)); /* from one thread of this process to another */
+    return st ? st : buf_status(result, e);
 }
 
 /* ---- start: directory, keys, ledger ---------------------------------------------------- */
@@ -339,7 +357,7 @@ static enum status open_sockets(struct run *r, struct err *e)
     if (st)
         return st;
     ops.ctx = r;
-    r->part = shell_add_part(r->shell, &ops, r->db, 64);
+    r->part = shell_add_part(r->shell, &ops, r->db, sizeof(struct ledger_judgement));
     st = bind_one(r, "control", r->c->listen, false, &r->control_link, r->control, e);
     if (!st)
         st = bind_one(r, "enrol", r->c->enrol, true, &r->enrol_link, r->enrol, e);

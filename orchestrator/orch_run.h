@@ -20,6 +20,7 @@
 
 #include "base/attr.h"
 #include "base/status.h"
+#include "ledger/steps.h"
 
 struct orch_config {
     const char *dir;
@@ -30,6 +31,7 @@ struct orch_config {
     const char *invites;   /* "inference:4,verifier:2": made when the run begins; NULL or "" */
     uint64_t beacon_length, mature_window; /* of a new run */
     uint64_t map_bytes;                    /* ceiling of the ledger's file */
+    ledger_judge *judge;                   /* of disputes; NULL: they stay open */
     bool exit_when_done;                   /* return some seconds after the task is closed */
 };
 

@@ -53,6 +53,7 @@ void orch_free(struct orch **sp)
     free(s->node);
     free(s->unit);
     free(s->fact);
+    free(s->step_since);
     free(s->version);
     free(s->invite);
     free(s->submit);
@@ -343,12 +344,19 @@ static void handle(struct orch *s, struct turn *t)
     case MSG_LEASE_ASK: orch_on_lease_ask(s, t); break;
     case MSG_HEARTBEAT: orch_on_heartbeat(s, t); break;
     case MSG_SUBMIT: orch_on_submit(s, t); break;
+    case MSG_DRAWN_ASK: orch_on_drawn_ask(s, t); break;
+    case MSG_OPENING: orch_on_opening(s, t); break;
     case MSG_CHECK_ASK: orch_on_check_ask(s, t); break;
     case MSG_VERDICT_SEAL: orch_on_verdict_seal(s, t); break;
     case MSG_VERDICT: orch_on_verdict(s, t); break;
+    case MSG_VERDICTS: orch_on_verdicts(s, t); break;
     case MSG_WITNESS_ASK: orch_on_witness_ask(s, t); break;
     case MSG_WITNESS: orch_on_witness(s, t); break;
     case MSG_BATCH_ASK: orch_on_batch_ask(s, t); break;
+    case MSG_AUDIT_ASK: orch_on_audit_ask(s, t); break;
+    case MSG_STEP_VERDICT: orch_on_step_verdict(s, t); break;
+    case MSG_DISPUTE_ASK: orch_on_dispute_ask(s, t); break;
+    case MSG_DISPUTE: orch_on_dispute(s, t); break;
     case MSG_PUBLISH: orch_on_publish(s, t); break;
     case MSG_ABANDON: orch_on_abandon(s, t); break;
     case MSG_STATUS_ASK: orch_on_status_ask(s, t); break;
@@ -367,13 +375,20 @@ static bool role_may(enum role role, enum msg_kind kind)
     switch (kind) {
     case MSG_LEASE_ASK:
     case MSG_HEARTBEAT:
+    case MSG_DRAWN_ASK:
+    case MSG_OPENING:
     case MSG_SUBMIT: return role == ROLE_INFERENCE;
     case MSG_CHECK_ASK:
     case MSG_WITNESS_ASK:
     case MSG_WITNESS:
     case MSG_VERDICT_SEAL:
+    case MSG_VERDICTS:
+    case MSG_AUDIT_ASK:
+    case MSG_STEP_VERDICT:
     case MSG_VERDICT: return role == ROLE_VERIFIER;
     case MSG_BATCH_ASK:
+    case MSG_DISPUTE_ASK:
+    case MSG_DISPUTE: return role == ROLE_TRAINER || role == ROLE_VERIFIER;
     case MSG_PUBLISH:
     case MSG_ABANDON: return role == ROLE_TRAINER;
     case MSG_TASK_PUBLISH:
@@ -479,6 +494,8 @@ void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *
         orch_draw(s, &t);
         orch_start_draw(s, &t);
         orch_look_after_checks(s, &t);
+        orch_look_after_steps(s, &t);
+        orch_call_openers(s, &t);
         orch_finish(s, &t);
     }
     orch_put_roster(s, &t);

@@ -30,14 +30,19 @@
 #include "base/status.h"
 #include "ledger/entry.h"
 #include "ledger/log.h"
+#include "ledger/steps.h"
 #include "node/key.h"
 #include "proto/invite.h"
 #include "proto/msg.h"
 #include "proto/types.h"
 
-/* The one job: nothing to compute. It is started with a COMMIT and comes back when that COMMIT
+/* Nothing to compute. It is started with a COMMIT and comes back when that COMMIT
  * is durable; only then is the beacon revealed that draws it. */
 #define ORCH_JOB_DRAW 1u
+
+/* Has a dispute judged: args are its transcript (proto/transcript.h). What came out goes to
+ * orch_judged; the machine itself knows no model. */
+#define ORCH_JOB_JUDGE 2u
 
 /* A node not heard from for so long is not counted on. Nodes say HELLO each second. */
 #define ORCH_ALIVE_MS 10000
@@ -101,6 +106,9 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, i
 /* The DRAW job with this number has come back. */
 void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int64_t wall_us,
               struct effects *out);
+/* The JUDGE job is back. *j counts if it is OK. */
+void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *j,
+                 int64_t now_ms, int64_t wall_us, struct effects *out);
 /* Expiries, reassignments, draws; asks for the next timer. */
 void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out);
 

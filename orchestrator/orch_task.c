@@ -7,6 +7,7 @@
 #include "orchestrator/orch_internal.h"
 #include "orchestrator/orch_terms.h"
 #include "proto/digest.h"
+#include "proto/opening.h"
 
 #define VERDICTS_MAX                                                                           \
     4u /* reserved for: one, a second opinion, a third, and one that came late */
@@ -21,24 +22,6 @@ bool orch_is_open(const struct orch *s)
     return s->has_task && task && task->is_open && !s->is_stopped;
 }
 
-/* The first class the task pays for: a ledger has one price of a token. */
-static const char *task_class(const struct task *task)
-{
-    static const char *const classes[] = {"f32-1", "bf16-1", "open"};
-
-    for (size_t i = 0; i < 2; i++)
-        if (task_price(task, classes[i]) > 0)
-            return classes[i];
-    return task->prices.open > 0 ? classes[2] : NULL;
-}
-
-bool orch_takes_class(const struct orch *s, const char *numerics)
-{
-    if (!strcmp(s->numerics, "open"))
-        return !strncmp(numerics, "open-", 5);
-    return !strcmp(s->numerics, numerics);
-}
-
 enum status orch_load_task(struct orch *s, struct bytes bundle, struct err *e)
 {
     struct bundle b;
@@ -48,25 +31,25 @@ enum status orch_load_task(struct orch *s, struct bytes bundle, struct err *e)
     if (st)
         return st;
     st = task_parse(&task, b.file[BUNDLE_TASK], "task.yaml", e);
-    if (!st && !task_class(&task))
-        st = err_set(e, ERR_INVALID, "the task pays for no numerics class");
     if (st) {
         task_clear(&task);
         return st;
     }
     task_clear(&s->task);
     s->task = task;
-    s->numerics = task_class(&s->task);
+    s->numerics = task_numerics(&s->task);
     s->has_task = true;
     return OK;
 }
 
 void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t deposit)
 {
-    const char *numerics = task_class(t);
+    const char *numerics = task_numerics(t);
+    /* where checks tolerate, what a bad canary alters would pass honest ones, and states differ */
+    bool is_exact = !opening_is_wanted(numerics);
 
     x->deposit = deposit;
-    x->price_token = strcmp(numerics, "open") ? task_price(t, numerics) : t->prices.open;
+    x->price_token = task_price(t, numerics);
     x->fee_light = t->budget.fee_light;
     x->fee_full = t->budget.fee_full;
     x->price_step = t->budget.price_step;
@@ -81,18 +64,20 @@ void orch_task_terms(struct ledger_task_open *x, const struct task *t, int64_t d
     x->audit_floor = (uint64_t)t->acceptance.audit_floor_ppm * LEDGER_ONE / 1000000;
     x->saving_ppm = (uint32_t)t->acceptance.audit_saving_ppm;
     x->detection_ppm = (uint32_t)t->acceptance.audit_detect_ppm;
-    /* where checks tolerate, what a bad canary alters would pass honest ones */
-    x->canary_rate = strcmp(numerics, "open")
-                         ? (uint64_t)t->acceptance.canary_ppm * LEDGER_ONE / 1000000
-                         : 0;
+    x->canary_rate = is_exact ? (uint64_t)t->acceptance.canary_ppm * LEDGER_ONE / 1000000 : 0;
     x->canary_bonus = t->budget.canary_bonus;
     x->bond_required = t->budget.bond_required;
     x->bond_slice_ppm = BOND_SLICE_PPM;
     x->bond_strikes = BOND_STRIKES;
-    x->recheck_rate = strcmp(numerics, "open")
-                          ? (uint64_t)t->acceptance.recheck_ppm * LEDGER_ONE / 1000000
-                          : 0;
+    x->recheck_rate = is_exact ? (uint64_t)t->acceptance.recheck_ppm * LEDGER_ONE / 1000000 : 0;
     x->witnesses = (uint32_t)t->acceptance.witnesses;
+    if (strcmp(task_train_numerics(t), "f32-1") != 0)
+        return; /* no game is written for other classes (learn/graph.h): nothing could follow */
+    x->step_rate = (uint64_t)t->acceptance.step_ppm * LEDGER_ONE / 1000000;
+    x->step_first = (uint32_t)t->acceptance.step_first;
+    x->fee_step = t->budget.fee_step;
+    x->dispute_bond = t->budget.dispute_bond;
+    x->dispute_ms = (uint32_t)t->leases.dispute_ms;
 }
 
 /* What the machine itself cannot handle of a well-formed task. */
@@ -135,8 +120,9 @@ void orch_grant_stakes(struct orch *s, struct turn *t)
         const struct orch_node *n = &s->node[i];
         struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
         struct ledger_stake body = {.node = n->node, .amount = grant};
-        if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER) || n->is_revoked ||
-            ledger_books_balance(orch_books(s), &stake) > 0)
+        if ((n->role != ROLE_INFERENCE && n->role != ROLE_VERIFIER &&
+             n->role != ROLE_TRAINER) ||
+            n->is_revoked || ledger_books_balance(orch_books(s), &stake) > 0)
             continue;
         if (deposit(s, t, &n->owner, grant, "muster/grant", BYTES_OF(n->node.b)) ||
             orch_append_stake(s, t, &body, BY_ITSELF, NULL, NULL))
@@ -199,8 +185,6 @@ void orch_on_task_publish(struct orch *s, struct turn *t)
         orch_receipt(s, t, s->task_seq);
     else if (s->has_task)
         orch_receipt_refused(s, t, 0, REASON_DUPLICATE, "this run has its task already");
-    else if (!task_class(&task))
-        orch_receipt_refused(s, t, 0, REASON_NUMERICS, "the task pays for no numerics class");
     else
         open_task(s, t, m.bundle, &task, m.deposit > 0 ? m.deposit : task.budget.deposit);
     task_clear(&task);
@@ -249,7 +233,7 @@ void orch_append_summary(struct orch *s, struct turn *t)
 
 void orch_finish(struct orch *s, struct turn *t)
 {
-    if (!orch_is_open(s) || s->n_versions <= orch_n_steps(s))
+    if (!orch_is_open(s) || s->n_versions <= orch_n_steps(s) || orch_has_open_steps(s, t))
         return;
     if (orch_close(s, t, BY_ITSELF, NULL))
         orch_note(s, 'E', "the finished task cannot be closed");

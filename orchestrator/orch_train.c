@@ -151,8 +151,8 @@ void orch_on_batch_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "BATCH_ASK does not decode");
         return;
     }
-    if (orch_is_open(s) && ask.batch == s->n_batches && ask.batch < orch_n_steps(s) &&
-        !form_batch(s, t, ask.batch, &missing)) {
+    if (orch_is_open(s) && s->node[t->from].role == ROLE_TRAINER && ask.batch == s->n_batches &&
+        ask.batch < orch_n_steps(s) && !form_batch(s, t, ask.batch, &missing)) {
         if (missing == ORCH_NONE_UNIT)
             orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the ledger refused the batch");
         else
@@ -229,9 +229,9 @@ static enum reason check_manifest(const struct orch *s, const struct msg_manifes
                 m->version);
         return REASON_ROOT;
     }
-    if (!orch_takes_class(s, m->numerics)) {
-        err_set(e, ERR_INVALID, "class '%s' where the task pays for '%s'", m->numerics,
-                s->numerics);
+    if (strcmp(m->numerics, task_train_numerics(&s->task)) != 0) {
+        err_set(e, ERR_INVALID, "a step in class '%s' where the task wants '%s'", m->numerics,
+                task_train_numerics(&s->task));
         return REASON_NUMERICS;
     }
     return check_shards(m, e);

@@ -515,7 +515,7 @@ static enum reason judge_form(const struct orch *s, const struct msg_submit *m, 
         return REASON_STALE;
     if (!digest_equal(&m->task, &s->task_id))
         return REASON_NO_TASK;
-    if (!orch_takes_class(s, m->numerics))
+    if (strcmp(m->numerics, s->numerics) != 0)
         return REASON_NUMERICS;
     if (!v || !digest_equal(&m->weights, &v->weights))
         return REASON_WEIGHTS;

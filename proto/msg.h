@@ -29,6 +29,7 @@
 #define MSG_MAX_SAMPLES 64u         /* in a unit's group */
 #define MSG_MAX_TOKENS  65536u      /* in one sample */
 #define MSG_MAX_LEASES  32u
+#define MSG_MAX_CHECKS  32u   /* light ones in a CHECKS */
 #define MSG_MAX_ORDER   1024u /* bytes of a CANARY_ORDER envelope */
 #define MSG_MAX_ROSTER  4096u
 #define MSG_MAX_SHARDS  262144u /* of a content */
@@ -52,7 +53,11 @@
     X(BATCH_ASK, 20, false) X(BATCH, 21, false) X(PUBLISH, 22, true) X(STATUS_ASK, 23, false)  \
     X(STATUS, 24, false) X(DRAIN, 25, true) X(TASK_PUBLISH, 26, true) X(TASK_CLOSE, 27, true)  \
     X(LEDGER_ASK, 28, false) X(LEDGER, 29, false) X(INVITE_ASK, 30, true) X(INVITE, 31, false) \
-    X(ABANDON, 32, true) X(OPENING, 33, false) X(DISPUTE, 70, true) X(CANARY_ORDER, 80, true)                                             \
+    X(ABANDON, 32, true) X(OPENING, 33, true) X(DRAWN_ASK, 34, false) X(DRAWN, 35, false)      \
+    X(CHECKS, 36, false) X(VERDICTS, 37, true)                                                \
+    X(DISPUTE, 70, true) X(AUDIT_ASK, 85, false) X(AUDIT, 86, false)                           \
+    X(STEP_VERDICT, 87, true) X(DISPUTE_ASK, 88, false) X(DISPUTE_STATE, 89, false)            \
+    X(CANARY_ORDER, 80, true)                                                                  \
     X(HEAD, 40, true) X(SEGMENT, 41, true) X(HEAD_ASK, 42, false) X(MANIFEST_ASK, 43, false)   \
     X(SEGMENT_ASK, 44, false) X(HAVE_ASK, 45, false) X(HAVE, 46, false)                        \
     X(HAVE_NEWS, 47, false) X(SHARD_ASK, 48, false) X(SHARD, 49, false) X(CANCEL, 50, false)   \
@@ -234,6 +239,20 @@ struct msg_opening {
     struct bytes proofs; /* TOPLOC_PROOF_BYTES for each started 32 sampled tokens of a sample */
     struct digest states; /* root over a digest of each of these chunks of states */
 };
+/* A worker of an open class waits for units that it is to open: answered when there are some, or when
+ * it may forget others, which may be long. */
+struct msg_drawn_ask {
+    uint64_t settled; /* as it was told last */
+};
+struct attempt { /* at a unit */
+    uint64_t unit, lease;
+};
+struct msg_drawn {
+    uint64_t
+        settled; /* nothing of this worker under leases below it will be asked for any more */
+    uint32_t n;  /* which may be 0 */
+    struct attempt item[MSG_MAX_LEASES];
+};
 struct msg_receipt {
     uint64_t seq;        /* of the ledger entry, when is_accepted */
     struct digest entry; /* its hash */
@@ -254,6 +273,26 @@ struct msg_check {
     struct digest draw; /* the verdict is to be sealed, with states of the places that follow
                                 from this (proto/states.h); zero: neither */
     struct bytes peers; /* validators whose places are to be opened, 32 bytes each */
+    struct bytes
+        opening; /* the worker's OPENING envelope; empty: none is wanted, or none came */
+};
+/* Light checks at once, for units whose checks can wait for one another. */
+struct check_item {
+    uint64_t unit, lease;
+    struct bytes submission; /* as in CHECK */
+};
+struct msg_checks {
+    uint32_t deadline_ms;
+    uint32_t n;
+    struct check_item item[MSG_MAX_CHECKS];
+};
+/* One signature for light checks that found nothing. */
+struct msg_verdicts {
+    struct digest
+        submissions; /* BLAKE2b-256("muster/1/submissions" NUL || digests of the workers'
+                                * envelopes, in order) */
+    uint32_t n;
+    struct attempt item[MSG_MAX_CHECKS];
 };
 /* Before anybody shows a verdict: `verdict` is the digest of the VERDICT envelope to come. */
 struct msg_verdict_seal {
@@ -345,6 +384,40 @@ struct msg_abandon {
     char text[MSG_TEXT_BYTES];
 };
 
+/* Which step is to be recomputed, and what was published as its result. */
+struct msg_audit_ask {
+    int64_t version; /* that one; -1: whichever was drawn for the asker */
+};
+struct msg_audit {
+    int64_t version;
+    uint64_t opt_steps;    /* that the optimizer had taken before */
+    struct bytes manifest; /* the trainer's PUBLISH envelope */
+    bool is_wanted;        /* a verdict on it, of the asker's */
+};
+/* Signed: the version was recomputed. What comes out otherwise than was published is a challenge, which
+ * the validator has to play to its end. */
+struct msg_step_verdict {
+    int64_t version;
+    struct digest manifest; /* of the PUBLISH envelope */
+    bool is_accepted;
+    struct digest weights, masters, optimizer; /* that the records give */
+};
+/* A party asks for the dispute that it is in. */
+struct msg_dispute_ask {
+    struct digest dispute; /* that it knows; zero: none */
+    uint32_t have;         /* moves of it */
+};
+struct msg_dispute_state {
+    struct digest dispute;
+    int64_t version;
+    uint64_t opt_steps;
+    struct public_key challenger;
+    struct bytes manifest; /* the disputed PUBLISH envelope */
+    uint32_t from, n;      /* moves before those in `moves`; of all */
+    struct bytes moves;    /* u32 length and DISPUTE envelope of each, in order */
+    bool is_over;          /* no more moves are due */
+    uint32_t deadline_ms;  /* from now: who is silent until then loses */
+};
 /* One move of a dispute over a step (learn/dispute.h), by one of its two parties. */
 struct msg_dispute {
     struct digest dispute;  /* what both argue about: transcript_id */
@@ -506,7 +579,11 @@ struct msg_ping_ask {
     X(neighbour_reply, msg_neighbour_reply)                                                    \
     X(leave, msg_leave) X(ping, msg_ping) X(pong, msg_pong) X(ping_ask, msg_ping_ask) X(canary_order, msg_canary_order) \
     X(witness_ask, msg_witness_ask) X(witness_call, msg_witness_call) X(witness, msg_witness) \
-    X(opening, msg_opening)
+    X(opening, msg_opening) X(drawn_ask, msg_drawn_ask) X(drawn, msg_drawn)                    \
+    X(checks, msg_checks) X(verdicts, msg_verdicts)                                            \
+    X(audit_ask, msg_audit_ask) X(audit, msg_audit)                                            \
+    X(step_verdict, msg_step_verdict) X(dispute_ask, msg_dispute_ask)                          \
+    X(dispute_state, msg_dispute_state)
 // clang-format on
 
 #define MSG_CODEC_DECLARE(name, type)                                                          \

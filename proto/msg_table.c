@@ -9,18 +9,24 @@
 /* NOLINTBEGIN(bugprone-macro-parentheses): names of members take no parentheses. */
 
 /* Which member counts a repeated one, and which table describes its elements. */
-#define N_msg_roster_entry       n
-#define N_msg_lease_item         n
-#define N_msg_heartbeat_item     n
-#define N_msg_beat_dropped       n_dropped
-#define N_msg_submit_sample      n_samples
-#define N_msg_batch_envelope     n
-#define N_msg_head_offer         n
-#define SUB_msg_roster_entry     &table_roster_entry
-#define SUB_msg_lease_item       &table_lease_item
-#define SUB_msg_heartbeat_item   &table_progress_item
-#define SUB_msg_submit_sample    &table_sample
-#define SUB_msg_head_offer       &table_offer
+#define N_msg_roster_entry     n
+#define N_msg_lease_item       n
+#define N_msg_heartbeat_item   n
+#define N_msg_drawn_item       n
+#define N_msg_checks_item      n
+#define N_msg_verdicts_item    n
+#define N_msg_beat_dropped     n_dropped
+#define N_msg_submit_sample    n_samples
+#define N_msg_batch_envelope   n
+#define N_msg_head_offer       n
+#define SUB_msg_roster_entry   &table_roster_entry
+#define SUB_msg_lease_item     &table_lease_item
+#define SUB_msg_heartbeat_item &table_progress_item
+#define SUB_msg_drawn_item     &table_attempt
+#define SUB_msg_checks_item    &table_check_item
+#define SUB_msg_verdicts_item  &table_attempt
+#define SUB_msg_submit_sample  &table_sample
+#define SUB_msg_head_offer     &table_offer
 
 /* nanopb's names of types to ours. */
 #define TYPE_UINT32             MSG_TYPE_UINT32
@@ -134,30 +140,36 @@
 /* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Where nanopb's struct holds fixed bytes. */
-#define PB(Proto)           (*(muster_##Proto *)0)
-#define PB_msg_wire         PB(Envelope)
-#define PB_msg_join         PB(Join)
-#define PB_msg_joined       PB(Joined)
-#define PB_msg_welcome      PB(Welcome)
-#define PB_msg_bundle_ask   PB(BundleAsk)
-#define PB_roster_entry     PB(RosterEntry)
-#define PB_msg_submit       PB(Submit)
-#define PB_msg_opening      PB(Opening)
-#define PB_msg_receipt      PB(Receipt)
-#define PB_msg_canary_order PB(CanaryOrder)
-#define PB_msg_witness_call PB(WitnessCall)
-#define PB_msg_witness      PB(Witness)
-#define PB_msg_check        PB(Check)
-#define PB_msg_verdict_seal PB(VerdictSeal)
-#define PB_msg_verdict      PB(Verdict)
-#define PB_msg_batch        PB(Batch)
-#define PB_msg_manifest     PB(Manifest)
-#define PB_msg_abandon      PB(Abandon)
-#define PB_msg_dispute      PB(Dispute)
-#define PB_msg_task_close   PB(TaskClose)
-#define PB_msg_segment      PB(Segment)
-#define PB_msg_pong         PB(Pong)
-#define PB_msg_ping_ask     PB(PingAsk)
+#define PB(Proto)            (*(muster_##Proto *)0)
+#define PB_msg_wire          PB(Envelope)
+#define PB_msg_join          PB(Join)
+#define PB_msg_joined        PB(Joined)
+#define PB_msg_welcome       PB(Welcome)
+#define PB_msg_bundle_ask    PB(BundleAsk)
+#define PB_roster_entry      PB(RosterEntry)
+#define PB_msg_submit        PB(Submit)
+#define PB_msg_opening       PB(Opening)
+#define PB_msg_receipt       PB(Receipt)
+#define PB_msg_canary_order  PB(CanaryOrder)
+#define PB_msg_witness_call  PB(WitnessCall)
+#define PB_msg_witness       PB(Witness)
+#define PB_msg_check         PB(Check)
+#define PB_msg_verdicts      PB(Verdicts)
+#define PB_msg_verdict_seal  PB(VerdictSeal)
+#define PB_msg_verdict       PB(Verdict)
+#define PB_msg_batch         PB(Batch)
+#define PB_msg_manifest      PB(Manifest)
+#define PB_msg_abandon       PB(Abandon)
+#define PB_msg_audit_ask     PB(AuditAsk)
+#define PB_msg_audit         PB(Audit)
+#define PB_msg_step_verdict  PB(StepVerdict)
+#define PB_msg_dispute_ask   PB(DisputeAsk)
+#define PB_msg_dispute_state PB(DisputeState)
+#define PB_msg_dispute       PB(Dispute)
+#define PB_msg_task_close    PB(TaskClose)
+#define PB_msg_segment       PB(Segment)
+#define PB_msg_pong          PB(Pong)
+#define PB_msg_ping_ask      PB(PingAsk)
 
 /* clang-format off */
 MESSAGE(wire, Envelope, LENGTH(msg_wire, body, 0, MSG_MAX_BYTES, 1))
@@ -201,11 +213,17 @@ MESSAGE(submit, Submit, MIN(msg_submit, version, 0),
         LENGTH(msg_submit, prompt, 0, 4L * MSG_MAX_TOKENS, 4), COUNT(msg_submit, sample, 1))
 MESSAGE(opening, Opening, LENGTH(msg_opening, proofs, 0, MSG_MAX_BYTES, PROOF_UNIT),
         REQUIRED(msg_opening, states))
+MESSAGE(drawn_ask, DrawnAsk, NO_RULE(msg_drawn_ask))
+ELEMENT(table_attempt, "attempt", attempt, Attempt, NO_RULE(attempt))
+MESSAGE(drawn, Drawn, NO_RULE(msg_drawn))
 MESSAGE(receipt, Receipt, REASON(msg_receipt))
 MESSAGE(check_ask, CheckAsk, MIN(msg_check_ask, newest_version, -1),
         MIN(msg_check_ask, oldest_version, -1))
 MESSAGE(check, Check, RANGE(msg_check, depth, CHECK_LIGHT, CHECK_FULL),
         SOME(msg_check, submission), LENGTH(msg_check, peers, 0, 32L * MSG_MAX_OPENED, 32))
+ELEMENT(table_check_item, "check item", check_item, CheckItem, SOME(check_item, submission))
+MESSAGE(checks, Checks, COUNT(msg_checks, item, 1))
+MESSAGE(verdicts, Verdicts, REQUIRED(msg_verdicts, submissions), COUNT(msg_verdicts, item, 1))
 MESSAGE(verdict_seal, VerdictSeal, REQUIRED(msg_verdict_seal, verdict))
 MESSAGE(verdict, Verdict, REQUIRED(msg_verdict, submission),
         RANGE(msg_verdict, depth, CHECK_LIGHT, CHECK_FULL), REASON(msg_verdict),
@@ -217,6 +235,13 @@ MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weight
         RANGE(msg_manifest, shard_bytes, 1, SHARD_BYTES),
         RANGE(msg_manifest, n_shards, 1, MSG_MAX_SHARDS))
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
+MESSAGE(audit_ask, AuditAsk, MIN(msg_audit_ask, version, -1))
+MESSAGE(audit, Audit, MIN(msg_audit, version, 0), SOME(msg_audit, manifest))
+MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 1), REQUIRED(msg_step_verdict, manifest))
+MESSAGE(dispute_ask, DisputeAsk, NO_RULE(msg_dispute_ask))
+MESSAGE(dispute_state, DisputeState, REQUIRED(msg_dispute_state, dispute),
+        MIN(msg_dispute_state, version, 1), REQUIRED(msg_dispute_state, challenger),
+        SOME(msg_dispute_state, manifest), LENGTH(msg_dispute_state, moves, 0, MSG_MAX_BYTES, 1))
 MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
         LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))
 

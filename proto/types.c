@@ -86,3 +86,8 @@ bool reason_is_hard(enum reason r)
 {
     return (unsigned)r < REASON_COUNT && reasons[r].is_hard;
 }
+
+bool reason_is_opinion(enum reason r)
+{
+    return r == REASON_MARGIN || r == REASON_LIKELIHOOD || r == REASON_STATES;
+}

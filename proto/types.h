@@ -137,5 +137,7 @@ enum reason { REASON_MAP(REASON_MEMBER) REASON_COUNT };
 const char *reason_text(enum reason r);
 const char *reason_name(enum reason r); /* "TOKEN" */
 bool reason_is_hard(enum reason r);
+/* Found by a tolerance, in an open class: an opinion, however sure. */
+bool reason_is_opinion(enum reason r);
 
 #endif

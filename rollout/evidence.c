@@ -7,6 +7,7 @@
 #include "engine/kernels.h"
 #include "proto/content.h"
 #include "proto/digest.h"
+#include "proto/opening.h"
 #include "rollout/model_set.h"
 #include "rollout/setup.h"
 
@@ -83,6 +84,7 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
                          struct evidence_result *out, struct err *e)
 {
     struct model_set_options mo = {.cap = 1};
+    enum check_depth depth;
     struct model_set *models = NULL;
     struct setup *setup;
     enum status st = setup_open(&setup, v->bundle, env_opt, e);
@@ -92,15 +94,18 @@ static enum status judge(const struct evidence *v, const struct msg_submit *s,
     if (!digest_equal(&setup->task_id, &m->task))
         st = err_set(e, ERR_DIGEST, "the manifest belongs to another task");
     if (!st)
-        st = setup_kernels(&mo.kernels, setup, kernels_best(), e);
+        st = setup_train_kernels(&mo.kernels, setup, kernels_best(), e);
+    /* What costs stake in an open class is found without weights. */
+    depth = opening_is_wanted(task_numerics(&setup->task)) ? CHECK_LIGHT : CHECK_FULL;
     if (!st) {
         model_set_new(&models, &setup->config, &mo);
-        st = model_set_add(models, s->version, v->weights, e);
+        if (depth == CHECK_FULL)
+            st = model_set_add(models, s->version, v->weights, e);
     }
     if (!st) {
         const struct rollout_world w =
             setup_world(setup, model_set_find(models, s->version), m->version, &m->weights);
-        st = rollout_check(&w, s, NULL, CHECK_FULL, NULL, &out->finding, e);
+        st = rollout_check(&w, s, NULL, depth, NULL, &out->finding, e);
     }
     model_set_free(&models);
     setup_close(&setup);

@@ -173,6 +173,17 @@ static enum status ask_first(struct generation *gen)
     return OK;
 }
 
+static size_t slots_of(size_t total, size_t largest)
+{
+    total = total < SLOTS_MAX ? total : SLOTS_MAX;
+    return total > largest ? total : largest;
+}
+
+size_t groups_slots(size_t n, size_t n_samples)
+{
+    return slots_of(n * n_samples, n_samples);
+}
+
 static size_t slots_for(const struct group *groups, size_t n)
 {
     size_t total = 0, largest = 1;
@@ -181,8 +192,7 @@ static size_t slots_for(const struct group *groups, size_t n)
         total += groups[i].n_samples;
         largest = groups[i].n_samples > largest ? groups[i].n_samples : largest;
     }
-    total = total < SLOTS_MAX ? total : SLOTS_MAX;
-    return total > largest ? total : largest;
+    return slots_of(total, largest);
 }
 
 static enum status score_all(const struct rollout_world *w, struct group *groups, size_t n,

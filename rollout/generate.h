@@ -32,6 +32,9 @@ MUST_USE enum status group_init(struct group *g, const struct rollout_world *w, 
                                 size_t n_samples, struct err *e);
 void group_clear(struct group *g);
 
+/* How many sequences groups_generate decodes together, of n groups of n_samples. */
+size_t groups_slots(size_t n, size_t n_samples);
+
 /* Plays every episode to its end and scores it. `with_provers`: what openings need is put away. */
 MUST_USE enum status groups_generate(const struct rollout_world *w, struct group *groups,
                                      size_t n, float temperature, bool with_provers,

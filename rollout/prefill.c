@@ -59,6 +59,16 @@ static struct pack plan_pack(const struct prefill *p, size_t first)
     return k;
 }
 
+/* A pack's samples hold PACK_ROWS rows or are one; each may begin and end within a page. */
+size_t prefill_pages_most(size_t max_len, size_t n, size_t *rows)
+{
+    *rows = max_len > PACK_ROWS ? max_len : PACK_ROWS;
+    n = n < PACK_SAMPLES ? n : PACK_SAMPLES;
+    if (*rows > n * max_len)
+        *rows = n * max_len;
+    return kv_cache_pages(max_len) + kv_cache_pages(*rows) + 2 * n;
+}
+
 static enum status prefill_new(struct prefill *p, size_t max_len, struct err *e)
 {
     const struct model_config *c = model_config(p->model);

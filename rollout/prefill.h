@@ -39,6 +39,10 @@ static inline const float *prefill_row(const struct prefill_rows *x, size_t r)
 typedef enum status prefill_fn(void *ctx, size_t sample, const struct prefill_rows *rows,
                                struct err *e);
 
+/* The most pages that prefill_run takes for n samples of one prompt, and *rows of a call: nothing but
+ * max_len bounds what they hold. */
+size_t prefill_pages_most(size_t max_len, size_t n, size_t *rows);
+
 /* `max_len`: the longest prompt and completion together. */
 MUST_USE enum status prefill_run(struct model *m, size_t max_len,
                                  const struct prefill_sample *samples, size_t n,

@@ -130,12 +130,12 @@ uint32_t setup_versions(const struct setup *s)
     return (uint32_t)(oldest > s->task.algorithm.lag ? oldest : s->task.algorithm.lag) + 2;
 }
 
-enum status setup_kernels(const struct kernels **out, const struct setup *s,
-                          const struct kernels *k, struct err *e)
+static enum status kernels_of(const struct kernels **out, const char *class,
+                              const struct kernels *k, struct err *e)
 {
     struct device *d = kernels_device(k);
     enum numerics numerics;
-    enum status st = numerics_parse(&numerics, task_numerics(&s->task), NULL);
+    enum status st = numerics_parse(&numerics, class, NULL);
 
     CHECK(!st);
     if (d)
@@ -144,6 +144,18 @@ enum status setup_kernels(const struct kernels **out, const struct setup *s,
         return kernels_choose(out, numerics, NULL, e);
     *out = kernels_in_class(k, numerics);
     return OK;
+}
+
+enum status setup_kernels(const struct kernels **out, const struct setup *s,
+                          const struct kernels *k, struct err *e)
+{
+    return kernels_of(out, task_numerics(&s->task), k, e);
+}
+
+enum status setup_train_kernels(const struct kernels **out, const struct setup *s,
+                                const struct kernels *k, struct err *e)
+{
+    return kernels_of(out, task_train_numerics(&s->task), k, e);
 }
 
 struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t version,

@@ -51,6 +51,10 @@ uint32_t setup_versions(const struct setup *s);
  * not run there. */
 MUST_USE enum status setup_kernels(const struct kernels **out, const struct setup *s,
                                    const struct kernels *k, struct err *e);
+/* The same in the class of its training steps, which defines bits (envs/task.h): what the trainer
+ * computes with, and the second kernels of a check in an open class (struct rollout_world). */
+MUST_USE enum status setup_train_kernels(const struct kernels **out, const struct setup *s,
+                                         const struct kernels *k, struct err *e);
 
 /* The world of one weight version, for rollout_generate and rollout_check. `m` may be NULL; it
  * computes in the class of the task. */

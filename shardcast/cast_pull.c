@@ -372,13 +372,15 @@ static int64_t expected_ms(const struct cast_state *s, const struct peer *p,
 }
 
 /* Nothing is left that nobody was asked for. What waits longest at another and is not on its way
- * yet is taken from there. Of the last few, one that is on its way and late may be asked twice. */
+ * yet is taken from there. Of the last few, one that is on its way and late may be asked twice; so may
+ * one that lies in a socket: it may come twice, so that half the time must be won. */
 static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct holding *h,
                              int64_t now_ms, struct cast_out *out)
 {
     bool is_end =
         h->n_shards && h->n_leaves == h->n_shards && h->n_shards - h->n_have <= ENDGAME;
-    int64_t best_ms = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
+    int64_t ours = expected_ms(s, p, h, p->n_asks, now_ms) + 2 * p->rtt_ms + WINDOW_SLACK_MS;
+    int64_t best_ms = ours;
     struct peer *victim = NULL;
     uint32_t place = 0;
 
@@ -391,7 +393,7 @@ static uint32_t choose_again(struct cast_state *s, const struct peer *p, struct 
             int64_t theirs = expected_ms(s, q, h, i, now_ms);
             bool is_soon = i > 0 && expected_ms(s, q, h, i - 1, now_ms) <
                                         now_ms + q->rtt_ms + WINDOW_SLACK_MS;
-            bool is_worth = i > 0 || theirs - now_ms > TWICE_WORTH * (best_ms - now_ms);
+            bool is_worth = i >= TAKE_FROM || theirs - now_ms > TWICE_WORTH * (ours - now_ms);
             if (a->h == h && theirs > best_ms && !is_soon && is_worth &&
                 (h->pick->who[a->index] & slot_bit(p)) && !is_asked_of(p, h, a->index)) {
                 victim = q;

@@ -37,22 +37,21 @@
 #define RATE_GUESS      250u /* bytes per ms, before anything was measured */
 #define TAKE_FROM       3u /* so many may lie in the sender's socket: cancelling is of no use */
 #define ENDGAME         16u /* so few missing may be asked of two */
-#define TWICE_WORTH                                                                            \
-    2 /* one on its way is asked of two if the second is to bring it in half the time */
-#define RANDOM_FIRST  4u   /* so many shards are drawn before the rarest count */
-#define COPIES_TOP    16u  /* shards with more copies than that are equally common */
-#define SLOTS_MIN     16u  /* links served at a time, one of them by lot */
-#define SERVE_AHEAD   1u   /* shards on their way out on one link, */
-#define DEPRIVED_PART 256u /* so much of a content, */
-#define DEPRIVED_MIN  4u   /* and some shards, behind another: deprived */
-#define DEPRIVED_LEAD 64u
-#define SERVE_TOTAL   8u    /* and on all */
-#define CHOKE_MS      1000  /* between choices of whom to serve */
-#define LOT_ROUNDS    5u    /* choices that the one drawn by lot stays */
-#define CHOKED_MS     10000 /* a choked peer asks again after this */
-#define LEND_MAX      32u   /* shards that the origin shows one neighbour at a time, unserved */
-#define LEND_KEPT     8u   /* a neighbour that passes nothing on is lent no more than so many */
-#define LEND_IDLE_MS  1000 /* and the wait below: nobody fetches anything, it is lent anew */
+#define TWICE_WORTH     2   /* times as long would it take where it may be on its way already */
+#define RANDOM_FIRST    4u  /* so many shards are drawn before the rarest count */
+#define COPIES_TOP      16u /* shards with more copies than that are equally common */
+#define SLOTS_MIN       16u /* links served at a time, one of them by lot */
+#define SERVE_AHEAD     1u  /* shards on their way out on one link, */
+#define DEPRIVED_PART   256u /* so much of a content, */
+#define DEPRIVED_MIN    4u   /* and some shards, behind another: deprived */
+#define DEPRIVED_LEAD   64u
+#define SERVE_TOTAL     8u    /* and on all */
+#define CHOKE_MS        1000  /* between choices of whom to serve */
+#define LOT_ROUNDS      5u    /* choices that the one drawn by lot stays */
+#define CHOKED_MS       10000 /* a choked peer asks again after this */
+#define LEND_MAX        32u /* shards that the origin shows one neighbour at a time, unserved */
+#define LEND_KEPT       8u /* a neighbour that passes nothing on is lent no more than so many */
+#define LEND_IDLE_MS    1000 /* and the wait below: nobody fetches anything, it is lent anew */
 #define LEND_WAIT_MIN_MS                                                                       \
     250 /* and the time of so many shards: what was given and not seen since is lent again */
 #define LEND_WAIT_SHARDS 64

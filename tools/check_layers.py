@@ -18,12 +18,13 @@ USES = {
     "ledger": "base proto",
     "node": "base proto",
     "shardcast": "base proto node",
+    "replay": "base proto engine envs rollout learn node shardcast",
     "inference": "base proto engine envs rollout node shardcast",
-    "trainer": "base proto engine envs rollout learn node shardcast",
-    "verifier": "base proto engine envs rollout learn ledger node shardcast",
+    "trainer": "base proto engine envs rollout learn node shardcast replay",
+    "verifier": "base proto engine envs rollout learn ledger node shardcast replay",
     "orchestrator": "base proto envs ledger node shardcast",
-    "sim": "base proto engine envs rollout learn ledger node shardcast " + ROLES,
-    "cli": "base proto engine envs rollout learn ledger node shardcast sim " + ROLES,
+    "sim": "base proto engine envs rollout learn ledger node shardcast replay " + ROLES,
+    "cli": "base proto engine envs rollout learn ledger node shardcast replay sim " + ROLES,
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 

@@ -15,15 +15,18 @@
 #include "engine/device.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
+#include "replay/course.h"
+#include "replay/dispute_jobs.h"
+#include "replay/dispute_state.h"
 #include "shardcast/station.h"
-#include "trainer/course.h"
 #include "trainer/train_state.h"
 
 #define LOG_MODULE "trainer"
 #include "base/log.h"
 
 #define N_CHECKPOINTS 2
-#define SKIP          4 /* versions that the longer patches pass over */
+#define DISPUTE_BOOT  1u /* tells the questions of disputes from the trainer's own */
+#define SKIP          4  /* versions that the longer patches pass over */
 
 struct trainer {
     const struct train_run_options *opt;
@@ -33,7 +36,9 @@ struct trainer {
     struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     struct setup *setup;
-    struct course course; /* of the job thread while a job runs, else of the shell's */
+    struct dispute_state *answers; /* for versions that were challenged */
+    struct dispute_jobs replays;   /* of the job thread; set up with `setup` */
+    struct course course;          /* of the job thread while a job runs, else of the shell's */
     struct digest run;
     bool is_stopping; /* read by the warm-up's progress */
     char said[MSG_TEXT_BYTES];
@@ -177,6 +182,8 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
     enum status st;
 
     (void)number;
+    if (dispute_job_is(job))
+        return dispute_jobs_run(&t->replays, job, args, result, e);
     if (job == TRAIN_JOB_EXPORT)
         return export_model(t, "model", e);
     st = job == TRAIN_JOB_OPEN ? open_course(t, e) : take_step(t, args, e);
@@ -290,6 +297,8 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
         look(t);
         return;
     }
+    if (dispute_state_message(t->answers, m->data, now_ms, out))
+        return;
     train_state_message(t->state, m->data, now_ms, &news, out);
     if (news.is_set)
         member_note(t->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
@@ -303,7 +312,12 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
 {
     struct trainer *t = ctx;
 
-    (void)number;
+    if (dispute_job_is(job)) {
+        if (st)
+            LOG_WARN("dispute job=%" PRIu32 " why=\"%s\"", job, e ? e->text : status_text(st));
+        dispute_state_job(t->answers, job, number, st, result, e, now_ms, out);
+        return;
+    }
     if (st)
         LOG_ERROR("job failed job=%" PRIu32 " why=\"%s\"", job, e ? e->text : status_text(st));
     train_state_job(t->state, job, st, result, e, now_ms, out);
@@ -316,6 +330,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 
     member_tick(t->at.member, now_ms, out);
     train_state_tick(t->state, now_ms, out);
+    dispute_state_tick(t->answers, now_ms, out);
     look(t);
 }
 
@@ -328,6 +343,31 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
     (void)out;
     t->run = m->run;
     train_state_welcome(t->state, member_peer(t->at.member), &m->run);
+}
+
+static enum status first_version(void *ctx, struct file_map *file, struct err *e)
+{
+    struct trainer *t = ctx;
+
+    return cast_map(t->at.cast, 0, file, e);
+}
+
+/* What it takes to answer for a version: version 0 at hand, and a course beside its own. */
+static void start_replays(struct trainer *t, const struct course_options *co, int64_t now_ms,
+                          struct effects *out)
+{
+    struct replica_options ro = {.setup = t->setup,
+                                 .course = *co,
+                                 .dir = t->opt->node.dir,
+                                 .ctx = t,
+                                 .first = first_version};
+    struct err e;
+
+    ro.course.processes = 1;
+    dispute_jobs_init(&t->replays, &ro);
+    if (cast_set_pins(t->at.cast, &(const int64_t){0}, 1, &e))
+        LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
+    dispute_state_ready(t->answers, member_peer(t->at.member), &t->run, false, now_ms, out);
 }
 
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
@@ -352,6 +392,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
         return;
     }
     course_init(&t->course, t->setup, &co);
+    start_replays(t, &co, now_ms, out);
     cast_set_keep(t->at.cast, setup_versions(t->setup));
     LOG_INFO("task name=%s parameters=%" PRIu64 " steps=%" PRId64, t->setup->task.name,
              model_config_params(&t->setup->config), t->setup->task.algorithm.steps);
@@ -384,6 +425,10 @@ static enum status start(struct trainer *t, struct err *e)
     randombytes_buf(&tso.boot, sizeof(tso.boot));
     tso.key = t->at.key;
     train_state_new(&t->state, &tso);
+    const struct dispute_state_options dso = {.key = t->at.key,
+                                              .boot = tso.boot ^ DISPUTE_BOOT,
+                                              .is_silent = t->opt->cheat == TRAIN_CHEAT_SILENT};
+    dispute_state_new(&t->answers, &dso);
     return OK;
 }
 
@@ -402,6 +447,9 @@ enum status train_run(const struct train_run_options *opt, struct err *e)
     __atomic_store_n(&t.is_stopping, true, __ATOMIC_RELAXED);
     station_close(&t.at);
     train_state_free(&t.state);
+    dispute_state_free(&t.answers);
+    if (t.setup)
+        dispute_jobs_clear(&t.replays);
     course_clear(&t.course);
     setup_close(&t.setup);
     pool_free(&t.pool);

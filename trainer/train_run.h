@@ -4,7 +4,9 @@
  * Returns when the last version has its receipt and the run is over, on SIGTERM, or with the
  * failure that ended it. Started again with the same directory it goes on, bit for bit.
  *
- * On disk:  DIR/checkpoint.0 and .1, written in turn; DIR/model-v0 and DIR/model, Hugging Face
+ * A version that is challenged it answers for (replay/dispute_state.h), by going back to the state before it.
+ *
+ * On disk:  DIR/kept-V (replay/replica.h); DIR/checkpoint.0 and .1, written in turn; DIR/model-v0 and DIR/model, Hugging Face
  *           directories of version 0 and of the last version; what the station keeps
  *           (shardcast/station.h).
  * Threads:  the caller's is the main one, until it returns.
@@ -17,7 +19,7 @@
 
 #include "base/status.h"
 #include "node/node_options.h"
-#include "trainer/cheat.h"
+#include "replay/cheat.h"
 
 struct train_run_options {
     struct node_options node;

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const names[VERIFY_CHEAT_COUNT] = {"none", "lazy", "framing", "copying",
-                                                      "colluding"};
+static const char *const names[VERIFY_CHEAT_COUNT] = {"none",    "lazy",      "framing",
+                                                      "copying", "colluding", "challenging"};
 
 const char *verify_cheat_name(enum verify_cheat c)
 {
@@ -48,6 +48,7 @@ bool verify_cheat_says(struct rollout_finding *f, struct rollout_probe *probe,
         snprintf(f->text, sizeof(f->text), "%s", reason_text(f->code));
         return true;
     case VERIFY_CHEAT_NONE:
+    case VERIFY_CHEAT_CHALLENGING:
     case VERIFY_CHEAT_COUNT: break;
     }
     return false;

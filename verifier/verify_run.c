@@ -14,12 +14,16 @@
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "proto/states.h"
+#include "replay/dispute_jobs.h"
+#include "replay/dispute_state.h"
 #include "rollout/check.h"
 #include "rollout/evidence.h"
 #include "rollout/model_set.h"
+#include "rollout/room.h"
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 #include "verifier/head_file.h"
+#include "verifier/standing.h"
 #include "verifier/verify_cheat.h"
 #include "verifier/verify_copy.h"
 #include "verifier/verify_state.h"
@@ -29,7 +33,8 @@
 
 _Static_assert(1 + MSG_MAX_OPENED <= ROLLOUT_PROBE_MAX, "one's own and those to be opened");
 
-#define RESULT_MAX ((size_t)64 << 10)
+#define RESULT_MAX   ((size_t)256 << 10) /* of so many light checks */
+#define DISPUTE_BOOT 1u /* tells the questions of disputes from the validator's own */
 
 struct validator {
     const struct verify_run_options *opt;
@@ -37,22 +42,45 @@ struct validator {
     struct verify *verify;
     struct verify_copy *copy; /* of a cheat; else NULL */
     struct head_file heads;
+    struct dispute_state *steps; /* versions to be recomputed */
+    struct dispute_jobs replays; /* of the job thread; set up with `setup` */
+    struct digest run;
     struct pool *pool;
     struct device *device; /* owned; NULL: the CPU */
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
+    struct standing *standing; /* owned: of the job thread */
+    struct model_set *exact;   /* owned; in open classes: what refuses only with `models` */
     char said[MSG_TEXT_BYTES];
 };
 
 /* ---- on the job thread ------------------------------------------------------------------- */
+
+/* The model of a version in a set, read from its file when it is not loaded. ERR_NOT_FOUND: the file is
+ * not here yet. */
+static enum status model_of(struct validator *v, struct model_set *set, int64_t version,
+                            struct model **model, struct err *e)
+{
+    struct file_map file = {0};
+    enum status st = OK;
+
+    *model = model_set_find(set, version);
+    if (*model)
+        return OK;
+    st = cast_map(v->at.cast, version, &file, e);
+    if (!st)
+        st = model_set_add(set, version, file.bytes, e);
+    *model = model_set_find(set, version);
+    file_map_close(&file);
+    return st;
+}
 
 /* The version's root and, for a full check, its model. ERR_NOT_FOUND: not here yet. */
 static enum status version_of(struct validator *v, int64_t version, bool full,
                               struct model **model, struct digest *root, struct err *e)
 {
     struct msg_manifest m;
-    struct file_map file = {0};
     struct buf envelope;
     enum status st;
 
@@ -61,35 +89,69 @@ static enum status version_of(struct validator *v, int64_t version, bool full,
     st = cast_manifest_decoded(v->at.cast, version, &envelope, &m, e);
     if (!st)
         *root = m.weights;
-    if (!st && full) {
-        *model = model_set_find(v->models, version);
-        if (!*model) {
-            st = cast_map(v->at.cast, version, &file, e);
-            if (!st)
-                st = model_set_add(v->models, version, file.bytes, e);
-            *model = model_set_find(v->models, version);
-        }
-    }
-    file_map_close(&file);
+    if (!st && full)
+        st = model_of(v, v->models, version, model, e);
     buf_clear(&envelope);
     return st;
 }
 
-static enum status judge(struct validator *v, const struct public_key *worker,
-                         const struct msg_submit *s, uint32_t depth,
+/* The worker's opening, which the orchestrator has from it. *o: NULL if it did not open. */
+static enum status read_opening(const struct msg_check *c, const struct public_key *worker,
+                                struct msg_opening *opening, const struct msg_opening **o,
+                                struct err *e)
+{
+    struct msg_envelope env;
+    enum status st;
+
+    *o = NULL;
+    if (!c->opening.len)
+        return OK;
+    st = msg_envelope_decode(&env, c->opening, e);
+    if (!st && (env.kind != MSG_OPENING || !key_equal(&env.signer, worker)))
+        st = err_set(e, ERR_MALFORMED, "the opening is not the worker's");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_opening_decode(opening, env.body, e);
+    if (!st)
+        *o = opening;
+    return st; /* the orchestrator's fault, and no verdict on anybody */
+}
+
+static enum status judge(struct validator *v, const struct msg_check *c,
+                         const struct public_key *worker, const struct msg_submit *s,
                          struct rollout_probe *probe, struct rollout_finding *f, struct err *e)
 {
+    const struct msg_opening *o;
+    struct msg_opening opening;
     struct model *model;
     struct digest root;
     enum status st;
 
     if (verify_cheat_says(f, probe, v->opt, worker, s))
         return OK;
-    st = version_of(v, s->version, depth == CHECK_FULL, &model, &root, e);
+    st = version_of(v, s->version, c->depth == CHECK_FULL, &model, &root, e);
+    if (!st)
+        st = read_opening(c, worker, &opening, &o, e);
     if (st)
         return st;
-    const struct rollout_world w = setup_world(v->setup, model, s->version, &root);
-    return rollout_check(&w, s, NULL, (enum check_depth)depth, probe, f, e);
+    struct rollout_world w = setup_world(v->setup, model, s->version, &root);
+    const struct rollout_heights before = standing_of(v->standing, worker, c->lease);
+    struct rollout_heights heights = before;
+
+    w.heights = &heights;
+    st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    if (!st && !f->is_accepted && reason_is_opinion(f->code)) {
+        /* Two stages: only what exact sums refuse as well is refused. Their model is loaded for this. */
+        heights = before;
+        st = model_of(v, v->exact, s->version, &w.second, e);
+        if (!st)
+            st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    }
+    if (!st && o)
+        standing_put(v->standing, worker, c->lease,
+                     f->is_accepted ? heights : (struct rollout_heights){0});
+    return st;
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -171,47 +233,97 @@ static void verdict_of(struct msg_verdict *out, const struct msg_check *c,
     memcpy(out->text, f->text, sizeof(out->text));
 }
 
-static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
-                           struct buf *result, struct err *e)
+/* Appends the encoded verdict on the submission of `c`. */
+static enum status check_one(struct validator *v, const struct msg_check *c, struct buf *result,
+                             struct err *e)
 {
-    struct validator *v = ctx;
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct rollout_finding f = {.code = REASON_MALFORMED};
     struct rollout_probe probe;
     uint8_t opened[MSG_MAX_OPENED * (KEY_BYTES + DIGEST_BYTES)];
     struct msg_envelope env;
     struct msg_verdict verdict;
-    struct msg_check c;
-    enum status st = msg_check_decode(&c, args, e);
+    enum status st = OK;
 
-    (void)job;
-    (void)number;
-    if (st)
-        goto out;
-    probe_of(&probe, v, &c);
-    if (msg_envelope_decode(&env, c.submission, NULL) || env.kind != MSG_SUBMIT ||
+    probe_of(&probe, v, c);
+    if (msg_envelope_decode(&env, c->submission, NULL) || env.kind != MSG_SUBMIT ||
         msg_submit_decode(s, env.body, NULL))
         snprintf(f.text, sizeof(f.text), "the submission does not decode");
     else if (msg_envelope_verify(&env, NULL))
         f.code = REASON_SIGNATURE;
-    else if (s->unit != c.unit || s->lease != c.lease)
+    else if (s->unit != c->unit || s->lease != c->lease)
         f.code = REASON_NO_LEASE;
     else
-        st = judge(v, &env.signer, s, c.depth, &probe, &f, e);
+        st = judge(v, c, &env.signer, s, &probe, &f, e);
     if (!st && !f.is_accepted && reason_is_hard(f.code)) {
         struct err why;
 
-        if (keep_evidence(v, &c, s, &why))
-            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c.unit, why.text);
+        if (keep_evidence(v, c, s, &why))
+            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c->unit, why.text);
     }
     if (!st) {
-        verdict_of(&verdict, &c, &f);
+        verdict_of(&verdict, c, &f);
         add_states(&verdict, &probe, opened);
         st = msg_verdict_encode(result, &verdict, e);
     }
-out:
     free(s);
     return st;
+}
+
+/* Light checks, one after the other; one that comes to no verdict is somebody else's later. */
+static enum status check_light_ones(struct validator *v, const struct msg_checks *m,
+                                    struct buf *result, struct err *e)
+{
+    struct buf one, all;
+    uint32_t n = 0;
+
+    buf_init(&one, RESULT_MAX);
+    buf_init(&all, RESULT_MAX);
+    for (uint32_t i = 0; i < m->n; i++) {
+        const struct msg_check c = {.unit = m->item[i].unit,
+                                    .lease = m->item[i].lease,
+                                    .depth = CHECK_LIGHT,
+                                    .submission = m->item[i].submission};
+        enum status st;
+
+        buf_reset(&one);
+        st = check_one(v, &c, &one, e);
+        if (st == ERR_NOT_FOUND && !n) { /* the version is not here yet */
+            buf_clear(&one);
+            buf_clear(&all);
+            return st;
+        }
+        if (st) {
+            LOG_WARN("check failed unit=%" PRIu64 " why=\"%s\"", c.unit, e->text);
+            continue;
+        }
+        buf_put_blob(&all, buf_bytes(&one));
+        n++;
+    }
+    buf_put_u32(result, n);
+    buf_append(result, buf_bytes(&all));
+    buf_clear(&one);
+    buf_clear(&all);
+    return buf_status(result, e);
+}
+
+static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
+                           struct buf *result, struct err *e)
+{
+    struct validator *v = ctx;
+    struct msg_checks many;
+    struct msg_check one;
+    enum status st;
+
+    (void)number;
+    if (dispute_job_is(job))
+        return dispute_jobs_run(&v->replays, job, args, result, e);
+    if (job == VERIFY_JOB_LIGHT) {
+        st = msg_checks_decode(&many, args, e);
+        return st ? st : check_light_ones(v, &many, result, e);
+    }
+    st = msg_check_decode(&one, args, e);
+    return st ? st : check_one(v, &one, result, e);
 }
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
@@ -260,6 +372,8 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     if (!keep_head(v, m->data) ||
         (v->copy && verify_copy_message(v->copy, m->data, now_ms, out)))
         return;
+    if (dispute_state_message(v->steps, m->data, now_ms, out))
+        return;
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
         member_note(v->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
@@ -277,8 +391,14 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     struct err why;
     struct buf copied;
 
-    (void)job;
-    if (!st && !msg_verdict_decode(&m, result, NULL)) {
+    if (dispute_job_is(job)) {
+        if (st)
+            LOG_WARN("version is not recomputed job=%" PRIu32 " why=\"%s\"", job,
+                     e ? e->text : status_text(st));
+        dispute_state_job(v->steps, job, number, st, result, e, now_ms, out);
+        return;
+    }
+    if (!st && job == VERIFY_JOB_CHECK && !msg_verdict_decode(&m, result, NULL)) {
         if (m.is_accepted)
             LOG_DEBUG("verdict unit=%" PRIu64 " accepted depth=%" PRIu32, m.unit, m.depth);
         else
@@ -288,7 +408,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         LOG_WARN("check failed why=\"%s\"", e ? e->text : status_text(st));
     }
     buf_init(&copied, RESULT_MAX);
-    if (v->copy && !st) {
+    if (v->copy && !st && job == VERIFY_JOB_CHECK) {
         verify_copy_verdict(v->copy, &copied, result);
         result = buf_bytes(&copied);
     }
@@ -307,6 +427,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
     if (v->copy)
         verify_copy_tick(v->copy, now_ms, out);
     verify_versions(v->verify, cast_oldest(v->at.cast), cast_newest(v->at.cast), now_ms, out);
+    dispute_state_tick(v->steps, now_ms, out);
     say_why(v);
     maybe_stop(v);
 }
@@ -324,6 +445,7 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
 {
     struct validator *v = ctx;
 
+    v->run = m->run;
     verify_welcome(v->verify, member_peer(v->at.member), &m->run);
     if (v->copy)
         verify_copy_welcome(v->copy, member_peer(v->at.member), &m->run, now_ms, out);
@@ -336,7 +458,34 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
     (void)now_ms;
     (void)out;
     verify_stop(v->verify);
+    dispute_state_stop(v->steps);
     maybe_stop(v);
+}
+
+static enum status first_version(void *ctx, struct file_map *file, struct err *e)
+{
+    struct validator *v = ctx;
+
+    return cast_map(v->at.cast, 0, file, e);
+}
+
+/* What it takes to recompute versions: version 0 at hand, and a course. */
+static void start_replays(struct validator *v, int64_t now_ms, struct effects *out)
+{
+    const struct replica_options ro = {
+        .setup = v->setup,
+        .course = {.run = v->run, .kernels = v->kernels, .pool = v->pool, .processes = 1},
+        .dir = v->opt->node.dir,
+        .ctx = v,
+        .first = first_version};
+    bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
+                      !strcmp(task_train_numerics(&v->setup->task), "f32-1");
+    struct err e;
+
+    dispute_jobs_init(&v->replays, &ro);
+    if (recomputes && cast_set_pins(v->at.cast, &(const int64_t){0}, 1, &e))
+        LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
+    dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, recomputes, now_ms, out);
 }
 
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,
@@ -351,24 +500,34 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     (void)task;
     if (v->setup)
         return;
-    const struct kernels *kernels = NULL;
+    const struct kernels *kernels = NULL, *exact = NULL;
 
     st = setup_open(&v->setup, bundle, &eo, &e);
     if (!st)
         st = setup_kernels(&kernels, v->setup, v->kernels, &e);
+    if (!st)
+        st = setup_train_kernels(&exact, v->setup, v->kernels, &e);
+    if (!st)
+        st = room_check(v->setup, kernels, room_to_check(v->setup, kernels), "checking units",
+                        &e);
     if (st) {
         station_fail(&v->at, st, &e);
         return;
     }
-    const struct model_set_options mo = {
+    struct model_set_options mo = {
         .kernels = kernels,
         .pool = v->pool,
         .cap = setup_versions(v->setup),
     };
     model_set_new(&v->models, &v->setup->config, &mo);
+    mo.kernels = exact;
+    mo.cap = 1;
+    model_set_new(&v->exact, &v->setup->config, &mo);
+    standing_new(&v->standing);
     cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
+    start_replays(v, now_ms, out);
     verify_ready(v->verify);
     if (v->setup->task.acceptance.witnesses)
         verify_witness(v->verify, v->heads.seq);
@@ -381,7 +540,7 @@ static enum status start(struct validator *v, struct err *e)
     const struct station_options so = {
         .node = n,
         .ops = {v, on_message, on_job, on_timer, run_job},
-        .max_job_result = RESULT_MAX,
+        .max_job_result = DISPUTE_RESULT_MAX,
         .cast = {.ctx = v, .on_version = on_version},
         .member = {.role = ROLE_VERIFIER,
                    .wants_bundle = true,
@@ -405,6 +564,14 @@ static enum status start(struct validator *v, struct err *e)
     randombytes_buf(&vo.boot, sizeof(vo.boot));
     vo.key = v->at.key;
     verify_new(&v->verify, &vo);
+    const struct dispute_state_options dso = {.key = v->at.key,
+                                              .boot = vo.boot ^ DISPUTE_BOOT,
+                                              .is_validator = true,
+                                              .accuses =
+                                                  v->opt->cheat == VERIFY_CHEAT_FRAMING ||
+                                                  v->opt->cheat == VERIFY_CHEAT_CHALLENGING,
+                                              .is_lazy = v->opt->cheat == VERIFY_CHEAT_LAZY};
+    dispute_state_new(&v->steps, &dso);
     if (v->opt->cheat == VERIFY_CHEAT_COPYING)
         verify_copy_new(&v->copy, v->at.key, ~vo.boot);
     return OK;
@@ -428,7 +595,12 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
     head_file_close(&v.heads);
     verify_free(&v.verify);
     verify_copy_free(&v.copy);
+    dispute_state_free(&v.steps);
+    if (v.setup)
+        dispute_jobs_clear(&v.replays);
     model_set_free(&v.models);
+    model_set_free(&v.exact);
+    standing_free(&v.standing);
     setup_close(&v.setup);
     pool_free(&v.pool);
     device_close(&v.device);

@@ -4,7 +4,7 @@
  * Returns when the run is over, when drained, on SIGTERM, or with the failure that ended it.
  *
  * On disk:  DIR/evidence/unit-U-lease-L.evidence for each unit it rejected for fraud
- *           (rollout/evidence.h); DIR/heads.witness (verifier/head_file.h); what the station keeps (shardcast/station.h).
+ *           (rollout/evidence.h); DIR/kept-V (replay/replica.h); DIR/heads.witness (verifier/head_file.h); what the station keeps (shardcast/station.h).
  * Threads:  the caller's is the main one, until it returns.
  */
 #ifndef VERIFIER_VERIFY_RUN_H
@@ -23,6 +23,7 @@ enum verify_cheat {
     VERIFY_CHEAT_FRAMING,   /* accuses everybody */
     VERIFY_CHEAT_COPYING,   /* says what others said, if it can find that out (verify_copy.h) */
     VERIFY_CHEAT_COLLUDING, /* accepts what its accomplice made, and checks the rest */
+    VERIFY_CHEAT_CHALLENGING, /* challenges every version it recomputes; else honest */
     VERIFY_CHEAT_COUNT
 };
 const char *verify_cheat_name(enum verify_cheat c);     /* "lazy"; "none" */

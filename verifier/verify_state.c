@@ -20,7 +20,8 @@
 /* A check: one may run while another waits its turn. */
 struct task_slot {
     bool is_set;
-    struct buf check; /* owned: the encoded msg_check */
+    uint32_t job;     /* VERIFY_JOB_... */
+    struct buf check; /* owned: the encoded msg_check, or msg_checks */
     int64_t until_ms; /* its deadline: somebody else has it afterwards */
 };
 
@@ -96,7 +97,8 @@ void verify_stop(struct verify *s)
 
 bool verify_is_idle(const struct verify *s)
 {
-    return !s->is_running && rpc_open(s->rpc, MSG_VERDICT) == 0;
+    return !s->is_running && rpc_open(s->rpc, MSG_VERDICT) == 0 &&
+           rpc_open(s->rpc, MSG_VERDICTS) == 0;
 }
 
 bool verify_is_drained(const struct verify *s)
@@ -208,22 +210,36 @@ static void run_next(struct verify *s, int64_t now_ms, struct effects *out)
     s->is_running = true;
     s->is_news = false;
     s->job++;
-    effects_start(out, VERIFY_JOB_CHECK, s->job, buf_bytes(&s->slot[0].check));
+    effects_start(out, s->slot[0].job, s->job, buf_bytes(&s->slot[0].check));
 }
 
-static void on_check(struct verify *s, struct bytes body, int64_t now_ms)
+/* Its deadline. ERR_MALFORMED. */
+static enum status read_check(uint32_t *deadline_ms, uint32_t job, struct bytes body)
+{
+    struct msg_checks many;
+    struct msg_check one;
+    enum status st = job == VERIFY_JOB_LIGHT ? msg_checks_decode(&many, body, NULL)
+                                             : msg_check_decode(&one, body, NULL);
+
+    if (!st)
+        *deadline_ms = job == VERIFY_JOB_LIGHT ? many.deadline_ms : one.deadline_ms;
+    return st;
+}
+
+static void on_check(struct verify *s, uint32_t job, struct bytes body, int64_t now_ms)
 {
     struct task_slot *slot = s->slot[0].is_set ? &s->slot[1] : &s->slot[0];
-    struct msg_check m;
+    uint32_t deadline_ms;
 
-    if (slot->is_set || msg_check_decode(&m, body, NULL)) {
+    if (slot->is_set || read_check(&deadline_ms, job, body)) {
         s->ask_at_ms = now_ms + AFTER_ERROR_MS;
         return;
     }
     buf_reset(&slot->check);
     buf_append(&slot->check, body);
+    slot->job = job;
     slot->is_set = !slot->check.bad;
-    slot->until_ms = now_ms + m.deadline_ms;
+    slot->until_ms = now_ms + deadline_ms;
 }
 
 static void on_wait(struct verify *s, struct bytes body, int64_t now_ms, struct run_news *news)
@@ -263,8 +279,9 @@ void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct 
         return;
     if (asked == MSG_CHECK_ASK) {
         s->is_asking = false;
-        if (env.kind == MSG_CHECK)
-            on_check(s, env.body, now_ms);
+        if (env.kind == MSG_CHECK || env.kind == MSG_CHECKS)
+            on_check(s, env.kind == MSG_CHECKS ? VERIFY_JOB_LIGHT : VERIFY_JOB_CHECK, env.body,
+                     now_ms);
         else if (env.kind == MSG_WAIT)
             on_wait(s, env.body, now_ms, news);
         else
@@ -273,7 +290,7 @@ void verify_message(struct verify *s, struct bytes data, int64_t now_ms, struct 
         on_call(s, env.body, now_ms, out);
     } else if (asked == MSG_VERDICT_SEAL) {
         on_sealed(s, &env, tag, now_ms, out);
-    } else if (asked == MSG_VERDICT && env.kind == MSG_RECEIPT) {
+    } else if ((asked == MSG_VERDICT || asked == MSG_VERDICTS) && env.kind == MSG_RECEIPT) {
         s->counts.receipts++;
     }
     verify_tick(s, now_ms, out);
@@ -326,6 +343,41 @@ static void send_verdict(struct verify *s, struct bytes body, int64_t now_ms,
         (void)!rpc_ask(s->rpc, MSG_VERDICT, body, v.unit, RETRY_MS, now_ms, out, NULL);
 }
 
+/* Those that found nothing are said with one signature, the others each by itself. */
+static void send_light(struct verify *s, struct bytes result, int64_t now_ms,
+                       struct effects *out)
+{
+    struct reader r = reader_of(result);
+    uint32_t n = reader_u32(&r);
+    struct msg_verdicts m = {0};
+    struct digest_state d;
+    struct buf body;
+
+    digest_begin(&d, "muster/1/submissions");
+    for (uint32_t i = 0; i < n && !r.bad; i++) {
+        struct bytes one = reader_blob(&r);
+        struct msg_verdict v;
+
+        if (r.bad || msg_verdict_decode(&v, one, NULL))
+            break;
+        s->counts.checked++;
+        s->counts.rejected += !v.is_accepted;
+        if (!v.is_accepted || m.n == MSG_MAX_CHECKS) {
+            (void)!rpc_ask(s->rpc, MSG_VERDICT, one, v.unit, RETRY_MS, now_ms, out, NULL);
+            continue;
+        }
+        m.item[m.n++] = (struct attempt){v.unit, v.lease};
+        digest_add(&d, BYTES_OF(v.submission.b));
+    }
+    digest_end(&d, &m.submissions);
+    if (!m.n)
+        return;
+    buf_init(&body, 4096);
+    CHECK(!msg_verdicts_encode(&body, &m, NULL));
+    (void)!rpc_ask(s->rpc, MSG_VERDICTS, buf_bytes(&body), 0, RETRY_MS, now_ms, out, NULL);
+    buf_clear(&body);
+}
+
 void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes result,
                 const struct err *e, int64_t now_ms, struct effects *out)
 {
@@ -336,7 +388,9 @@ void verify_job(struct verify *s, uint64_t number, enum status st, struct bytes 
         s->is_parked = !s->is_news; /* what it missed may have come meanwhile */
         snprintf(s->why, sizeof(s->why), "the weights to check with are not here yet");
     } else {
-        if (!st)
+        if (!st && s->slot[0].job == VERIFY_JOB_LIGHT)
+            send_light(s, result, now_ms, out);
+        else if (!st)
             send_verdict(s, result, now_ms, out);
         else
             snprintf(s->why, sizeof(s->why), "%.*s", (int)sizeof(s->why) - 1,

@@ -25,6 +25,9 @@
 /* The one job: args are an encoded msg_check, the result an encoded msg_verdict. ERR_NOT_FOUND:
  * the weights are not here yet; it is started again when a version arrives. */
 #define VERIFY_JOB_CHECK 1u
+/* The same of an encoded msg_checks; the result is u32 n, then n blobs, each an encoded msg_verdict of a
+ * light check; those without a verdict are not in it. */
+#define VERIFY_JOB_LIGHT 2u
 
 struct verify;
 

@@ -3,10 +3,11 @@
 #
 #   check_docs.sh links    every relative link of every page leads to a file, every #part to a heading
 #   check_docs.sh names    every function and test that ARCHITECTURE.md names is in the sources
+#   check_docs.sh options  every --option that a page names between backticks is one of docs/cli.md
 #   check_docs.sh cli      docs/cli.md is what tools/gen_cli_docs.sh makes of the program
 #   check_docs.sh readme   the ```console blocks of README.md run as written, one after the other
 set -euo pipefail
-part=${1:?links, names, cli or readme}
+part=${1:?links, names, options, cli or readme}
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top"
 
@@ -58,6 +59,23 @@ check_names() {
     [ $bad -eq 0 ] && [ "$n" -gt 0 ]
 }
 
+# CONTRIBUTING.md names options of scripts.
+check_options() {
+    local page option bad=0 n=0
+    while read -r page; do
+        while read -r option; do
+            n=$((n + 1))
+            grep -qw -e "$option" docs/cli.md || {
+                echo "$page: the program has no option $option"
+                bad=1
+            }
+        done < <(sed '/^```/,/^```/d' "$page" | grep -o '`[^`]*`' |
+            grep -o -e '--[a-z][a-z0-9-]*' | sort -u || true)
+    done < <(printf '%s\n' docs/*.md README.md ARCHITECTURE.md | grep -vx docs/cli.md)
+    echo "$n options"
+    [ $bad -eq 0 ] && [ "$n" -gt 0 ]
+}
+
 check_cli() {
     tools/gen_cli_docs.sh "${MUSTER:?}" | diff -u docs/cli.md - || {
         echo "docs/cli.md is not what the program says: tools/gen_cli_docs.sh > docs/cli.md"
@@ -94,6 +112,7 @@ check_readme() {
 case $part in
 links) check_links ;;
 names) check_names ;;
+options) check_options ;;
 cli) check_cli ;;
 readme) check_readme ;;
 *)

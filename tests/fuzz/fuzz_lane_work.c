@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
-#include "trainer/lane_wire.h"
+#include "replay/lane_wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,5 +1,5 @@
 /*
- * trainer/transcript over arbitrary bytes: as they are, and with a digest that fits, so that what
+ * replay/transcript over arbitrary bytes: as they are, and with a digest that fits, so that what
  * comes after the digest is reached. What decodes encodes to the same bytes; its replay ends.
  */
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "proto/digest.h"
-#include "trainer/transcript.h"
+#include "replay/transcript_play.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

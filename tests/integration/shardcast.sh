@@ -99,6 +99,12 @@ loopback)
     # of 257 shards 1 % is two: what was on its way when the node died
     bench 21300 --nodes 5 --mib 16 --cap 40 --kill-half
     at_most shardcast_refetched_worst 0.01
+    # A patch of this size is applied in some 0.1 s: now and then it is done before anybody looked.
+    for try in 1 2 3 4 5 6 7 8; do
+        bench $((21500 + 10 * try)) --nodes 3 --mib 32 --delta --kill-apply
+        if grep -q "node 1 is killed" "$work/err"; then break; fi
+    done
+    grep -q "node 1 is killed" "$work/err" || fail "nobody was killed while a patch was applied"
     # With links like the others' it sends the file once, and is never killed: so it is faster. Even so
     # one run in six is over before it has sent so much: then all had the file, and it is asked again.
     for try in 1 2 3 4 5 6 7 8; do
@@ -114,7 +120,7 @@ netns)
         exit 77
     }
     ip netns delete "muster-probe-$$"
-    bench 21500 --nodes 4 --mib 4 --netns --rate 50
+    bench 21700 --nodes 4 --mib 4 --netns --rate 50
     ;;
 attacks)
     # All at once, each with files of its own: they wait more than they work, the freeze for 30 s. The

@@ -151,6 +151,47 @@ static void arrival_order_ends_too(void **state)
         run_to_the_end(&o, rng_u64(&r));
 }
 
+/* Every full check needs an opening, which messages that are lost and crashes must not cost anybody. */
+static void an_open_class_ends_the_same_and_refuses_nobody(void **state)
+{
+    struct rng r = random_seeded(30);
+    struct world_options o = stormy();
+
+    (void)state;
+    o.is_open = true;
+    o.drop = o.twice = 100;
+    for (int i = 0; i < 3; i++)
+        run_to_the_end(&o, rng_u64(&r));
+}
+
+static void opinions_slash_nobody_and_the_run_goes_on(void **state)
+{
+    struct rng r = random_seeded(31);
+    struct world_options o = stormy();
+
+    (void)state;
+    o.is_open = true;
+    for (int i = 0; i < 2; i++) {
+        uint64_t n_refused = 0;
+        struct world *w;
+
+        o.has_cheat = i % 2;
+        o.has_closed = !o.has_cheat;
+        world_new(&w, &o, rng_u64(&r));
+        assert_true(world_run(w, HOUR_MS));
+        for (size_t k = 0; k < ledger_books_n_nodes(books_of(w)); k++) {
+            const struct ledger_node *n = ledger_books_node_at(books_of(w), k);
+            assert_false(n->is_slashed);
+            n_refused += n->n_refused;
+        }
+        assert_true(n_refused > 0);
+        batches_are_the_expected_ones(w);
+        all_receipts_are_kept(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+}
+
 static void a_cheat_is_slashed_and_the_run_goes_on(void **state)
 {
     struct rng r = random_seeded(23);
@@ -439,6 +480,8 @@ int main(void)
         cmocka_unit_test(a_stormy_run_ends_the_same),
         cmocka_unit_test(lag_and_batch_size_do_not_matter),
         cmocka_unit_test(arrival_order_ends_too),
+        cmocka_unit_test(an_open_class_ends_the_same_and_refuses_nobody),
+        cmocka_unit_test(opinions_slash_nobody_and_the_run_goes_on),
         cmocka_unit_test(a_cheat_is_slashed_and_the_run_goes_on),
         cmocka_unit_test(canaries_reach_no_batch_and_hurt_nobody_honest),
         cmocka_unit_test(witnessed_runs_end_too),

@@ -1,11 +1,15 @@
 /* See cuda_runtime.h. */
 #include "cuda_runtime.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <fcntl.h>
+#include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -56,6 +60,10 @@ const std::function<void()> *body;
 unsigned char slots[threads_max][64];
 __attribute__((aligned(128))) unsigned char shared[shared_bytes];
 cudaError_t last_error, planned_error;
+bool is_lost; /* as a device that fell off the bus: whatever is asked of it fails */
+std::mutex memory;
+std::map<void *, size_t> sizes;
+size_t taken;
 std::mutex one_at_a_time;
 emulated_graph *captured;
 bool is_descending;
@@ -194,8 +202,36 @@ void run_block(unsigned n, size_t shared_size)
     }
 }
 
+/* MUSTER_EMULATED_FAIL=n:FILE: from the process's n-th launch on the device fails, unless there is a FILE
+ * already; it is made then, so that only one process does. */
+cudaError_t launched()
+{
+    static const char *const text = getenv("MUSTER_EMULATED_FAIL");
+    static std::atomic<unsigned long long> left(text ? strtoull(text, nullptr, 10) : 0);
+
+    if (left > 0 && --left == 0) {
+        const char *file = strchr(text, ':');
+        int made = file ? open(file + 1, O_CREAT | O_EXCL | O_WRONLY, 0600) : -1;
+
+        is_lost = made >= 0;
+        if (made >= 0)
+            close(made);
+    }
+    return is_lost ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+/* Bytes of the device: MUSTER_EMULATED_MIB of them, or 4 GiB. */
+size_t memory_bytes()
+{
+    static const char *const text = getenv("MUSTER_EMULATED_MIB");
+
+    return text ? (size_t)strtoull(text, nullptr, 10) << 20 : (size_t)4 << 30;
+}
+
 cudaError_t result(cudaError_t e)
 {
+    if (is_lost)
+        e = cudaErrorLaunchFailure;
     if (planned_error) {
         e = planned_error;
         planned_error = cudaSuccess;
@@ -288,7 +324,7 @@ cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
                 run_block(n, shared_size);
             }
     is_descending = !is_descending;
-    return result(cudaSuccess);
+    return result(launched());
 }
 
 cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work)
@@ -321,7 +357,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i)
 {
     memset(p, 0, sizeof(*p));
     snprintf(p->name, sizeof(p->name), "emulated on the CPU");
-    p->totalGlobalMem = (size_t)4 << 30;
+    p->totalGlobalMem = memory_bytes();
     p->sharedMemPerBlockOptin = shared_bytes - 1024;
     p->major = 9;
     p->multiProcessorCount = 4;
@@ -331,7 +367,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i)
 
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
 {
-    *free = *total = (size_t)4 << 30;
+    std::lock_guard<std::mutex> lock(memory);
+    *total = memory_bytes();
+    *free = taken < *total ? *total - taken : 0;
     return result(cudaSuccess);
 }
 
@@ -384,15 +422,28 @@ const char *cudaGetErrorName(cudaError_t e)
 
 cudaError_t cudaMalloc(void **p, size_t n)
 {
+    std::lock_guard<std::mutex> lock(memory);
+
     *p = nullptr;
-    if (posix_memalign(p, 256, n ? n : 1) != 0)
+    if (is_lost)
+        return result(cudaErrorLaunchFailure);
+    if (n > memory_bytes() - taken || posix_memalign(p, 256, n ? n : 1) != 0)
         return result(cudaErrorMemoryAllocation);
     memset(*p, 0xff, n); /* what nobody wrote is NaN */
+    sizes[*p] = n;
+    taken += n;
     return result(cudaSuccess);
 }
 
 cudaError_t cudaFree(void *p)
 {
+    std::lock_guard<std::mutex> lock(memory);
+    const auto at = sizes.find(p);
+
+    if (at != sizes.end()) {
+        taken -= at->second;
+        sizes.erase(at);
+    }
     free(p);
     return result(cudaSuccess);
 }

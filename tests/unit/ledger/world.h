@@ -12,6 +12,7 @@
 #include "base/effect.h"
 #include "ledger/beacon.h"
 #include "ledger/log.h"
+#include "proto/msg.h"
 #include "proto/types.h"
 
 #define WORLD_WORKERS    3u
@@ -38,6 +39,7 @@ enum world_bend {
     BEND_STATES,     /* VERDICT: with others */
     BEND_SEAL,       /* VERDICT_SEAL: of another verdict */
     BEND_WEIGHTS,    /* STEP: of another content */
+    BEND_PREVIOUS,   /* DISPUTE_MOVE: it follows another move */
 };
 
 struct world_node {
@@ -65,7 +67,8 @@ struct world {
     uint32_t n_nonces[WORLD_VALIDATORS];
     uint64_t salts; /* other numbers, other salts */
     uint64_t recheck_rate;
-    bool lies[WORLD_VALIDATORS]; /* it makes no prefills, and invents states */
+    int64_t dispute_bond, fee_step; /* 0: versions are not recomputed */
+    bool lies[WORLD_VALIDATORS];    /* it makes no prefills, and invents states */
     struct world_verdict sealed[WORLD_VALIDATORS];
     bool is_sole;   /* of ACCEPT */
     bool surprises; /* every token of a submission has a log-probability of -5 */
@@ -82,6 +85,9 @@ void world_init_canaries(struct world *w, const char *dir, uint64_t rate);
 void world_init_rechecks(struct world *w, const char *dir, uint64_t rate);
 /* With so many witnesses needed for a draw. */
 void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses);
+/* With the first two versions recomputed, for `fee`, and challenges that bind `bond`. */
+void world_init_steps(struct world *w, const char *dir, int64_t bond, int64_t fee);
+#define WORLD_DISPUTE_MS 60000
 void world_clear(struct world *w);
 /* Everything put since the last time, in one transaction. */
 void world_flush(struct world *w);
@@ -95,6 +101,11 @@ int64_t world_balance(const struct world *w, enum account_kind kind,
 int64_t world_escrow(const struct world *w);
 int64_t world_reserved(const struct world *w);
 struct ledger_salts world_salts(struct world *w);
+void world_begin(struct world *w, const char *dir); /* what all of world_init_* end with */
+struct idem world_idem(struct world *w);
+/* Files what the node signs; *envelope is its digest. */
+void world_file(struct world *w, enum msg_kind kind, const struct world_node *n,
+                const struct idem *idem, const struct buf *body, struct digest *envelope);
 /* A cause of its own time, without actor. */
 struct ledger_cause world_cause(struct world *w);
 

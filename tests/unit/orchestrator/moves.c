@@ -49,10 +49,18 @@ void move_publish(struct world *w, int64_t version, const struct digest *batch,
     assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
 }
 
+/* Light checks that came with one that was taken: they are next. */
+static struct {
+    struct buf body;
+    struct msg_checks m;
+    uint32_t next, verifier;
+} light;
+
 void move_world(struct world **w, const struct world_options *o)
 {
     struct msg_receipt r;
 
+    light.m.n = 0;
     world_new(w, o, 1);
     world_settle(*w);
     move_hello(*w);
@@ -116,17 +124,43 @@ void move_submit(struct world *w, uint32_t worker, const struct lease_item *l, b
     assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
 }
 
+static bool next_light(uint32_t verifier, struct msg_check *c)
+{
+    const struct check_item *it = &light.m.item[light.next];
+
+    if (light.next >= light.m.n || light.verifier != verifier)
+        return false;
+    light.next++;
+    *c = (struct msg_check){.unit = it->unit,
+                            .lease = it->lease,
+                            .depth = CHECK_LIGHT,
+                            .deadline_ms = light.m.deadline_ms,
+                            .submission = it->submission};
+    return true;
+}
+
 bool move_check(struct world *w, uint32_t verifier, struct msg_check *c)
 {
     const struct msg_check_ask ask = {.newest_version = WORLD_SERVES};
     struct msg_envelope m;
     struct buf body;
 
+    if (next_light(verifier, c))
+        return true;
     buf_init(&body, 256);
     CHECK(!msg_check_ask_encode(&body, &ask, NULL));
     world_ask(w, world_node_of(w, ROLE_VERIFIER, verifier), MSG_CHECK_ASK, buf_bytes(&body),
               &m);
     buf_clear(&body);
+    if (m.kind == MSG_CHECKS) {
+        buf_clear(&light.body);
+        buf_init(&light.body, MSG_MAX_BYTES);
+        buf_append(&light.body, m.body);
+        assert_ok(msg_checks_decode(&light.m, buf_bytes(&light.body), NULL), NULL);
+        light.next = 0;
+        light.verifier = verifier;
+        return next_light(verifier, c);
+    }
     if (m.kind != MSG_CHECK) {
         decode_wait(&m, NULL);
         return false;

@@ -284,7 +284,8 @@ static void workers_get_the_stake_the_task_grants(void **state)
 
     stake =
         account_of_key(ACCOUNT_STAKE, &w->node[world_node_of(w, ROLE_INFERENCE, 1)].key->node);
-    other = account_of_key(ACCOUNT_STAKE, &w->node[0].key->node);
+    other =
+        account_of_key(ACCOUNT_STAKE, &w->node[world_node_of(w, ROLE_INITIATOR, 0)].key->node);
     assert_int_equal(ledger_books_balance(move_books(w), &stake), 1000000);
     assert_int_equal(ledger_books_balance(move_books(w), &other), 0);
 }

@@ -42,6 +42,10 @@ struct world_options {
     int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
+    int64_t step_ppm;     /* least share of versions that are recomputed; nobody here does it */
+    bool is_open;         /* class open-openblas: workers open what is drawn */
+    bool has_closed;      /* the first worker does not */
+    bool is_light;        /* nothing is drawn for a full check but the first units of workers */
     bool has_mute;        /* the first validator gives no nonce it has committed to */
 };
 
@@ -61,7 +65,7 @@ struct world_node {
     struct buf request;
     enum msg_kind kind;
     struct idem idem;
-    int64_t resend_ms, hello_ms, beat_ms, idle_ms;
+    int64_t resend_ms, hello_ms, beat_ms, idle_ms, drawn_ms;
     /* a worker's leases; a validator's check; the trainer's course */
     struct lease_item lease[MSG_MAX_LEASES];
     uint32_t n_leases;
@@ -72,6 +76,7 @@ struct world_node {
     int64_t call_ms;         /* when it asks for one again */
     struct msg_verdict verdict;
     bool has_verdict, is_sealing;
+    struct msg_verdicts verdicts; /* n > 0: to be said */
     struct ledger_opened opened[LEDGER_OPENED_MAX];
     uint32_t n_opened;
     struct buf sealed; /* the VERDICT envelope that was sealed */
@@ -144,6 +149,8 @@ void world_pass(struct world *w, int64_t ms); /* time goes by; ticks happen */
 /* Bodies of what honest nodes send; `out` is overwritten. */
 void world_submission(const struct world *w, struct buf *out, const struct lease_item *l,
                       bool is_cheating);
+/* The opening of its honest or cheating submission. */
+void world_opening(const struct world *w, struct buf *out, uint64_t unit, uint64_t lease);
 /* The same, altered if this node was ordered to. */
 void world_ordered_submission(const struct world *w, const struct world_node *n,
                               struct buf *out, const struct lease_item *l, bool is_cheating);
@@ -154,9 +161,10 @@ void world_manifest(const struct world *w, struct buf *out, int64_t version,
 bool world_is_flat(uint64_t unit);
 
 /* ---- between the files of the world ---------------------------------------------------- */
-#define WORLD_GROUP    2u
-#define WORLD_LEASE_MS 2000
-#define WORLD_CHECK_MS 1500
+#define WORLD_GROUP      2u
+#define WORLD_LEASE_MS   2000
+#define WORLD_CHECK_MS   1500
+#define WORLD_OPENING_MS 3000
 void world_make_bundle(struct world *w);
 /* Drops, repeats, delays. */
 void world_post(struct world *w, uint32_t node, bool is_up, bool is_enrolment,

@@ -13,7 +13,9 @@
 #include "proto/content.h"
 #include "proto/digest.h"
 #include "proto/merkle.h"
+#include "proto/opening.h"
 #include "proto/submission.h"
+#include "proto/toploc.h"
 
 /* ---- the made-up content --------------------------------------------------------------- */
 
@@ -29,9 +31,23 @@ struct made {
     int32_t prompt[2];
 };
 
+/* A sample has at most four tokens: one chunk. */
+static void make_opening(struct msg_opening *o,
+                         uint8_t proofs[WORLD_GROUP * TOPLOC_PROOF_BYTES], uint64_t unit,
+                         uint64_t lease)
+{
+    memset(proofs, (int)(1 + unit % 100), WORLD_GROUP * TOPLOC_PROOF_BYTES);
+    *o = (struct msg_opening){.unit = unit,
+                              .lease = lease,
+                              .proofs = {proofs, WORLD_GROUP * TOPLOC_PROOF_BYTES},
+                              .states = {{1}}};
+}
+
 static void make_submit(const struct world *w, struct msg_submit *m, struct made *x,
                         uint64_t unit, uint64_t lease, int64_t version, bool is_cheating)
 {
+    uint8_t proofs[WORLD_GROUP * TOPLOC_PROOF_BYTES];
+    struct msg_opening o;
     struct digest shard;
     char text[64];
 
@@ -44,7 +60,7 @@ static void make_submit(const struct world *w, struct msg_submit *m, struct made
     snprintf(text, sizeof(text), "weights %" PRId64 " 0", version);
     digest_of(&shard, bytes_str(text));
     merkle_root_of_digests(&m->weights, BYTES_OF(shard.b));
-    snprintf(m->numerics, sizeof(m->numerics), "f32-1");
+    snprintf(m->numerics, sizeof(m->numerics), w->opt.is_open ? "open-openblas" : "f32-1");
     x->prompt[0] = (int32_t)(unit % 11);
     x->prompt[1] = 3;
     m->prompt = BYTES_OF(x->prompt);
@@ -62,7 +78,22 @@ static void make_submit(const struct world *w, struct msg_submit *m, struct made
             .finish = FINISH_LENGTH,
         };
     }
+    if (w->opt.is_open) {
+        make_opening(&o, proofs, unit, lease);
+        opening_root(&m->opening, m, &o);
+    }
     submission_root(&m->root, m);
+}
+
+void world_opening(const struct world *w, struct buf *out, uint64_t unit, uint64_t lease)
+{
+    uint8_t proofs[WORLD_GROUP * TOPLOC_PROOF_BYTES];
+    struct msg_opening o;
+
+    (void)w;
+    make_opening(&o, proofs, unit, lease);
+    buf_reset(out);
+    CHECK(!msg_opening_encode(out, &o, NULL));
 }
 
 void world_submission(const struct world *w, struct buf *out, const struct lease_item *l,
@@ -152,12 +183,14 @@ void world_make_bundle(struct world *w)
         "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64 "\n  lag: %" PRId64
         "\n  order: %s\n"
         "acceptance:\n  canary_ppm: %" PRId64 "\n  recheck_ppm: %" PRId64
-        "\n  witnesses: %" PRId64 "\n"
-        "leases:\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n  tries: %" PRId64
-        "\n",
+        "\n  witnesses: %" PRId64 "\n  step_ppm: %" PRId64 "\n%s"
+        "leases:\n  dispute_ms: 5000\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n "
+        " tries: %" PRId64 "\n  opening_ms: %d\nprices: {f32-1: %d, open-openblas: %d}\n",
         WORLD_GROUP, w->opt.units_per_batch, w->opt.steps, w->opt.lag, w->opt.order,
-        w->opt.canary_ppm, w->opt.recheck_ppm, w->opt.witnesses, WORLD_LEASE_MS,
-        4 * WORLD_LEASE_MS, WORLD_CHECK_MS, w->opt.tries ? w->opt.tries : (int64_t)1000);
+        w->opt.canary_ppm, w->opt.recheck_ppm, w->opt.witnesses, w->opt.step_ppm,
+        w->opt.is_light ? "  audit_saving_ppm: 0\n  audit_floor_ppm: 0\n" : "", WORLD_LEASE_MS,
+        4 * WORLD_LEASE_MS, WORLD_CHECK_MS, w->opt.tries ? w->opt.tries : (int64_t)1000,
+        WORLD_OPENING_MS, w->opt.is_open ? 0 : 10, w->opt.is_open ? 10 : 0);
     b.file[BUNDLE_TASK] = buf_bytes(&yaml);
     b.file[BUNDLE_ENV] = BYTES_LIT("return {}");
     CHECK(!bundle_encode(&w->bundle, &b, NULL));

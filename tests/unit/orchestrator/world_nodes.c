@@ -188,6 +188,11 @@ static void act_verifier(struct world *w, uint32_t i, struct buf *body)
         seal_verdict(w, i, body);
         return;
     }
+    if (n->verdicts.n) {
+        CHECK(!msg_verdicts_encode(body, &n->verdicts, NULL));
+        ask(w, i, MSG_VERDICTS, buf_bytes(body));
+        return;
+    }
     if (n->has_verdict) {
         CHECK(!msg_verdict_encode(body, &n->verdict, NULL));
         ask(w, i, MSG_VERDICT, buf_bytes(body));
@@ -243,6 +248,13 @@ static void greet(struct world *w, uint32_t i, struct buf *body)
         CHECK(!msg_witness_ask_encode(body, &ask_body, NULL));
         tell(w, i, MSG_WITNESS_ASK, buf_bytes(body));
     }
+    if (w->opt.is_open && n->role == ROLE_INFERENCE && w->now_ms >= n->drawn_ms) {
+        const struct msg_drawn_ask ask_body = {.settled = 0};
+        n->drawn_ms = w->now_ms + RESEND_MS;
+        buf_reset(body);
+        CHECK(!msg_drawn_ask_encode(body, &ask_body, NULL));
+        tell(w, i, MSG_DRAWN_ASK, buf_bytes(body));
+    }
     if (n->n_leases && w->now_ms >= n->beat_ms) {
         n->beat_ms = w->now_ms + WORLD_LEASE_MS / 3;
         n->tokens++;
@@ -289,34 +301,68 @@ void world_act(struct world *w, uint32_t i)
 
 /* ---- what nodes hear ------------------------------------------------------------------- */
 
-static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
+static void take_check(struct world *w, uint32_t i, struct msg_check c)
 {
     struct world_node *n = &w->node[i];
     struct msg_submit *s = xcalloc(1, sizeof(*s));
     struct msg_envelope sub;
-    struct msg_check c;
     struct digest want;
     bool is_first = i == world_node_of(w, ROLE_VERIFIER, 0);
     bool is_false, lies = is_first && (w->opt.has_framer ||
                                        (w->opt.has_liar && rng_below(&w->rng, 3) == 0));
 
-    CHECK(!msg_check_decode(&c, m->body, NULL));
     CHECK(!msg_envelope_decode(&sub, c.submission, NULL));
     CHECK(!msg_envelope_verify(&sub, NULL));
     CHECK(!msg_submit_decode(s, sub.body, NULL));
     world_expected_root(w, s->unit, s->version, &want);
     is_false = (c.depth == CHECK_FULL && !digest_equal(&want, &s->root)) || lies;
     is_false &= !(is_first && w->opt.has_lazy);
-    n->verdict = (struct msg_verdict){.unit = c.unit,
-                                      .lease = c.lease,
-                                      .depth = c.depth,
-                                      .is_accepted = !is_false,
-                                      .code = is_false ? REASON_TOKEN : REASON_NONE};
+    n->verdict = (struct msg_verdict){.unit = c.unit, .lease = c.lease, .depth = c.depth};
+    if (w->opt.is_open && c.depth == CHECK_FULL && !c.opening.len)
+        n->verdict.code = REASON_UNOPENED;
+    else if (is_false)
+        n->verdict.code = w->opt.is_open ? REASON_MARGIN : REASON_TOKEN;
+    n->verdict.is_accepted = n->verdict.code == REASON_NONE;
     digest_of(&n->verdict.submission, c.submission);
     add_states(n, &c, is_first && (w->opt.has_lazy || w->opt.has_framer));
     n->has_verdict = true;
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 60);
     free(s);
+}
+
+static void hear_check(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct msg_check c;
+
+    CHECK(!msg_check_decode(&c, m->body, NULL));
+    take_check(w, i, c);
+}
+
+/* All that find nothing are said at once; the first that does, alone, and the rest are lost. */
+static void hear_checks(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct world_node *n = &w->node[i];
+    struct msg_checks all;
+    struct digest_state d;
+
+    CHECK(!msg_checks_decode(&all, m->body, NULL));
+    n->verdicts.n = 0;
+    digest_begin(&d, "muster/1/submissions");
+    for (uint32_t k = 0; k < all.n; k++) {
+        take_check(w, i,
+                   (struct msg_check){.unit = all.item[k].unit,
+                                      .lease = all.item[k].lease,
+                                      .depth = CHECK_LIGHT,
+                                      .submission = all.item[k].submission});
+        if (!n->verdict.is_accepted) {
+            n->verdicts.n = 0;
+            return;
+        }
+        n->verdicts.item[n->verdicts.n++] = (struct attempt){n->verdict.unit, n->verdict.lease};
+        digest_add(&d, BYTES_OF(n->verdict.submission.b));
+    }
+    digest_end(&d, &n->verdicts.submissions);
+    n->has_verdict = false;
 }
 
 static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope *m)
@@ -338,6 +384,8 @@ static void hear_receipt(struct world *w, uint32_t i, const struct msg_envelope 
         n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 80);
     } else if (n->kind == MSG_VERDICT_SEAL && r.is_accepted) {
         show_verdict(w, i);
+    } else if (n->kind == MSG_VERDICTS) {
+        n->verdicts.n = 0;
     } else if (n->kind == MSG_VERDICT || n->kind == MSG_VERDICT_SEAL) {
         n->has_verdict = false;
     } else if (n->kind == MSG_PUBLISH && r.is_accepted) {
@@ -393,6 +441,23 @@ static void hear_call(struct world *w, uint32_t i, const struct msg_envelope *m)
     n->call_ms = w->now_ms;
 }
 
+/* As inference/infer_state.c: each is shown until it is no longer asked for. */
+static void hear_drawn(struct world *w, uint32_t i, const struct msg_envelope *m)
+{
+    struct msg_drawn d;
+    struct buf body;
+
+    CHECK(!msg_drawn_decode(&d, m->body, NULL));
+    if (w->opt.has_closed && i == world_node_of(w, ROLE_INFERENCE, 0))
+        return;
+    buf_init(&body, MSG_MAX_BYTES);
+    for (uint32_t k = 0; k < d.n; k++) {
+        world_opening(w, &body, d.item[k].unit, d.item[k].lease);
+        tell(w, i, MSG_OPENING, buf_bytes(&body));
+    }
+    buf_clear(&body);
+}
+
 static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *m)
 {
     struct world_node *n = &w->node[i];
@@ -418,6 +483,7 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         n->idle_ms = w->now_ms + wait.retry_ms;
         break;
     case MSG_CHECK: hear_check(w, i, m); break;
+    case MSG_CHECKS: hear_checks(w, i, m); break;
     case MSG_RECEIPT: hear_receipt(w, i, m); break;
     case MSG_BATCH:
         b = xcalloc(1, sizeof(*b));
@@ -429,6 +495,7 @@ static void hear_answer(struct world *w, uint32_t i, const struct msg_envelope *
         break;
     default: /* REFUSED: try again later; a verdict from the check on */
         n->has_verdict &= n->kind != MSG_VERDICT;
+        n->verdicts.n = n->kind == MSG_VERDICTS ? 0 : n->verdicts.n;
         n->idle_ms = w->now_ms + 200;
         break;
     }
@@ -448,6 +515,8 @@ void world_hear(struct world *w, uint32_t i, struct bytes data)
         n->knows_done |= welcome.is_done;
     } else if (m.kind == MSG_WITNESS_CALL) {
         hear_call(w, i, &m);
+    } else if (m.kind == MSG_DRAWN) {
+        hear_drawn(w, i, &m);
     } else if (m.kind == MSG_BEAT) {
         hear_beat(n, &m);
     } else if (n->request.len && idem_equal(&m.idem, &n->idem)) {
@@ -463,6 +532,7 @@ void world_crash_node(struct world *w, uint32_t i)
     n->boot++;
     n->n_leases = 0;
     n->has_verdict = false;
+    n->verdicts.n = 0;
     n->n_nonces += 1000; /* another life, other nonces */
     buf_reset(&n->request);
     n->idle_ms = w->now_ms + (int64_t)rng_below(&w->rng, 3000);

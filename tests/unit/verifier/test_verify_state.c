@@ -114,6 +114,61 @@ static void end_job(struct fixture *f, uint64_t number, uint64_t unit, bool acce
     buf_clear(&body);
 }
 
+static void light_checks_are_said_with_one_signature_but_for_what_was_found(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_checks m = {.deadline_ms = 5000,
+                                 .n = 3,
+                                 .item = {{40, 1040, BYTES_LIT("one")},
+                                          {41, 1041, BYTES_LIT("two")},
+                                          {42, 1042, BYTES_LIT("three")}}};
+    struct msg_envelope asked, env;
+    struct msg_verdicts all;
+    struct msg_verdict one;
+    struct buf result, body;
+
+    be_ready(f);
+    asked = ask(f, 0);
+    buf_reset(&f->o.body);
+    assert_ok(msg_checks_encode(&f->o.body, &m, NULL), NULL);
+    hear(f, orders_answer(&f->o, &asked, MSG_CHECKS, buf_bytes(&f->o.body)), 0);
+    assert_non_null(orders_job(&f->o));
+    assert_int_equal(orders_job(&f->o)->job, VERIFY_JOB_LIGHT);
+
+    buf_init(&result, 1u << 16);
+    buf_init(&body, 4096);
+    buf_put_u32(&result, 3);
+    for (uint64_t i = 0; i < 3; i++) {
+        const struct msg_verdict v = {.unit = 40 + i,
+                                      .lease = 1040 + i,
+                                      .submission = {{(uint8_t)(1 + i)}},
+                                      .depth = CHECK_LIGHT,
+                                      .is_accepted = i != 1,
+                                      .code = i == 1 ? REASON_REWARD : REASON_NONE};
+        buf_reset(&body);
+        assert_ok(msg_verdict_encode(&body, &v, NULL), NULL);
+        buf_put_blob(&result, buf_bytes(&body));
+    }
+    orders_forget(&f->o);
+    verify_job(f->s, 1, OK, buf_bytes(&result), NULL, 10, &f->o.out);
+    buf_clear(&result);
+    buf_clear(&body);
+
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICTS), 1);
+    env = orders_get(&f->o, MSG_VERDICTS, 0);
+    assert_ok(msg_envelope_verify(&env, NULL), NULL);
+    assert_ok(msg_verdicts_decode(&all, env.body, NULL), NULL);
+    assert_int_equal(all.n, 2);
+    assert_int_equal(all.item[0].unit, 40);
+    assert_int_equal(all.item[1].unit, 42);
+    assert_int_equal(orders_sent(&f->o, MSG_VERDICT), 1);
+    env = orders_get(&f->o, MSG_VERDICT, 0);
+    assert_ok(msg_verdict_decode(&one, env.body, NULL), NULL);
+    assert_int_equal(one.unit, 41);
+    assert_int_equal(one.code, REASON_REWARD);
+    assert_false(verify_is_idle(f->s));
+}
+
 /* The machine has judged unit 40 of a check that names a draw; the seal it has sent. */
 static struct msg_envelope sealed(struct fixture *f, struct buf *kept)
 {
@@ -518,6 +573,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(nothing_is_asked_before_all_is_there),
+        CASE(light_checks_are_said_with_one_signature_but_for_what_was_found),
         CASE(the_question_says_which_versions_are_here),
         CASE(a_check_starts_a_job_and_the_next_is_asked_for),
         CASE(one_check_waits_its_turn_and_no_third_is_asked_for),

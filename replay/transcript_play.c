@@ -1,0 +1,221 @@
+#include "replay/transcript_play.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "engine/kernels.h"
+#include "proto/digest.h"
+#include "replay/course.h"
+
+/* ---- the step -------------------------------------------------------------------------------- */
+
+/* What the bundle says of the step, and that it is the manifest's. */
+struct terms {
+    struct task task;
+    struct model_config config;
+    struct learn_settings settings;
+    enum numerics numerics;
+    struct digest id;
+};
+
+static enum status open_terms(struct terms *t, struct bytes bundle,
+                              const struct msg_manifest *m, struct err *e)
+{
+    struct tokenizer *tokenizer = NULL;
+    struct digest settings;
+    struct bundle b;
+    enum status st = bundle_decode(&b, bundle, e);
+
+    if (!st)
+        st = task_parse(&t->task, b.file[BUNDLE_TASK], "task.yaml", e);
+    if (!st)
+        st = setup_model_config(&t->config, &tokenizer, &t->task, &b, e);
+    tokenizer_free(&tokenizer);
+    if (!st)
+        st = course_settings(&t->settings, &t->task, e);
+    if (!st)
+        st = numerics_parse(&t->numerics, m->numerics, e);
+    if (st)
+        return st;
+    bundle_id(t->id.b, bundle);
+    learn_settings_digest(&settings, &t->settings);
+    if (!digest_equal(&t->id, &m->task) || !digest_equal(&settings, &m->settings))
+        return err_set(e, ERR_DIGEST, "the bundle is not that of the manifest");
+    return OK;
+}
+
+static enum status open_batch(struct learn_batch *out, const struct terms *t, struct bytes in,
+                              const struct msg_manifest *m, const struct digest *run,
+                              struct err *e)
+{
+    const struct learn_rules rules =
+        course_rules(&t->task, &t->id, t->config.vocab, m->version - 1, run);
+    struct msg_batch *b = xcalloc(1, sizeof(*b));
+    enum status st = msg_batch_decode(b, in, e);
+
+    if (!st && m->version < 1)
+        st = err_set(e, ERR_UNSUPPORTED,
+                     "version 0 is made by supervised steps, which are "
+                     "replayed from the start and not disputed");
+    if (!st)
+        st = learn_batch_build(out, b, &rules, e);
+    if (!st && !digest_equal(&out->root, &m->batch)) {
+        learn_batch_clear(out);
+        st = err_set(e, ERR_DIGEST, "the batch is not that of the manifest");
+    }
+    free(b);
+    return st;
+}
+
+static enum status open_step(struct transcript_step *s, const struct transcript *t,
+                             const struct msg_manifest *m, struct err *e)
+{
+    struct terms terms = {0};
+    struct learn_batch batch = {0};
+    enum status st = open_terms(&terms, t->bundle, m, e);
+
+    if (!st)
+        st = open_batch(&batch, &terms, t->batch, m, &s->run, e);
+    s->is_empty = !st && (!batch.n_samples || !batch.n_tokens);
+    if (!st && !s->is_empty)
+        st = graph_new(&s->graph, &terms.config, &terms.settings, terms.numerics, &batch,
+                       (uint64_t)m->version - 1, t->opt_steps, e);
+    learn_batch_clear(&batch);
+    task_clear(&terms.task);
+    return st;
+}
+
+enum status transcript_open(struct transcript_step *s, const struct transcript *t,
+                            struct err *e)
+{
+    struct msg_envelope env;
+    struct digest manifest;
+    struct msg_manifest *m = xcalloc(1, sizeof(*m));
+    enum status st = msg_envelope_decode(&env, t->manifest, e);
+
+    memset(s, 0, sizeof(*s));
+    if (!st && env.kind != MSG_PUBLISH)
+        st = err_set(e, ERR_MALFORMED, "what is disputed is no manifest");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_manifest_decode(m, env.body, e);
+    if (!st) {
+        s->run = env.run;
+        s->defender = env.signer;
+        s->version = m->version;
+        s->claim = (struct opening_claim){.masters_before = m->masters_before,
+                                          .optimizer_before = m->optimizer_before,
+                                          .masters_after = m->masters_after,
+                                          .optimizer_after = m->optimizer_after};
+        digest_of(&manifest, t->manifest);
+        transcript_id(&s->id, &manifest, t->opt_steps, &t->challenger);
+        st = open_step(s, t, m, e);
+    }
+    free(m);
+    return st;
+}
+
+void transcript_step_clear(struct transcript_step *s)
+{
+    graph_free(&s->graph);
+}
+
+/* ---- the moves ------------------------------------------------------------------------------- */
+
+/* One envelope: by whom, and that it follows the one before. What is said in a game that is over is
+ * of no account, but must be said in turn. */
+static enum status take_move(struct dispute *d, const struct transcript_step *s,
+                             const struct public_key *challenger, struct bytes in,
+                             uint32_t number, struct digest *previous, struct err *e)
+{
+    enum dispute_side side = number % 2 ? DISPUTE_CHALLENGER : DISPUTE_DEFENDER;
+    struct msg_envelope env;
+    struct msg_dispute m;
+    enum status st = msg_envelope_decode(&env, in, e);
+
+    if (!st && (env.kind != MSG_DISPUTE || !digest_equal(&env.run, &s->run)))
+        st = err_set(e, ERR_MALFORMED, "an envelope is no move of this run");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_dispute_decode(&m, env.body, e);
+    if (st)
+        return err_prefix(e, st, "move %" PRIu32, number);
+    if (!digest_equal(&m.dispute, &s->id) || m.number != number ||
+        !digest_equal(&m.previous, previous))
+        return err_set(e, ERR_DENIED, "move %" PRIu32 " belongs elsewhere", number);
+    if (!key_equal(&env.signer, side == DISPUTE_DEFENDER ? &s->defender : challenger))
+        return err_set(e, ERR_DENIED, "move %" PRIu32 " is not signed by whose turn it was",
+                       number);
+    digest_of(previous, in);
+    return d->level == DISPUTE_CLOSED ? OK : dispute_move(d, side, m.move, 0, e);
+}
+
+enum status transcript_moves(struct dispute *d, uint32_t *n, const struct transcript_step *s,
+                             const struct public_key *challenger, struct bytes moves,
+                             struct err *e)
+{
+    struct reader r = reader_of(moves);
+    struct digest previous = {{0}};
+    enum status st = OK;
+
+    for (*n = 0; !st && reader_left(&r) > 0; (*n)++) {
+        struct bytes in = reader_blob(&r);
+
+        st = r.bad ? err_set(e, ERR_MALFORMED, "the moves are cut short")
+                   : take_move(d, s, challenger, in, *n, &previous, e);
+    }
+    return st;
+}
+
+/* A step on nothing changes nothing: there is no game to play about that. */
+static void judge_empty(struct transcript_result *out, const struct transcript_step *s)
+{
+    bool is_right = digest_equal(&s->claim.masters_before, &s->claim.masters_after) &&
+                    digest_equal(&s->claim.optimizer_before, &s->claim.optimizer_after);
+
+    out->loser = is_right ? DISPUTE_CHALLENGER : DISPUTE_DEFENDER;
+    snprintf(out->why, sizeof(out->why), "trained on nothing, and %s changed",
+             is_right ? "nothing" : "something");
+}
+
+static void tell(struct transcript_result *out, const struct dispute *d)
+{
+    out->opened_bytes = d->opened_bytes;
+    out->loser = d->loser;
+    out->turn = d->turn;
+    snprintf(out->why, sizeof(out->why), "%s", d->why);
+    if (!d->opened_bytes)
+        return;
+    out->question = dispute_question(d);
+    graph_describe(out->where, sizeof(out->where), d->g, d->op);
+}
+
+enum status transcript_replay(struct transcript_result *out, const struct transcript *t,
+                              struct err *e)
+{
+    const struct dispute_rules rules = {.kernels = kernels_best()};
+    struct transcript_step s;
+    struct dispute d;
+    enum status st = transcript_open(&s, t, e);
+
+    memset(out, 0, sizeof(*out));
+    out->defender = s.defender;
+    out->challenger = t->challenger;
+    out->run = s.run;
+    out->version = s.version;
+    if (!st && s.is_empty) {
+        judge_empty(out, &s);
+    } else if (!st) {
+        dispute_init(&d, s.graph, &s.claim, &rules, 0);
+        st = transcript_moves(&d, &out->n_moves, &s, &t->challenger, t->moves, e);
+        tell(out, &d);
+        dispute_clear(&d);
+    }
+    transcript_step_clear(&s);
+    return st;
+}

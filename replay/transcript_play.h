@@ -1,0 +1,56 @@
+/*
+ * replay/transcript_play.h - the referee of a recorded dispute: the step, and the moves replayed
+ *
+ * From the file (proto/transcript.h) alone, trusting nothing in it: signatures, that bundle, settings and
+ * batch are those that the manifest names, and every move in its turn.
+ *
+ * Threads: any.
+ */
+#ifndef REPLAY_TRANSCRIPT_PLAY_H
+#define REPLAY_TRANSCRIPT_PLAY_H
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "learn/dispute.h"
+#include "proto/transcript.h"
+#include "proto/types.h"
+
+/* The step that is argued about, as a referee has it from public records. */
+struct transcript_step {
+    struct graph *graph;        /* owned; NULL: is_empty */
+    bool is_empty;              /* the batch trains on nothing */
+    struct opening_claim claim; /* of the manifest; the trace's root is not known yet */
+    struct digest run, id;
+    struct public_key defender;
+    int64_t version;
+};
+/* Checks the manifest's signature, and that bundle, settings and batch are those it names.
+ * ERR_MALFORMED, ERR_DIGEST, ERR_DENIED, and the errors of graph_new. */
+MUST_USE enum status transcript_open(struct transcript_step *s, const struct transcript *t,
+                                     struct err *e);
+void transcript_step_clear(struct transcript_step *s);
+
+struct transcript_result {
+    struct public_key defender, challenger;
+    struct digest run;
+    int64_t version;
+    uint32_t n_moves;
+    uint64_t opened_bytes;
+    enum dispute_side loser; /* NOBODY: the dispute is not over, and `turn` is silent */
+    enum dispute_side turn;
+    char why[200];                    /* said of the loser */
+    struct referee_question question; /* that it came to; else zero */
+    char where[160];                  /* the operation, if it came to one; else empty */
+};
+/* Puts the moves (a blob each) through a game that has begun; *n are there. What comes after its end is
+ * checked for signature and place, and ignored. Errors as transcript_replay. */
+MUST_USE enum status transcript_moves(struct dispute *d, uint32_t *n,
+                                      const struct transcript_step *s,
+                                      const struct public_key *challenger, struct bytes moves,
+                                      struct err *e);
+/* Replays the moves. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
+ * ERR_DENIED: the file accuses nobody. */
+MUST_USE enum status transcript_replay(struct transcript_result *out,
+                                       const struct transcript *t, struct err *e);
+
+#endif
