@@ -8,7 +8,6 @@
  */
 #include "cli/bench_engine.h"
 
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,10 +20,12 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/pool.h"
+#include "cli/bench_blas.h"
 #include "cli/bench_line.h"
 #include "cli/bench_machine.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/arena.h"
 #include "engine/device.h"
 #include "engine/matmul.h"
 #include "engine/model.h"
@@ -53,36 +54,8 @@ static const struct shape shapes[] = {
       .head_dim = 64, .ffn = 4864, .tie = true}},
 };
 
-/* The part of the CBLAS that is called, found at run time: a bench needs no library to link. */
-struct blas {
-    void *library;
-    void (*sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
-                  const float *a, int lda, const float *b, int ldb, float beta, float *c,
-                  int ldc);
-};
-
-static void blas_open(struct blas *b, size_t threads)
-{
-    void (*set_threads)(int) = NULL;
-
-    *b = (struct blas){.library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL)};
-    if (!b->library)
-        return;
-    /* POSIX promises that a function's address fits a void *. */
-    *(void **)&b->sgemm = dlsym(b->library, "cblas_sgemm");
-    *(void **)&set_threads = dlsym(b->library, "openblas_set_num_threads");
-    if (set_threads)
-        set_threads((int)threads);
-}
-
-static void blas_close(struct blas *b)
-{
-    if (b->library)
-        dlclose(b->library);
-}
-
 struct bench {
-    struct blas blas;
+    struct bench_blas libraries;
     const struct kernels *k;
     struct pool *pool; /* owned */
     struct bench_machine machine;
@@ -175,67 +148,60 @@ static void print_machine(const struct bench *b)
 /* y = x W', with n_copies of W in turn. */
 struct trial {
     size_t M, N, K, n_copies;
-    float *x, *y, *W;      /* owned */
+    struct arena arena; /* of what follows; on large pages where the system has them */
+    float *x, *y, *W;
     struct packed *packed; /* owned */
     enum dtype dtype;
 };
 
 static void product_clear(struct trial *p)
 {
-    for (size_t i = 0; p->packed && i < p->n_copies; i++)
-        packed_clear(&p->packed[i]);
     free(p->packed);
-    free(p->x);
-    free(p->y);
-    free(p->W);
+    arena_clear(&p->arena);
 }
 
 static enum status product_init(struct trial *p, const struct bench *b, size_t N, size_t K,
                                 size_t rows, size_t model_bytes, enum dtype dtype,
                                 struct err *e)
 {
+    const enum dtype keeps = packed_keeps(b->k, dtype);
     const size_t total = model_bytes < COLD_BYTES ? model_bytes : COLD_BYTES;
+    const size_t bytes = packed_bytes_as(b->k, N, K, keeps);
+    const size_t n_copies = total / (N * K * sizeof(float)) + 1;
+    const size_t floats = rows * (K + N) + n_copies * N * K;
     enum status st;
 
-    *p = (struct trial){.N = N, .K = K, .dtype = dtype};
-    p->n_copies = total / (N * K * sizeof(float)) + 1;
-    p->packed = xcalloc(p->n_copies, sizeof(p->packed[0]));
-    st = alloc_array(&p->x, rows * K, sizeof(float), "rows", e);
-    if (!st)
-        st = alloc_array(&p->y, rows * N, sizeof(float), "rows", e);
-    if (!st)
-        st = alloc_array(&p->W, p->n_copies * N * K, sizeof(float), "matrices", e);
+    *p = (struct trial){.N = N, .K = K, .n_copies = n_copies, .dtype = dtype};
+    st = arena_init(&p->arena, NULL, n_copies * bytes + floats * sizeof(float), "matrices", e);
     if (st)
         return st;
+    p->packed = xcalloc(n_copies, sizeof(p->packed[0]));
+    p->W = (float *)(void *)((char *)p->arena.data + n_copies * bytes);
+    p->x = p->W + n_copies * N * K;
+    p->y = p->x + rows * K;
     fill(b->pool, p->x, rows, K);
-    fill(b->pool, p->W, p->n_copies * N, K);
-    for (size_t i = 0; !st && i < p->n_copies; i++) {
-        const size_t bytes = packed_bytes_as(b->k, N, K, packed_keeps(b->k, dtype));
-        void *at;
-
-        st = alloc_array(&at, bytes, 1, "packed matrix", e);
-        if (st)
-            break;
-        packed_place(&p->packed[i], N, K, packed_keeps(b->k, dtype), at);
-        p->packed[i].is_placed = false;
+    fill(b->pool, p->W, n_copies * N, K);
+    for (size_t i = 0; i < n_copies; i++) {
+        packed_place(&p->packed[i], N, K, keeps, (char *)p->arena.data + i * bytes);
         packed_set(b->k, b->pool, &p->packed[i], p->W + i * N * K, DTYPE_F32);
     }
-    return st;
+    return OK;
 }
 
-/* One product with copy i; through `blas` if given. */
-static void multiply(const struct bench *b, struct trial *p, const struct blas *blas, size_t i)
+/* One product with copy i; by a library, if given. */
+static void multiply(const struct bench *b, struct trial *p, const struct bench_library *other,
+                     size_t i)
 {
-    if (!blas) {
+    if (other)
+        bench_blas_multiply(other, p->y, p->x, p->W + i * p->N * p->K,
+                            (size_t[3]){p->M, p->N, p->K});
+    else
         matmul_forward(b->k, b->pool, p->y, p->x, &p->packed[i], NULL, p->M);
-        return;
-    }
-    blas->sgemm(101, 111, 112, (int)p->M, (int)p->N, (int)p->K, 1.0f, p->x, (int)p->K,
-                p->W + i * p->N * p->K, (int)p->K, 0.0f, p->y, (int)p->N);
 }
 
 /* Seconds of one product: the better of three runs of at least 40 ms and of every copy. */
-static double product_seconds(const struct bench *b, struct trial *p, const struct blas *blas)
+static double product_seconds(const struct bench *b, struct trial *p,
+                              const struct bench_library *other)
 {
     double best = 0.0;
 
@@ -245,7 +211,7 @@ static double product_seconds(const struct bench *b, struct trial *p, const stru
 
         do {
             for (size_t i = 0; i < p->n_copies && (n < p->n_copies || i < 4); i++, n++)
-                multiply(b, p, blas, i);
+                multiply(b, p, other, i);
         } while (seconds_since(start) < 0.04);
         double s = seconds_since(start) / (double)n;
         if (run == 0 || s < best)
@@ -254,8 +220,9 @@ static double product_seconds(const struct bench *b, struct trial *p, const stru
     return best;
 }
 
+/* `peer` is a library and `theirs` its seconds; or NULL. */
 static void print_product(const struct bench *b, const struct trial *p, const char *shape,
-                          double ours, double theirs)
+                          double ours, const char *peer, double theirs)
 {
     const double flops = 2.0 * (double)p->M * (double)p->N * (double)p->K;
     const size_t w_bytes = p->N * p->K * dtype_bytes(p->dtype);
@@ -267,9 +234,28 @@ static void print_product(const struct bench *b, const struct trial *p, const ch
         bound = flops / b->machine.flops;
     snprintf(name, sizeof(name), "matmul_%s_%zux%zu_m%zu_%s", shape, p->N, p->K, p->M,
              manner_text(b, p->dtype));
-    bench_line_print(&(struct bench_line){
-        name, flops / ours * 1e-9, "GFLOP/s", theirs > 0.0 ? "OpenBLAS" : NULL,
-        theirs > 0.0 ? flops / theirs * 1e-9 : 0.0, 0.85 * flops / bound * 1e-9, false});
+    bench_line_print(&(struct bench_line){name, flops / ours * 1e-9, "GFLOP/s", peer,
+                                          peer ? flops / theirs * 1e-9 : 0.0,
+                                          0.85 * flops / bound * 1e-9, false});
+}
+
+/* A line for each library that is here, with our figure of the same minute; one without a peer where
+ * there is none. */
+static void bench_product(const struct bench *b, struct trial *p, const char *shape)
+{
+    const double ours = product_seconds(b, p, NULL);
+    size_t n = 0;
+
+    for (size_t i = 0; i < BENCH_LIBRARIES; i++) {
+        const struct bench_library *l = &b->libraries.library[i];
+
+        if (!l->handle)
+            continue;
+        print_product(b, p, shape, ours, l->name, product_seconds(b, p, l));
+        n++;
+    }
+    if (n == 0)
+        print_product(b, p, shape, ours, NULL, 0.0);
 }
 
 static enum status bench_products(const struct bench *b, const struct shape *s,
@@ -289,8 +275,7 @@ static enum status bench_products(const struct bench *b, const struct shape *s,
                           e);
         for (size_t j = 0; !st && j < N_OF(rows); j++) {
             p.M = rows[j];
-            double theirs = b->blas.sgemm ? product_seconds(b, &p, &b->blas) : 0.0;
-            print_product(b, &p, s->name, product_seconds(b, &p, NULL), theirs);
+            bench_product(b, &p, s->name);
         }
         product_clear(&p);
     }
@@ -558,7 +543,7 @@ static enum status run(struct bench *b, struct err *e)
     const size_t n = usage_threads(b->threads);
     b->threads = (int64_t)n;
     /* Its threads start where this one may run, which is everywhere before it is pinned. */
-    blas_open(&b->blas, n);
+    bench_blas_open(&b->libraries, n);
     pool_new_with(&b->pool, &(struct pool_options){
                                 .n_threads = n,
                                 .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0,
@@ -578,7 +563,7 @@ static enum status run(struct bench *b, struct err *e)
                 st = bench_shape(b, &shapes[i], (enum dtype)d, e);
 out:
     pool_free(&b->pool);
-    blas_close(&b->blas);
+    bench_blas_close(&b->libraries);
     device_close(&b->on);
     return st;
 }

@@ -27,6 +27,8 @@
 
 #define MIB 1048576.0
 
+#define ROWS_FEW 256u
+
 struct bench {
     char *shape, *numerics, *kernels, *device;
     int64_t batch, length, rows, steps, threads, max_memory;
@@ -96,6 +98,19 @@ static enum status time_steps(int64_t *us, struct learner *l, const struct bench
     return st;
 }
 
+/* As few as keep the threads busy: activations are what a step's memory can be saved on. A GPU wants
+ * many. */
+static size_t rows_of(const struct bench *o, const struct device *d)
+{
+    const size_t all = (size_t)(o->batch * o->length), least = (size_t)o->length;
+
+    if (o->rows)
+        return (size_t)o->rows;
+    if (d || all < ROWS_FEW)
+        return all;
+    return least > ROWS_FEW ? least : ROWS_FEW;
+}
+
 static enum status measure(struct figures *f, const struct bench *o,
                            const struct bench_shape *s, struct err *e)
 {
@@ -107,7 +122,6 @@ static enum status measure(struct figures *f, const struct bench *o,
         .grad_lanes = 1,
     };
     struct learner_options lo = {
-        .max_rows = (size_t)(o->rows ? o->rows : o->batch * o->length),
         .recompute = o->recompute,
     };
     struct weights *w = NULL;
@@ -122,6 +136,7 @@ static enum status measure(struct figures *f, const struct bench *o,
     if (!st)
         st = device_choose(&device, &lo.kernels, o->device, class, o->kernels, e);
     lo.is_lazy = device != NULL;
+    lo.max_rows = rows_of(o, device);
     if (!st)
         st = model_config_check(&c, e);
     if (!st && o->rows && o->rows < o->length)
@@ -208,7 +223,9 @@ int bench_train(int argc, char **argv)
          false},
         {"batch", OPT_INT, &o.batch, "8", "1..65536", "sequences a step", false},
         {"length", OPT_INT, &o.length, "256", "1..65536", "tokens of a sequence", false},
-        {"rows", OPT_INT, &o.rows, "0", "0..", "tokens of a micro-batch; 0: all of the step",
+        {"rows", OPT_INT, &o.rows, "0", "0..",
+         "tokens of a micro-batch; 0: 256, a sequence if it is longer, on a GPU all of the "
+         "step",
          false},
         {"recompute", OPT_FLAG, &o.recompute, "false", NULL,
          "keep only the layers' inputs and compute the rest again", false},

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -372,11 +373,21 @@ static void print_rest(struct tokenizer_stream *stream)
 }
 
 struct generate {
-    char *prompt, *system, *template;
+    char *prompt, *system, *template, *date;
     int64_t max_new, seed;
     double temperature;
     bool chat;
 };
+
+/* As templates write a day. */
+static void today(char out[CHAT_DATE_MAX + 1])
+{
+    const time_t now = time(NULL);
+    struct tm day;
+
+    if (!gmtime_r(&now, &day) || strftime(out, CHAT_DATE_MAX + 1, "%d %b %Y", &day) == 0)
+        out[0] = '\0';
+}
 
 /* The prompt as a message of the user's. *end is the id that ends the answer. */
 static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end,
@@ -386,6 +397,7 @@ static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end
     const struct chat_message m[] = {{CHAT_SYSTEM, bytes_str(g->system)},
                                      {CHAT_USER, bytes_str(g->prompt)}};
     const bool has_system = *g->system != '\0';
+    char date[CHAT_DATE_MAX + 1];
     struct chat *c = NULL;
     enum status st =
         *g->template ? chat_open_named(&c, g->template, t, e) : chat_open(&c, dir, t, e);
@@ -393,7 +405,10 @@ static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end
     if (st)
         return st;
     *end = chat_end(c);
-    st = chat_render(c, m + !has_system, 1 + has_system, true, ids, NULL, cap, n, e);
+    today(date);
+    st = chat_set_date(c, *g->date ? g->date : date, e);
+    if (!st)
+        st = chat_render(c, m + !has_system, 1 + has_system, true, ids, NULL, cap, n, e);
     chat_close(&c);
     return st;
 }
@@ -498,6 +513,10 @@ static int cmd_generate(int argc, char **argv)
          false},
         {"template", OPT_STRING, &g.template, "", NULL,
          "with --chat: a chat template by its name, instead of the model's own", false},
+        {"date", OPT_STRING, &g.date, "", NULL,
+         "with --chat: the day, for a template that says it, like \"26 Jul 2024\"; default: "
+         "today",
+         false},
         {"max-new", OPT_INT, &g.max_new, "128", "1..16777216", "most new tokens", false},
         {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
          false},

@@ -16,6 +16,7 @@
 #include "base/pool.h"
 #include "cli/commands.h"
 #include "cli/look.h"
+#include "cli/replay_states.h"
 #include "cli/usage.h"
 #include "engine/device.h"
 #include "engine/kernels.h"
@@ -24,6 +25,7 @@
 #include "ledger/tables.h"
 #include "proto/digest.h"
 #include "replay/course.h"
+#include "rollout/model_set.h"
 
 struct manner { /* of running: it changes no bit */
     int64_t threads, processes;
@@ -51,6 +53,8 @@ struct replay {
     size_t n_steps;
     struct digest task, run;
     bool has_task;
+    struct ledger_log *log; /* owned; while the entries are read */
+    struct replay_states states;
 };
 
 static void *grow(void *array, size_t *n, size_t wanted, size_t size)
@@ -105,11 +109,14 @@ static enum status visit(void *arg, const struct ledger_entry *en, struct bytes 
     case LEDGER_COMMIT:
     case LEDGER_ACCEPT:
     case LEDGER_BATCH:
+    case LEDGER_VERDICT:
+    case LEDGER_STATES_JUDGE:
     case LEDGER_STEP: st = ledger_body_decode(b, en->type, en->body, e); break;
     default: return OK;
     }
     if (st)
         return st;
+    replay_states_note(&r->states, ledger_log_books(r->log), en->type, b);
     if (en->type == LEDGER_TASK_OPEN) {
         r->task = b->task_open_.task;
         r->has_task = true;
@@ -121,7 +128,7 @@ static enum status visit(void *arg, const struct ledger_entry *en, struct bytes 
         r->accepted[b->accept_.unit] = r->committed[b->accept_.unit];
     } else if (en->type == LEDGER_BATCH) {
         note_batch(r, &b->batch_);
-    } else {
+    } else if (en->type == LEDGER_STEP) {
         r->step = grow(r->step, &r->n_steps, (size_t)b->step_.version + 1, sizeof(*r->step));
         r->step[b->step_.version] = b->step_;
     }
@@ -177,6 +184,50 @@ static enum status compare(const struct course *c, const struct replay *r, bool 
     return OK;
 }
 
+static bool has_case(const struct replay *r, int64_t version)
+{
+    for (size_t i = 0; i < r->states.n; i++)
+        if (r->states.v[i].version == version)
+            return true;
+    return false;
+}
+
+/* The validators that were struck for their states on units of this version. */
+static enum status judge_states(const struct course *c, const struct replay *r,
+                                struct db_txn *t, bool as_json, struct err *e)
+{
+    struct model_set_options mo = {.pool = c->options.pool, .cap = 1};
+    struct model_set *models = NULL;
+    struct buf file;
+    enum status st;
+
+    if (!has_case(r, c->version))
+        return OK;
+    buf_init(&file, course_file_bytes(c));
+    st = course_file(c, &file, e);
+    if (!st)
+        st = setup_kernels(&mo.kernels, c->setup, c->options.kernels, e);
+    if (!st) {
+        model_set_new(&models, &c->setup->config, &mo);
+        st = model_set_add(models, c->version, buf_bytes(&file), e);
+    }
+    for (size_t i = 0; i < r->states.n && !st; i++) {
+        const struct states_case *x = &r->states.v[i];
+        struct bytes submission;
+
+        if (x->version != c->version)
+            continue;
+        const struct rollout_world w =
+            setup_world(c->setup, model_set_find(models, c->version), c->version, &c->weights);
+        st = get_blob(t, &x->submission, &submission, e);
+        if (!st)
+            st = replay_states_judge(x, &w, submission, as_json, e);
+    }
+    model_set_free(&models);
+    buf_clear(&file);
+    return st;
+}
+
 static enum status walk(struct course *c, const struct replay *r, struct db_txn *t,
                         bool as_json, struct err *e)
 {
@@ -187,6 +238,8 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
         st = course_warm_up(c, NULL, NULL, e);
     if (!st)
         st = compare(c, r, as_json, e);
+    if (!st)
+        st = judge_states(c, r, t, as_json, e);
     while (!st && (size_t)c->version + 1 < r->n_steps) {
         if ((size_t)c->version >= r->n_batches)
             st = err_set(e, ERR_CORRUPT, "version %" PRId64 " is on record without its batch",
@@ -197,6 +250,8 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
             st = course_step(c, m, e);
         if (!st)
             st = compare(c, r, as_json, e);
+        if (!st)
+            st = judge_states(c, r, t, as_json, e);
     }
     free(m);
     return st;
@@ -243,6 +298,7 @@ static void replay_clear(struct replay *r)
     free(r->step);
     free(r->committed);
     free(r->accepted);
+    replay_states_clear(&r->states);
     free(r->body);
 }
 
@@ -254,7 +310,6 @@ static enum status replay_dir(const char *dir, const struct manner *how, struct 
                                    .read_only = true};
     struct replay r = {.body = xcalloc(1, sizeof(union ledger_body))};
     char *path = look_find_ledger(dir);
-    struct ledger_log *log = NULL;
     struct db *db = NULL;
     struct db_txn *t = NULL;
     enum status st;
@@ -267,9 +322,9 @@ static enum status replay_dir(const char *dir, const struct manner *how, struct 
     if (!st)
         st = db_begin(&t, db, false, e);
     if (!st) {
-        ledger_log_new(&log);
-        st = ledger_log_load(log, t, visit, &r, e);
-        ledger_log_free(&log);
+        ledger_log_new(&r.log);
+        st = ledger_log_load(r.log, t, visit, &r, e);
+        ledger_log_free(&r.log);
     }
     if (!st)
         st = recompute(&r, t, how, e);
@@ -295,8 +350,9 @@ int cmd_replay(int argc, char **argv)
         .line = "muster replay DIR [options]",
         .about =
             "Recomputes every weight version of a run from its ledger and compares the\n"
-            "hashes. DIR is that of 'muster up', of an orchestrator, or of a ledger. Status\n"
-            "0: all are confirmed; 1: one is not, or the records are incomplete.",
+            "hashes, and the states of validators that were struck for theirs. DIR is that\n"
+            "of 'muster up', of an orchestrator, or of a ledger. Status 0: all is confirmed;\n"
+            "1: something is not, or the records are incomplete.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &dir,

@@ -180,13 +180,61 @@ static const char about[] =
     "  {\"messages\": [{\"role\": ..., \"content\": ...}]}  loss on what the assistant says\n"
     "\nOptions from --eval on are for --data.";
 
+/* The options from --eval on, which are for --data. */
+#define DATA_OPTIONS 22u
+
+static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_manner *m)
+{
+    const struct opt table[DATA_OPTIONS] = {
+        {"eval", OPT_STRING, &m->eval, "", NULL, "JSONL to evaluate on, not trained on", false},
+        {"eval-fraction", OPT_REAL, &s->eval_fraction, "0", "0..1",
+         "part of the data that is held out and evaluated on", false},
+        {"eval-every", OPT_INT, &m->eval_every, "0", "0..",
+         "steps between evaluations; 0: at the beginning and the end", false},
+        {"epochs", OPT_INT, &s->epochs, "1", "1..1000000", "times through the data", false},
+        {"max-length", OPT_INT, &s->max_length, "0", "0..16777216",
+         "tokens of a sequence; 0: as the model", false},
+        {"too-long", OPT_CHOICE, &s->too_long, "refuse", "refuse|cut|drop",
+         "what becomes of longer ones", false},
+        {"template", OPT_STRING, &s->template, "", NULL,
+         "for messages: a chat template by its name, instead of the model's own", false},
+        {"schedule", OPT_CHOICE, &s->schedule, "cosine", "constant|linear|cosine",
+         "how the learning rate falls", false},
+        {"lr-end", OPT_REAL, &s->lr_end, "0.1", "0..1", "where to, as a part of --lr", false},
+        {"warm-steps", OPT_INT, &s->warm_steps, "0", "0..", "steps until it is reached", false},
+        {"weight-decay", OPT_REAL, &s->weight_decay, "0", "0..1", "of AdamW", false},
+        {"beta1", OPT_REAL, &s->beta1, "0.9", "0..1", "of AdamW", false},
+        {"beta2", OPT_REAL, &s->beta2, "0.95", "0..1", "of AdamW", false},
+        {"clip-norm", OPT_REAL, &s->clip_norm, "1", "0..1000000",
+         "largest norm of a step's gradient; 0: any", false},
+        {"seed", OPT_INT, &s->seed, "0", "0..", "of the order", false},
+        {"grad-lanes", OPT_INT, &s->grad_lanes, "1", "1..8",
+         "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
+        {"rows", OPT_INT, &m->rows, "0", "0..16777216",
+         "tokens computed at once; changes memory, never the result; 0: 512", false},
+        {"recompute", OPT_FLAG, &m->recompute, "false", NULL,
+         "keep less in memory and compute it again; the same result", false},
+        {"max-memory", OPT_INT, &m->max_memory, "0", "0..",
+         "MiB it may take; 0: what is available", false},
+        {"checkpoint-every", OPT_INT, &m->checkpoint_every, "100", "0..",
+         "steps between checkpoints; 0: none", false},
+        {"resume", OPT_FLAG, &m->resume, "false", NULL,
+         "go on from the checkpoint in --out, if there is one", false},
+        {"json", OPT_FLAG, &m->json, "false", NULL, "what came out as one JSON object", false},
+    };
+
+    memcpy(to, table, sizeof(table));
+}
+
+#define TASK_OPTIONS 10u
+
 int cmd_sft(int argc, char **argv)
 {
     const char *path = NULL;
     struct sft o = {0};
     struct sft_settings s = {0};
     struct sft_manner m = {0};
-    struct opt table[] = {
+    struct opt table[TASK_OPTIONS + DATA_OPTIONS] = {
         {"out", OPT_STRING, &o.out, NULL, NULL, "directory for the model", false},
         {"data", OPT_STRING, &m.data, "", NULL, "JSONL to fine-tune a model on", false},
         {"steps", OPT_INT, &o.steps, "-1", "-1..", "steps; -1: as the task or --epochs say",
@@ -203,42 +251,6 @@ int cmd_sft(int argc, char **argv)
         {"device", OPT_STRING, &o.device, "cpu", NULL, USAGE_DEVICE, false},
         {"allow-unsandboxed", OPT_FLAG, &o.allow_unsandboxed, "false", NULL,
          "run the environment also where the kernel gives no sandbox", false},
-        /* with --data only */
-        {"eval", OPT_STRING, &m.eval, "", NULL, "JSONL to evaluate on, not trained on", false},
-        {"eval-fraction", OPT_REAL, &s.eval_fraction, "0", "0..1",
-         "part of the data that is held out and evaluated on", false},
-        {"eval-every", OPT_INT, &m.eval_every, "0", "0..",
-         "steps between evaluations; 0: at the beginning and the end", false},
-        {"epochs", OPT_INT, &s.epochs, "1", "1..1000000", "times through the data", false},
-        {"max-length", OPT_INT, &s.max_length, "0", "0..16777216",
-         "tokens of a sequence; 0: as the model", false},
-        {"too-long", OPT_CHOICE, &s.too_long, "refuse", "refuse|cut|drop",
-         "what becomes of longer ones", false},
-        {"template", OPT_STRING, &s.template, "", NULL,
-         "for messages: a chat template by its name, instead of the model's own", false},
-        {"schedule", OPT_CHOICE, &s.schedule, "cosine", "constant|linear|cosine",
-         "how the learning rate falls", false},
-        {"lr-end", OPT_REAL, &s.lr_end, "0.1", "0..1", "where to, as a part of --lr", false},
-        {"warm-steps", OPT_INT, &s.warm_steps, "0", "0..", "steps until it is reached", false},
-        {"weight-decay", OPT_REAL, &s.weight_decay, "0", "0..1", "of AdamW", false},
-        {"beta1", OPT_REAL, &s.beta1, "0.9", "0..1", "of AdamW", false},
-        {"beta2", OPT_REAL, &s.beta2, "0.95", "0..1", "of AdamW", false},
-        {"clip-norm", OPT_REAL, &s.clip_norm, "1", "0..1000000",
-         "largest norm of a step's gradient; 0: any", false},
-        {"seed", OPT_INT, &s.seed, "0", "0..", "of the order", false},
-        {"grad-lanes", OPT_INT, &s.grad_lanes, "1", "1..8",
-         "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
-        {"rows", OPT_INT, &m.rows, "0", "0..16777216",
-         "tokens computed at once; changes memory, never the result; 0: 2048", false},
-        {"recompute", OPT_FLAG, &m.recompute, "false", NULL,
-         "keep less in memory and compute it again; the same result", false},
-        {"max-memory", OPT_INT, &m.max_memory, "0", "0..",
-         "MiB it may take; 0: what is available", false},
-        {"checkpoint-every", OPT_INT, &m.checkpoint_every, "100", "0..",
-         "steps between checkpoints; 0: none", false},
-        {"resume", OPT_FLAG, &m.resume, "false", NULL,
-         "go on from the checkpoint in --out, if there is one", false},
-        {"json", OPT_FLAG, &m.json, "false", NULL, "what came out as one JSON object", false},
     };
     struct usage u = {
         .line = SFT_LINE,
@@ -248,7 +260,10 @@ int cmd_sft(int argc, char **argv)
         .operand = &path,
         .max_operands = 1,
     };
-    int status = usage_parse(&u, argc, argv);
+    int status;
+
+    put_data_options(table + TASK_OPTIONS, &s, &m);
+    status = usage_parse(&u, argc, argv);
 
     if (status != USAGE_RUN)
         goto out;

@@ -25,7 +25,7 @@
 #define LOG_MODULE "sft"
 #include "base/log.h"
 
-#define ROWS_DEFAULT 2048u
+#define ROWS_DEFAULT 512u
 #define LOG_EVERY_US 5000000
 
 struct sft {

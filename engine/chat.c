@@ -30,6 +30,10 @@ static const char *const special_name[] = {
 };
 enum { BOS, EOS, IM_START, IM_END, HEADER_START, HEADER_END, EOT, INST, INST_END, N_SPECIALS };
 
+/* What stands for the day of the conversation. */
+#define DATE       "{date}"
+#define FIRST_DATE "26 Jul 2024"
+
 /* Where a first message of the system goes. */
 enum system_place { OWN_MESSAGE, FIRST_USER, LAST_USER, NOWHERE };
 
@@ -55,7 +59,7 @@ struct family {
 #define LLAMA3_ROLE(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
 #define LLAMA3_BEFORE     LLAMA3_ROLE("system"), LLAMA3_ROLE("user"), LLAMA3_ROLE("assistant")
 #define LLAMA3_AFTER      "<|eot_id|>", "<|eot_id|>", LLAMA3_ROLE("assistant")
-#define LLAMA31_DATES     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
+#define LLAMA_DATES(day)  "Cutting Knowledge Date: December 2023\nToday Date: " day "\n\n"
 #define NEEDS_CHATML      (B(IM_START) | B(IM_END))
 #define NEEDS_LLAMA3      (B(BOS) | B(HEADER_START) | B(HEADER_END) | B(EOT))
 
@@ -67,7 +71,10 @@ static const struct family families[] = {
      .needs = NEEDS_CHATML},
     {"llama3", "{bos}", NULL, LLAMA3_BEFORE, LLAMA3_AFTER, .trims_all = true, .end = EOT,
      .needs = NEEDS_LLAMA3},
-    {"llama3.1", "{bos}", "", LLAMA3_ROLE("system") LLAMA31_DATES, LLAMA3_ROLE("user"),
+    {"llama3.1", "{bos}", "", LLAMA3_ROLE("system") LLAMA_DATES(FIRST_DATE),
+     LLAMA3_ROLE("user"), LLAMA3_ROLE("assistant"), LLAMA3_AFTER, .trims_all = true, .end = EOT,
+     .needs = NEEDS_LLAMA3},
+    {"llama3.2", "{bos}", "", LLAMA3_ROLE("system") LLAMA_DATES(DATE), LLAMA3_ROLE("user"),
      LLAMA3_ROLE("assistant"), LLAMA3_AFTER, .trims_all = true, .end = EOT,
      .needs = NEEDS_LLAMA3},
     {"mistral", "{bos}", NULL, "", "[INST] ", "", " [/INST]", "{eos}", "", .place = NOWHERE,
@@ -95,6 +102,7 @@ struct chat {
     const struct family *family;
     const struct tokenizer *t; /* borrowed */
     int32_t special[N_SPECIALS];
+    char date[CHAT_DATE_MAX + 1];
 };
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -106,6 +114,7 @@ static enum status open_family(struct chat **out, const struct family *f,
 
     c->family = f;
     c->t = t;
+    memcpy(c->date, FIRST_DATE, sizeof(FIRST_DATE));
     for (int i = 0; i < N_SPECIALS; i++)
         c->special[i] = i == BOS   ? tokenizer_bos(t)
                         : i == EOS ? tokenizer_eos(t)
@@ -226,6 +235,17 @@ enum status chat_open(struct chat **out, const char *dir, const struct tokenizer
     }
     buf_clear(&text);
     return st;
+}
+
+enum status chat_set_date(struct chat *c, const char *date, struct err *e)
+{
+    const size_t n = strlen(date);
+
+    if (n == 0 || n > CHAT_DATE_MAX || utf8_valid(bytes_str(date)) != n)
+        return err_set(e, ERR_INVALID, "the date '%.40s' is not text of 1 to %u bytes", date,
+                       CHAT_DATE_MAX);
+    memcpy(c->date, date, n + 1);
+    return OK;
 }
 
 void chat_close(struct chat **c)
@@ -397,6 +417,11 @@ static void put(struct render *r, const char *literal)
     while (*literal) {
         int found = -1;
 
+        if (!strncmp(literal, DATE, strlen(DATE))) {
+            buf_append(&r->text, bytes_str(r->c->date));
+            literal += strlen(DATE);
+            continue;
+        }
         for (int i = 0; i < N_SPECIALS && found < 0; i++)
             if (r->c->special[i] >= 0 &&
                 !strncmp(literal, special_name[i], strlen(special_name[i])))

@@ -45,6 +45,12 @@ MUST_USE enum status chat_open_named(struct chat **out, const char *name,
                                      const struct tokenizer *t, struct err *e);
 void chat_close(struct chat **c);
 
+/* The day that a template asks for (llama3.2: "Today Date: ..."), as it is to stand there. Without
+ * this it is "26 Jul 2024", which the template itself has where no clock is at hand: an id must not
+ * depend on the day on which it is computed. ERR_INVALID: not UTF-8, empty, or too long. */
+#define CHAT_DATE_MAX 40u
+MUST_USE enum status chat_set_date(struct chat *c, const char *date, struct err *e);
+
 const char *chat_name(const struct chat *c);
 
 /* "system", "user", "assistant", as in files of messages. False: another word. */

@@ -313,7 +313,7 @@ static void gathered_backward(struct train *t, float temperature, size_t n)
     const struct kernels *k = m->kernels;
     const struct scratch *s = &t->s;
     size_t C = m->config.dim, V = m->config.vocab;
-    float *grad = t->head_grad ? t->head_grad : t->grads->head;
+    float *grad = t->grads->head ? t->grads->head : t->grads->embed;
 
     if (n == 0)
         return;
@@ -442,11 +442,16 @@ static void body_backward(struct train *t, const struct train_batch *b)
         mlp_backward(t, b, i);
         attention_block_backward(t, b, i);
     }
-    if (t->device)
-        m->kernels->ops->embed_backward(t->device, t->grads->embed, t->s.dx, t->there.tokens,
+    float *const table = t->apart.at ? t->apart.at : t->grads->embed;
+
+    if (t->device) {
+        m->kernels->ops->embed_backward(t->device, table, t->s.dx, t->there.tokens,
                                         t->there.order, t->there.start, t->there.n_ids, c->dim);
-    else
-        embed_backward(m->kernels, t->grads->embed, t->s.dx, b->tokens, b->rows, c->dim);
+        return;
+    }
+    embed_backward(m->kernels, table, t->s.dx, b->tokens, b->rows, c->dim);
+    for (size_t r = 0; t->apart.has_row && r < b->rows; r++)
+        t->apart.has_row[b->tokens[r]] = true;
 }
 
 float train_weigh_known(void *arg, size_t row, float logp)

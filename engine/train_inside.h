@@ -39,6 +39,14 @@ struct batch_there {
     size_t n_ids;
 };
 
+/* The gradient of a tied embedding as an embedding, (V, C), while `grads` has the head's. A step has a
+ * few thousand of its rows: on the host only those take memory, and only during the step. */
+struct apart {
+    float *at;     /* owned; NULL: there is none */
+    size_t bytes;  /* of the host's */
+    bool *has_row; /* owned, (V), of the host: which rows are not +0 throughout */
+};
+
 /* All numbers but those of `host_grads`, `logp` and `index` are where the model computes. */
 struct train {
     struct model *model;        /* owned */
@@ -48,7 +56,7 @@ struct train {
     struct weights *host_grads; /* owned: a copy of a device's, once somebody asked for it */
     struct weights *masters; /* owned, on a device: the optimizer's, from the first update on */
     struct adamw *optimizer; /* owned, likewise */
-    float *head_grad;        /* owned, (V, C); NULL unless tied */
+    struct apart apart;      /* the embedding's gradient; empty unless tied */
     size_t max_rows, logits_rows;
     bool recompute, is_pass;
 

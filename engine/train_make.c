@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -119,11 +120,83 @@ uint64_t train_bytes(const struct model_config *c, const struct kernels *k, size
            max_rows * sizeof(int32_t);
 }
 
+/* ---- the embedding's gradient apart from the head's ------------------------------------------ */
+
+static enum status apart_init(struct apart *a, struct device *d, const struct model_config *c,
+                              struct err *e)
+{
+    const uint64_t bytes = (uint64_t)c->vocab * c->dim * sizeof(float);
+    void *at = NULL;
+    enum status st;
+
+    if (d) {
+        st = device_alloc(d, &at, bytes, "gradient of the embedding", e);
+        a->at = at;
+        return st;
+    }
+    if (bytes < SIZE_MAX)
+        at = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!at || at == MAP_FAILED)
+        return err_set(e, ERR_NO_MEMORY, "no room for a gradient of %" PRIu64 " bytes", bytes);
+    a->at = at;
+    a->bytes = (size_t)bytes;
+    (void)madvise(at, a->bytes, MADV_NOHUGEPAGE); /* its rows lie far apart */
+    return alloc_array(&a->has_row, c->vocab, sizeof(a->has_row[0]), "rows of a gradient", e);
+}
+
+static void apart_clear(struct apart *a, struct device *d)
+{
+    if (a->bytes > 0)
+        munmap(a->at, a->bytes);
+    else
+        device_release(d, a->at);
+    free(a->has_row);
+    memset(a, 0, sizeof(*a));
+}
+
+/* +0 everywhere; the host gives the pages back. */
+static void apart_zero(struct apart *a, struct device *d, const struct model_config *c)
+{
+    if (!a->at)
+        return;
+    if (a->bytes == 0) {
+        device_zero(d, a->at, (size_t)c->vocab * c->dim * sizeof(float));
+        return;
+    }
+    if (madvise(a->at, a->bytes, MADV_DONTNEED) != 0)
+        memset(a->at, 0, a->bytes);
+    memset(a->has_row, 0, c->vocab * sizeof(a->has_row[0]));
+}
+
+/* table = this + table. A row that nobody wrote is +0, and is added too: it makes a +0 of a -0. */
+static void apart_add(const struct apart *a, const struct kernels *k, float *table,
+                      const struct model_config *c)
+{
+    const size_t C = c->dim;
+
+    if (a->bytes == 0) {
+        add_forward(k, table, a->at, table, (size_t)c->vocab * C);
+        return;
+    }
+    for (size_t v = 0; v < c->vocab; v++) {
+        float *row = table + v * C;
+
+        if (a->has_row[v])
+            k->add(row, a->at + v * C, row, C);
+        else
+            for (size_t i = 0; i < C; i++)
+                row[i] += 0.0f;
+    }
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
 static enum status init_arrays(struct train *t, const struct model_config *c, struct err *e)
 {
     uint64_t floats = carve_all(t, (struct carve){0}, c, t->max_rows, t->logits_rows);
     const size_t R = t->logits_rows;
-    void *data = NULL, *head = NULL;
+    void *data = NULL;
     uint64_t pass = pass_bytes(c, t->model->kernels, t->max_rows, t->recompute);
     enum status st = OK;
 
@@ -133,9 +206,7 @@ static enum status init_arrays(struct train *t, const struct model_config *c, st
     t->logp = xcalloc(R, sizeof(t->logp[0]));
     t->weight = xcalloc(R, sizeof(t->weight[0]));
     if (c->tie)
-        st = device_alloc(t->device, &head, (uint64_t)c->vocab * c->dim * sizeof(float),
-                          "gradient of the head", e);
-    t->head_grad = head;
+        st = apart_init(&t->apart, t->device, c, e);
     if (!st)
         st = device_alloc(t->device, &data, floats * sizeof(float), "activations", e);
     t->floats = data;
@@ -203,7 +274,7 @@ void train_free(struct train **p)
     weights_free(&t->host_grads);
     weights_free(&t->masters);
     adamw_free(&t->optimizer);
-    device_release(t->device, t->head_grad);
+    apart_clear(&t->apart, t->device);
     device_release(t->device, t->floats);
     device_release(t->device, t->pass);
     attend_clear(&t->attend);
@@ -330,20 +401,16 @@ void train_grads_set(struct train *t, const struct weights *grads)
 
 void train_zero(struct train *t)
 {
-    const struct model_config *c = &t->model->config;
-
     weights_zero(t->grads);
-    if (t->head_grad)
-        device_zero(t->device, t->head_grad, (size_t)c->vocab * c->dim * sizeof(float));
+    apart_zero(&t->apart, t->device, &t->model->config);
 }
 
 void train_finish(struct train *t)
 {
     const struct model_config *c = &t->model->config;
-    size_t n = (size_t)c->vocab * c->dim;
 
-    if (!t->head_grad)
+    if (!t->apart.at)
         return;
-    add_forward(t->model->kernels, t->grads->embed, t->grads->embed, t->head_grad, n);
-    device_zero(t->device, t->head_grad, n * sizeof(float));
+    apart_add(&t->apart, t->model->kernels, t->grads->embed, c);
+    apart_zero(&t->apart, t->device, c);
 }

@@ -172,6 +172,14 @@ static enum status check_first(struct check *c, bool *good)
     return st ? st : check_light(c, good);
 }
 
+static void begin_tests(struct check *c)
+{
+    const struct rollout_heights *h = c->w->heights;
+
+    c->margin = h ? h->margin : 0.0;
+    c->logp = h ? h->logprob : 0.0;
+}
+
 /* Those that only a tolerance refuses are asked of the other kernels, whose word stands. */
 static enum status check_twice(struct check *checks, size_t n, struct err *e)
 {
@@ -183,7 +191,7 @@ static enum status check_twice(struct check *checks, size_t n, struct err *e)
             continue;
         struct check c = checks[i];
         checks[i] = checks[n_again];
-        c.margin = c.logp = 0.0;
+        begin_tests(&c);
         memset(c.f, 0, sizeof(*c.f));
         c.f->is_accepted = true;
         c.f->is_second = true;
@@ -228,6 +236,7 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
                             .f = &f[n_made],
                             .probe = probe ? &probe[n_made] : NULL,
                             .e = e};
+        begin_tests(c);
         if (c->probe)
             memset(c->probe->found, 0, sizeof(c->probe->found));
         st = check_first(c, &good);
@@ -244,6 +253,8 @@ enum status rollout_check_all(const struct rollout_world *w, const struct msg_su
         if (!st && w->second)
             st = check_twice(checks, n_good, e);
     }
+    if (!st && w->heights && depth == CHECK_FULL && n_good == 1)
+        *w->heights = (struct rollout_heights){checks[0].margin, checks[0].logp};
     for (size_t i = 0; i < n_good; i++)
         episode_prompt_clear(&checks[i].prompt);
     free(checks);

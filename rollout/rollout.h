@@ -30,6 +30,11 @@
 #define ROLLOUT_PROOF_EVERY 32u
 #define ROLLOUT_PROOF_TOPK  128u
 
+/* How far the sequential tests of an open class have climbed (rollout/check_open.c). */
+struct rollout_heights {
+    double margin, logprob;
+};
+
 /* What a unit is computed from. Everything is borrowed. */
 struct rollout_world {
     const struct task *task;
@@ -44,6 +49,9 @@ struct rollout_world {
     /* In open classes: other kernels with the same weights, without whose word nothing is refused
      * for what a tolerance says; NULL: `model` is believed. */
     struct model *second;
+    /* In open classes, in a full check of one submission: where the tests stand by its worker's units
+     * before, and afterwards with this one; NULL: they begin anew with each. */
+    struct rollout_heights *heights;
     /* Draws tokens otherwise than the plan's seeds do (engine/sampler.h); NULL in an honest
      * program. */
     int32_t (*choose)(void *choose_ctx, const struct draw_place *at, float *logp);

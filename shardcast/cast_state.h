@@ -54,16 +54,14 @@ enum cast_act_kind {
     CAST_KEEP,  /* content, shard_bytes, index, value: an envelope that was checked; segment
                      `index`, or CAST_MANIFEST with bytes: the length of the file. Before the
                      content's first CAST_STORE comes the segment of its shard */
-    CAST_FORGET,   /* content: all of it */
-    CAST_COMPLETE, /* content, bytes: the length of the file */
-    CAST_SIGN,     /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
-    CAST_FRESH, /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS, from the start
-                           on too, or none counts any more */
+    CAST_FORGET,      /* content: all of it */
+    CAST_COMPLETE,    /* content, bytes: the length of the file */
+    CAST_SIGN,        /* value: the body of a HEAD. Sign it, answer with cast_state_head() */
+    CAST_FRESH,       /* is_fresh: a HEAD was heard in time, or none was for CAST_FRESH_MS */
     CAST_EQUIVOCATED, /* content, value: two blobs, the envelopes. Comes once; nothing after it */
     CAST_BANNED,      /* peer key, content (version -1: none), index, why */
-    CAST_REFUSED,     /* peer key, why, index: what it said was signed does not count, for the
-                           index-th time: a power of two */
-    CAST_WAKE,        /* at_ms: call cast_state_tick no later than this */
+    CAST_REFUSED, /* peer key, why, index: how often; what it said was signed does not count */
+    CAST_WAKE,    /* at_ms: call cast_state_tick no later than this */
 };
 
 struct cast_act {
@@ -137,8 +135,7 @@ void cast_state_meet(struct cast_state *s, const struct public_key *key, uint64_
 void cast_state_part(struct cast_state *s, const struct public_key *key, int64_t now_ms,
                      struct cast_out *out);
 
-/* A proof of equivocation found on disk, once the run is known: the end, as when it is heard. One
- * that does not accuse this run's trainer changes nothing. */
+/* A proof found on disk: the end, as when it is heard, if it accuses this run's trainer. */
 void cast_state_accuse(struct cast_state *s, struct bytes first, struct bytes second,
                        struct cast_out *out);
 
@@ -223,8 +220,7 @@ int64_t cast_state_newest(const struct cast_state *s); /* CONTENT_FULL, complete
 int64_t cast_state_oldest(const struct cast_state *s); /* of the row up to the newest */
 /* A HEAD was heard within CAST_FRESH_MS. The origin's own counts. */
 bool cast_state_is_fresh(const struct cast_state *s, int64_t now_ms);
-/* The newest HEAD as it was signed, lent until the next input; empty: none was heard. */
-struct bytes cast_state_newest_head(const struct cast_state *s);
+struct bytes cast_state_newest_head(const struct cast_state *s); /* signed, lent; empty: none */
 /* An equivocation was proved: nothing is fetched, served or published any more. */
 bool cast_state_is_stopped(const struct cast_state *s);
 

@@ -23,6 +23,7 @@
 #include "rollout/setup.h"
 #include "shardcast/station.h"
 #include "verifier/head_file.h"
+#include "verifier/standing.h"
 #include "verifier/verify_cheat.h"
 #include "verifier/verify_copy.h"
 #include "verifier/verify_state.h"
@@ -49,7 +50,8 @@ struct validator {
     const struct kernels *kernels;
     struct setup *setup; /* of the job thread, set before the first job starts */
     struct model_set *models;
-    struct model_set *exact; /* owned; in open classes: what refuses only with `models` */
+    struct standing *standing; /* owned: of the job thread */
+    struct model_set *exact;   /* owned; in open classes: what refuses only with `models` */
     char said[MSG_TEXT_BYTES];
 };
 
@@ -134,12 +136,22 @@ static enum status judge(struct validator *v, const struct msg_check *c,
     if (st)
         return st;
     struct rollout_world w = setup_world(v->setup, model, s->version, &root);
+    const struct rollout_heights before = standing_of(v->standing, worker, c->lease);
+    struct rollout_heights heights = before;
+
+    w.heights = &heights;
     st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
-    if (st || f->is_accepted || !reason_is_opinion(f->code))
-        return st;
-    /* Two stages: only what exact sums refuse as well is refused. Their model is loaded for this. */
-    st = model_of(v, v->exact, s->version, &w.second, e);
-    return st ? st : rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    if (!st && !f->is_accepted && reason_is_opinion(f->code)) {
+        /* Two stages: only what exact sums refuse as well is refused. Their model is loaded for this. */
+        heights = before;
+        st = model_of(v, v->exact, s->version, &w.second, e);
+        if (!st)
+            st = rollout_check(&w, s, o, (enum check_depth)c->depth, probe, f, e);
+    }
+    if (!st && o)
+        standing_put(v->standing, worker, c->lease,
+                     f->is_accepted ? heights : (struct rollout_heights){0});
+    return st;
 }
 
 /* Files what anyone needs to replay this rejection as DIR/evidence/unit-U-lease-L.evidence. A
@@ -468,11 +480,10 @@ static void start_replays(struct validator *v, int64_t now_ms, struct effects *o
         .first = first_version};
     bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
                       !strcmp(task_train_numerics(&v->setup->task), "f32-1");
-    const int64_t first = 0;
     struct err e;
 
     dispute_jobs_init(&v->replays, &ro);
-    if (recomputes && cast_set_pins(v->at.cast, &first, 1, &e))
+    if (recomputes && cast_set_pins(v->at.cast, &(const int64_t){0}, 1, &e))
         LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
     dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, recomputes, now_ms, out);
 }
@@ -512,6 +523,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     mo.kernels = exact;
     mo.cap = 1;
     model_set_new(&v->exact, &v->setup->config, &mo);
+    standing_new(&v->standing);
     cast_set_keep(v->at.cast, setup_versions(v->setup));
     LOG_INFO("task name=%s numerics=%s sandbox=%s", v->setup->task.name,
              task_numerics(&v->setup->task), env_is_sandboxed(v->setup->env) ? "yes" : "no");
@@ -588,6 +600,7 @@ enum status verify_run(const struct verify_run_options *opt, struct err *e)
         dispute_jobs_clear(&v.replays);
     model_set_free(&v.models);
     model_set_free(&v.exact);
+    standing_free(&v.standing);
     setup_close(&v.setup);
     pool_free(&v.pool);
     device_close(&v.device);

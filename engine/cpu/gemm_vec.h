@@ -178,8 +178,10 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
     } else if (n_tiles == 1) {
         at.next += AHEAD_BYTES;
     } else {
+        const bool is_last = (p + panels) * PACK_LANES >= g->cols;
         at.next_step = step / n_tiles + 1;
-        at.next += panels * panel + t * at.next_step * g->steps;
+        at.next = g->after && is_last ? g->after : at.next + panels * panel;
+        at.next += t * at.next_step * g->steps;
     }
     return at;
 }

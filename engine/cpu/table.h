@@ -35,8 +35,9 @@ struct gemm {
     size_t rows, cols, steps;
     bool resume;
     const uint32_t *narrow; /* or NULL */
-    const void *next; /* what will be read after this, for a cache line each step and panel;
-                             * or NULL: the panels that follow these */
+    const void *next;  /* what will be read after this, for a cache line each step and panel;
+                        * or NULL: the panels that follow these */
+    const void *after; /* without `next`: the panel read after the last; or NULL */
 };
 
 struct kernels {

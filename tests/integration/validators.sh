@@ -43,6 +43,8 @@ for cheat in lazy copying framing; do
     [ "$(field "sealed-$cheat" validators_barred)" = 1 ]
     "$muster" ledger show "$work/sealed-$cheat" --type STATES_JUDGE >"$work/struck"
     [ "$(wc -l <"$work/struck")" -ge 3 ]
+    "$muster" replay "$work/sealed-$cheat" >"$work/replayed" 2>&1 || { tail "$work/replayed"; exit 1; }
+    [ "$(grep -c 'struck rightly' "$work/replayed")" = "$(wc -l <"$work/struck")" ]
 done
 "$muster" ledger audit "$work/honest" --witness "$work"/honest/verifier-*/heads.witness >"$work/audit"
 grep -q '^heads_witnessed  *[1-9]' "$work/audit"

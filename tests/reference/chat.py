@@ -15,9 +15,10 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOKENIZERS = {"chatml": "qwen", "qwen2.5": "qwen", "qwen3": "qwen", "llama3": "llama3",
-              "llama3.1": "llama3", "mistral": "llama", "mistral-v0.1": "llama",
+              "llama3.1": "llama3", "llama3.2": "llama3", "mistral": "llama", "mistral-v0.1": "llama",
               "mistral-system": "llama", "mistral-v3": "mistral", "mistral-tekken": "tekken"}
 BOS = {"llama3": "<|begin_of_text|>"}
+DATES = {"llama3.2": "05 Mar 2025"}
 
 
 def conversation(*turns):
@@ -66,10 +67,10 @@ def tokenizer(name):
                                    eos_token=eos)
 
 
-def render(t, messages, prompt):
+def render(t, messages, prompt, **more):
     try:
         out = t.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=True,
-                                    return_dict=False)
+                                    return_dict=False, **more)
         return list(out)
     except Exception as e:  # the template's own raise_exception, or what Jinja does without
         return str(e)
@@ -80,15 +81,15 @@ def cases(arguments):
     for family, _, text in templates(arguments):
         t = tokenizer(TOKENIZERS[family])
         t.chat_template = text
-        made = []
+        made, date = [], {"date_string": DATES[family]} if family in DATES else {}
         for messages in CONVERSATIONS:
             for prompt in (False, True):
-                got = render(t, messages, prompt)
+                got = render(t, messages, prompt, **date)
                 made.append({"messages": messages, "prompt": prompt,
                              "ids": got if isinstance(got, list) else None})
         if done.setdefault(family, made) != made:
             sys.exit(f"the templates of {family} differ")
-    print(json.dumps([{"family": f, "tokenizer": TOKENIZERS[f], "cases": c}
+    print(json.dumps([{"family": f, "tokenizer": TOKENIZERS[f], "date": DATES.get(f), "cases": c}
                       for f, c in done.items()], separators=(",", ":")))
 
 

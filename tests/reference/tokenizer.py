@@ -2,12 +2,14 @@
 """The Python package `tokenizers` as the oracle of engine/tokenizer.h.
 
 usage: tests/reference/tokenizer.py vectors OUT GSM8K.jsonl   what tests/vectors/tokenizer holds
+       tests/reference/tokenizer.py digests OUT.json DIR...    what test_tokenizer_digests.c reads
        tests/reference/tokenizer.py points DIR MUSTER         every code point, by muster tokenize
        tests/reference/tokenizer.py random DIR MUSTER MB [SEED]
 needs the package tokenizers; DIR has a tokenizer.json
 """
 import hashlib
 import json
+import os
 import random
 import struct
 import subprocess
@@ -102,13 +104,9 @@ def families(texts):
 
 # ---- what goes in --------------------------------------------------------------------------------
 
-POOLS = ["abcdefghijklmnopqrstuvwxyz", "ABC xyz", " ", "\n\r\t ", "0123456789",
-         "'sStTrReEvVmMlLdD", "!?.,;:/-_()[]{}",
-         "\u00a0\u2003\u3000\u180e\u200b\u200d\ufeff\u0085\u2028\x1c\x0b", "éèüñß",
-         "e\u0301a\u0308\u0323o\u0302\u0301", "日本語中文한국어ひらがな", "ａｂｃ１２３", "🤗👩‍👧🏽❤️",
-         "кириллица", "العربية١٢٣", "हिन्दी१२३", "ไทย", "ǅǈſK", "▁",
-         "\u0344\u0958\u2126\u212b\uac00\u1100\u1161\u11a8", "①②Ⅳ½²"]
-BITS = ["'s", "'T", "'ſ", "'RE ", "I'll", "\r\n", " \n", "\n ", "  \n\n  x", "<0x41>", "<|im_end|>"]
+NASTY = json.load(open(f"{os.path.dirname(os.path.abspath(__file__))}/../vectors/tokenizer/nasty.json",
+                       encoding="utf-8"))
+POOLS, BITS = NASTY["pools"], NASTY["bits"]
 
 
 def nasty(rnd, words, specials):
@@ -176,9 +174,87 @@ def vectors(out, jsonl):
         t.encode_special_tokens = True
         with open(f"{out}/{name}/cases.json", "w", encoding="utf-8") as f:
             json.dump({"cases": cases, "ids": ids, "decoded": t.decode(ids),
-                       "bos": t.encode("").ids, "points": digest_points(t)}, f,
+                       "bos": t.encode("").ids}, f,
                       separators=(",", ":"))
         print(name, len(cases), "cases")
+
+
+# ---- digests of texts that a test can make again ---------------------------------------------------
+
+class Mix:
+    """splitmix64"""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def below(self, n):
+        self.state = z = (self.state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        return ((z ^ z >> 31) >> 32) * n >> 32
+
+
+def mixed(mix, words, specials):
+    """As nasty(), by test_tokenizer_digests.c's rules."""
+    kind = mix.below(12)
+    if kind == 0:
+        return words[mix.below(len(words))]
+    if kind == 1:
+        return specials[mix.below(len(specials))]
+    if kind == 5:
+        return BITS[mix.below(len(BITS))]
+    n = 1 + mix.below(19 if kind == 4 else 8 if kind > 5 else 5)
+    if kind == 4:
+        return " " * n
+    out = []
+    for _ in range(n):
+        if kind == 2:
+            out.append(chr(POINTS[mix.below(len(POINTS))]))
+        elif kind == 3:
+            out.append(chr(mix.below(0x300)))
+        else:
+            pool = POOLS[mix.below(len(POOLS))]
+            out.append(pool[mix.below(len(pool))])
+    return "".join(out)
+
+
+def digest_random(t, sizes):
+    """{size in MB: [digest of all ids, digest of all that is decoded]}"""
+    words = [t.id_to_token(i) or "" for i in range(t.get_vocab_size())]
+    specials = [x.content for _, x in sorted(t.get_added_tokens_decoder().items()) if x.special]
+    mix, ids, texts = Mix(1), hashlib.blake2b(digest_size=32), hashlib.blake2b(digest_size=32)
+    done, n, out = 0, 0, {}
+    for size in sizes:
+        while done < size * 1000000:
+            n_pieces = 20000 if n % 100 == 99 else 1 + mix.below(400)
+            text = "".join(mixed(mix, words, specials) for _ in range(n_pieces))
+            for plain in (True, False):
+                t.encode_special_tokens = plain
+                got = t.encode(text, add_special_tokens=False).ids
+                drawn = [mix.below(len(words)) for _ in range(n_pieces)]
+                ids.update(struct.pack(f"<{len(got) + 1}I", len(got), *got))
+                for some in (got, drawn):
+                    said = t.decode(some).encode()
+                    texts.update(struct.pack("<I", len(said)) + said)
+            done += len(text.encode())
+            n += 1
+        out[str(size)] = [ids.hexdigest(), texts.hexdigest()]
+    return out
+
+
+def digests(out, *directories):
+    made = {}
+    for directory in directories:
+        with open(f"{directory}/tokenizer.json", "rb") as f:
+            file = hashlib.blake2b(f.read(), digest_size=32).hexdigest()
+        t = Tokenizer.from_file(f"{directory}/tokenizer.json")
+        t.encode_special_tokens = True
+        name = os.path.basename(directory.rstrip("/"))
+        made[name] = {"file": file, "points": digest_points(t), "random": digest_random(t, (1, 10))}
+        print(name, made[name], flush=True)
+    with open(out, "w", encoding="utf-8") as f:
+        json.dump(made, f, indent=1)
+        f.write("\n")
 
 
 # ---- the same through the program ----------------------------------------------------------------
@@ -236,7 +312,8 @@ def random_text(directory, program, megabytes, seed="1"):
 
 
 def main():
-    {"vectors": vectors, "points": points, "random": random_text}[sys.argv[1]](*sys.argv[2:])
+    {"vectors": vectors, "digests": digests, "points": points,
+     "random": random_text}[sys.argv[1]](*sys.argv[2:])
 
 
 main()

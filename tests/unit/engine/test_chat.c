@@ -74,16 +74,56 @@ static void conversations_give_the_ids_of_the_reference(void **state)
     for (size_t i = 0; i < json_array_size(root); i++) {
         const json_t *f = json_array_get(root, i), *cases = json_object_get(f, "cases");
         struct tokenizer *t = load(json_string_value(json_object_get(f, "tokenizer")));
+        const char *date = json_string_value(json_object_get(f, "date"));
         struct chat *c;
 
         assert_ok(chat_open_named(&c, json_string_value(json_object_get(f, "family")), t, &e),
                   &e);
+        if (date)
+            assert_ok(chat_set_date(c, date, &e), &e);
         for (size_t k = 0; k < json_array_size(cases); k++)
             check_case(c, json_array_get(cases, k), k);
         chat_close(&c);
         tokenizer_free(&t);
     }
     json_decref(root);
+}
+
+/* Text that llama3.2's beginning holds, by its date. */
+static void assert_date(const struct chat *c, const struct tokenizer *t, const char *want)
+{
+    const struct chat_message m = {CHAT_USER, BYTES_LIT("hi")};
+    int32_t ids[IDS_MAX];
+    struct buf text;
+    struct err e;
+    size_t n;
+
+    buf_init(&text, 4096);
+    assert_ok(chat_render(c, &m, 1, true, ids, NULL, IDS_MAX, &n, &e), &e);
+    assert_ok(tokenizer_decode(&text, t, ids, n, &e), &e);
+    assert_contains(buf_cstr(&text), want);
+    buf_clear(&text);
+}
+
+static void a_template_without_a_clock_has_its_own_date(void **state)
+{
+    (void)state;
+    struct tokenizer *t = load("llama3");
+    char long_date[CHAT_DATE_MAX + 2];
+    struct chat *c;
+    struct err e;
+
+    memset(long_date, '1', sizeof(long_date) - 1);
+    long_date[sizeof(long_date) - 1] = '\0';
+    assert_ok(chat_open_named(&c, "llama3.2", t, &e), &e);
+    assert_date(c, t, "Today Date: 26 Jul 2024\n\n");
+    assert_ok(chat_set_date(c, "01 Jan 2030", &e), &e);
+    assert_date(c, t, "Today Date: 01 Jan 2030\n\n");
+    assert_status(chat_set_date(c, "", &e), ERR_INVALID, &e);
+    assert_status(chat_set_date(c, "\xff", &e), ERR_INVALID, &e);
+    assert_status(chat_set_date(c, long_date, &e), ERR_INVALID, &e);
+    chat_close(&c);
+    tokenizer_free(&t);
 }
 
 static void a_message_cannot_end_itself(void **state)
@@ -218,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conversations_give_the_ids_of_the_reference),
+        cmocka_unit_test(a_template_without_a_clock_has_its_own_date),
         cmocka_unit_test(a_message_cannot_end_itself),
         cmocka_unit_test(answers_are_marked_with_what_ends_them),
         cmocka_unit_test_setup_teardown(a_directory_says_which_template_it_wants, tempdir_setup,

@@ -125,6 +125,28 @@ static void one_logprob_far_off_passes_and_a_second_does_not(void **state)
     assert_refused(&f, REASON_LIKELIHOOD, 0, 30);
 }
 
+/* One in a unit, again and again: what one unit forgives two do not, if the tests go on. */
+static void far_differences_add_up_over_units(void **state)
+{
+    struct open *o = *state;
+    struct rollout_heights heights = {0};
+    struct rollout_finding f;
+
+    move_logprob(o, 1, 30, 1e-2f);
+    for (int i = 0; i < 2; i++)
+        assert_true(sealed_check(o).is_accepted);
+    o->w.heights = &heights;
+    assert_true(sealed_check(o).is_accepted);
+    assert_true(heights.logprob > 9.0 && heights.logprob < 9.9);
+    assert_true(heights.margin == 0.0);
+    move_logprob(o, 1, 30, -1e-2f); /* as it was: */
+    move_logprob(o, 0, 3, 1e-2f);   /* 12 tokens later */
+    f = sealed_check(o);
+    assert_refused(&f, REASON_LIKELIHOOD, 0, 3);
+    heights = (struct rollout_heights){0};
+    assert_true(sealed_check(o).is_accepted);
+}
+
 /* The second is in the next sample: the test goes on through the unit. */
 static void far_differences_add_up_over_the_samples(void **state)
 {
@@ -291,6 +313,7 @@ int main(int argc, char **argv)
         OPEN(honest_work_is_accepted_and_measured),
         OPEN(small_differences_pass),
         OPEN(one_logprob_far_off_passes_and_a_second_does_not),
+        OPEN(far_differences_add_up_over_units),
         OPEN(far_differences_add_up_over_the_samples),
         OPEN(those_that_are_far_apart_are_forgiven),
         OPEN(other_seeds_are_found),

@@ -247,6 +247,7 @@ static void one_link_is_to_a_seed(void **state)
     run_until(f, 120000);
 
     assert_true(f->is_linked[50]);
+    assert_int_equal(f->parted_ms[50], 0);
     assert_true(overlay_counters(f->o).dialled > OVERLAY_OUT + 5); /* others were exchanged */
 }
 
