@@ -361,11 +361,12 @@ static void start_replays(struct trainer *t, const struct course_options *co, in
                                  .dir = t->opt->node.dir,
                                  .ctx = t,
                                  .first = first_version};
+    const int64_t first = 0;
     struct err e;
 
     ro.course.processes = 1;
     dispute_jobs_init(&t->replays, &ro);
-    if (cast_set_pins(t->at.cast, &(const int64_t){0}, 1, &e))
+    if (cast_set_pins(t->at.cast, &first, 1, &e))
         LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
     dispute_state_ready(t->answers, member_peer(t->at.member), &t->run, false, now_ms, out);
 }

@@ -480,10 +480,11 @@ static void start_replays(struct validator *v, int64_t now_ms, struct effects *o
         .first = first_version};
     bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
                       !strcmp(task_train_numerics(&v->setup->task), "f32-1");
+    const int64_t first = 0;
     struct err e;
 
     dispute_jobs_init(&v->replays, &ro);
-    if (recomputes && cast_set_pins(v->at.cast, &(const int64_t){0}, 1, &e))
+    if (recomputes && cast_set_pins(v->at.cast, &first, 1, &e))
         LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
     dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, recomputes, now_ms, out);
 }
