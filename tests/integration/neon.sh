@@ -26,12 +26,18 @@ for test in math elementary matmul matmul_bf16 attention ops ops_loss ops_optimi
     echo "$test: $(tail -n 1 "$build/out")"
 done
 run test_model
+rows() { # the operations and models of the table, each with its first hash
+    awk -F '  +' '$NF == "equal" {print $1, $2}'
+}
 small="--dim 24 --ffn 50 --layers 2 --vocab 67 --prompt-tokens 9 --new-tokens 2"
 for class in f32-1 bf16-1; do
     run bench_exact $small --numerics $class
     grep -q '^neon    1 thread' "$build/out" || { echo "NEON did not run"; exit 1; }
     there=$(tail -n 1 "$build/out" | sed 's/.*equal: *//')
-    ours=$("$muster" bench exact $small --numerics $class | tail -n 1 | sed 's/.*equal: *//')
+    "$muster" bench exact $small --numerics $class >"$build/here"
+    ours=$(tail -n 1 "$build/here" | sed 's/.*equal: *//')
     [ "$there" = "$ours" ] || { echo "$class: $there there, $ours here"; exit 1; }
+    [ "$(rows <"$build/here" | wc -l)" = 32 ] || { echo "$class: the table has other rows"; exit 1; }
+    diff <(rows <"$build/out") <(rows <"$build/here") || { echo "$class: operations differ"; exit 1; }
     echo "bench exact, $class, both machines: $ours"
 done
