@@ -116,8 +116,7 @@ struct holding *holding_get(struct cast_state *s, const struct content *c)
 
     if (is_there)
         return s->holding[at];
-    if (s->n_holdings == CAST_CONTENTS_MAX ||
-        (cast_state_is_past(s, c->version) && !holding_is_pinned(s, c)))
+    if (s->n_holdings == CAST_CONTENTS_MAX || cast_state_is_past(s, c))
         return NULL;
     if (s->n_holdings == s->cap_holdings) {
         s->cap_holdings = s->cap_holdings ? 2 * s->cap_holdings : 4;

@@ -66,7 +66,7 @@ enum status cast_publish_delta(struct cast *c, const struct msg_manifest *full, 
     enum status st = OK;
 
     *pays = false;
-    if (!cast_has(c, base) || cast_state_is_past(c->state, full->version))
+    if (!cast_has(c, base) || cast_state_is_past(c->state, &content))
         return OK;
     *pays = cast_state_is_complete(c->state, &content);
     if (*pays)
@@ -95,7 +95,7 @@ enum status cast_publish_other(struct cast *c, const struct msg_manifest *full, 
 {
     const struct content content = {full->version, kind, -1};
 
-    if (cast_state_is_past(c->state, full->version) ||
+    if (cast_state_is_past(c->state, &content) ||
         cast_state_is_complete(c->state, &content))
         return OK;
     return publish(c, &content, full, NULL, file, e);

@@ -357,12 +357,10 @@ void cast_state_drop(struct cast_state *s, const struct content *c, int64_t now_
     settle(s, now_ms, out);
 }
 
-bool cast_state_is_past(const struct cast_state *s, int64_t version)
+bool cast_state_is_past(const struct cast_state *s, const struct content *c)
 {
-    struct content c = content_full(version);
-
-    return !holding_peek(s, &c) && !holding_is_pinned(s, &c) &&
-           version <= holding_newest_known(s) - (int64_t)s->opt.keep;
+    return !holding_peek(s, c) && !holding_is_pinned(s, c) &&
+           c->version <= holding_newest_known(s) - (int64_t)s->opt.keep;
 }
 
 bool cast_state_make_room(struct cast_state *s, struct cast_out *out)

@@ -130,7 +130,7 @@ static void ask_gaps(struct cast_state *s, int64_t now_ms, struct cast_out *out)
     for (uint32_t i = 0; i < s->n_offers; i++) {
         struct content c = {s->offer[i].version, s->offer[i].kind, s->offer[i].base};
         bool is_done = c.kind == CONTENT_FULL && c.version <= newest;
-        if (!is_done && content_is_valid(&c) && !cast_state_is_past(s, c.version))
+        if (!is_done && content_is_valid(&c) && !cast_state_is_past(s, &c))
             any |= ask_gap(s, &c, out);
     }
     for (size_t i = 0; i < s->n_pins; i++) {

@@ -172,7 +172,7 @@ enum status cast_publish(struct cast *c, struct bytes envelope, struct bytes fil
     if (cast_state_contradicts(c->state, &env, &m))
         return err_set(e, ERR_EXISTS, "version %" PRId64 " was published with another content",
                        m.version);
-    if (m.kind == CONTENT_FULL && cast_state_is_past(c->state, m.version))
+    if (cast_state_is_past(c->state, &m.content))
         return OK;
     st = write_file(c, &m, file, e);
     return st ? st : announce(c, envelope, &m, e);
