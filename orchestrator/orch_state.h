@@ -6,7 +6,7 @@
  * What is not in the ledger is volatile: deadlines (every live lease and check gets a fresh one
  * after a restart), who was heard from when, and how far a worker says it is.
  *
- * Inputs are messages, the DRAW job and the time; outputs are effects. No clock, socket or file
+ * Inputs are messages, the DRAW and JUDGE jobs and the time; outputs are effects. No clock, socket or file
  * is touched; what was PUT in an earlier round is read back through struct orch_store, which is
  * content that never changes. A message is answered by at most one message, with the idem of
  * the question. A repeat of a request that made an entry finds that entry and gets its answer.
