@@ -56,7 +56,7 @@ struct orch_store {
 };
 
 struct orch_options {
-    const struct node_key *key; /* borrowed: signs rosters, receipts and certificates */
+    const struct node_key *key; /* borrowed: signs rosters, receipts, orders, calls */
     struct orch_store store;
     struct digest beacon_seed; /* secret */
     uint64_t beacon_length;    /* of a new run's GENESIS: rounds of draws it can have */
