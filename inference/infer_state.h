@@ -2,8 +2,8 @@
  * inference/infer_state.h - what an inference worker does next: the pure machine
  *
  * One job at a time: ask for units, generate them together, submit each, ask again. Submissions
- * are kept until their receipt (node/rpc.h); nothing is on disk, for whatever is lost with the
- * process is generated again, bit for bit, by whoever gets the unit next.
+ * are kept until their receipt (node/rpc.h); nothing but openings is on disk, for whatever is lost with
+ * the process is generated again, bit for bit, by whoever gets the unit next.
  *
  *   IDLE -- LEASE_ASK --> ASKING -- LEASE --> WORKING -- job done --> IDLE, SUBMITs open
  *                           '------ WAIT ---> IDLE until retry_ms

@@ -1,7 +1,7 @@
 /*
  * ledger/body_fields.h - the fields of each body as a table, for ledger/body.c and ledger/show.c
  *
- * The lists at the end of DRAW, BATCH and VERDICT are not in it.
+ * The lists at the end of COMMIT, DRAW, BATCH and VERDICT are not in it.
  */
 #ifndef LEDGER_BODY_FIELDS_H
 #define LEDGER_BODY_FIELDS_H

@@ -86,8 +86,8 @@ MUST_USE enum status ledger_books_post(const struct ledger_books *b, enum ledger
                                        struct ledger_posting posting[LEDGER_POSTINGS_MAX],
                                        uint32_t *n, struct err *e);
 
-/* Checks and applies the next entry, whose hash is `hash`. Checks I1, I2, I4-I9, I11-I15 and the
- * entry's own run, seq and time; the hash chain is the log's business (ledger/log.h). */
+/* Checks and applies the next entry, whose hash is `hash`. Checks I1-I9, I12-I15, what of I10
+ * needs no envelope, and the entry's own run, seq and time; the hash chain is the log's business (ledger/log.h). */
 MUST_USE enum status ledger_apply(struct ledger_books *b, const struct ledger_entry *en,
                                   const struct digest *hash, struct err *e);
 

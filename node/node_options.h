@@ -11,7 +11,7 @@ struct node_options {
     const char *link;      /* invite link; "" once DIR is a member */
     const char *listen;    /* where shards are served: "tcp://127.0.0.1:*" */
     const char *advertise; /* host by which peers reach us; "" as bound; "none": nobody can */
-    const char *kernels;   /* "auto", "scalar", "avx2", "avx512" */
+    const char *kernels;   /* "auto", "scalar", "neon", "avx2", "avx512", "amx" */
     const char *device;    /* "cpu", "cuda", "cuda:N", "auto" */
     int64_t threads;       /* of the kernels' pool */
     double up_mbps;        /* ceilings of what shards may take of the link, in Mb/s; 0: none */

@@ -6,7 +6,7 @@
  * What is not in the ledger is volatile: deadlines (every live lease and check gets a fresh one
  * after a restart), who was heard from when, and how far a worker says it is.
  *
- * Inputs are messages, the DRAW job and the time; outputs are effects. No clock, socket or file
+ * Inputs are messages, the DRAW and JUDGE jobs and the time; outputs are effects. No clock, socket or file
  * is touched; what was PUT in an earlier round is read back through struct orch_store, which is
  * content that never changes. A message is answered by at most one message, with the idem of
  * the question. A repeat of a request that made an entry finds that entry and gets its answer.
@@ -56,7 +56,7 @@ struct orch_store {
 };
 
 struct orch_options {
-    const struct node_key *key; /* borrowed: signs rosters, receipts and certificates */
+    const struct node_key *key; /* borrowed: signs rosters, receipts, orders, calls */
     struct orch_store store;
     struct digest beacon_seed; /* secret */
     uint64_t beacon_length;    /* of a new run's GENESIS: rounds of draws it can have */

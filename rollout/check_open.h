@@ -1,7 +1,7 @@
 /*
  * rollout/check_open.h - private: what counts as the same where numbers are not exact
  *
- * In class open-openblas prover and verifier add the same products in other orders, so tokens,
+ * In open classes prover and verifier add the same products in other orders, so tokens,
  * log-probabilities and states agree only nearly. Three tests look at a unit, each for what the
  * others cannot see, and each with a third of the chance of refusing an honest one:
  *

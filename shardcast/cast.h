@@ -110,8 +110,8 @@ MUST_USE enum status cast_manifest_decoded(struct cast *c, int64_t version,
 
 /* ---- publishing (the trainer) ------------------------------------------------------------ */
 
-/* A content is announced while it is written: its shards are stored, each 256 of them are signed
- * and may be fetched at once.
+/* A content is announced while it is written: its shards are stored, each MSG_MAX_LEAVES of
+ * them are signed and may be fetched at once.
  *
  *     cast_write_open(&w, cast, &content, content_shard_bytes(expected), e);
  *     cast_write_add(w, bytes, e) ...

@@ -10,7 +10,7 @@
 
 #include "proto/msg.h"
 
-#define CAST_PEERS_MAX  512u /* the roster twice: those that left it are remembered a while */
+#define CAST_PEERS_MAX  512u /* neighbours, and those that were: bans are remembered */
 #define NEVER_MS        INT64_MAX
 #define NOWHERE         UINT32_MAX
 #define POLL_MS         2000  /* between questions for a newer HEAD */

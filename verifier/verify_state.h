@@ -22,7 +22,7 @@
 #include "node/rpc.h"
 #include "proto/msg.h"
 
-/* The one job: args are an encoded msg_check, the result an encoded msg_verdict. ERR_NOT_FOUND:
+/* A full or a single check: args are an encoded msg_check, the result an encoded msg_verdict. ERR_NOT_FOUND:
  * the weights are not here yet; it is started again when a version arrives. */
 #define VERIFY_JOB_CHECK 1u
 /* The same of an encoded msg_checks; the result is u32 n, then n blobs, each an encoded msg_verdict of a

@@ -50,7 +50,7 @@ check_names() {
     while read -r name; do
         n=$((n + 1))
         grep -rqw --include='*.[ch]' -e "$name" base proto engine envs rollout learn ledger node \
-            shardcast inference trainer verifier orchestrator cli tests || {
+            shardcast replay inference trainer verifier orchestrator sim cli tests || {
             echo "ARCHITECTURE.md: there is no '$name'"
             bad=1
         }
