@@ -72,10 +72,10 @@ static void put_peers(const struct cast_state *s, int64_t now_ms, struct buf *ou
             "%s{\"transport\": \"%s\", \"linked\": %s, \"trainer\": %s, "
             "\"banned\": %s, \"choking\": %s, \"choked\": %s, \"asked\": %u, \"wanted\": %u, "
             "\"bytes_s\": %" PRIu64 ", \"rtt_ms\": %d, \"silent_ms\": %" PRId64 "}",
-            is_first ? "" : ", ", hex, text_of(p->is_heard),
-            text_of(p->is_trainer), text_of(p->is_banned), text_of(p->is_choking),
-            text_of(p->is_choked), p->n_asks, p->n_wants + p->n_serving, pull_rate(s, p),
-            p->rtt_ms, p->heard_ms ? now_ms - p->heard_ms : -1);
+            is_first ? "" : ", ", hex, text_of(p->is_heard), text_of(p->is_trainer),
+            text_of(p->is_banned), text_of(p->is_choking), text_of(p->is_choked), p->n_asks,
+            p->n_wants + p->n_serving, pull_rate(s, p), p->rtt_ms,
+            p->heard_ms ? now_ms - p->heard_ms : -1);
         is_first = false;
     }
 }

@@ -95,8 +95,7 @@ enum status cast_publish_other(struct cast *c, const struct msg_manifest *full, 
 {
     const struct content content = {full->version, kind, -1};
 
-    if (cast_state_is_past(c->state, &content) ||
-        cast_state_is_complete(c->state, &content))
+    if (cast_state_is_past(c->state, &content) || cast_state_is_complete(c->state, &content))
         return OK;
     return publish(c, &content, full, NULL, file, e);
 }
