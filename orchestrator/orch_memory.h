@@ -110,6 +110,7 @@ struct orch_node {
 struct orch_version {
     int64_t number;
     struct digest weights, batch, settings, body, envelope;
+    struct digest masters, optimizer; /* that it ended with: the next one begins there */
     uint64_t seq;
     struct public_key trainer;
     float loss, reward_mean, kl;

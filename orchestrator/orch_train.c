@@ -205,6 +205,9 @@ static const char *differs(const struct orch *s, const struct msg_manifest *m)
         return "parent";
     if (top && !digest_equal(&m->settings, &top->settings))
         return "set of settings";
+    if (top && (!digest_equal(&m->masters_before, &top->masters) ||
+                !digest_equal(&m->optimizer_before, &top->optimizer)))
+        return "state to begin with"; /* a dispute takes the state before for granted */
     return NULL;
 }
 

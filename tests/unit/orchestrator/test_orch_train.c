@@ -148,6 +148,30 @@ static void a_version_must_follow_from_its_batch(void **state)
     assert_true(r.is_accepted);
 }
 
+/* A referee takes the state before a step from its manifest: it must be what the step before ended with. */
+static void a_version_begins_with_the_state_of_the_one_before(void **state)
+{
+    struct world *w = *state;
+    const struct msg_batch *b;
+    struct msg_receipt r;
+
+    move_all_units(w);
+    assert_true(move_batch(w, 0, &b, NULL));
+    w->bends_masters = true;
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_ROOT);
+    w->bends_masters = false;
+    w->bends_optimizer = true;
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_ROOT);
+    w->bends_optimizer = false;
+    world_restart(w); /* known from the ledger alone */
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_true(r.is_accepted);
+}
+
 static void finish(struct world *w)
 {
     const struct msg_batch *b;
@@ -330,6 +354,7 @@ int main(void)
         TEST(the_same_version_twice_gets_the_first_receipt),
         TEST(another_content_for_a_version_stops_the_run),
         TEST(a_version_must_follow_from_its_batch),
+        TEST(a_version_begins_with_the_state_of_the_one_before),
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
         TEST(an_abandoned_version_is_no_more_and_its_units_are_taken_back),

@@ -120,6 +120,7 @@ struct world {
     size_t n_receipts, cap_receipts;
     struct buf bundle;
     struct digest task;
+    bool bends_masters, bends_optimizer; /* a manifest: it begins with another state */
 };
 
 void world_new(struct world **out, const struct world_options *opt, uint64_t seed);
