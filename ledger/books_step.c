@@ -223,16 +223,21 @@ static void note_step(struct ledger_books *b, const struct ledger_step *x)
     b->step[b->n_steps++] = s;
 }
 
+/* Once for each batch: of an abandoned version the pay is kept, and the one in its place has none. */
+bool books_pays_step(const struct ledger_books *b)
+{
+    return b->n_versions && b->task.steps_done < b->task.open.steps &&
+           b->task.steps_done <= b->n_trained;
+}
+
 void books_take_step(struct ledger_books *b, const struct ledger_step *x)
 {
     note_step(b, x);
-    if (b->n_versions) {
-        b->n_trained++;
-        if (b->task.steps_done < b->task.open.steps) {
-            b->task.steps_done++;
-            b->task.paid_trainer += b->task.open.price_step;
-        }
+    if (books_pays_step(b)) {
+        b->task.steps_done++;
+        b->task.paid_trainer += b->task.open.price_step;
     }
+    b->n_trained += b->n_versions > 0;
     b->version = books_grow(b->version, b->n_versions, &b->cap_versions, sizeof(*b->version));
     b->version[b->n_versions++] = (struct version_mark){x->version, x->weights};
     b->next_version = x->version + 1;
