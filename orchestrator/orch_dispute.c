@@ -7,6 +7,11 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
+/* Of a move as a message: an opening (the last one), and any other, of which there are up to
+ * LEDGER_MOVES_MAX. The other side must be able to fetch it, and the whole game to be judged. */
+#define OPENING_BYTES_MAX ((size_t)20 << 20)
+#define MOVE_BYTES_MAX    ((size_t)1 << 20)
+
 #define ASK_MS 1000u /* a party without a dispute, a validator without a version, asks again */
 
 static const struct ledger_task_open *terms_of(const struct orch *s)
@@ -48,12 +53,24 @@ static size_t count_due(const struct orch *s, const struct public_key *node)
     return n;
 }
 
-/* Whoever has least to do; of the trainer's owner only if there is nobody else. */
+static size_t count_given(const struct ledger_step_state *x, const struct public_key *node)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < x->n_given; i++)
+        n += key_equal(&x->given[i], node);
+    return n;
+}
+
+/* Whoever was asked least often, and has least to do; of the trainer's owner only if there is nobody else. */
 static uint32_t choose_validator(const struct orch *s, const struct ledger_step_state *x,
                                  int64_t now_ms)
 {
     uint32_t trainer = orch_find_node(s, &x->trainer), best = ORCH_NONE_NODE;
     size_t least = SIZE_MAX;
+
+    if (x->n_given == LEDGER_GIVEN_MAX)
+        return ORCH_NONE_NODE; /* enough time was spent on who says nothing */
 
     for (uint32_t i = 1; i < s->n_nodes; i++) {
         const struct orch_node *n = &s->node[i];
@@ -63,7 +80,7 @@ static uint32_t choose_validator(const struct orch *s, const struct ledger_step_
             !orch_is_alive(s, i, now_ms) || key_equal(&n->node, &x->validator) ||
             !ledger_books_has_bond(orch_books(s), &n->node) || has_challenged(s, x, &n->node))
             continue;
-        load = count_due(s, &n->node);
+        load = count_due(s, &n->node) + count_given(x, &n->node) * (SIZE_MAX / 64);
         if (trainer != ORCH_NONE_NODE && key_equal(&n->owner, &s->node[trainer].owner))
             load += SIZE_MAX / 2;
         if (load < least) {
@@ -330,6 +347,12 @@ void orch_on_dispute(struct orch *s, struct turn *t)
         !digest_equal(&m.previous, &d->last)) {
         orch_receipt_refused(s, t, 0, REASON_OUT_OF_ORDER, "move %u is not due of you",
                              m.number);
+        return;
+    }
+    if (t->m->raw.len >
+        (m.move.data[0] == LEDGER_MOVE_OPEN ? OPENING_BYTES_MAX : MOVE_BYTES_MAX)) {
+        orch_receipt_refused(s, t, 0, REASON_BOUNDS, "move %u has %zu bytes", m.number,
+                             t->m->raw.len);
         return;
     }
     x = (struct ledger_dispute_move){
