@@ -14,9 +14,10 @@
 #include "replay/dispute_jobs.h"
 
 #define RETRY_MS    2000
-#define ASK_MS      1000 /* whether there is anything to do */
-#define FOLLOW_MS   100  /* whether the other side has moved */
-#define FAILED_MS   2000 /* until what failed is tried again */
+#define ASK_MS      1000  /* whether there is anything to do */
+#define FOLLOW_MS   100   /* whether the other side has moved */
+#define FAILED_MS   2000  /* until what failed is tried again */
+#define BARRED_MS   60000 /* and what is wrong in a way that no game is about */
 #define LARGE_BYTES MSG_MAX_BYTES
 
 enum goal { GOAL_NONE, GOAL_AUDIT, GOAL_DISPUTE };
@@ -458,6 +459,21 @@ static void after_walk(struct dispute_state *s)
     s->phase = s->at < last ? PHASE_WALK : PHASE_OPEN;
 }
 
+/* Why a game over this version would be lost, though it is not what was published; NULL: it would not. */
+static const char *not_to_be_won(const struct msg_step_verdict *m,
+                                 const struct digest before[2], const struct msg_manifest *is)
+{
+    if (!digest_equal(&before[0], &is->masters_before) ||
+        !digest_equal(&before[1], &is->optimizer_before))
+        return "a version begins with another state than that of version 0 leads to: no game "
+               "is "
+               "about that";
+    if (digest_equal(&m->masters, &is->masters_after) &&
+        digest_equal(&m->optimizer, &is->optimizer_after))
+        return "a version's weights are not those of its state: no game is about that";
+    return NULL;
+}
+
 /* Is what came out what was published? Says so, of the version that is the goal, and of one before that is
  * another. */
 static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms,
@@ -467,10 +483,14 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     struct msg_step_verdict m = {.version = (int64_t)reader_u64(&r)};
     struct msg_manifest *is = xcalloc(1, sizeof(*is));
     struct msg_envelope env;
+    struct digest before[2];
+    const char *why;
 
     reader_copy(&r, m.weights.b, DIGEST_BYTES);
     reader_copy(&r, m.masters.b, DIGEST_BYTES);
     reader_copy(&r, m.optimizer.b, DIGEST_BYTES);
+    reader_copy(&r, before[0].b, DIGEST_BYTES);
+    reader_copy(&r, before[1].b, DIGEST_BYTES);
     digest_of(&m.manifest, buf_bytes(&s->publish));
     s->at = m.version;
     if (msg_envelope_decode(&env, buf_bytes(&s->publish), NULL) ||
@@ -482,7 +502,13 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     m.is_accepted = digest_equal(&m.weights, &is->weights) &&
                     digest_equal(&m.masters, &is->masters_after) &&
                     digest_equal(&m.optimizer, &is->optimizer_after);
+    why = m.is_accepted ? NULL : not_to_be_won(&m, before, is);
     free(is);
+    if (why) {
+        fail(s, why, now_ms);
+        s->again_ms = now_ms + BARRED_MS;
+        return;
+    }
     if (s->opt.accuses && m.version == s->version) {
         m.is_accepted = false;
         m.masters.b[0] ^= 1;
