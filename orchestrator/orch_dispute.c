@@ -12,6 +12,8 @@
 #define OPENING_BYTES_MAX ((size_t)20 << 20)
 #define MOVE_BYTES_MAX    ((size_t)1 << 20)
 
+#define JUDGE_MS 10000 /* until what could not be judged is tried again */
+
 #define ASK_MS 1000u /* a party without a dispute, a validator without a version, asks again */
 
 static const struct ledger_task_open *terms_of(const struct orch *s)
@@ -389,11 +391,12 @@ static void judge(struct orch *s, struct turn *t, const struct ledger_dispute *d
     struct buf transcript;
     struct err e;
 
-    if (s->is_judging)
+    if (s->is_judging || t->now_ms < s->judge_ms)
         return;
     buf_init(&transcript, TRANSCRIPT_MAX_BYTES);
     if (ledger_transcript(&transcript, orch_books(s), d, &src, &e)) {
         orch_note(s, 'W', "dispute cannot be read yet: %s", e.text);
+        s->judge_ms = t->now_ms + JUDGE_MS;
     } else {
         s->is_judging = true;
         effects_start(t->out, ORCH_JOB_JUDGE, d->opened, buf_bytes(&transcript));
@@ -442,6 +445,7 @@ void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *
     if (!d || !d->is_called)
         return;
     if (st || !j->is_over) {
+        s->judge_ms = now_ms + JUDGE_MS;
         orch_note(s, 'E', "dispute is not judged why=\"%s\"",
                   st ? status_text(st) : "by its moves it is not over");
         return;

@@ -17,6 +17,7 @@
 #define ASK_MS      1000  /* whether there is anything to do */
 #define FOLLOW_MS   100   /* whether the other side has moved */
 #define FAILED_MS   2000  /* until what failed is tried again */
+#define REFUSED_MS  5000  /* until a verdict that was not taken is said again */
 #define BARRED_MS   60000 /* and what is wrong in a way that no game is about */
 #define LARGE_BYTES MSG_MAX_BYTES
 
@@ -49,7 +50,8 @@ struct dispute_state {
     uint32_t n_moves;
     uint32_t n_sent; /* moves, with the one that was sent last */
     bool is_over;
-    struct msg_step_verdict *seen; /* owned: versions recomputed and right */
+    struct msg_step_verdict
+        *seen; /* owned: versions recomputed, and what is to be said of them */
     size_t n_seen;
 
     bool is_busy; /* a job is under way */
@@ -408,12 +410,18 @@ static void on_wait(struct dispute_state *s, enum msg_kind asked, struct bytes b
         s->again_ms = now_ms + m.retry_ms;
 }
 
-static void on_moved(struct dispute_state *s, const struct msg_envelope *env, int64_t now_ms)
+static bool is_taken(const struct msg_envelope *env)
 {
     struct msg_receipt m;
 
+    return env->kind == MSG_RECEIPT && !msg_receipt_decode(&m, env->body, NULL) &&
+           m.is_accepted;
+}
+
+static void on_moved(struct dispute_state *s, const struct msg_envelope *env, int64_t now_ms)
+{
     s->dispute_ms = now_ms; /* the move is among them now */
-    if (env->kind == MSG_RECEIPT && !msg_receipt_decode(&m, env->body, NULL) && m.is_accepted)
+    if (is_taken(env))
         return;
     s->n_sent = 0; /* it was not taken: look again, then move again */
     s->again_ms = now_ms + FAILED_MS;
@@ -441,6 +449,8 @@ bool dispute_state_message(struct dispute_state *s, struct bytes data, int64_t n
     if (asked == MSG_STEP_VERDICT && s->phase == PHASE_SAID && s->goal == GOAL_AUDIT) {
         s->goal = GOAL_NONE;
         s->dispute_ms = s->audit_ms = now_ms;
+        if (!is_taken(&env)) /* there is one dispute at a time */
+            s->audit_ms = now_ms + REFUSED_MS;
     } else if (asked == MSG_DISPUTE) {
         on_moved(s, &env, now_ms);
     }
@@ -513,7 +523,7 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
         m.is_accepted = false;
         m.masters.b[0] ^= 1;
     }
-    if (m.is_accepted) {
+    if (m.is_accepted || m.version == s->version) {
         s->seen = xrealloc(s->seen, (s->n_seen + 1) * sizeof(*s->seen));
         s->seen[s->n_seen++] = m;
     }

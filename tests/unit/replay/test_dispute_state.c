@@ -158,6 +158,26 @@ static void other_moments_are_challenged(void **state)
     assert_false(verdict(f).is_accepted);
 }
 
+/* While another dispute is open: it is said again, and not computed again. */
+static void a_challenge_that_is_not_taken_waits_and_is_said_again(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_envelope said;
+    struct bytes data;
+
+    recompute(f, 1u << WEIGHTS | 1u << MASTERS);
+    said = orders_get(&f->o, MSG_STEP_VERDICT, 0);
+    data = orders_receipt(&f->o, &said, false, REASON_DUPLICATE);
+    orders_forget(&f->o);
+    assert_true(dispute_state_message(f->s, data, 0, &f->o.out));
+    assert_int_equal(orders_sent(&f->o, MSG_AUDIT_ASK), 0);
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 6000, &f->o.out);
+    give_audit(f, true);
+    assert_null(orders_job(&f->o));
+    assert_false(verdict(f).is_accepted);
+}
+
 /* A challenge would cost the bond: the trainer's trace follows from what it signed. */
 static void nothing_is_challenged_that_no_game_is_about(struct fixture *f, unsigned others,
                                                         const char *why)
@@ -193,6 +213,7 @@ int main(void)
         TEST(what_is_the_same_is_right),
         TEST(other_masters_are_challenged),
         TEST(other_moments_are_challenged),
+        TEST(a_challenge_that_is_not_taken_waits_and_is_said_again),
         TEST(a_file_alone_is_not_challenged),
         TEST(what_follows_from_another_state_is_not_challenged),
         TEST(what_follows_from_other_moments_is_not_challenged),
