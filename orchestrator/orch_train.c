@@ -354,6 +354,10 @@ void orch_on_abandon(struct orch *s, struct turn *t)
         orch_receipt_refused(s, t, 0, REASON_MALFORMED, "ABANDON does not decode");
         return;
     }
+    if (t->from != orch_trainer(s)) {
+        orch_receipt_refused(s, t, 0, REASON_WRONG_ROLE, "this run has another trainer");
+        return;
+    }
     x = (struct ledger_abandon){.version = m.version, .weights = m.weights};
     if (!orch_is_open(s) || orch_append_abandon(s, t, &x, AS_ANSWER, NULL, &seq)) {
         orch_receipt_refused(s, t, 0, REASON_OUT_OF_ORDER,

@@ -230,7 +230,8 @@ static void an_initiator_may_close_early(void **state)
     assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
 }
 
-static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
+static void abandon_by(struct world *w, uint32_t trainer, int64_t version,
+                       struct msg_receipt *r)
 {
     struct msg_abandon a = {.version = version, .text = "cannot be made again"};
     struct msg_envelope m;
@@ -239,10 +240,31 @@ static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
     a.weights = *ledger_books_weights(move_books(w));
     buf_init(&body, 1024);
     assert_ok(msg_abandon_encode(&body, &a, NULL), NULL);
-    world_ask(w, world_node_of(w, ROLE_TRAINER, 0), MSG_ABANDON, buf_bytes(&body), &m);
+    world_ask(w, world_node_of(w, ROLE_TRAINER, trainer), MSG_ABANDON, buf_bytes(&body), &m);
     assert_int_equal(m.kind, MSG_RECEIPT);
     assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
     buf_clear(&body);
+}
+
+static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
+{
+    abandon_by(w, 0, version, r);
+}
+
+static void nobody_abandons_another_trainers_version(void **state)
+{
+    struct world_options o = few;
+    struct world *w;
+    struct msg_receipt r;
+
+    (void)state;
+    o.has_two_trainers = true;
+    move_world(&w, &o);
+    abandon_by(w, 1, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_WRONG_ROLE);
+    assert_int_equal(move_count(w, LEDGER_ABANDON), 0);
+    world_free(&w);
 }
 
 static void an_abandoned_version_is_no_more_and_its_units_are_taken_back(void **state)
@@ -357,6 +379,7 @@ int main(void)
         TEST(a_version_begins_with_the_state_of_the_one_before),
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
+        cmocka_unit_test(nobody_abandons_another_trainers_version),
         TEST(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
         cmocka_unit_test(a_submission_that_arrival_left_behind_is_taken_back),
         TEST(a_task_is_published_once),
