@@ -341,8 +341,8 @@ static enum status write_dispute(struct ledger_log *log, struct db_txn *t, uint6
     enum status st;
 
     if (!number || number > ledger_books_n_disputes(books))
-        return err_set(e, ERR_NOT_FOUND, "the ledger has %zu disputes",
-                       ledger_books_n_disputes(books));
+        return err_set(e, ERR_NOT_FOUND, "there is no dispute %" PRIu64 ": the ledger has %zu",
+                       number, ledger_books_n_disputes(books));
     buf_init(&out, TRANSCRIPT_MAX_BYTES);
     st = ledger_transcript(&out, books, ledger_books_dispute_at(books, number - 1), &src, e);
     if (!st)
@@ -397,8 +397,9 @@ static int cmd_dispute(int argc, char **argv)
         return status;
     if (u.n_operands != 3)
         return usage_complain(u.line, "which directory, which dispute, which file?");
+    errno = 0;
     number = strtoull(operand[1], &end, 10);
-    if (*end || end == operand[1])
+    if (*operand[1] < '0' || *operand[1] > '9' || *end || errno)
         return usage_complain(u.line, "'%s' is no number", operand[1]);
     dir = look_find_ledger(operand[0]);
     if (!dir)

@@ -81,14 +81,16 @@ static void print_dispute(const struct transcript_result *r, bool as_json)
 }
 
 /* Status 0: the dispute is over, and the trainer lost it; else 1, as for a rejection. */
-static int verify_dispute(struct bytes in, bool as_json)
+static int verify_dispute(struct bytes in, const char *path, bool as_json)
 {
     struct transcript_result r;
     struct transcript t;
     struct err e;
 
-    if (transcript_decode(&t, in, &e) || transcript_replay(&r, &t, &e))
+    if (transcript_decode(&t, in, &e) || transcript_replay(&r, &t, &e)) {
+        (void)err_prefix(&e, e.code, "'%s'", path);
         return usage_fail(e.text);
+    }
     print_dispute(&r, as_json);
     return r.loser == DISPUTE_DEFENDER ? 0 : 1;
 }
@@ -112,14 +114,16 @@ static void print_proof(const struct cast_proof_result *r, bool as_json)
 }
 
 /* Status 0: who signed both equivocated. */
-static int verify_proof(struct bytes in, bool as_json)
+static int verify_proof(struct bytes in, const char *path, bool as_json)
 {
     struct cast_proof_result r;
     struct cast_proof p;
     struct err e;
 
-    if (cast_proof_decode(&p, in, &e) || cast_proof_judge(&p, &r, &e))
+    if (cast_proof_decode(&p, in, &e) || cast_proof_judge(&p, &r, &e)) {
+        (void)err_prefix(&e, e.code, "'%s'", path);
         return usage_fail(e.text);
+    }
     print_proof(&r, as_json);
     return 0;
 }
@@ -168,8 +172,8 @@ int cmd_verify(int argc, char **argv)
         return usage_fail(e.text);
     bool is_dispute = begins_with(file.bytes, BYTES_LIT(TRANSCRIPT_MAGIC));
     if (is_dispute || begins_with(file.bytes, BYTES_LIT(CAST_PROOF_MAGIC))) {
-        status = is_dispute ? verify_dispute(file.bytes, as_json)
-                            : verify_proof(file.bytes, as_json);
+        status = is_dispute ? verify_dispute(file.bytes, path, as_json)
+                            : verify_proof(file.bytes, path, as_json);
         file_map_close(&file);
         return status;
     }

@@ -235,6 +235,41 @@ static enum status audit_manifest(struct audit *a, const struct ledger_entry *en
     return st ? st : msg_manifest_decode(m, env.body, e);
 }
 
+/* The state that a version begins with is the one that the version before ended with: a referee takes it
+ * from the manifest. */
+static enum status audit_state(struct audit *a, const struct ledger_entry *en,
+                               const struct msg_manifest *m, struct err *e)
+{
+    const struct ledger_books *books = ledger_log_books(a->log);
+    const struct ledger_step_state *before = NULL;
+    struct msg_envelope env;
+    struct msg_manifest was;
+    struct bytes blob;
+    enum status st;
+
+    for (size_t i = ledger_books_n_steps(books); i-- > 0 && !before;) {
+        const struct ledger_step_state *s = ledger_books_step_at(books, i);
+        if (s->seq < en->seq && !s->is_abandoned)
+            before = s;
+    }
+    if (!before)
+        return OK;
+    st = find_blob(&blob, a, &before->envelope, "PUBLISH", e);
+    if (!st)
+        st = msg_envelope_decode(&env, blob, e);
+    if (!st)
+        st = msg_manifest_decode(&was, env.body, e);
+    if (st)
+        return st;
+    if (!digest_equal(&m->masters_before, &was.masters_after) ||
+        !digest_equal(&m->optimizer_before, &was.optimizer_after))
+        return err_set(e, ERR_CORRUPT,
+                       "I10: PUBLISH begins with another state than version %" PRId64
+                       " ended with",
+                       was.version);
+    return OK;
+}
+
 static enum status audit_step(struct audit *a, const struct ledger_entry *en, struct err *e)
 {
     const struct ledger_step *x = &a->body->step_;
@@ -248,7 +283,7 @@ static enum status audit_step(struct audit *a, const struct ledger_entry *en, st
         !digest_equal(&m.weights, &x->weights) || !digest_equal(&m.batch, &x->batch) ||
         !digest_equal(&m.task, &task->open.task))
         return err_set(e, ERR_CORRUPT, "I10: PUBLISH says something else than the entry");
-    return OK;
+    return audit_state(a, en, &m, e);
 }
 
 static enum status audit_equivocation(struct audit *a, const struct ledger_entry *en,

@@ -366,7 +366,7 @@ enum status post_step(const struct ledger_books *b, const struct ledger_step *x,
     if (!digest_equal(&x->parent, parent) || !digest_equal(&x->batch, batch))
         return err_set(e, ERR_DIGEST, "I10: version %" PRId64 " has another %s", x->version,
                        digest_equal(&x->parent, parent) ? "batch" : "parent");
-    if (b->n_versions && b->task.steps_done < b->task.open.steps)
+    if (books_pays_step(b))
         post_move(p, post_task_account(b, ACCOUNT_RESERVED), books_pending(&x->trainer),
                   b->task.open.price_step);
     return OK;
@@ -376,12 +376,17 @@ enum status post_abandon(const struct ledger_books *b, const struct ledger_aband
                          struct post *p, struct err *e)
 {
     const struct version_mark *top = b->n_versions ? &b->version[b->n_versions - 1] : NULL;
+    const struct ledger_step_state *s;
 
     (void)p;
     if (x->version != b->next_version &&
         (!top || top->version != x->version || !digest_equal(&top->weights, &x->weights)))
         return err_set(e, ERR_DENIED, "I4: version %" PRId64 " is neither the newest nor next",
                        x->version);
+    s = x->version != b->next_version ? ledger_books_step(b, x->version) : NULL;
+    if (s && (s->is_disputed || (s->is_wanted && !s->is_done)))
+        return err_set(e, ERR_DENIED,
+                       "I9: version %" PRId64 " is to be recomputed, or disputed", x->version);
     return post_need_task(b, e);
 }
 

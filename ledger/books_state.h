@@ -166,6 +166,7 @@ void *books_grow(void *array, size_t n, size_t *cap, size_t size);
 
 /* books_step.c: batches, versions, and who recomputes them */
 void books_take_batch(struct ledger_books *b, const struct ledger_batch *x);
+bool books_pays_step(const struct ledger_books *b); /* the next STEP */
 void books_take_step(struct ledger_books *b, const struct ledger_step *x);
 void books_abandon(struct ledger_books *b, const struct ledger_abandon *x);
 void books_draw_steps(struct ledger_books *b, const struct ledger_draw *x);

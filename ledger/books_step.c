@@ -95,6 +95,14 @@ static uint64_t step_probability(const struct ledger_books *b, const struct step
     return audit_probability(&policy);
 }
 
+static void give(struct step_book *s, const struct public_key *validator)
+{
+    s->pub.is_wanted = true;
+    s->pub.validator = *validator;
+    if (s->pub.n_given < LEDGER_GIVEN_MAX)
+        s->pub.given[s->pub.n_given++] = *validator;
+}
+
 static void draw_step(struct ledger_books *b, struct step_book *s, const struct ledger_draw *x)
 {
     const struct node_book *trainer = books_find_node(b, &s->pub.trainer);
@@ -114,7 +122,7 @@ static void draw_step(struct ledger_books *b, struct step_book *s, const struct 
     }
     if (draw_validators(order, &r, candidate, x->n_candidates, &s->pub.trainer,
                         &trainer->pub.owner))
-        s->pub.validator = x->candidate[order[0]];
+        give(s, &x->candidate[order[0]]);
 }
 
 /* Before the round is closed: its nonces are in the draw. */
@@ -223,16 +231,21 @@ static void note_step(struct ledger_books *b, const struct ledger_step *x)
     b->step[b->n_steps++] = s;
 }
 
+/* Once for each batch: of an abandoned version the pay is kept, and the one in its place has none. */
+bool books_pays_step(const struct ledger_books *b)
+{
+    return b->n_versions && b->task.steps_done < b->task.open.steps &&
+           b->task.steps_done <= b->n_trained;
+}
+
 void books_take_step(struct ledger_books *b, const struct ledger_step *x)
 {
     note_step(b, x);
-    if (b->n_versions) {
-        b->n_trained++;
-        if (b->task.steps_done < b->task.open.steps) {
-            b->task.steps_done++;
-            b->task.paid_trainer += b->task.open.price_step;
-        }
+    if (books_pays_step(b)) {
+        b->task.steps_done++;
+        b->task.paid_trainer += b->task.open.price_step;
     }
+    b->n_trained += b->n_versions > 0;
     b->version = books_grow(b->version, b->n_versions, &b->cap_versions, sizeof(*b->version));
     b->version[b->n_versions++] = (struct version_mark){x->version, x->weights};
     b->next_version = x->version + 1;
@@ -252,10 +265,7 @@ void books_abandon(struct ledger_books *b, const struct ledger_abandon *x)
 
 void books_assign_step(struct ledger_books *b, const struct ledger_step_assign *x)
 {
-    struct step_book *s = books_find_step(b, x->version);
-
-    s->pub.is_wanted = true;
-    s->pub.validator = x->to;
+    give(books_find_step(b, x->version), &x->to);
 }
 
 void books_judge_step(struct ledger_books *b, const struct ledger_step_verdict *x,

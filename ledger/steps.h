@@ -24,6 +24,8 @@
 #include "ledger/books.h"
 #include "proto/types.h"
 
+/* So many times a version is given out by an orchestrator: whoever has it may be silent. */
+#define LEDGER_GIVEN_MAX 16u
 struct ledger_step_state {
     int64_t version;
     uint64_t seq; /* of the STEP entry */
@@ -40,6 +42,8 @@ struct ledger_step_state {
     bool is_disputed;            /* a dispute over it was opened */
     uint64_t probability;        /* it was drawn with */
     struct public_key validator; /* whose turn it is; zero: nobody's */
+    uint32_t n_given;            /* to whom it was given, the first LEDGER_GIVEN_MAX times */
+    struct public_key given[LEDGER_GIVEN_MAX];
 };
 #define LEDGER_MOVES_MAX 64u /* so many moves end a game */
 struct ledger_dispute {

@@ -7,6 +7,13 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
+/* Of a move as a message: an opening (the last one), and any other, of which there are up to
+ * LEDGER_MOVES_MAX. The other side must be able to fetch it, and the whole game to be judged. */
+#define OPENING_BYTES_MAX ((size_t)20 << 20)
+#define MOVE_BYTES_MAX    ((size_t)1 << 20)
+
+#define JUDGE_MS 10000 /* until what could not be judged is tried again */
+
 #define ASK_MS 1000u /* a party without a dispute, a validator without a version, asks again */
 
 static const struct ledger_task_open *terms_of(const struct orch *s)
@@ -48,12 +55,24 @@ static size_t count_due(const struct orch *s, const struct public_key *node)
     return n;
 }
 
-/* Whoever has least to do; of the trainer's owner only if there is nobody else. */
+static size_t count_given(const struct ledger_step_state *x, const struct public_key *node)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < x->n_given; i++)
+        n += key_equal(&x->given[i], node);
+    return n;
+}
+
+/* Whoever was asked least often, and has least to do; of the trainer's owner only if there is nobody else. */
 static uint32_t choose_validator(const struct orch *s, const struct ledger_step_state *x,
                                  int64_t now_ms)
 {
     uint32_t trainer = orch_find_node(s, &x->trainer), best = ORCH_NONE_NODE;
     size_t least = SIZE_MAX;
+
+    if (x->n_given == LEDGER_GIVEN_MAX)
+        return ORCH_NONE_NODE; /* enough time was spent on who says nothing */
 
     for (uint32_t i = 1; i < s->n_nodes; i++) {
         const struct orch_node *n = &s->node[i];
@@ -63,7 +82,7 @@ static uint32_t choose_validator(const struct orch *s, const struct ledger_step_
             !orch_is_alive(s, i, now_ms) || key_equal(&n->node, &x->validator) ||
             !ledger_books_has_bond(orch_books(s), &n->node) || has_challenged(s, x, &n->node))
             continue;
-        load = count_due(s, &n->node);
+        load = count_due(s, &n->node) + count_given(x, &n->node) * (SIZE_MAX / 64);
         if (trainer != ORCH_NONE_NODE && key_equal(&n->owner, &s->node[trainer].owner))
             load += SIZE_MAX / 2;
         if (load < least) {
@@ -332,6 +351,12 @@ void orch_on_dispute(struct orch *s, struct turn *t)
                              m.number);
         return;
     }
+    if (t->m->raw.len >
+        (m.move.data[0] == LEDGER_MOVE_OPEN ? OPENING_BYTES_MAX : MOVE_BYTES_MAX)) {
+        orch_receipt_refused(s, t, 0, REASON_BOUNDS, "move %u has %zu bytes", m.number,
+                             t->m->raw.len);
+        return;
+    }
     x = (struct ledger_dispute_move){
         .dispute = m.dispute, .number = m.number, .kind = m.move.data[0]};
     digest_of(&x.envelope, t->m->raw);
@@ -366,11 +391,12 @@ static void judge(struct orch *s, struct turn *t, const struct ledger_dispute *d
     struct buf transcript;
     struct err e;
 
-    if (s->is_judging)
+    if (s->is_judging || t->now_ms < s->judge_ms)
         return;
     buf_init(&transcript, TRANSCRIPT_MAX_BYTES);
     if (ledger_transcript(&transcript, orch_books(s), d, &src, &e)) {
         orch_note(s, 'W', "dispute cannot be read yet: %s", e.text);
+        s->judge_ms = t->now_ms + JUDGE_MS;
     } else {
         s->is_judging = true;
         effects_start(t->out, ORCH_JOB_JUDGE, d->opened, buf_bytes(&transcript));
@@ -419,6 +445,7 @@ void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *
     if (!d || !d->is_called)
         return;
     if (st || !j->is_over) {
+        s->judge_ms = now_ms + JUDGE_MS;
         orch_note(s, 'E', "dispute is not judged why=\"%s\"",
                   st ? status_text(st) : "by its moves it is not over");
         return;

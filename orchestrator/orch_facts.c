@@ -278,6 +278,8 @@ static enum status apply_step(struct orch *s, const struct ledger_entry *en,
     v->weights = x->weights;
     v->batch = x->batch;
     v->settings = manifest.settings;
+    v->masters = manifest.masters_after;
+    v->optimizer = manifest.optimizer_after;
     digest_of(&v->body, m.body);
     v->envelope = x->envelope;
     v->seq = en->seq;

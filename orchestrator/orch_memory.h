@@ -110,6 +110,7 @@ struct orch_node {
 struct orch_version {
     int64_t number;
     struct digest weights, batch, settings, body, envelope;
+    struct digest masters, optimizer; /* that it ended with: the next one begins there */
     uint64_t seq;
     struct public_key trainer;
     float loss, reward_mean, kl;
@@ -162,6 +163,7 @@ struct orch {
     uint64_t round;          /* seq of the HEAD that its witnesses were called for; 0: none */
     int64_t round_ms;        /* when */
     bool is_judging;         /* a JUDGE job is on its way */
+    int64_t judge_ms;        /* volatile: none before */
     int64_t
         dispute_since_ms; /* volatile: the open dispute's move is due since; 0: not looked yet */
     int64_t *step_since;  /* volatile, owned, by index in the books: who has it, has it since */

@@ -205,6 +205,9 @@ static const char *differs(const struct orch *s, const struct msg_manifest *m)
         return "parent";
     if (top && !digest_equal(&m->settings, &top->settings))
         return "set of settings";
+    if (top && (!digest_equal(&m->masters_before, &top->masters) ||
+                !digest_equal(&m->optimizer_before, &top->optimizer)))
+        return "state to begin with"; /* a dispute takes the state before for granted */
     return NULL;
 }
 
@@ -349,6 +352,10 @@ void orch_on_abandon(struct orch *s, struct turn *t)
     }
     if (msg_abandon_decode(&m, t->m->body, NULL)) {
         orch_receipt_refused(s, t, 0, REASON_MALFORMED, "ABANDON does not decode");
+        return;
+    }
+    if (t->from != orch_trainer(s)) {
+        orch_receipt_refused(s, t, 0, REASON_WRONG_ROLE, "this run has another trainer");
         return;
     }
     x = (struct ledger_abandon){.version = m.version, .weights = m.weights};

@@ -32,6 +32,7 @@ static enum status step(struct dispute_jobs *j, struct bytes args, struct buf *r
                         struct err *e)
 {
     const struct course *c = &j->replica.course;
+    const struct digest masters = c->masters, optimizer = c->optimizer;
     struct msg_batch *m = xcalloc(1, sizeof(*m));
     enum status st = msg_batch_decode(m, args, e);
 
@@ -42,6 +43,8 @@ static enum status step(struct dispute_jobs *j, struct bytes args, struct buf *r
     buf_append(result, BYTES_OF(c->weights.b));
     buf_append(result, BYTES_OF(c->masters.b));
     buf_append(result, BYTES_OF(c->optimizer.b));
+    buf_append(result, BYTES_OF(masters.b));
+    buf_append(result, BYTES_OF(optimizer.b));
     return st;
 }
 

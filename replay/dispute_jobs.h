@@ -4,7 +4,8 @@
  * Job, args, result (blob: u32 length, bytes):
  *
  *   SEEK  i64 version, u8: only to look                 i64 version at or before it
- *   STEP  BATCH body                                   i64 version, roots of weights, masters, optimizer
+ *   STEP  BATCH body                                   i64 version, roots of weights, masters, optimizer,
+ *                                                     and of masters and optimizer before
  *   OPEN  transcript without bundle and moves, u8 side
  *   MOVE  moves, a blob each                           the next move, or nothing
  *

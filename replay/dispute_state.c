@@ -14,9 +14,11 @@
 #include "replay/dispute_jobs.h"
 
 #define RETRY_MS    2000
-#define ASK_MS      1000 /* whether there is anything to do */
-#define FOLLOW_MS   100  /* whether the other side has moved */
-#define FAILED_MS   2000 /* until what failed is tried again */
+#define ASK_MS      1000  /* whether there is anything to do */
+#define FOLLOW_MS   100   /* whether the other side has moved */
+#define FAILED_MS   2000  /* until what failed is tried again */
+#define REFUSED_MS  5000  /* until a verdict that was not taken is said again */
+#define BARRED_MS   60000 /* and what is wrong in a way that no game is about */
 #define LARGE_BYTES MSG_MAX_BYTES
 
 enum goal { GOAL_NONE, GOAL_AUDIT, GOAL_DISPUTE };
@@ -48,7 +50,8 @@ struct dispute_state {
     uint32_t n_moves;
     uint32_t n_sent; /* moves, with the one that was sent last */
     bool is_over;
-    struct msg_step_verdict *seen; /* owned: versions recomputed and right */
+    struct msg_step_verdict
+        *seen; /* owned: versions recomputed, and what is to be said of them */
     size_t n_seen;
 
     bool is_busy; /* a job is under way */
@@ -407,12 +410,18 @@ static void on_wait(struct dispute_state *s, enum msg_kind asked, struct bytes b
         s->again_ms = now_ms + m.retry_ms;
 }
 
-static void on_moved(struct dispute_state *s, const struct msg_envelope *env, int64_t now_ms)
+static bool is_taken(const struct msg_envelope *env)
 {
     struct msg_receipt m;
 
+    return env->kind == MSG_RECEIPT && !msg_receipt_decode(&m, env->body, NULL) &&
+           m.is_accepted;
+}
+
+static void on_moved(struct dispute_state *s, const struct msg_envelope *env, int64_t now_ms)
+{
     s->dispute_ms = now_ms; /* the move is among them now */
-    if (env->kind == MSG_RECEIPT && !msg_receipt_decode(&m, env->body, NULL) && m.is_accepted)
+    if (is_taken(env))
         return;
     s->n_sent = 0; /* it was not taken: look again, then move again */
     s->again_ms = now_ms + FAILED_MS;
@@ -440,6 +449,8 @@ bool dispute_state_message(struct dispute_state *s, struct bytes data, int64_t n
     if (asked == MSG_STEP_VERDICT && s->phase == PHASE_SAID && s->goal == GOAL_AUDIT) {
         s->goal = GOAL_NONE;
         s->dispute_ms = s->audit_ms = now_ms;
+        if (!is_taken(&env)) /* there is one dispute at a time */
+            s->audit_ms = now_ms + REFUSED_MS;
     } else if (asked == MSG_DISPUTE) {
         on_moved(s, &env, now_ms);
     }
@@ -458,6 +469,21 @@ static void after_walk(struct dispute_state *s)
     s->phase = s->at < last ? PHASE_WALK : PHASE_OPEN;
 }
 
+/* Why a game over this version would be lost, though it is not what was published; NULL: it would not. */
+static const char *not_to_be_won(const struct msg_step_verdict *m,
+                                 const struct digest before[2], const struct msg_manifest *is)
+{
+    if (!digest_equal(&before[0], &is->masters_before) ||
+        !digest_equal(&before[1], &is->optimizer_before))
+        return "a version begins with another state than that of version 0 leads to: no game "
+               "is "
+               "about that";
+    if (digest_equal(&m->masters, &is->masters_after) &&
+        digest_equal(&m->optimizer, &is->optimizer_after))
+        return "a version's weights are not those of its state: no game is about that";
+    return NULL;
+}
+
 /* Is what came out what was published? Says so, of the version that is the goal, and of one before that is
  * another. */
 static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms,
@@ -467,10 +493,14 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     struct msg_step_verdict m = {.version = (int64_t)reader_u64(&r)};
     struct msg_manifest *is = xcalloc(1, sizeof(*is));
     struct msg_envelope env;
+    struct digest before[2];
+    const char *why;
 
     reader_copy(&r, m.weights.b, DIGEST_BYTES);
     reader_copy(&r, m.masters.b, DIGEST_BYTES);
     reader_copy(&r, m.optimizer.b, DIGEST_BYTES);
+    reader_copy(&r, before[0].b, DIGEST_BYTES);
+    reader_copy(&r, before[1].b, DIGEST_BYTES);
     digest_of(&m.manifest, buf_bytes(&s->publish));
     s->at = m.version;
     if (msg_envelope_decode(&env, buf_bytes(&s->publish), NULL) ||
@@ -482,12 +512,18 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     m.is_accepted = digest_equal(&m.weights, &is->weights) &&
                     digest_equal(&m.masters, &is->masters_after) &&
                     digest_equal(&m.optimizer, &is->optimizer_after);
+    why = m.is_accepted ? NULL : not_to_be_won(&m, before, is);
     free(is);
+    if (why) {
+        fail(s, why, now_ms);
+        s->again_ms = now_ms + BARRED_MS;
+        return;
+    }
     if (s->opt.accuses && m.version == s->version) {
         m.is_accepted = false;
         m.masters.b[0] ^= 1;
     }
-    if (m.is_accepted) {
+    if (m.is_accepted || m.version == s->version) {
         s->seen = xrealloc(s->seen, (s->n_seen + 1) * sizeof(*s->seen));
         s->seen[s->n_seen++] = m;
     }

@@ -6,7 +6,8 @@
  *   validator  AUDIT_ASK until a version is to be recomputed; SEEK, then BATCH_ASK and STEP from where it
  *              stands to that version. Every version on the way is compared with what was published
  *              (AUDIT_ASK of it). The same: STEP_VERDICT, accepted. The first that is another:
- *              STEP_VERDICT, not accepted, which opens a dispute
+ *              STEP_VERDICT, not accepted, which opens a dispute; but none that a game could not show:
+ *              masters and moments that are right, or from another state than the records lead to
  *   both       DISPUTE_ASK; if a dispute of its is open: SEEK and STEP to the version before, OPEN; then
  *              DISPUTE_ASK, and MOVE and DISPUTE whenever it is its turn
  *

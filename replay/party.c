@@ -13,7 +13,7 @@ struct party {
     struct weights *masters; /* owned */
     struct adamw *opt;       /* owned */
     struct trace_fault fault;
-    struct trace *trace; /* owned; NULL: the step trained on nothing */
+    struct trace *trace; /* owned; NULL: the step trained on nothing, or is contradicted */
     struct dispute_party own;
 };
 
@@ -97,7 +97,7 @@ enum status party_open(struct party **out, const struct transcript *t,
     p->challenger = t->challenger;
     if (!st)
         st = copy_state(p, o, e);
-    if (!st && !p->step.is_empty)
+    if (!st && p->step.graph)
         st = trace_new(&p->trace, p->step.graph, p->masters, p->opt, &options, e);
     if (!st && p->trace)
         st = trace_commit(p->trace, e);
@@ -112,14 +112,13 @@ enum status party_open(struct party **out, const struct transcript *t,
 
 enum status party_move(struct party *p, struct bytes moves, struct buf *out, struct err *e)
 {
-    const struct dispute_rules rules = {.kernels = kernels_best()};
     struct dispute d;
     uint32_t n = 0;
     enum status st;
 
-    if (!p->trace)
+    if (p->step.is_empty)
         return OK; /* nobody has a move */
-    dispute_init(&d, p->step.graph, &p->step.claim, &rules, 0);
+    transcript_begin(&d, &p->step);
     st = transcript_moves(&d, &n, &p->step, &p->challenger, moves, e);
     if (!st && (n % 2 ? DISPUTE_CHALLENGER : DISPUTE_DEFENDER) == p->own.side) {
         if (d.level == DISPUTE_CLOSED)

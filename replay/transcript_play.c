@@ -19,6 +19,7 @@ struct terms {
     struct learn_settings settings;
     enum numerics numerics;
     struct digest id;
+    bool is_contradicted; /* by the manifest: of this task, and with other settings */
 };
 
 static enum status open_terms(struct terms *t, struct bytes bundle,
@@ -42,7 +43,8 @@ static enum status open_terms(struct terms *t, struct bytes bundle,
         return st;
     bundle_id(t->id.b, bundle);
     learn_settings_digest(&settings, &t->settings);
-    if (!digest_equal(&t->id, &m->task) || !digest_equal(&settings, &m->settings))
+    t->is_contradicted = !digest_equal(&settings, &m->settings);
+    if (!digest_equal(&t->id, &m->task))
         return err_set(e, ERR_DIGEST, "the bundle is not that of the manifest");
     return OK;
 }
@@ -79,8 +81,9 @@ static enum status open_step(struct transcript_step *s, const struct transcript 
 
     if (!st)
         st = open_batch(&batch, &terms, t->batch, m, &s->run, e);
-    s->is_empty = !st && (!batch.n_samples || !batch.n_tokens);
-    if (!st && !s->is_empty)
+    s->is_contradicted = !st && terms.is_contradicted;
+    s->is_empty = !st && !s->is_contradicted && (!batch.n_samples || !batch.n_tokens);
+    if (!st && !s->is_contradicted && !s->is_empty)
         st = graph_new(&s->graph, &terms.config, &terms.settings, terms.numerics, &batch,
                        (uint64_t)m->version - 1, t->opt_steps, e);
     learn_batch_clear(&batch);
@@ -155,6 +158,18 @@ static enum status take_move(struct dispute *d, const struct transcript_step *s,
     return d->level == DISPUTE_CLOSED ? OK : dispute_move(d, side, m.move, 0, e);
 }
 
+void transcript_begin(struct dispute *d, const struct transcript_step *s)
+{
+    const struct dispute_rules rules = {.kernels = kernels_best()};
+
+    if (!s->is_contradicted) {
+        dispute_init(d, s->graph, &s->claim, &rules, 0);
+        return;
+    }
+    *d = (struct dispute){.level = DISPUTE_CLOSED, .loser = DISPUTE_DEFENDER};
+    snprintf(d->why, sizeof(d->why), "signed other settings than those of its task");
+}
+
 enum status transcript_moves(struct dispute *d, uint32_t *n, const struct transcript_step *s,
                              const struct public_key *challenger, struct bytes moves,
                              struct err *e)
@@ -198,7 +213,6 @@ static void tell(struct transcript_result *out, const struct dispute *d)
 enum status transcript_replay(struct transcript_result *out, const struct transcript *t,
                               struct err *e)
 {
-    const struct dispute_rules rules = {.kernels = kernels_best()};
     struct transcript_step s;
     struct dispute d;
     enum status st = transcript_open(&s, t, e);
@@ -211,7 +225,7 @@ enum status transcript_replay(struct transcript_result *out, const struct transc
     if (!st && s.is_empty) {
         judge_empty(out, &s);
     } else if (!st) {
-        dispute_init(&d, s.graph, &s.claim, &rules, 0);
+        transcript_begin(&d, &s);
         st = transcript_moves(&d, &out->n_moves, &s, &t->challenger, t->moves, e);
         tell(out, &d);
         dispute_clear(&d);

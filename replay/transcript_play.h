@@ -1,7 +1,7 @@
 /*
  * replay/transcript_play.h - the referee of a recorded dispute: the step, and the moves replayed
  *
- * From the file (proto/transcript.h) alone, trusting nothing in it: signatures, that bundle, settings and
+ * From the file (proto/transcript.h) alone, trusting nothing in it: signatures, that bundle and
  * batch are those that the manifest names, and every move in its turn.
  *
  * Threads: any.
@@ -17,14 +17,15 @@
 
 /* The step that is argued about, as a referee has it from public records. */
 struct transcript_step {
-    struct graph *graph;        /* owned; NULL: is_empty */
-    bool is_empty;              /* the batch trains on nothing */
+    struct graph *graph;  /* owned; NULL: is_empty or is_contradicted */
+    bool is_empty;        /* the batch trains on nothing */
+    bool is_contradicted; /* the manifest has other settings than its task: its signer lost */
     struct opening_claim claim; /* of the manifest; the trace's root is not known yet */
     struct digest run, id;
     struct public_key defender;
     int64_t version;
 };
-/* Checks the manifest's signature, and that bundle, settings and batch are those it names.
+/* Checks the manifest's signature, and that bundle and batch are those it names.
  * ERR_MALFORMED, ERR_DIGEST, ERR_DENIED, and the errors of graph_new. */
 MUST_USE enum status transcript_open(struct transcript_step *s, const struct transcript *t,
                                      struct err *e);
@@ -42,6 +43,8 @@ struct transcript_result {
     struct referee_question question; /* that it came to; else zero */
     char where[160];                  /* the operation, if it came to one; else empty */
 };
+/* The game before its first move, or over before it: of a step that is contradicted. Not of an empty one. */
+void transcript_begin(struct dispute *d, const struct transcript_step *s);
 /* Puts the moves (a blob each) through a game that has begun; *n are there. What comes after its end is
  * checked for signature and place, and ignored. Errors as transcript_replay. */
 MUST_USE enum status transcript_moves(struct dispute *d, uint32_t *n,

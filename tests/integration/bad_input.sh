@@ -46,6 +46,14 @@ await() { # a condition, for at most 60 s
 
 # ---- files ----------------------------------------------------------------------------------
 task unknown 's/^seed:.*/sede: 1/'
+# A file for verify that is cut off, or of a later format, is named.
+printf 'MUSTERDI' >"$work/cut"
+expect verify-cut 1 "'$work/cut': 8 bytes are no dispute" "$muster" verify "$work/cut"
+printf 'MUSTEREQ' >"$work/cut"
+expect verify-cut-proof 1 "'$work/cut': 8 bytes are no proof" "$muster" verify "$work/cut"
+expect dispute-number 2 "'99999999999999999999' is no number" \
+    "$muster" ledger dispute "$work" 99999999999999999999 "$work/x"
+
 expect unknown_key 1 "'sede'" "$muster" task check "$work/unknown"
 expect unknown_key_up 1 "'sede'" "$muster" up "$work/unknown" --dir "$work/never"
 [ ! -e "$work/never" ]

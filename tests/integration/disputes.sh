@@ -61,7 +61,7 @@ closed silent | grep -q "\"loser\": \"$(trainer_of silent)\", \"is_silent\": tru
 sed -i 's/dispute_ms: 3000/dispute_ms: 60000/' "$work/task/task.yaml"
 # The challenger is one of two: the other finds the version right, and the run ends as ever.
 run challenging 2 --cheat-verifier challenging
-! closed challenging | grep -q "\"loser\": \"$(trainer_of challenging)\""
+if closed challenging | grep -q "\"loser\": \"$(trainer_of challenging)\""; then exit 1; fi
 closed challenging | grep -q '"is_silent": false'
 [ "$(figure challenging ucr_bonds)" = 0 ]
 [ "$(field challenging weights)" = "$(field honest weights)" ]

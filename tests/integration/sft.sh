@@ -31,6 +31,14 @@ done >"$work/data.jsonl"
 
 settings=(--data "$work/data.jsonl" --epochs 3 --lr 0.003 --warm-steps 5 --eval-fraction 0.1 --seed 9)
 
+# What must not succeed. (After '!' the shell goes on either way.)
+fails() {
+    if "$@"; then
+        echo "should have failed: $*" >&2
+        exit 1
+    fi
+}
+
 sft() { # name, options
     local name=$1
     shift
@@ -71,12 +79,12 @@ sft shared --grad-lanes 4 --processes 2 --rows 150 --threads 1 >/dev/null
 cmp "$work/lanes/model.safetensors" "$work/shared/model.safetensors"
 sft spread --grad-lanes 4 --processes 4 --rows 47 --recompute --threads 1 >/dev/null
 cmp "$work/lanes/model.safetensors" "$work/spread/model.safetensors"
-! cmp -s "$work/lanes/model.safetensors" "$work/whole/model.safetensors"
+fails cmp -s "$work/lanes/model.safetensors" "$work/whole/model.safetensors"
 grep -q 'plan processes=4 mib=[0-9]* each_other_mib=[1-9]' "$work/spread.err"
 
 # another class of numbers is another result, and its own however it is computed
 sft narrow --numerics bf16-1 --threads 2 >/dev/null
-! cmp -s "$work/narrow/model.safetensors" "$work/whole/model.safetensors"
+fails cmp -s "$work/narrow/model.safetensors" "$work/whole/model.safetensors"
 sft pieces --numerics bf16-1 --rows 130 --threads 1 --kernels scalar >/dev/null
 cmp "$work/narrow/model.safetensors" "$work/pieces/model.safetensors"
 
@@ -113,7 +121,7 @@ until [ -e "$work/kept/sft.checkpoint" ]; do
     kill -0 $pid
 done
 # one training a directory at a time
-! sft kept --resume --checkpoint-every 3 --steps 100000 >/dev/null
+fails sft kept --resume --checkpoint-every 3 --steps 100000 >/dev/null
 tail -n 1 "$work/kept.err" | grep -q 'another process works in'
 kill -9 $pid
 wait $pid 2>/dev/null || true
@@ -121,7 +129,7 @@ pid=
 refuse() { # pattern, options
     local pattern=$1
     shift
-    ! sft kept "$@" >/dev/null
+    fails sft kept "$@" >/dev/null
     tail -n 1 "$work/kept.err" | grep -q "$pattern"
 }
 refuse 'resume goes on' --steps 100000
@@ -133,12 +141,12 @@ refuse '8 processes cannot share 4 grad_lanes' --steps 9 --resume --grad-lanes 4
 refuse 'training in 2 processes takes [0-9]* MiB, more than the 4 MiB allowed' --steps 100000 \
     --resume --max-memory 4 --grad-lanes 2 --processes 2
 # and what no command takes for another
-! sft whole >/dev/null
+fails sft whole >/dev/null
 tail -n 1 "$work/whole.err" | grep -q 'holds a model already'
 echo '{"text": "fine"}' >"$work/bad.jsonl"
 echo '{"prompt": "fine", "completion": ""}' >>"$work/bad.jsonl"
 echo '{"prompt": "a completion is missing"}' >>"$work/bad.jsonl"
-! "$muster" sft "$work/model" --data "$work/bad.jsonl" --out "$work/bad" 2>"$work/bad.err"
+fails "$muster" sft "$work/model" --data "$work/bad.jsonl" --out "$work/bad" 2>"$work/bad.err"
 grep -q 'bad.jsonl:3: ' "$work/bad.err"
 
 "$muster" model generate "$work/whole" --prompt '7 abc: ' --max-new 4 >/dev/null 2>&1

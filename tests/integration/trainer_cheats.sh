@@ -18,6 +18,6 @@ for cheat in skip-batch altered-gradient other-weights; do
     [ "$status" = 1 ] || { cat "$work/replay"; exit 1; }
     grep -q '^version 0 .* ok$' "$work/replay"
     grep -q 'version 1 is on record as .*, and its records give' "$work/replay"
-    ! grep -q '^version 1 .* ok$' "$work/replay"
+    if grep -q '^version 1 .* ok$' "$work/replay"; then exit 1; fi
     echo "$cheat: $(tail -n 1 "$work/replay")"
 done

@@ -321,6 +321,7 @@ static void entries_that_their_envelopes_do_not_bear_out_are_found(void **state)
     assert_bend_found(LEDGER_VERDICT, BEND_SUBMISSION, "about another submission");
     assert_bend_found(LEDGER_VERDICT, BEND_CODE, "VERDICT says something else");
     assert_bend_found(LEDGER_STEP, BEND_WEIGHTS, "PUBLISH says something else");
+    assert_bend_found(LEDGER_STEP, BEND_STATE, "begins with another state than version 1");
 }
 
 /* An orchestrator that commits a worker to another number of tokens than it signed: every rule of

@@ -553,6 +553,7 @@ static void an_abandoned_version_does_not_stand(void **state)
     struct world *w = *state;
     struct digest first = *ledger_books_weights(world_books(w));
     struct ledger_cause why = world_cause(w);
+    int64_t paid;
 
     assert_ok(world_try_batch(w, NULL, 0), &w->e);
     assert_ok(world_try_step(w), &w->e);
@@ -562,8 +563,14 @@ static void an_abandoned_version_does_not_stand(void **state)
     assert_true(digest_equal(ledger_books_weights(world_books(w)), &first));
     world_refused(w, ledger_append_abandon(w->log, &x, &why, &w->out, NULL, &w->e), ERR_DENIED,
                   "I4: version 1");
+    paid = world_balance(w, ACCOUNT_PENDING, &w->node[WORLD_TRAINER].node);
+    assert_true(paid > 0);
     assert_ok(world_try_step(w), &w->e); /* from the same batch, under the next number */
     assert_int_equal(ledger_books_version(world_books(w)), 2);
+    assert_int_equal(world_balance(w, ACCOUNT_PENDING, &w->node[WORLD_TRAINER].node), paid);
+    assert_ok(world_try_batch(w, NULL, 0), &w->e);
+    assert_ok(world_try_step(w), &w->e); /* another batch, and paid for */
+    assert_int_equal(world_balance(w, ACCOUNT_PENDING, &w->node[WORLD_TRAINER].node), 2 * paid);
 }
 
 /* ---- maturing and closing -------------------------------------------------------------------- */

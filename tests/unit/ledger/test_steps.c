@@ -224,6 +224,32 @@ static void pay_waits_for_a_dispute(void **state)
     assert_ok(world_try_dispute_close(w, &world_validator(w, drawn(w))->node, false, 0), &w->e);
 }
 
+static enum status try_abandon(struct world *w)
+{
+    const struct ledger_abandon x = {1, version_1(w)->weights};
+    struct ledger_cause why = world_cause(w);
+
+    return ledger_append_abandon(w->log, &x, &why, &w->out, NULL, &w->e);
+}
+
+/* Or a trainer would cheat, and take back what a draw falls upon. */
+static void what_is_looked_at_is_not_abandoned(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    unsigned i = drawn(w);
+
+    world_refused(w, try_abandon(w), ERR_DENIED, "I9: version 1 is to be recomputed");
+    assert_ok(world_try_step_verdict(w, 1, (i + 1) % WORLD_VALIDATORS, false), &w->e);
+    world_refused(w, try_abandon(w), ERR_DENIED, "I9: version 1 is to be recomputed");
+    play(w);
+    assert_ok(world_try_dispute_close(w, &world_validator(w, (i + 1) % WORLD_VALIDATORS)->node,
+                                      false, 0),
+              &w->e);
+    assert_ok(world_try_step_verdict(w, 1, i, true), &w->e);
+    assert_ok(try_abandon(w), &w->e);
+}
+
 /* Whoever found right what is refuted later did not look. */
 static void who_confirmed_a_wrong_version_is_struck(void **state)
 {
@@ -266,6 +292,7 @@ int main(void)
         TEST(moves_alternate_and_end_the_game),
         TEST(silence_loses_after_the_deadline_and_not_before),
         TEST(pay_waits_for_a_dispute),
+        TEST(what_is_looked_at_is_not_abandoned),
         TEST(who_confirmed_a_wrong_version_is_struck),
         TEST(a_move_that_follows_another_is_found),
     };

@@ -738,6 +738,9 @@ enum status world_try_step(struct world *w)
     m.batch = x.batch;
     m.weights = x.weights;
     m.weights.b[5] ^= w->bend == BEND_WEIGHTS;
+    m.masters_before = m.parent;
+    m.masters_before.b[5] ^= w->bend == BEND_STATE;
+    m.masters_after = x.weights;
     memcpy(m.numerics, "f32-1", 6);
     buf_init(&body, ENVELOPE_MAX);
     assert_ok(msg_manifest_encode(&body, &m, &w->e), &w->e);

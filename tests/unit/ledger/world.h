@@ -39,6 +39,7 @@ enum world_bend {
     BEND_STATES,     /* VERDICT: with others */
     BEND_SEAL,       /* VERDICT_SEAL: of another verdict */
     BEND_WEIGHTS,    /* STEP: of another content */
+    BEND_STATE,      /* STEP: begins with another state than the one before ended with */
     BEND_PREVIOUS,   /* DISPUTE_MOVE: it follows another move */
 };
 

@@ -148,6 +148,30 @@ static void a_version_must_follow_from_its_batch(void **state)
     assert_true(r.is_accepted);
 }
 
+/* A referee takes the state before a step from its manifest: it must be what the step before ended with. */
+static void a_version_begins_with_the_state_of_the_one_before(void **state)
+{
+    struct world *w = *state;
+    const struct msg_batch *b;
+    struct msg_receipt r;
+
+    move_all_units(w);
+    assert_true(move_batch(w, 0, &b, NULL));
+    w->bends_masters = true;
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_ROOT);
+    w->bends_masters = false;
+    w->bends_optimizer = true;
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_ROOT);
+    w->bends_optimizer = false;
+    world_restart(w); /* known from the ledger alone */
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_true(r.is_accepted);
+}
+
 static void finish(struct world *w)
 {
     const struct msg_batch *b;
@@ -206,7 +230,8 @@ static void an_initiator_may_close_early(void **state)
     assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
 }
 
-static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
+static void abandon_by(struct world *w, uint32_t trainer, int64_t version,
+                       struct msg_receipt *r)
 {
     struct msg_abandon a = {.version = version, .text = "cannot be made again"};
     struct msg_envelope m;
@@ -215,10 +240,31 @@ static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
     a.weights = *ledger_books_weights(move_books(w));
     buf_init(&body, 1024);
     assert_ok(msg_abandon_encode(&body, &a, NULL), NULL);
-    world_ask(w, world_node_of(w, ROLE_TRAINER, 0), MSG_ABANDON, buf_bytes(&body), &m);
+    world_ask(w, world_node_of(w, ROLE_TRAINER, trainer), MSG_ABANDON, buf_bytes(&body), &m);
     assert_int_equal(m.kind, MSG_RECEIPT);
     assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
     buf_clear(&body);
+}
+
+static void abandon(struct world *w, int64_t version, struct msg_receipt *r)
+{
+    abandon_by(w, 0, version, r);
+}
+
+static void nobody_abandons_another_trainers_version(void **state)
+{
+    struct world_options o = few;
+    struct world *w;
+    struct msg_receipt r;
+
+    (void)state;
+    o.has_two_trainers = true;
+    move_world(&w, &o);
+    abandon_by(w, 1, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_WRONG_ROLE);
+    assert_int_equal(move_count(w, LEDGER_ABANDON), 0);
+    world_free(&w);
 }
 
 static void an_abandoned_version_is_no_more_and_its_units_are_taken_back(void **state)
@@ -330,8 +376,10 @@ int main(void)
         TEST(the_same_version_twice_gets_the_first_receipt),
         TEST(another_content_for_a_version_stops_the_run),
         TEST(a_version_must_follow_from_its_batch),
+        TEST(a_version_begins_with_the_state_of_the_one_before),
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
+        cmocka_unit_test(nobody_abandons_another_trainers_version),
         TEST(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
         cmocka_unit_test(a_submission_that_arrival_left_behind_is_taken_back),
         TEST(a_task_is_published_once),

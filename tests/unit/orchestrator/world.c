@@ -369,6 +369,8 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
         add_node(w, ROLE_INFERENCE);
     for (uint32_t i = 0; i < opt->n_verifiers; i++)
         add_node(w, ROLE_VERIFIER);
+    if (opt->has_two_trainers)
+        add_node(w, ROLE_TRAINER);
     commit(w);
     carry_out(w);
     *out = w;

@@ -46,7 +46,8 @@ struct world_options {
     bool is_open;         /* class open-openblas: workers open what is drawn */
     bool has_closed;      /* the first worker does not */
     bool is_light;        /* nothing is drawn for a full check but the first units of workers */
-    bool has_mute;        /* the first validator gives no nonce it has committed to */
+    bool has_two_trainers; /* the second is not the run's; for moves only */
+    bool has_mute;         /* the first validator gives no nonce it has committed to */
 };
 
 #define WORLD_ORDERS 64u /* a worker remembers */
@@ -120,6 +121,7 @@ struct world {
     size_t n_receipts, cap_receipts;
     struct buf bundle;
     struct digest task;
+    bool bends_masters, bends_optimizer; /* a manifest: it begins with another state */
 };
 
 void world_new(struct world **out, const struct world_options *opt, uint64_t seed);

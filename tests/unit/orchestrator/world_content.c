@@ -160,10 +160,16 @@ void world_manifest(const struct world *w, struct buf *out, int64_t version,
         digest_of(&before, bytes_str(text));
         merkle_root_of_digests(&m.parent, BYTES_OF(before.b));
         m.batch = *batch;
+        digest_of(&m.masters_before, BYTES_OF(before.b));
+        m.optimizer_before = m.masters_before;
+        m.masters_before.b[0] ^= w->bends_masters;
+        m.optimizer_before.b[0] ^= w->bends_optimizer;
     }
     snprintf(text, sizeof(text), "weights %" PRId64 " %u", version, variant);
     digest_of(&shard, bytes_str(text));
     merkle_root_of_digests(&m.weights, BYTES_OF(shard.b));
+    digest_of(&m.masters_after, BYTES_OF(shard.b));
+    m.optimizer_after = m.masters_after;
     digest_of(&m.settings, BYTES_LIT("settings"));
     snprintf(m.numerics, sizeof(m.numerics), "f32-1");
     m.reward_mean = 0.5f;

@@ -324,6 +324,44 @@ static void moves_are_signed_and_in_a_chain(void **state)
     assert_status(replay(f, &r), ERR_DIGEST, NULL);
 }
 
+/* Else a trainer would have a version that nobody can dispute: without its settings there is no game. */
+static void a_manifest_that_contradicts_its_task_has_lost(void **state)
+{
+    struct fixture *f = *state;
+    const struct idem idem = {{1}};
+    struct transcript_result r;
+    struct transcript_step s;
+    struct msg_manifest m;
+    struct msg_envelope env;
+    struct transcript t;
+    struct buf body;
+
+    assert_ok(msg_envelope_decode(&env, buf_bytes(&f->manifest), &f->e), &f->e);
+    assert_ok(msg_manifest_decode(&m, env.body, &f->e), &f->e);
+    m.settings.b[7] ^= 1;
+    buf_init(&body, MSG_MAX_BYTES);
+    assert_ok(msg_manifest_encode(&body, &m, &f->e), &f->e);
+    buf_reset(&f->manifest);
+    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &run, &idem, buf_bytes(&body),
+                                  &f->defender_secret, &f->e),
+              &f->e);
+    buf_clear(&body);
+
+    t = transcript_of(f);
+    assert_ok(transcript_open(&s, &t, &f->e), &f->e);
+    assert_ok(
+        transcript_add(&f->moves, &s.id, &run, BYTES_LIT("\x01"), &f->defender_secret, &f->e),
+        &f->e);
+    assert_ok(
+        transcript_add(&f->moves, &s.id, &run, BYTES_LIT("\x04"), &f->challenger_secret, &f->e),
+        &f->e);
+    transcript_step_clear(&s);
+    assert_ok(replay(f, &r), &f->e);
+    assert_int_equal(r.loser, DISPUTE_DEFENDER);
+    assert_contains(r.why, "other settings");
+    assert_int_equal(r.n_moves, 2);
+}
+
 static void what_was_not_published_is_not_disputed(void **state)
 {
     struct fixture *f = *state;
@@ -368,6 +406,8 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(who_calls_too_early_loses, setup, teardown),
         cmocka_unit_test_setup_teardown(moves_are_signed_and_in_a_chain, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_manifest_that_contradicts_its_task_has_lost, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(what_was_not_published_is_not_disputed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(every_changed_byte_of_a_file_is_found, setup, teardown),

@@ -1,0 +1,223 @@
+/* replay/dispute_state: what a validator says of a version that it has recomputed. */
+#include "replay/dispute_state.h"
+
+#include <string.h>
+
+#include "proto/content.h"
+#include "proto/digest.h"
+#include "replay/dispute_jobs.h"
+#include "support/orders.h"
+#include "support/test.h"
+
+enum what { WEIGHTS, MASTERS, OPTIMIZER, MASTERS_BEFORE, OPTIMIZER_BEFORE, N_ROOTS };
+
+struct fixture {
+    struct orders o;
+    struct dispute_state *s;
+    struct buf manifest; /* the PUBLISH envelope of version 1: root i is all i + 1 */
+};
+
+static struct digest root_of(enum what i)
+{
+    struct digest d;
+
+    memset(d.b, (int)i + 1, sizeof(d.b));
+    return d;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = test_calloc(1, sizeof(*f));
+    struct dispute_state_options opt = {.boot = 1, .is_validator = true};
+    const struct idem idem = {{1}};
+    struct msg_manifest m = {.content = content_full(1),
+                             .file_bytes = 1,
+                             .shard_bytes = 1,
+                             .n_shards = 1,
+                             .weights = root_of(WEIGHTS),
+                             .masters_after = root_of(MASTERS),
+                             .optimizer_after = root_of(OPTIMIZER),
+                             .masters_before = root_of(MASTERS_BEFORE),
+                             .optimizer_before = root_of(OPTIMIZER_BEFORE),
+                             .numerics = "f32-1"};
+    struct buf body;
+    struct err e;
+
+    orders_init(&f->o, 3);
+    opt.key = f->o.key;
+    dispute_state_new(&f->s, &opt);
+    buf_init(&f->manifest, 1u << 16);
+    buf_init(&body, 1u << 16);
+    assert_ok(msg_manifest_encode(&body, &m, &e), &e);
+    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &f->o.run, &idem, buf_bytes(&body),
+                                  f->o.server->node_secret, &e),
+              &e);
+    buf_clear(&body);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    dispute_state_free(&f->s);
+    buf_clear(&f->manifest);
+    orders_clear(&f->o);
+    test_free(f);
+    return 0;
+}
+
+static void answer(struct fixture *f, const struct msg_envelope *asked, enum msg_kind kind)
+{
+    struct bytes data = orders_answer(&f->o, asked, kind, buf_bytes(&f->o.body));
+
+    orders_forget(&f->o);
+    assert_true(dispute_state_message(f->s, data, 0, &f->o.out));
+}
+
+static void give_audit(struct fixture *f, bool is_wanted)
+{
+    const struct msg_audit m = {
+        .version = 1, .manifest = buf_bytes(&f->manifest), .is_wanted = is_wanted};
+    struct msg_envelope asked = orders_get(&f->o, MSG_AUDIT_ASK, 0);
+
+    buf_reset(&f->o.body);
+    assert_ok(msg_audit_encode(&f->o.body, &m, NULL), NULL);
+    answer(f, &asked, MSG_AUDIT);
+}
+
+/* Version 1 is its to recompute, from version 0; the step gives the roots of the manifest, but
+ * for one bit of each of `others`. */
+static void recompute(struct fixture *f, unsigned others)
+{
+    const struct msg_batch batch = {.batch = 0, .root = {{1}}};
+    const struct effect *job;
+    struct msg_envelope asked;
+    struct buf result;
+
+    buf_init(&result, 1024);
+    orders_forget(&f->o);
+    dispute_state_ready(f->s, ORDERS_PEER, &f->o.run, true, 0, &f->o.out);
+    give_audit(f, true);
+    job = orders_job(&f->o);
+    assert_non_null(job);
+    buf_put_u64(&result, 0);
+    orders_forget(&f->o);
+    dispute_state_job(f->s, DISPUTE_JOB_SEEK, 1, OK, buf_bytes(&result), NULL, 0, &f->o.out);
+    asked = orders_get(&f->o, MSG_BATCH_ASK, 0);
+    give_audit(f, false);
+    buf_reset(&f->o.body);
+    assert_ok(msg_batch_encode(&f->o.body, &batch, NULL), NULL);
+    answer(f, &asked, MSG_BATCH);
+    assert_non_null(orders_job(&f->o));
+    buf_reset(&result);
+    buf_put_u64(&result, 1);
+    for (unsigned i = 0; i < N_ROOTS; i++) {
+        struct digest d = root_of((enum what)i);
+
+        d.b[9] ^= others >> i & 1;
+        buf_append(&result, BYTES_OF(d.b));
+    }
+    orders_forget(&f->o);
+    dispute_state_job(f->s, DISPUTE_JOB_STEP, 2, OK, buf_bytes(&result), NULL, 0, &f->o.out);
+    buf_clear(&result);
+}
+
+static struct msg_step_verdict verdict(struct fixture *f)
+{
+    struct msg_envelope said = orders_get(&f->o, MSG_STEP_VERDICT, 0);
+    struct msg_step_verdict m;
+
+    assert_ok(msg_step_verdict_decode(&m, said.body, NULL), NULL);
+    assert_int_equal(m.version, 1);
+    return m;
+}
+
+static void what_is_the_same_is_right(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 0);
+    assert_true(verdict(f).is_accepted);
+}
+
+static void other_masters_are_challenged(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 1u << WEIGHTS | 1u << MASTERS);
+    assert_false(verdict(f).is_accepted);
+}
+
+static void other_moments_are_challenged(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 1u << OPTIMIZER);
+    assert_false(verdict(f).is_accepted);
+}
+
+/* While another dispute is open: it is said again, and not computed again. */
+static void a_challenge_that_is_not_taken_waits_and_is_said_again(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_envelope said;
+    struct bytes data;
+
+    recompute(f, 1u << WEIGHTS | 1u << MASTERS);
+    said = orders_get(&f->o, MSG_STEP_VERDICT, 0);
+    data = orders_receipt(&f->o, &said, false, REASON_DUPLICATE);
+    orders_forget(&f->o);
+    assert_true(dispute_state_message(f->s, data, 0, &f->o.out));
+    assert_int_equal(orders_sent(&f->o, MSG_AUDIT_ASK), 0);
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 6000, &f->o.out);
+    give_audit(f, true);
+    assert_null(orders_job(&f->o));
+    assert_false(verdict(f).is_accepted);
+}
+
+/* A challenge would cost the bond: the trainer's trace follows from what it signed. */
+static void nothing_is_challenged_that_no_game_is_about(struct fixture *f, unsigned others,
+                                                        const char *why)
+{
+    recompute(f, others);
+    assert_int_equal(orders_sent(&f->o, MSG_STEP_VERDICT), 0);
+    assert_contains(dispute_state_why(f->s), why);
+}
+
+static void a_file_alone_is_not_challenged(void **state)
+{
+    nothing_is_challenged_that_no_game_is_about(*state, 1u << WEIGHTS,
+                                                "not those of its state");
+}
+
+static void what_follows_from_another_state_is_not_challenged(void **state)
+{
+    nothing_is_challenged_that_no_game_is_about(
+        *state, 1u << WEIGHTS | 1u << MASTERS | 1u << MASTERS_BEFORE, "another state");
+}
+
+static void what_follows_from_other_moments_is_not_challenged(void **state)
+{
+    nothing_is_challenged_that_no_game_is_about(
+        *state, 1u << OPTIMIZER | 1u << OPTIMIZER_BEFORE, "another state");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(what_is_the_same_is_right),
+        TEST(other_masters_are_challenged),
+        TEST(other_moments_are_challenged),
+        TEST(a_challenge_that_is_not_taken_waits_and_is_said_again),
+        TEST(a_file_alone_is_not_challenged),
+        TEST(what_follows_from_another_state_is_not_challenged),
+        TEST(what_follows_from_other_moments_is_not_challenged),
+    };
+
+    return cmocka_run_group_tests_name("replay/dispute_state", tests, NULL, NULL);
+}
