@@ -4,8 +4,8 @@
  * For trying a network's defences: `muster replay` must find every one of them, and a dispute
  * (learn/dispute.h) lead to what it did.
  */
-#ifndef TRAINER_CHEAT_H
-#define TRAINER_CHEAT_H
+#ifndef REPLAY_CHEAT_H
+#define REPLAY_CHEAT_H
 
 #include <stdbool.h>
 

@@ -8,8 +8,8 @@
  *
  * Threads: one at a time.
  */
-#ifndef TRAINER_COURSE_H
-#define TRAINER_COURSE_H
+#ifndef REPLAY_COURSE_H
+#define REPLAY_COURSE_H
 
 #include <stdint.h>
 

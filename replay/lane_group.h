@@ -12,8 +12,8 @@
  *
  * Threads: one; the same that the learner belongs to.
  */
-#ifndef TRAINER_LANE_GROUP_H
-#define TRAINER_LANE_GROUP_H
+#ifndef REPLAY_LANE_GROUP_H
+#define REPLAY_LANE_GROUP_H
 
 #include <stdint.h>
 #include <sys/types.h>

@@ -10,8 +10,8 @@
  *
  * Threads: any.
  */
-#ifndef TRAINER_LANE_WIRE_H
-#define TRAINER_LANE_WIRE_H
+#ifndef REPLAY_LANE_WIRE_H
+#define REPLAY_LANE_WIRE_H
 
 #include <stdbool.h>
 #include <stdint.h>
