@@ -47,10 +47,10 @@ await() { # a condition, for at most 60 s
 # ---- files ----------------------------------------------------------------------------------
 task unknown 's/^seed:.*/sede: 1/'
 # A file for verify that is cut off, or of a later format, is named.
-printf 'MUSTERDI' >"$work/cut"
-expect verify-cut 1 "'$work/cut': 8 bytes are no dispute" "$muster" verify "$work/cut"
-printf 'MUSTEREQ' >"$work/cut"
-expect verify-cut-proof 1 "'$work/cut': 8 bytes are no proof" "$muster" verify "$work/cut"
+printf 'MUSTERDI' >"$work/piece"
+expect verify-cut 1 "'$work/piece': 8 bytes are no dispute" "$muster" verify "$work/piece"
+printf 'MUSTEREQ' >"$work/piece"
+expect verify-cut-proof 1 "'$work/piece': 8 bytes are no proof" "$muster" verify "$work/piece"
 expect dispute-number 2 "'99999999999999999999' is no number" \
     "$muster" ledger dispute "$work" 99999999999999999999 "$work/x"
 
