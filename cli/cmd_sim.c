@@ -270,7 +270,7 @@ static int cmd_membership(int argc, char **argv)
     };
     struct usage u = {
         .line = MEMBERSHIP_LINE,
-        .about = "Simulates who becomes whose neighbour, among attackers with certificates, "
+        .about = "Simulates who becomes whose neighbour, among attackers in the roster, "
                  "and how\n"
                  "long it takes to replace neighbours that crash.",
         .table = table,
