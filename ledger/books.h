@@ -152,8 +152,8 @@ struct ledger_node {
 struct ledger_task {
     struct ledger_task_open open;
     bool is_open, is_closed;
-    uint64_t opened;                                                        /* seq */
-    uint64_t steps_done;                                                    /* STEPs that were paid for */
+    uint64_t opened;     /* seq */
+    uint64_t steps_done; /* STEPs that were paid for */
     int64_t paid_workers, paid_validators, paid_trainer, refunded, slashed; /* totals */
     int64_t promised; /* reserved by live units */
 };

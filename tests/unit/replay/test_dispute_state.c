@@ -116,7 +116,7 @@ static void recompute(struct fixture *f, unsigned others)
     for (unsigned i = 0; i < N_ROOTS; i++) {
         struct digest d = root_of((enum what)i);
 
-        d.b[9] ^= others >> i & 1;
+        d.b[9] ^= (uint8_t)(others >> i & 1);
         buf_append(&result, BYTES_OF(d.b));
     }
     orders_forget(&f->o);
