@@ -46,9 +46,10 @@ enum status bench_attack_parse(struct bench_attack *a, const char *text, struct 
     a->share = DEFAULT_SHARE;
     if (!text[len])
         return OK;
+    if (a->course != BENCH_ATTACK_SHARE)
+        return err_set(e, ERR_INVALID, "'%s': %s takes no share", text, a->name);
     a->share = strtod(text + len + 1, &end);
-    if (a->course != BENCH_ATTACK_SHARE || end == text + len + 1 || *end ||
-        !(a->share > 0.0 && a->share <= 0.9))
+    if (end == text + len + 1 || *end || !(a->share > 0.0 && a->share <= 0.9))
         return err_set(e, ERR_INVALID,
                        "'%s': a share is that of the receivers who do it, above 0 and up to "
                        "0.9",

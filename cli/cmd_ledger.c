@@ -401,6 +401,8 @@ static int cmd_dispute(int argc, char **argv)
     number = strtoull(operand[1], &end, 10);
     if (*operand[1] < '0' || *operand[1] > '9' || *end || errno)
         return usage_complain(u.line, "'%s' is no number", operand[1]);
+    if (file_exists(operand[2]))
+        return usage_complain(u.line, "'%s' is there already: name another file", operand[2]);
     dir = look_find_ledger(operand[0]);
     if (!dir)
         dir = xstrdup(operand[0]); /* whose opening says what is missing */

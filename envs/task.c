@@ -449,6 +449,11 @@ enum status task_check(const struct task *t, struct err *e)
                        "sampling.max_new_tokens %" PRId64 " leaves no room for a prompt in "
                        "model.max_len %" PRId64,
                        t->sampling.max_new_tokens, t->model.max_len);
+    if (t->sampling.group > TASK_UNIT_TOKENS_MAX / t->model.max_len)
+        return err_set(e, ERR_INVALID,
+                       "sampling.group %" PRId64 " times model.max_len %" PRId64
+                       " is more than %u tokens, which a unit may have",
+                       t->sampling.group, t->model.max_len, TASK_UNIT_TOKENS_MAX);
     if (t->acceptance.reward_min >= t->acceptance.reward_max)
         return err_set(e, ERR_INVALID,
                        "acceptance.reward_min %g is not less than acceptance.reward_max %g",

@@ -26,7 +26,10 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
-#define TASK_ID_BYTES         32u
+#define TASK_ID_BYTES 32u
+/* sampling.group times model.max_len, at most: a submission, and an opening, stay below half of what a
+ * message may have (MSG_MAX_BYTES in proto/msg.h), for both travel in one to a validator. */
+#define TASK_UNIT_TOKENS_MAX  (5u << 19)
 #define TASK_FILE_MAX_BYTES   (64u << 10)
 #define TASK_PARAMS_MAX       32u
 #define TASK_PARAM_NAME_BYTES 32u

@@ -115,6 +115,9 @@ enum status post_dispute_open(const struct ledger_books *b, const struct ledger_
         return err_set(e, ERR_EXISTS,
                        "I4: the validator has challenged version %" PRId64 " before",
                        x->version);
+    if (s->pub.is_done && key_equal(&s->pub.validator, &x->challenger))
+        return err_set(e, ERR_DENIED, "I4: the validator found version %" PRId64 " right",
+                       x->version);
     transcript_id(&id, &s->pub.envelope, s->pub.opt_steps, &x->challenger);
     if (x->opt_steps != s->pub.opt_steps || !digest_equal(&id, &x->dispute))
         return err_set(e, ERR_INVALID, "I10: the dispute has another name");
@@ -174,14 +177,19 @@ static int64_t refund_of(const struct ledger_books *b, const struct ledger_dispu
     return sum;
 }
 
-/* The validator that found right what a dispute refuted; NULL: nobody did. */
+/* The validator that found right what a dispute refuted, and has to pay for it; NULL: nobody. */
 static const struct public_key *refuted(const struct ledger_books *b,
                                         const struct ledger_dispute *d)
 {
-    for (size_t i = b->n_steps; i-- > 0;)
+    const struct step_book *s = NULL;
+
+    for (size_t i = b->n_steps; i-- > 0 && !s;)
         if (b->step[i].pub.seq == d->step)
-            return b->step[i].pub.is_done ? &b->step[i].pub.validator : NULL;
-    return NULL;
+            s = &b->step[i];
+    return s && s->pub.is_done && b->task.open.bond_strikes &&
+                   !books_find_node(b, &s->pub.validator)->pub.is_slashed
+               ? &s->pub.validator
+               : NULL;
 }
 
 static void post_trainer_lost(const struct ledger_books *b, const struct ledger_dispute *d,
@@ -199,8 +207,7 @@ static void post_trainer_lost(const struct ledger_books *b, const struct ledger_
     post_split(b, &d->challenger, earned - refund + staked, p);
     post_move(p, account_of_key(ACCOUNT_BOND, &d->challenger),
               account_of_key(ACCOUNT_STAKE, &d->challenger), d->bond);
-    if (witness && b->task.open.bond_strikes && !books_find_node(b, witness)->pub.is_slashed &&
-        !key_equal(witness, &d->challenger))
+    if (witness)
         post_strike(b, witness, p);
 }
 
@@ -320,7 +327,6 @@ void books_close_dispute(struct ledger_books *b, const struct ledger_dispute_clo
     struct node_book *trainer = &b->node[books_find_node(b, &d->pub.trainer) - b->node];
     trainer->head = trainer->n = 0;
     trainer->pub.is_slashed = true;
-    if (witness && b->task.open.bond_strikes && !books_find_node(b, witness)->pub.is_slashed &&
-        !key_equal(witness, &d->pub.challenger))
+    if (witness)
         books_strike(b, witness);
 }

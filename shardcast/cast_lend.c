@@ -103,8 +103,8 @@ void lend_heard(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t
     }
     l->n_kept[l->to[index]] -= l->n_kept[l->to[index]] > 0;
     l->state[index] = LEND_SPREAD;
-    if (--l->n_unspread == 0)
-        due(s, 0); /* lend_look ends it */
+    if (--l->n_unspread == 0 || l->n_order)
+        due(s, 0); /* lend_look ends it, or lends more to who passed it on */
 }
 
 void lend_served(struct cast_state *s, struct holding *h, uint32_t slot, uint32_t index,
@@ -287,7 +287,7 @@ void lend_look(struct cast_state *s, int64_t now_ms, struct cast_out *out)
             continue;
         int64_t wait_ms = socket_time(h->lend);
         recall(s, h, wait_ms, now_ms, out);
-        if (h->lend && h->lend->n_unspread == 0)
+        if (h->lend && (h->lend->n_unspread == 0 || h->lend->n_order))
             lend(s, h, now_ms, out);
         if (!h->lend)
             continue;

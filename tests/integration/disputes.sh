@@ -75,8 +75,10 @@ until [ "$("$muster" ledger show "$work/killed" --type DISPUTE_MOVE 2>/dev/null 
     kill -0 "$up" || { tail "$work/killed.err"; exit 1; }
 done
 kill -9 "$(pgrep -f -- "--dir $work/killed/trainer( |$)" | head -n 1)"
+until before=$("$muster" ledger show "$work/killed" --type DISPUTE_MOVE 2>/dev/null | wc -l); do :; done
 wait "$up" || { tail "$work/killed.err"; exit 1; }
 up=
 audit killed
+[ "$("$muster" ledger show "$work/killed" --type DISPUTE_MOVE | wc -l)" -gt "$before" ] # the kill was between
 closed killed | grep -q "\"loser\": \"$(trainer_of killed)\", \"is_silent\": false"
 echo "disputes: $(closed gradient | sed 's/.*\("n_moves": [0-9]*\).*\("op": [0-9]*\).*/\1, \2/')"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The engine with its tests and benches builds where nothing is installed but a compiler, CMake and
-# make, and computes the same bits as this program.
+# The engine with its tests and benches builds where nothing is installed but a compiler, CMake, and ninja
+# or make, and computes the same bits as this program.
 set -euo pipefail
 
 muster=${MUSTER:?the program to test}
@@ -8,15 +8,21 @@ source=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+generator="Unix Makefiles"
+command -v ninja >/dev/null && generator=Ninja
 # CFLAGS: as fast as it compiles
-PKG_CONFIG_LIBDIR=/nonexistent CFLAGS=-O0 cmake -S "$source" -B "$work/build" -G "Unix Makefiles" \
+PKG_CONFIG_LIBDIR=/nonexistent CFLAGS=-O0 cmake -S "$source" -B "$work/build" -G "$generator" \
     -DMUSTER_ENGINE_ONLY=ON -DMUSTER_CUDA=OFF -DCMAKE_BUILD_TYPE=None >"$work/configured" ||
     { cat "$work/configured"; exit 1; }
 cmake --build "$work/build" -j2 --target muster-engine test_unit_engine_math >"$work/built" 2>&1 ||
     { tail -n 30 "$work/built"; exit 1; }
 
 # Nothing of any library was read, though they may be installed here.
-find "$work/build" -name '*.d' -exec cat {} + >"$work/read"
+if [ "$generator" = Ninja ]; then
+    ninja -C "$work/build" -t deps >"$work/read"
+else
+    find "$work/build" -name '*.d' -exec cat {} + >"$work/read"
+fi
 grep -q 'engine/model.h' "$work/read"
 if grep -oE '/usr/[^ ]*/(jansson|sodium|lmdb|utf8proc|cmocka|zmq|zstd|pcre2|lua)[^ ]*' "$work/read"; then
     echo "the build of the engine alone reads headers of libraries"

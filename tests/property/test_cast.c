@@ -49,6 +49,7 @@ struct node {
     uint32_t life; /* grows at each restart */
     bool is_bad, is_hidden;
     bool is_empty; /* a bad one that answers with nothing instead of garbage */
+    bool is_idle;  /* fetches nothing */
     bool is_dead;
     bool is_stopped;
     uint32_t n_frozen;
@@ -210,8 +211,18 @@ static void send_lie(struct world *w, uint32_t from, uint64_t id, struct bytes d
     buf_clear(&envelope);
 }
 
+static bool is_question(struct bytes data)
+{
+    struct msg_envelope env;
+
+    assert_ok(msg_envelope_decode(&env, data, NULL), NULL);
+    return env.kind == MSG_SHARD_ASK;
+}
+
 static void send_from(struct world *w, uint32_t from, uint64_t id, struct bytes data)
 {
+    if (w->node[from].is_idle && is_question(data))
+        return;
     if (w->node[from].is_bad)
         send_lie(w, from, id, data);
     else
@@ -445,7 +456,7 @@ static void step(struct world *w)
 
 static bool is_counted(const struct node *n)
 {
-    return !n->is_bad && !n->is_dead;
+    return !n->is_bad && !n->is_dead && !n->is_idle;
 }
 
 static bool is_finished(const struct world *w)
@@ -614,6 +625,23 @@ static void lying_maps_do_not_keep_anybody_from_finishing(void **state)
     clear_world(w);
 }
 
+/* It takes the patch, or its quota is too small. What the trainer shows it lies there until nobody fetches
+ * anything, for LEND_IDLE_MS and as long as a version took (less than 1 s), and is lent anew, twice at most. */
+static void who_fetches_nothing_keeps_nobody_waiting(void **state)
+{
+    (void)state;
+    struct rng seeds = random_seeded(8);
+
+    for (int i = 0; i < 5; i++) {
+        struct world *w = new_world();
+        w->node[1].is_idle = true;
+        w->least = 100;
+        make_world(w, rng_u64(&seeds), 4);
+        assert_true(run(w) < 4000);
+        clear_world(w);
+    }
+}
+
 /* What each shard needs is to be given once. */
 static void all_finish_without_the_trainer_once_it_gave_each_shard(void **state)
 {
@@ -711,6 +739,7 @@ int main(void)
         cmocka_unit_test(a_node_that_cannot_be_dialled_takes_part),
         cmocka_unit_test(lying_maps_do_not_keep_anybody_from_finishing),
         cmocka_unit_test(all_finish_without_the_trainer_once_it_gave_each_shard),
+        cmocka_unit_test(who_fetches_nothing_keeps_nobody_waiting),
         cmocka_unit_test(who_comes_late_gets_all_without_the_trainer),
         cmocka_unit_test(an_equivocation_stops_every_node),
         cmocka_unit_test(without_faults_a_version_takes_a_few_messages_time),

@@ -207,6 +207,8 @@ static void rules_between_keys_hold(void **state)
     assert_refused("name: x\nacceptance: {reward_min: 1}\n", ERR_INVALID, "reward_max");
     assert_refused("name: x\nalgorithm: {lag: 9}\n", ERR_INVALID, "max_staleness");
     assert_refused("name: x\nleases: {hard_deadline_ms: 200}\n", ERR_INVALID, "lease_ms");
+    assert_refused("name: x\nmodel: {max_len: 65536}\nsampling: {group: 64}\n", ERR_INVALID,
+                   "more than 2621440 tokens");
     assert_refused("name: x\nbudget: {deposit: 5}\n", ERR_INVALID, "may cost");
     assert_refused("name: x\nprices: {open-openblas: 5}\n", ERR_INVALID, "one class");
     assert_refused("name: x\nprices: {bf16-1: 5}\n", ERR_INVALID, "one class");

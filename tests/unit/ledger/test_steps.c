@@ -259,6 +259,8 @@ static void who_confirmed_a_wrong_version_is_struck(void **state)
     int64_t stake;
 
     assert_ok(world_try_step_verdict(w, 1, i, true), &w->e);
+    world_refused(w, world_try_step_verdict(w, 1, i, false), ERR_DENIED,
+                  "I4: the validator found version 1 right");
     stake = world_balance(w, ACCOUNT_STAKE, &world_validator(w, i)->node);
     assert_ok(world_try_step_verdict(w, 1, other, false), &w->e);
     play(w);
