@@ -182,6 +182,22 @@ static void make_people(struct both *b, enum ledger_type type, union ledger_body
     }
 }
 
+static void make_commit(struct both *b, struct ledger_commit *x)
+{
+    x->unit = rng_u64(&b->rng);
+    x->lease = rng_u64(&b->rng);
+    x->version = 12;
+    random_digest(b, &x->root);
+    random_digest(b, &x->envelope);
+    x->tokens = rng_u64(&b->rng);
+    x->is_flat = true;
+    x->n_samples = LEDGER_SAMPLES_MAX;
+    for (uint32_t i = 0; i < LEDGER_SAMPLES_MAX; i++)
+        x->sample[i] =
+            (struct ledger_sample){rng_u64(&b->rng), rng_u32(&b->rng), rng_u32(&b->rng), i % 2,
+                                   i % 3 ? 1 << 30 : -(1 << 30)};
+}
+
 static void make_unit(struct both *b, enum ledger_type type, union ledger_body *x)
 {
     switch (type) {
@@ -195,20 +211,7 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
         random_digest(b, &x->lease_.worker);
         random_digest(b, &x->lease_.seal);
         break;
-    case LEDGER_COMMIT:
-        x->commit_.unit = rng_u64(&b->rng);
-        x->commit_.lease = rng_u64(&b->rng);
-        x->commit_.version = 12;
-        random_digest(b, &x->commit_.root);
-        random_digest(b, &x->commit_.envelope);
-        x->commit_.tokens = rng_u64(&b->rng);
-        x->commit_.is_flat = true;
-        x->commit_.n_samples = LEDGER_SAMPLES_MAX;
-        for (uint32_t i = 0; i < LEDGER_SAMPLES_MAX; i++)
-            x->commit_.sample[i] =
-                (struct ledger_sample){rng_u64(&b->rng), rng_u32(&b->rng), rng_u32(&b->rng),
-                                       i % 2, i % 3 ? 1 << 30 : -(1 << 30)};
-        break;
+    case LEDGER_COMMIT: make_commit(b, &x->commit_); break;
     case LEDGER_DRAW: make_draw(b, &x->draw_); break;
     case LEDGER_ASSIGN:
         x->assign_.unit = rng_u64(&b->rng);
