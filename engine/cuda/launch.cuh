@@ -7,6 +7,13 @@
  *
  *   LAUNCH((kernel<64, 8>), grid, block, shared_bytes, stream, arguments...)
  *
+ * LAUNCH_EARLY is the same for a kernel that may begin while the one before it on the stream still runs
+ * (programmatic dependent launch): each of its threads calls await_before() before it reads or
+ * writes what an earlier kernel writes or reads, on every path, and before it may only read what no
+ * kernel of this stream writes: weights, or keys and values of steps that have ended. Any kernel may call
+ * begin_next() when it no longer minds the next one's blocks beside its own; without it they
+ * come as its own blocks end. A kernel that calls await_before() may be started by LAUNCH too.
+ *
  * Copies to shared memory that run beside the arithmetic: a thread starts some by copy_async, ends
  * a group of them by copy_commit, and copy_wait<n> waits until all but its n last groups are there
  * (for this thread: the others need a barrier as well).
@@ -22,14 +29,52 @@
 #ifdef MUSTER_CUDA_EMULATED
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
     ((void)(stream), (void)emulator_call(kernel, grid, block, shared, __VA_ARGS__))
+#define LAUNCH_EARLY               LAUNCH
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulator_shared())
 #else
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
     kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+#define LAUNCH_EARLY(kernel, grid, block, shared, stream, ...)                                 \
+    launch_early(kernel, grid, block, shared, stream, __VA_ARGS__)
 #define DYNAMIC_SHARED(type, name)                                                             \
     extern __shared__ __align__(128) unsigned char name##_bytes[];                             \
     type *name = reinterpret_cast<type *>(name##_bytes)
 #endif
+
+#ifndef MUSTER_CUDA_EMULATED
+/* Errors are found as after LAUNCH, by cudaGetLastError. */
+template <typename... TAKES, typename... GIVEN>
+static inline void launch_early(void (*kernel)(TAKES...), dim3 grid, dim3 block, size_t shared,
+                                cudaStream_t stream, GIVEN... given)
+{
+    cudaLaunchAttribute early = {};
+    cudaLaunchConfig_t config = {};
+
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    (void)cudaLaunchKernelEx(&config, kernel, static_cast<TAKES>(given)...);
+}
+#endif
+
+static __device__ __forceinline__ void await_before(void)
+{
+#if !defined(MUSTER_CUDA_EMULATED) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ __forceinline__ void begin_next(void)
+{
+#if !defined(MUSTER_CUDA_EMULATED) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 /* BYTES is 16 or 4, and both addresses are multiples of it. Where nothing `is_there`, zeros come and
  * `from` is not read. */
