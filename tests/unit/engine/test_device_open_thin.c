@@ -4,7 +4,7 @@
  *
  * A product of two bf16 numbers is exact in f32. A sum of K of them in any order is off by at most
  * (K + 1) 2^-23 of the sum of their absolute values: tensor cores cut off instead of rounding. Then come
- * what is added, and what the result is rounded to: 2^-9 of it for bf16.
+ * what is added, and what the result is rounded to: 2^-8 of it at most for bf16.
  */
 #include "engine/cuda/open.h"
 
@@ -19,7 +19,7 @@ static struct device *device;
 enum form { BF16, F32, ADDED, GATED };
 
 /* Every shape of tiles; sizes that leave tiles unfilled in all directions, and more pieces than the ring
- * has room for. x's rows lie x_gap numbers apart, y's y_gap. */
+ * has room for. Between x's rows lie x_gap numbers, between y's y_gap. Split 0: by whichever is fastest. */
 struct product_case {
     enum form form;
     unsigned shape, split;
@@ -32,14 +32,15 @@ static const struct product_case cases[] = {
     {ADDED, 3, 1, 16, 40, 1288, 8, 0}, {GATED, 4, 1, 29, 48, 136, 0, 0},
     {BF16, 4, 2, 17, 40, 1160, 0, 0},  {F32, 5, 1, 32, 72, 648, 16, 0},
     {BF16, 6, 1, 61, 72, 456, 0, 0},   {ADDED, 6, 4, 70, 24, 264, 8, 0},
-    {GATED, 7, 1, 33, 144, 72, 0, 0},  {BF16, 7, 2, 64, 136, 648, 0, 8},
+    {GATED, 7, 1, 33, 80, 328, 0, 0},  {BF16, 7, 2, 64, 136, 72, 0, 8},
 };
 
-struct product {
+struct sample {
     size_t M, N, K, x_stride, y_stride, outs;
     uint16_t *x, *w;   /* owned */
     float *add;        /* owned */
     double *want, *by; /* owned: results, and how far they may be off */
+    bool is_rounded;   /* gate and up may be, on their way to swiglu */
     struct open_product on;
 };
 
@@ -74,7 +75,7 @@ static float wide(uint16_t x)
 }
 
 /* A sum, and in *by how far it may be off. */
-static double sum_of(const struct product *p, size_t m, size_t n, double *by)
+static double sum_of(const struct sample *p, size_t m, size_t n, double *by)
 {
     double sum = 0.0, size = 0.0;
 
@@ -88,20 +89,26 @@ static double sum_of(const struct product *p, size_t m, size_t n, double *by)
 }
 
 /* |silu'| is below 1.1. What silu itself is off by, some 2^-21 of it, is within the rounding's room. */
-static double gated_of(const struct product *p, size_t m, size_t n, double *by)
+static double gated_of(const struct sample *p, size_t m, size_t n, double *by)
 {
     double gate_by, up_by;
     const double gate = sum_of(p, m, n, &gate_by), up = sum_of(p, m, p->outs + n, &up_by);
     const double silu = gate / (1.0 + exp(-gate));
 
+    gate_by += p->is_rounded ? 0x1p-8 * (fabs(gate) + gate_by) : 0.0;
+    up_by += p->is_rounded ? 0x1p-8 * (fabs(up) + up_by) : 0.0;
     *by = 1.1 * gate_by * (fabs(up) + up_by) + fabs(silu) * up_by;
     return silu * up;
 }
 
-static struct product product_of(const struct product_case *c, uint64_t seed)
+static struct sample sample_of(const struct product_case *c, uint64_t seed)
 {
     struct rng r = rng_of(seed, 9);
-    struct product p = {.M = c->M, .N = c->N, .K = c->K, .x_stride = c->K + c->x_gap};
+    struct sample p = {.M = c->M,
+                       .N = c->N,
+                       .K = c->K,
+                       .x_stride = c->K + c->x_gap,
+                       .is_rounded = c->split == 0};
     const bool is_f32 = c->form == F32 || c->form == ADDED;
     float *y;
 
@@ -141,7 +148,7 @@ static struct product product_of(const struct product_case *c, uint64_t seed)
 }
 
 /* What y has, as f32. */
-static float *results(const struct product *p)
+static float *results(const struct sample *p)
 {
     const size_t n = p->M * p->y_stride;
     float *y = xcalloc(n, sizeof(*y));
@@ -156,7 +163,7 @@ static float *results(const struct product *p)
 }
 
 /* The results are near, and nothing was written between the rows. */
-static void assert_results(const struct product *p, size_t i)
+static void assert_results(const struct sample *p, size_t i)
 {
     float *y = results(p);
 
@@ -174,7 +181,7 @@ static void assert_results(const struct product *p, size_t i)
     free(y);
 }
 
-static void product_clear(struct product *p)
+static void sample_clear(struct sample *p)
 {
     device_release(device, (void *)(uintptr_t)p->on.a);
     device_release(device, (void *)(uintptr_t)p->on.b);
@@ -191,12 +198,12 @@ static void every_shape_of_tiles_is_near_the_definition(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct product p = product_of(&cases[i], i);
+        struct sample p = sample_of(&cases[i], i);
 
         open_thin_multiply(device, &p.on, (struct open_thin){cases[i].shape, cases[i].split});
 
         assert_results(&p, i);
-        product_clear(&p);
+        sample_clear(&p);
     }
 }
 
@@ -211,7 +218,7 @@ static void products_that_are_tuned_stay_near(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(tuned) / sizeof(tuned[0]); i++) {
-        struct product p = product_of(&tuned[i], i);
+        struct sample p = sample_of(&tuned[i], i);
 
         p.on.room = p.on.is_gated ? put(p.w, p.M * p.N * sizeof(uint16_t)) : NULL;
         assert_true(open_thin_ways(device, &p.on, ways) > 0);
@@ -219,14 +226,14 @@ static void products_that_are_tuned_stay_near(void **state)
             open_multiply(device, &p.on);
             assert_results(&p, i);
         }
-        product_clear(&p);
+        sample_clear(&p);
     }
 }
 
 static void the_same_bits_come_every_time(void **state)
 {
     const struct product_case c = {F32, 0, 8, 5, 72, 4104, 0, 0};
-    struct product p = product_of(&c, 1);
+    struct sample p = sample_of(&c, 1);
     float *first = NULL;
 
     (void)state;
@@ -243,14 +250,14 @@ static void the_same_bits_come_every_time(void **state)
         free(y);
     }
     free(first);
-    product_clear(&p);
+    sample_clear(&p);
 }
 
 /* x with too many rows, rows that are not aligned, and products other than x W'. */
 static void what_the_kernel_does_not_compute_has_no_ways(void **state)
 {
     const struct product_case c = {BF16, 0, 1, 2, 256, 256, 0, 0};
-    struct product p = product_of(&c, 1);
+    struct sample p = sample_of(&c, 1);
     struct open_thin ways[OPEN_THIN_WAYS];
     struct open_product tall = p.on, odd = p.on, turned = p.on, narrow = p.on;
 
@@ -264,7 +271,7 @@ static void what_the_kernel_does_not_compute_has_no_ways(void **state)
     assert_int_equal(open_thin_ways(device, &odd, ways), 0);
     assert_int_equal(open_thin_ways(device, &turned, ways), 0);
     assert_int_equal(open_thin_ways(device, &narrow, ways), 0);
-    product_clear(&p);
+    sample_clear(&p);
 }
 
 int main(void)
