@@ -304,6 +304,7 @@ static void make_training(struct both *b, enum ledger_type type, union ledger_bo
         break;
     case LEDGER_DISPUTE_OPEN:
         random_bytes(&b->rng, (uint8_t *)&x->dispute_open_, sizeof(x->dispute_open_));
+        x->dispute_open_.is_direct = x->dispute_open_.version & 1; /* a bool has two values */
         break;
     case LEDGER_DISPUTE_MOVE:
         random_bytes(&b->rng, (uint8_t *)&x->dispute_move_, sizeof(x->dispute_move_));
