@@ -264,18 +264,23 @@ static int by_time(const void *a, const void *b)
 }
 
 /* Calls step(arg, i), which waits for the device, and takes the median. */
-static double median(void (*step)(void *arg, size_t i), void *arg, size_t steps)
+static double median(struct device *d, void (*step)(void *arg, size_t i), void *arg,
+                     size_t steps)
 {
     int64_t *us = xcalloc(steps, sizeof(us[0]));
     double seconds;
 
     for (size_t i = 0; i < WARM_STEPS + steps; i++) {
-        const int64_t start = clock_mono_us();
+        int64_t start;
 
+        if (i == WARM_STEPS)
+            device_watch(d, true);
+        start = clock_mono_us();
         step(arg, i);
         if (i >= WARM_STEPS)
             us[i - WARM_STEPS] = clock_mono_us() - start;
     }
+    device_watch(d, false);
     qsort(us, steps, sizeof(us[0]), by_time);
     seconds = (double)us[steps / 2] * 1e-6;
     free(us);
@@ -402,7 +407,7 @@ static enum status time_forward(double *seconds, struct device_speed *s, size_t 
     f.draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
     f.drawn = own(s, n_seqs * sizeof(f.drawn[0]), "draws");
     if (s->error.code == OK)
-        *seconds = median(forward_step, &f, steps);
+        *seconds = median(s->d, forward_step, &f, steps);
     st = end(s, e);
     free(f.runs);
     free(f.got);
@@ -576,6 +581,6 @@ enum status device_speed_train(double *seconds, struct device_speed *s, size_t n
                                      .recompute = recompute};
     train_arrays(&t, n_seqs, length);
     if (s->error.code == OK)
-        *seconds = median(train_step, &t, steps);
+        *seconds = median(s->d, train_step, &t, steps);
     return end(s, e);
 }
