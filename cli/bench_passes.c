@@ -65,6 +65,19 @@ struct bench {
     struct device_speed *speed;
 };
 
+static const struct shape *shape_of(const char *name)
+{
+    for (size_t i = 0; i < N_OF(shapes); i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    return NULL;
+}
+
+const struct model_config *bench_passes_config(const char *name)
+{
+    return &shape_of(name)->c;
+}
+
 /* Numbers of all matrices that a token is multiplied with, the head's too. */
 static double matrix_numbers(const struct model_config *c)
 {
@@ -185,9 +198,7 @@ static enum status run(struct bench *b, struct err *e)
     enum numerics class;
     enum status st = numerics_parse(&class, b->numerics, e);
 
-    for (size_t i = 0; i < N_OF(shapes); i++)
-        if (strcmp(shapes[i].name, b->shape) == 0)
-            b->s = &shapes[i];
+    b->s = shape_of(b->shape);
     if (!st)
         st = device_open(&b->on, b->device, e);
     if (!st)
