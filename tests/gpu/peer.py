@@ -2,18 +2,24 @@
 """What PyTorch and transformers do with the shapes of `muster bench passes`, on the same GPU.
 
     peer.py decode|train 0.5b|1.5b|7b [batch or sequences] [context or length]
+    peer.py states FOLDER
 
 Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, by
 a plain loop, not compiled. Training: one step in bf16 autocast with SDPA attention,
 cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints one JSON
 object: tokens a second, of the median of a few steps.
+
+States: of the model and tokens that `muster bench proofs --peer 'peer.py states' --dir FOLDER` wrote, what every new
+token was drawn from, in bf16 (SDPA attention), into FOLDER/states.bf16.
 """
 import json
+import pathlib
 import statistics
 import sys
 import time
 
 import torch
+import transformers
 from transformers import Qwen2Config, Qwen2ForCausalLM, StaticCache
 
 SHAPES = {
@@ -27,7 +33,7 @@ SHAPES = {
                num_attention_heads=28, num_key_value_heads=4, intermediate_size=18944,
                tie_word_embeddings=False),
 }
-WARM, STEPS, PIECE = 2, 5, 2048
+WARM, STEPS, PIECE, SEQUENCES = 2, 5, 2048, 32
 
 
 def model_of(shape, dtype):
@@ -89,7 +95,26 @@ def train(shape, n_seqs, length):
     return n_seqs * length / median(step)
 
 
+@torch.inference_mode()
+def states(folder):
+    shape = json.loads((folder / "shape.json").read_text())
+    n, first, new = shape["units"], shape["prompt"], shape["new"]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": torch.bfloat16}
+    model = Qwen2ForCausalLM.from_pretrained(folder / "model", attn_implementation="sdpa",
+                                             **dtype).to(device).eval()
+    tokens = torch.frombuffer(bytearray((folder / "tokens.i32").read_bytes()),
+                              dtype=torch.int32).view(n, first + new)
+    with open(folder / "states.bf16", "wb") as out:
+        for some in tokens.split(SEQUENCES):
+            hidden = model.model(some[:, :-1].long().to(device), use_cache=False).last_hidden_state
+            out.write(hidden[:, first - 1:].contiguous().cpu().view(torch.int16).numpy().tobytes())
+
+
 def main():
+    if sys.argv[1] == "states":
+        states(pathlib.Path(sys.argv[2]))
+        return
     what, shape = sys.argv[1:3]
     numbers = [int(x) for x in sys.argv[3:5]]
     n, length = numbers if len(numbers) == 2 else (64, 1024) if what == "decode" else (8, 2048)
