@@ -138,7 +138,7 @@ void open_graphs_close(struct device *d);
 /* ---- attention: D is 32, 64 or 128, groups have at most 16 heads ---- */
 
 #define OPEN_PARTS_MAX 64u
-#define OPEN_BLOCKS    512u /* enough for any GPU there is */
+#define OPEN_BLOCKS    512u /* that one launch merges: parts of all groups */
 
 struct open_attention {
     uint16_t *out; /* (rows, H, D) */
@@ -154,7 +154,7 @@ struct open_attention {
     size_t n_runs, rows, max_n, max_len;
     size_t H, G, D;
     float scale;
-    float *partial; /* of decode: OPEN_BLOCKS * (H / G) * (D + 2) */
+    float *partial; /* of decode: OPEN_BLOCKS * (H / G) * (D + 4) */
 };
 
 struct open_attention_grad {
@@ -168,10 +168,12 @@ struct open_attention_grad {
     float scale;
 };
 
-/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. */
+/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. `runs`, `pages`, and what the
+ * pages hold but for the newest position, may not be written by the kernel before. */
 void open_attention_decode(struct device *d, const struct open_attention *a);
-/* Into how many parts it cuts the positions; a power of two. With it, what it launches is fixed. */
-size_t open_attention_parts(const struct open_attention *a);
+/* Into how many parts it cuts the positions, by n_runs, G and max_len; a power of two. With it, what it
+ * launches is fixed. */
+size_t open_attention_parts(const struct device *d, const struct open_attention *a);
 /* Any rows: open_attention.cu */
 void open_attention_forward(struct device *d, const struct open_attention *a);
 void open_attention_backward(struct device *d, const struct open_attention_grad *a);

@@ -85,7 +85,7 @@ static void carve_rows(struct acts *a, struct carver *at, const struct widths *w
 {
     a->h = take(at, T * w->C, BF16_BYTES);
     a->act = take(at, T * w->F, BF16_BYTES);
-    a->partial = take(at, OPEN_BLOCKS * (w->H / w->G) * (w->D + 2), sizeof(float));
+    a->partial = take(at, OPEN_BLOCKS * (w->H / w->G) * (w->D + 4), sizeof(float));
 }
 
 static void carve_layer(struct acts *a, struct carver *at, const struct model_config *c,
@@ -362,7 +362,7 @@ void open_body_forward(struct device *d, const struct device_pass *p)
                               p->pages,
                               p->rows,
                               p->page_layer,
-                              open_attention_parts(&shape),
+                              open_attention_parts(d, &shape),
                               (uint64_t)(uintptr_t)p->packed[0].q.data};
     open_graph_run(d, k.bytes, layers, p);
 }

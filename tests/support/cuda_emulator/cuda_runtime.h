@@ -148,6 +148,10 @@ static inline float2 make_float2(float x, float y)
 {
     return {x, y};
 }
+static inline uint2 make_uint2(unsigned x, unsigned y)
+{
+    return {x, y};
+}
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 {
     return {x, y, z, w};
@@ -184,6 +188,7 @@ cudaError_t emulator_launch(unsigned cluster, dim3 grid, dim3 block, size_t shar
 cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work);
 
 #define __syncthreads() emulator_barrier()
+#define __threadfence() ((void)0) /* blocks run one after the other */
 #define __syncwarp(...) emulator_warp_barrier(0xffffffffu)
 
 static inline unsigned emulator_lane()
