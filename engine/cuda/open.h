@@ -45,6 +45,8 @@ void open_multiply(struct device *d, const struct open_product *p);
 /* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
 void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
               const struct packed *W, size_t M);
+size_t open_products_ways(struct device *d, struct device_way *ways,
+                          const struct device_product *p);
 void open_products_close(struct device *d);
 
 /* ---- products of few rows: open_thin.cu ---- */
@@ -61,6 +63,8 @@ struct open_thin {
 /* Those that may be the fastest, OPEN_THIN_WAYS at most; 0: the kernel does not compute such. */
 size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways);
+/* "64x128/2": rows and columns of a tile, split */
+void open_thin_name(char *to, size_t cap, struct open_thin way);
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */

@@ -11,17 +11,19 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/device_speed.h"
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA advises for Hopper */
 #define PLANS           1024u              /* a power of two */
 #define PROBES          8u
 #define CANDIDATES      8
-#define TRIES           4
+#define TRIES           3
 #define NORM_WIDTH      1024u /* of the row that is normed before a product that is timed */
 #define TUNE_AT         3u    /* a plan is tuned when it is used so often */
 #define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations */
@@ -329,6 +331,7 @@ static struct plan *plan_of(struct device *d, const struct open_product *x)
     return NULL;
 }
 
+/* By a candidate. */
 static cublasStatus_t multiply(struct device *d, const struct plan *p,
                                const struct open_product *x, size_t candidate)
 {
@@ -348,79 +351,141 @@ static cublasStatus_t multiply(struct device *d, const struct plan *p,
     return st;
 }
 
+#define NOTHING SIZE_MAX /* the candidate that is no product */
+
 /* What a candidate is timed by. */
 struct trial {
     const struct plan *plan;
-    const struct open_product *x;
+    struct open_product x;
     size_t candidate;
-    unsigned char *other; /* memory of the device, `bytes` long */
-    size_t bytes;
-    bool *is_well;
+    float *row;   /* memory of the device that is larger than its cache */
+    size_t bytes; /* of it */
+    bool is_well;
 };
+
+static void try_once(struct device *d, struct trial *t)
+{
+    if (t->candidate != NOTHING && t->is_well)
+        t->is_well = multiply(d, t->plan, &t->x, t->candidate) == CUBLAS_STATUS_SUCCESS;
+}
 
 /* As in a step of decoding: the weights are not in the cache, and the kernel before is a short one
  * whose end may hide the product's beginning. */
 static void repeat(struct device *d, const void *arg)
 {
-    const struct trial *t = arg;
-    float *row = (float *)(void *)t->other;
+    struct trial *t = *(struct trial *const *)arg;
 
     for (int i = 0; i < TRIES; i++) {
-        (void)device_note(d, cudaMemsetAsync(t->other, 0, t->bytes, d->stream), "clearing");
-        open_norm(d, (uint16_t *)(void *)(row + NORM_WIDTH), row, row, 1, NORM_WIDTH, 1.0f);
-        *t->is_well =
-            *t->is_well && multiply(d, t->plan, t->x, t->candidate) == CUBLAS_STATUS_SUCCESS;
+        (void)device_note(d, cudaMemsetAsync(t->row, 0, t->bytes, d->stream), "clearing");
+        open_norm(d, (uint16_t *)(void *)(t->row + NORM_WIDTH), t->row, t->row, 1, NORM_WIDTH,
+                  1.0f);
+        try_once(d, t);
     }
 }
 
-/* 0: it cannot be timed. The graph leaves the time out that launching takes the CPU. */
-static float time_of(struct device *d, const struct trial *t)
+/* 0: it cannot be timed. A graph leaves the time out that launching takes the CPU; its first launch
+ * is not timed. */
+static float time_of(struct device *d, struct trial *t)
 {
     const struct open_products *o = d->products;
     cudaGraphExec_t graph;
     float ms = 0.0f;
 
-    *t->is_well = multiply(d, t->plan, t->x, t->candidate) == CUBLAS_STATUS_SUCCESS;
-    if (!*t->is_well || !(graph = open_graph_make(d, repeat, t)))
+    t->is_well = true;
+    try_once(d, t);
+    if (!t->is_well || !(graph = open_graph_make(d, repeat, &t)))
         return 0.0f;
-    if (!*t->is_well || !device_note(d, cudaEventRecord(o->from, d->stream), "timing") ||
+    if (!t->is_well || !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
+        !device_note(d, cudaEventRecord(o->from, d->stream), "timing") ||
         !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
         !device_note(d, cudaEventRecord(o->to, d->stream), "timing") ||
         !device_note(d, cudaEventSynchronize(o->to), "timing") ||
         !device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing"))
         ms = 0.0f;
     (void)cudaGraphExecDestroy(graph);
-    return ms;
+    return ms / TRIES;
 }
 
-/* Finds the fastest candidate. The results go to memory of their own, for y may be what is added
- * to. */
-static void tune(struct device *d, struct plan *p, const struct open_product *x)
+/* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. The results go
+ * to memory of their own, for y may be what is added to. */
+static void time_all(struct device *d, float *ms, const struct plan *p,
+                     const struct open_product *x)
 {
     const size_t y_bytes = (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256;
-    const size_t bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float);
-    struct open_product other = *x;
-    bool is_well;
-    struct trial t = {.plan = p, .x = &other, .bytes = bytes, .is_well = &is_well};
-    float best = 0.0f;
+    const size_t n = p->n_algo + p->n_thin;
+    struct trial t = {
+        .plan = p, .x = *x, .bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float)};
     void *y;
 
-    p->is_tuned = true;
-    if (cudaMalloc(&y, y_bytes + bytes) != cudaSuccess) {
+    memset(ms, 0, (n + 1) * sizeof(ms[0]));
+    if (cudaMalloc(&y, y_bytes + t.bytes) != cudaSuccess) {
         (void)cudaGetLastError();
         return;
     }
-    other.y = y;
-    t.other = (unsigned char *)y + y_bytes;
-    for (t.candidate = 0; t.candidate < p->n_algo + p->n_thin; t.candidate++) {
-        const float ms = time_of(d, &t);
-
-        if (ms > 0.0f && (best == 0.0f || ms <= best)) {
-            best = ms;
-            p->best = t.candidate;
-        }
+    t.x.y = y;
+    t.row = (float *)(void *)((unsigned char *)y + y_bytes);
+    for (size_t i = 0; i <= n; i++) {
+        t.candidate = i < n ? i : NOTHING;
+        ms[i] = time_of(d, &t);
     }
     (void)device_note(d, cudaFree(y), "releasing memory");
+}
+
+/* Finds the fastest candidate. */
+static void tune(struct device *d, struct plan *p, const struct open_product *x)
+{
+    float ms[CANDIDATES + OPEN_THIN_WAYS + 1], best = 0.0f;
+
+    p->is_tuned = true;
+    time_all(d, ms, p, x);
+    for (size_t i = 0; i < p->n_algo + p->n_thin; i++)
+        if (ms[i] > 0.0f && (best == 0.0f || ms[i] <= best)) {
+            best = ms[i];
+            p->best = i;
+        }
+}
+
+size_t open_products_ways(struct device *d, struct device_way *ways,
+                          const struct device_product *p)
+{
+    const size_t outs = p->is_gated ? p->N / 2 : p->N;
+    const struct open_product x = {.kind = OPEN_FORWARD,
+                                   .is_f32 = p->is_f32,
+                                   .M = p->M,
+                                   .N = p->N,
+                                   .K = p->K,
+                                   .a_stride = p->K,
+                                   .b_stride = p->K,
+                                   .y_stride = outs,
+                                   .a = p->x,
+                                   .b = p->w,
+                                   .y = p->y,
+                                   .is_gated = p->is_gated,
+                                   .room = p->room};
+    float ms[CANDIDATES + OPEN_THIN_WAYS + 1];
+    const struct plan *plan;
+    size_t n = 0;
+
+    if (!device_is_well(d))
+        return 0;
+    if (!d->products)
+        (void)make(d);
+    if (!device_is_well(d) || !(plan = plan_of(d, &x)))
+        return 0;
+    time_all(d, ms, plan, &x);
+    for (size_t i = 0; i < plan->n_algo + plan->n_thin; i++) {
+        struct device_way *way = &ways[n];
+
+        if (ms[i] <= 0.0f)
+            continue;
+        if (i < plan->n_algo)
+            (void)snprintf(way->name, sizeof(way->name), "cuBLASLt %zu", i);
+        else
+            open_thin_name(way->name, sizeof(way->name), plan->thin[i - plan->n_algo]);
+        way->seconds = 1e-3 * (double)(ms[i] - ms[plan->n_algo + plan->n_thin]);
+        n++;
+    }
+    return n;
 }
 
 void open_multiply(struct device *d, const struct open_product *x)

@@ -14,6 +14,8 @@
  */
 #include "engine/cuda/open_tiles.cuh"
 
+#include <stdio.h>
+
 #include "engine/cuda/open_swiglu.cuh"
 
 namespace
@@ -338,6 +340,12 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
         }
     }
     return n;
+}
+
+void open_thin_name(char *to, size_t cap, struct open_thin way)
+{
+    (void)snprintf(to, cap, "%ux%u/%u", shapes[way.shape].rows, shapes[way.shape].cols,
+                   way.split);
 }
 
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way)
