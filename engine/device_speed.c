@@ -14,6 +14,7 @@
 #define RANDOM_BYTES ((size_t)1 << 24) /* made by the host; the rest are copies of them */
 #define LOGITS_ROWS  2048u
 #define WARM_STEPS   4u
+#define REPEATS      8u
 
 enum { MATRICES = 7 };
 
@@ -364,8 +365,31 @@ static void forward_step(void *arg, size_t i)
     device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
 }
 
-static enum status time_forward(double *seconds, struct device_speed *s, size_t n_seqs,
-                                size_t n, size_t context, size_t steps, struct err *e)
+/* Several times, for what the host does in between takes as long as one. */
+static void attention_step(void *arg, size_t i)
+{
+    struct forward *f = arg;
+
+    (void)i;
+    f->p.max_len = f->context + 1;
+    for (size_t j = 0; j < REPEATS; j++)
+        f->s->ops->pass_attention(f->s->d, &f->p);
+    device_get(f->s->d, f->got, f->drawn, sizeof(f->got[0])); /* waits */
+}
+
+static void sampling_step(void *arg, size_t i)
+{
+    struct forward *f = arg;
+
+    (void)i;
+    for (size_t j = 0; j < REPEATS; j++)
+        f->s->ops->sample(f->s->d, f->drawn, f->draws, f->logits, f->n_seqs, f->s->c.vocab);
+    device_get(f->s->d, f->got, f->drawn, sizeof(f->got[0]));
+}
+
+static enum status time_forward(double *seconds, struct device_speed *s,
+                                void (*step)(void *arg, size_t i), size_t n_seqs, size_t n,
+                                size_t context, size_t steps, struct err *e)
 {
     const size_t rows = n_seqs * n, C = s->c.dim, n_pos = context + n + WARM_STEPS + steps;
     const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
@@ -402,7 +426,7 @@ static enum status time_forward(double *seconds, struct device_speed *s, size_t 
     f.draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
     f.drawn = own(s, n_seqs * sizeof(f.drawn[0]), "draws");
     if (s->error.code == OK)
-        *seconds = median(forward_step, &f, steps);
+        *seconds = median(step, &f, steps);
     st = end(s, e);
     free(f.runs);
     free(f.got);
@@ -415,13 +439,47 @@ static enum status time_forward(double *seconds, struct device_speed *s, size_t 
 enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
                                 size_t context, size_t steps, struct err *e)
 {
-    return time_forward(seconds, s, batch, 1, context, steps, e);
+    return time_forward(seconds, s, forward_step, batch, 1, context, steps, e);
+}
+
+enum status device_speed_attention(double *seconds, struct device_speed *s, size_t batch,
+                                   size_t context, size_t steps, struct err *e)
+{
+    enum status st = time_forward(seconds, s, attention_step, batch, 1, context, steps, e);
+
+    *seconds /= REPEATS;
+    return st;
 }
 
 enum status device_speed_prefill(double *seconds, struct device_speed *s, size_t n_seqs,
                                  size_t length, size_t steps, struct err *e)
 {
-    return time_forward(seconds, s, n_seqs, length, 0, steps, e);
+    return time_forward(seconds, s, forward_step, n_seqs, length, 0, steps, e);
+}
+
+/* Logits as they are of a model that knows little. */
+enum status device_speed_sampling(double *seconds, struct device_speed *s, size_t n,
+                                  size_t steps, struct err *e)
+{
+    const size_t bytes = n * s->c.vocab * sizeof(float);
+    struct forward f = {.s = s, .n_seqs = n};
+    struct device_draw *draws = xcalloc(n, sizeof(draws[0]));
+    enum status st;
+
+    for (size_t i = 0; i < n; i++)
+        draws[i] = (struct device_draw){i, 1024, (uint32_t)i, 1.0f};
+    f.logits = own(s, bytes, "logits");
+    f.draws = own_copy(s, draws, n * sizeof(draws[0]), "draws");
+    f.drawn = own(s, n * sizeof(f.drawn[0]), "draws");
+    f.got = xcalloc(n, sizeof(f.got[0]));
+    if (s->error.code == OK)
+        (void)fill(s, f.logits, bytes, true, &s->error);
+    if (s->error.code == OK)
+        *seconds = median(sampling_step, &f, steps) / REPEATS;
+    st = end(s, e);
+    free(f.got);
+    free(draws);
+    return st;
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
