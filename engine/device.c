@@ -164,6 +164,12 @@ uint64_t device_fma_peak(struct device *d, float *to, uint64_t n)
     return n;
 }
 
+void device_watch(struct device *d, bool is_watched)
+{
+    if (d)
+        cuda_watch(d, is_watched);
+}
+
 enum status device_wait(struct device *d, struct err *e)
 {
     return d ? cuda_wait(d, e) : OK;

@@ -78,6 +78,9 @@ void device_zero(struct device *d, void *to, size_t bytes);
  * registers, and returns how many they are. One float is written `to`, so that none is left out. */
 uint64_t device_fma_peak(struct device *d, float *to, uint64_t n);
 
+/* From and until when a profiler that waits to be told (ncu --profile-from-start off) looks on. */
+void device_watch(struct device *d, bool is_watched);
+
 /* Waits for everything asked so far. ERR_IO: the device failed, now or earlier; the text names the
  * call and what CUDA said. */
 MUST_USE enum status device_wait(struct device *d, struct err *e);

@@ -23,6 +23,7 @@ void cuda_put(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_get(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_zero(struct device *d, void *to, size_t bytes);
+void cuda_watch(struct device *d, bool is_watched);
 uint64_t cuda_fma_peak(struct device *d, float *to, uint64_t n);
 MUST_USE enum status cuda_wait(struct device *d, struct err *e);
 

@@ -26,9 +26,11 @@ void device_speed_free(struct device_speed **s);
 
 /* Seconds of the median of `steps` steps, after some that are not counted. */
 
-/* One new token for each of `batch` sequences of `context` tokens, drawn and got by the host. */
+/* One new token for each of `batch` sequences of `context` tokens, drawn and got by the host; with_top: and
+ * the MODEL_TOP largest of each one's state, of which proofs are made. */
 MUST_USE enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
-                                         size_t context, size_t steps, struct err *e);
+                                         size_t context, bool with_top, size_t steps,
+                                         struct err *e);
 /* Of that the attention of all layers alone. */
 MUST_USE enum status device_speed_attention(double *seconds, struct device_speed *s,
                                             size_t batch, size_t context, size_t steps,

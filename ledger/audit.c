@@ -417,6 +417,8 @@ static enum status audit_dispute_open(struct audit *a, const struct ledger_entry
         (!digest_equal(&m.weights, &x->weights) || !digest_equal(&m.masters, &x->masters) ||
          !digest_equal(&m.optimizer, &x->optimizer)))
         st = err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT has other roots than the entry");
+    if (!st && (x->version == 0) != x->is_direct)
+        st = err_set(e, ERR_CORRUPT, "I10: a dispute of another kind than the version has");
     return st;
 }
 

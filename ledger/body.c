@@ -105,6 +105,7 @@ static const struct field step_verdict_fields[] = {
 static const struct field dispute_open_fields[] = {
     FIELD(dispute_open, version, U64), FIELD(dispute_open, challenger, RAW),
     FIELD(dispute_open, dispute, RAW), FIELD(dispute_open, opt_steps, U64),
+    FIELD(dispute_open, is_direct, BOOL),
     FIELD(dispute_open, weights, RAW), FIELD(dispute_open, masters, RAW),
     FIELD(dispute_open, optimizer, RAW), FIELD(dispute_open, envelope, RAW),
 };

@@ -286,6 +286,7 @@ struct ledger_dispute_open { /* recomputed, and another came out */
     struct digest
         dispute; /* its name: transcript_id() of the STEP's envelope, opt_steps, challenger */
     uint64_t opt_steps; /* that the optimizer had taken before: batches trained on */
+    bool is_direct;     /* no moves: the referee sees who is right by itself */
     struct digest weights, masters, optimizer; /* that the challenger has */
     struct digest envelope; /* of the STEP_VERDICT envelope, which is a blob */
 };

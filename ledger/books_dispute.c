@@ -101,8 +101,11 @@ enum status post_dispute_open(const struct ledger_books *b, const struct ledger_
         st = post_find_actor(&challenger, b, &x->challenger, ROLE_VERIFIER, e);
     if (st)
         return st;
-    if (!s || !s->pub.has_batch)
-        return err_set(e, ERR_NOT_FOUND, "I10: version %" PRId64 " was made from no batch",
+    if (!s)
+        return err_set(e, ERR_NOT_FOUND, "I10: there is no version %" PRId64, x->version);
+    if (!s->pub.has_batch && !x->is_direct)
+        return err_set(e, ERR_INVALID,
+                       "I10: version %" PRId64 " was made from no batch, and has no game",
                        x->version);
     st = post_find_actor(&trainer, b, &s->pub.trainer, ROLE_TRAINER, e);
     if (st)
@@ -271,7 +274,7 @@ void books_open_dispute(struct ledger_books *b, const struct ledger_dispute_open
                                      .challenger = x->challenger,
                                      .bond = b->task.open.dispute_bond,
                                      .last_us = time_us,
-                                     .is_called = s->pub.is_empty}};
+                                     .is_called = s->pub.is_empty || x->is_direct}};
 
     s->pub.is_disputed = true;
     b->dispute = books_grow(b->dispute, b->n_disputes, &b->cap_disputes, sizeof(*b->dispute));

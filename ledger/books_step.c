@@ -129,7 +129,7 @@ static void draw_step(struct ledger_books *b, struct step_book *s, const struct 
 void books_draw_steps(struct ledger_books *b, const struct ledger_draw *x)
 {
     for (size_t i = b->n_steps; i-- > 0 && !b->step[i].pub.is_drawn;)
-        if (b->step[i].pub.has_batch && b->step[i].pub.seq <= x->through)
+        if (b->step[i].pub.seq <= x->through)
             draw_step(b, &b->step[i], x);
 }
 
@@ -141,9 +141,8 @@ static enum status find_wanted(struct step_book **out, const struct ledger_books
     struct step_book *s = books_find_step(b, version);
 
     *out = s;
-    if (!s || !s->pub.has_batch)
-        return err_set(e, ERR_NOT_FOUND, "I10: version %" PRId64 " was made from no batch",
-                       version);
+    if (!s)
+        return err_set(e, ERR_NOT_FOUND, "I10: there is no version %" PRId64, version);
     if (s->pub.is_done)
         return err_set(e, ERR_EXISTS, "I4: version %" PRId64 " was recomputed before", version);
     return OK;
@@ -221,8 +220,6 @@ static void note_step(struct ledger_books *b, const struct ledger_step *x)
 
     if (s.pub.has_batch)
         s.pub.is_empty = !b->batch[s.pub.batch].n_trained;
-    else
-        s.pub.is_drawn = true;
     for (uint64_t i = 0; s.pub.has_batch && i < s.pub.batch; i++)
         s.pub.opt_steps += b->batch[i].n_trained > 0;
     for (size_t i = 0; i < b->n_steps; i++)

@@ -81,7 +81,7 @@ enum status ledger_transcript(struct buf *out, const struct ledger_books *b,
     st = src->blob(src->ctx, &ledger_books_task(b)->open.task, &bundle, e);
     if (!st)
         st = src->blob(src->ctx, &d->manifest, &manifest, e);
-    if (!st)
+    if (!st && s->has_batch)
         st = ledger_step_batch(&batch, b, s, src, e);
     for (uint32_t i = 0; i < d->n_moves && !st; i++) {
         buf_reset(&move);

@@ -3,9 +3,10 @@
  *
  * A STEP is drawn by the first DRAW that covers it: with the probability of a unit of its pay
  * (audit_probability: saving and detection are 1, the floor is step_rate), the trainer's first
- * step_first ones always. One that no DRAW covers may be given out by STEP_ASSIGN. The validator
- * recomputes the version: STEP_VERDICT, or DISPUTE_OPEN, which any validator with the bond may
- * make. A dispute's moves alternate, the trainer's first. OPEN and CALL are the last; then
+ * step_first ones always, and the first version with the first of them. One that no DRAW covers may
+ * be given out by STEP_ASSIGN. The validator recomputes the version: STEP_VERDICT, or DISPUTE_OPEN,
+ * which any validator with the bond may make. One over the first version is direct: it has no moves,
+ * the referee recomputes what the task makes. Else a dispute's moves alternate, the trainer's first. OPEN and CALL are the last; then
  * DISPUTE_CLOSE says who lost, which follows from the moves (learn/dispute.h) and is what an audit
  * replays. Meanwhile neither party's pay matures.
  *

@@ -18,7 +18,7 @@
 #include "proto/types.h"
 
 #define LEDGER_DB_MAGIC   "muster/ledger"
-#define LEDGER_DB_VERSION 1u
+#define LEDGER_DB_VERSION 2u
 
 enum ledger_table {
     LEDGER_TABLE_ENTRIES,

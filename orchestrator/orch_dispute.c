@@ -204,12 +204,19 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
     struct ledger_dispute_open o = {.version = m->version,
                                     .challenger = s->node[t->from].node,
                                     .opt_steps = x->opt_steps,
+                                    .is_direct = !x->has_batch,
                                     .weights = m->weights,
                                     .masters = m->masters,
                                     .optimizer = m->optimizer};
     char who[17];
     uint64_t seq;
 
+    if (o.is_direct && strcmp(s->task.model.init, "random")) { /* nobody need have that model */
+        orch_receipt_refused(s, t, 0, REASON_UNSUPPORTED,
+                             "this task begins with a model of a directory: its version 0 is "
+                             "not judged here");
+        return;
+    }
     transcript_id(&o.dispute, &x->envelope, x->opt_steps, &o.challenger);
     digest_of(&o.envelope, t->m->raw);
     if (orch_append_dispute_open(s, t, &o, AS_ANSWER, NULL, &seq)) {

@@ -237,10 +237,10 @@ MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weight
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
 MESSAGE(audit_ask, AuditAsk, MIN(msg_audit_ask, version, -1))
 MESSAGE(audit, Audit, MIN(msg_audit, version, 0), SOME(msg_audit, manifest))
-MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 1), REQUIRED(msg_step_verdict, manifest))
+MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 0), REQUIRED(msg_step_verdict, manifest))
 MESSAGE(dispute_ask, DisputeAsk, NO_RULE(msg_dispute_ask))
 MESSAGE(dispute_state, DisputeState, REQUIRED(msg_dispute_state, dispute),
-        MIN(msg_dispute_state, version, 1), REQUIRED(msg_dispute_state, challenger),
+        MIN(msg_dispute_state, version, 0), REQUIRED(msg_dispute_state, challenger),
         SOME(msg_dispute_state, manifest), LENGTH(msg_dispute_state, moves, 0, MSG_MAX_BYTES, 1))
 MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
         LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))

@@ -11,12 +11,13 @@
 
 #include "engine/weights.h"
 
-/* X(member, name, what it does from version 1 on) */
+/* X(member, name, what it does: from version 1 on, but for other-first) */
 #define TRAIN_CHEAT_MAP(X)                                                                     \
     X(TRAIN_CHEAT_NONE, "none", "nothing")                                                     \
     X(TRAIN_CHEAT_SKIP_BATCH, "skip-batch", "claims the batch, and does not train on it")      \
     X(TRAIN_CHEAT_GRADIENT, "altered-gradient", "alters one number of one gradient")           \
     X(TRAIN_CHEAT_WEIGHTS, "other-weights", "publishes other weights than it trains")          \
+    X(TRAIN_CHEAT_FIRST, "other-first", "begins with other weights than the task gives")       \
     X(TRAIN_CHEAT_SILENT, "silent",                                                            \
       "alters one number of one gradient, and does not answer for it")
 
@@ -24,7 +25,8 @@
 enum train_cheat { TRAIN_CHEAT_MAP(TRAIN_CHEAT_MEMBER) TRAIN_CHEAT_COUNT };
 #undef TRAIN_CHEAT_MEMBER
 
-#define TRAIN_CHEATS "none|skip-batch|altered-gradient|other-weights|silent" /* for options */
+#define TRAIN_CHEATS                                                                           \
+    "none|skip-batch|altered-gradient|other-weights|other-first|silent" /* for options */
 
 const char *train_cheat_name(enum train_cheat c);
 enum train_cheat train_cheat_parse(const char *name); /* TRAIN_CHEAT_COUNT if unknown */
@@ -38,7 +40,7 @@ void train_cheat_gradient(struct weights *grads);
 #define TRAIN_CHEAT_TENSOR "model.layers.0.self_attn.q_proj.weight"
 #define TRAIN_CHEAT_AT     1u
 float train_cheat_altered(float gradient);
-/* One number of the weights about to be published moves to the next larger one of its dtype. */
+/* One number of the weights about to be published, or of those to begin with, moves to the next larger one of its dtype. */
 void train_cheat_weights(struct weights *published);
 
 #endif

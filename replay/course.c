@@ -30,6 +30,7 @@ void course_clear(struct course *c)
     lane_group_close(&c->group);
     buf_clear(&c->manifest);
     c->version = -1;
+    c->n_warm = 0;
 }
 
 enum status course_settings(struct learn_settings *out, const struct task *t, struct err *e)
@@ -295,11 +296,19 @@ static enum status demos_of_step(const struct course *c, uint64_t step, struct l
     return OK;
 }
 
-static enum status imitate_all(struct course *c, course_progress *progress, void *arg,
-                               struct err *e)
+static bool is_warm(const struct course *c)
+{
+    double stop = c->setup->task.warmup.stop_loss;
+
+    return c->n_warm >= (uint64_t)c->setup->task.warmup.steps ||
+           (c->n_warm && stop > 0.0 && (double)c->report.loss < stop);
+}
+
+/* At most n supervised steps. */
+static enum status imitate(struct course *c, uint64_t n, course_progress *progress, void *arg,
+                           struct err *e)
 {
     const struct task *t = &c->setup->task;
-    uint64_t steps = (uint64_t)t->warmup.steps;
     size_t batch = (size_t)t->warmup.batch;
     struct learn_demo *demo = NULL;
     int32_t *ids = NULL;
@@ -309,33 +318,52 @@ static enum status imitate_all(struct course *c, course_progress *progress, void
     if (!st)
         st = alloc_array(&ids, batch * (size_t)t->model.max_len, sizeof(*ids), "demonstrations",
                          e);
-    for (uint64_t step = 0; !st && step < steps; step++) {
-        st = demos_of_step(c, step, demo, ids, e);
+    for (; !st && n && !is_warm(c); n--) {
+        st = demos_of_step(c, c->n_warm, demo, ids, e);
         if (!st)
             st = learner_imitate(c->learner, demo, batch, &c->report, e);
-        if (!st && progress && !progress(arg, step + 1, steps, c->report.loss))
-            st = err_set(e, ERR_TIMEOUT, "the warm-up was stopped at step %llu",
-                         (unsigned long long)(step + 1));
-        if (!st && t->warmup.stop_loss > 0.0 && (double)c->report.loss < t->warmup.stop_loss)
-            break;
+        c->n_warm++;
+        if (!st && progress &&
+            !progress(arg, c->n_warm, (uint64_t)t->warmup.steps, c->report.loss))
+            st = err_set(e, ERR_TIMEOUT, "the warm-up was stopped at step %" PRIu64, c->n_warm);
     }
     free(demo);
     free(ids);
     return st;
 }
 
+/* What is there is version 0. */
+static enum status end_warm_up(struct course *c, struct err *e)
+{
+    static const struct digest no_batch;
+    /* The moments of imitation say nothing about reinforcement. */
+    enum status st = learner_restart(c->learner, e);
+
+    if (!st && c->options.cheat == TRAIN_CHEAT_FIRST)
+        train_cheat_weights(c->learner->published ? c->learner->published
+                                                  : c->learner->masters);
+    return st ? st : conclude(c, &no_batch, e);
+}
+
 enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
                            struct err *e)
 {
-    static const struct digest no_batch;
     enum status st = OK;
 
     CHECK(c->learner && c->version < 0);
     if (c->setup->task.warmup.steps > 0)
-        st = imitate_all(c, progress, arg, e);
-    if (!st) /* the moments of imitation say nothing about reinforcement */
-        st = learner_restart(c->learner, e);
-    return st ? st : conclude(c, &no_batch, e);
+        st = imitate(c, UINT64_MAX, progress, arg, e);
+    return st ? st : end_warm_up(c, e);
+}
+
+enum status course_warm_up_some(struct course *c, uint64_t n, struct err *e)
+{
+    enum status st = OK;
+
+    CHECK(c->learner && c->version < 0);
+    if (c->setup->task.warmup.steps > 0)
+        st = imitate(c, n, NULL, NULL, e);
+    return st || !is_warm(c) ? st : end_warm_up(c, e);
 }
 
 enum status course_begin_at_first(struct course *c, struct bytes file, struct err *e)

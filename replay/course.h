@@ -40,6 +40,7 @@ struct course {
         is_planned; /* its memory, that is: what this process takes beside the weights it loaded, */
     uint64_t own_bytes, each_bytes; /* and each of the others */
     struct learn_settings settings;
+    uint64_t n_warm;                  /* supervised steps taken, while there is no version */
     int64_t version;                  /* newest made; -1: none yet */
     struct digest weights;            /* its root */
     struct digest masters, optimizer; /* roots of the learner's state */
@@ -74,6 +75,8 @@ typedef bool course_progress(void *arg, uint64_t step, uint64_t steps, float los
 /* The supervised steps; then version 0 exists. Errors as learner_imitate and setup_demo. */
 MUST_USE enum status course_warm_up(struct course *c, course_progress *progress, void *arg,
                                     struct err *e);
+/* The same in parts: at most n of them. Version 0 exists after the last: c->version. */
+MUST_USE enum status course_warm_up_some(struct course *c, uint64_t n, struct err *e);
 
 /* Makes version c->version + 1 from batch c->version. On failure the
  * course must be cleared and loaded again, unless the batch was refused (ERR_DIGEST,

@@ -28,6 +28,30 @@ static enum status seek(struct dispute_jobs *j, struct bytes args, struct buf *r
     return st;
 }
 
+/* What a version came to, and began with. */
+static void put_roots(struct buf *result, const struct course *c, const struct digest *masters,
+                      const struct digest *optimizer)
+{
+    buf_put_u64(result, (uint64_t)c->version);
+    buf_append(result, BYTES_OF(c->weights.b));
+    buf_append(result, BYTES_OF(c->masters.b));
+    buf_append(result, BYTES_OF(c->optimizer.b));
+    buf_append(result, BYTES_OF(masters->b));
+    buf_append(result, BYTES_OF(optimizer->b));
+}
+
+static enum status first(struct dispute_jobs *j, struct buf *result, struct err *e)
+{
+    static const struct digest none;
+    bool is_done;
+    enum status st = replica_first(&j->replica, &is_done, e);
+
+    buf_put_u8(result, is_done);
+    if (is_done)
+        put_roots(result, &j->replica.course, &none, &none);
+    return st;
+}
+
 static enum status step(struct dispute_jobs *j, struct bytes args, struct buf *result,
                         struct err *e)
 {
@@ -39,12 +63,7 @@ static enum status step(struct dispute_jobs *j, struct bytes args, struct buf *r
     if (!st)
         st = replica_step(&j->replica, m, e);
     free(m);
-    buf_put_u64(result, (uint64_t)c->version);
-    buf_append(result, BYTES_OF(c->weights.b));
-    buf_append(result, BYTES_OF(c->masters.b));
-    buf_append(result, BYTES_OF(c->optimizer.b));
-    buf_append(result, BYTES_OF(masters.b));
-    buf_append(result, BYTES_OF(optimizer.b));
+    put_roots(result, c, &masters, &optimizer);
     return st;
 }
 
@@ -79,6 +98,7 @@ enum status dispute_jobs_run(struct dispute_jobs *j, uint32_t job, struct bytes 
     enum status st;
 
     switch (job) {
+    case DISPUTE_JOB_FIRST: st = first(j, result, e); break;
     case DISPUTE_JOB_SEEK: st = seek(j, args, result, e); break;
     case DISPUTE_JOB_STEP: st = step(j, args, result, e); break;
     case DISPUTE_JOB_OPEN: st = open_party(j, args, e); break;

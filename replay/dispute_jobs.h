@@ -3,6 +3,7 @@
  *
  * Job, args, result (blob: u32 length, bytes):
  *
+ *   FIRST                                            u8: done; then as of STEP, of version 0; or to go on
  *   SEEK  i64 version, u8: only to look                 i64 version at or before it
  *   STEP  BATCH body                                   i64 version, roots of weights, masters, optimizer,
  *                                                     and of masters and optimizer before
@@ -21,7 +22,8 @@
 
 /* Beside the role's own, from 1 on. */
 enum dispute_job {
-    DISPUTE_JOB_SEEK = 101,
+    DISPUTE_JOB_FIRST = 101,
+    DISPUTE_JOB_SEEK,
     DISPUTE_JOB_STEP,
     DISPUTE_JOB_OPEN,
     DISPUTE_JOB_MOVE,
@@ -29,7 +31,7 @@ enum dispute_job {
 };
 static inline bool dispute_job_is(uint32_t job)
 {
-    return job >= DISPUTE_JOB_SEEK && job < DISPUTE_JOB_END;
+    return job >= DISPUTE_JOB_FIRST && job < DISPUTE_JOB_END;
 }
 #define DISPUTE_RESULT_MAX ((size_t)OPENING_MAX_BYTES + 64)
 

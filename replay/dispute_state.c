@@ -54,7 +54,8 @@ struct dispute_state {
         *seen; /* owned: versions recomputed, and what is to be said of them */
     size_t n_seen;
 
-    bool is_busy; /* a job is under way */
+    bool doubts_first; /* version 0 is to be made: what begins there begins elsewhere */
+    bool is_busy;      /* a job is under way */
     uint32_t job;
     uint64_t number;
     int64_t again_ms;             /* nothing is begun before */
@@ -163,6 +164,7 @@ static void set_goal(struct dispute_state *s, enum goal goal, int64_t version)
     s->goal = goal;
     s->phase = PHASE_SEEK;
     s->version = version;
+    s->doubts_first &= version > 0;
     s->n_moves = s->n_sent = 0;
     s->is_over = false;
     buf_reset(&s->moves);
@@ -192,6 +194,10 @@ static void seek(struct dispute_state *s, struct effects *out)
 {
     struct buf args;
 
+    if (!s->version) { /* has none before it, and no game */
+        start(s, DISPUTE_JOB_FIRST, (struct bytes){NULL, 0}, out);
+        return;
+    }
     buf_init(&args, 16);
     buf_put_u64(&args, (uint64_t)(s->version - 1));
     buf_put_u8(&args, s->goal == GOAL_DISPUTE);
@@ -308,7 +314,7 @@ void dispute_state_tick(struct dispute_state *s, int64_t now_ms, struct effects 
     if (s->goal == GOAL_NONE && s->opt.is_validator && s->recomputes) {
         if (now_ms >= s->audit_ms && !rpc_open(s->rpc, MSG_AUDIT_ASK)) {
             s->audit_ms = now_ms + ASK_MS;
-            ask_audit(s, -1, now_ms, out);
+            ask_audit(s, s->doubts_first ? 0 : -1, now_ms, out);
         }
         effects_timer(out, s->audit_ms);
     }
@@ -345,10 +351,13 @@ static void on_audit(struct dispute_state *s, struct bytes body, int64_t asked, 
 
     if (msg_audit_decode(&m, body, NULL))
         return;
-    if (asked < 0 && m.is_wanted && m.version > 0 && s->goal == GOAL_NONE) {
+    if (s->goal == GOAL_NONE &&
+        ((asked < 0 && m.is_wanted) || (asked == 0 && m.version == 0 && s->doubts_first))) {
         set_goal(s, GOAL_AUDIT, m.version);
         buf_reset(&s->manifest);
         buf_append(&s->manifest, m.manifest);
+        if (!m.version)
+            buf_append(&s->publish, m.manifest);
         say_seen(s, now_ms, out);
     } else if (asked >= 0 && m.version == s->at + 1 && s->goal != GOAL_NONE) {
         buf_reset(&s->publish);
@@ -374,7 +383,7 @@ static void on_state(struct dispute_state *s, struct bytes body)
     if (msg_dispute_state_decode(&m, body, NULL))
         return;
     if (s->goal != GOAL_DISPUTE || !digest_equal(&m.dispute, &s->dispute)) {
-        if (s->is_busy)
+        if (m.is_over || s->is_busy)
             return; /* its result belongs to the other goal: the question comes again */
         set_goal(s, GOAL_DISPUTE, m.version);
         s->dispute = m.dispute;
@@ -469,12 +478,13 @@ static void after_walk(struct dispute_state *s)
     s->phase = s->at < last ? PHASE_WALK : PHASE_OPEN;
 }
 
-/* Why a game over this version would be lost, though it is not what was published; NULL: it would not. */
-static const char *not_to_be_won(const struct msg_step_verdict *m,
-                                 const struct digest before[2], const struct msg_manifest *is)
+/* Why a dispute over this version would be lost, though it is not what was published; NULL: it would not. */
+static const char *not_to_be_won(const struct msg_step_verdict *m, bool begins_there,
+                                 const struct msg_manifest *is)
 {
-    if (!digest_equal(&before[0], &is->masters_before) ||
-        !digest_equal(&before[1], &is->optimizer_before))
+    if (!m->version)
+        return NULL; /* whoever judges makes it too */
+    if (!begins_there)
         return "a version begins with another state than that of version 0 leads to: no game "
                "is "
                "about that";
@@ -495,6 +505,7 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     struct msg_envelope env;
     struct digest before[2];
     const char *why;
+    bool begins_there;
 
     reader_copy(&r, m.weights.b, DIGEST_BYTES);
     reader_copy(&r, m.masters.b, DIGEST_BYTES);
@@ -512,14 +523,17 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     m.is_accepted = digest_equal(&m.weights, &is->weights) &&
                     digest_equal(&m.masters, &is->masters_after) &&
                     digest_equal(&m.optimizer, &is->optimizer_after);
-    why = m.is_accepted ? NULL : not_to_be_won(&m, before, is);
+    begins_there = digest_equal(&before[0], &is->masters_before) &&
+                   digest_equal(&before[1], &is->optimizer_before);
+    why = m.is_accepted ? NULL : not_to_be_won(&m, begins_there, is);
     free(is);
     if (why) {
+        s->doubts_first = m.version == 1 && !begins_there;
         fail(s, why, now_ms);
-        s->again_ms = now_ms + BARRED_MS;
+        s->again_ms = s->doubts_first ? now_ms : now_ms + BARRED_MS;
         return;
     }
-    if (s->opt.accuses && m.version == s->version) {
+    if (s->opt.accuses && m.version == s->version && m.version) {
         m.is_accepted = false;
         m.masters.b[0] ^= 1;
     }
@@ -562,6 +576,9 @@ void dispute_state_job(struct dispute_state *s, uint32_t job, uint64_t number, e
     s->is_busy = false;
     if (st) {
         fail(s, e && e->text[0] ? e->text : status_text(st), now_ms);
+    } else if (job == DISPUTE_JOB_FIRST) {
+        if (reader_u8(&r))
+            compare(s, bytes_slice(result, 1, result.len - 1), now_ms, out);
     } else if (job == DISPUTE_JOB_SEEK) {
         s->at = (int64_t)reader_u64(&r);
         s->phase = s->goal == GOAL_AUDIT ? PHASE_WALK : PHASE_OPEN;

@@ -7,7 +7,10 @@
  *              stands to that version. Every version on the way is compared with what was published
  *              (AUDIT_ASK of it). The same: STEP_VERDICT, accepted. The first that is another:
  *              STEP_VERDICT, not accepted, which opens a dispute; but none that a game could not show:
- *              masters and moments that are right, or from another state than the records lead to
+ *              masters and moments that are right, or from another state than the records lead to.
+ *              Version 0: FIRST until it is made from the task, and the verdict; it has no game, so no
+ *              more is due. A version 1 that begins with another state than version 0's file is has
+ *              version 0 made, asked or not
  *   both       DISPUTE_ASK; if a dispute of its is open: SEEK and STEP to the version before, OPEN; then
  *              DISPUTE_ASK, and MOVE and DISPUTE whenever it is its turn
  *

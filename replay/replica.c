@@ -8,6 +8,8 @@
 
 #include "engine/adamw.h"
 
+#define WARM_STEPS 4u /* a call: as long as a step of the course may take */
+
 void replica_init(struct replica *r, const struct replica_options *options)
 {
     memset(r, 0, sizeof(*r));
@@ -54,20 +56,34 @@ static bool load_kept(struct replica *r, int64_t version)
     return false;
 }
 
-static enum status begin(struct replica *r, int64_t version, struct err *e)
+static void begin_anew(struct replica *r)
 {
-    struct file_map file = {0};
-    enum status st;
-
     forget(r);
     course_clear(&r->course);
     course_init(&r->course, r->options.setup, &r->options.course);
-    if (load_kept(r, version))
-        return OK;
-    st = r->options.first ? r->options.first(r->options.ctx, &file, e) : ERR_NOT_FOUND;
+}
+
+/* At version 0 as it was published. */
+static enum status begin_at_first(struct replica *r, struct err *e)
+{
+    struct file_map file = {0};
+    enum status st = r->options.first ? r->options.first(r->options.ctx, &file, e)
+                                      : err_set(e, ERR_NOT_FOUND, "version 0 is not here");
+
     if (!st)
         st = course_begin_at_first(&r->course, file.bytes, e);
     file_map_close(&file);
+    return st;
+}
+
+static enum status begin(struct replica *r, int64_t version, struct err *e)
+{
+    enum status st;
+
+    begin_anew(r);
+    if (load_kept(r, version))
+        return OK;
+    st = begin_at_first(r, e);
     if (st != ERR_NOT_FOUND && st != ERR_UNSUPPORTED)
         return st;
     st = course_begin(&r->course, e);
@@ -85,6 +101,31 @@ enum status replica_seek(struct replica *r, int64_t version, bool is_to_look, in
     if (r->course.version < 0 || r->course.version > version || !r->course.learner)
         st = begin(r, version, e);
     *at = r->course.version;
+    return st;
+}
+
+/* Is the model to begin with one that this machine has? */
+static bool has_model(const struct replica *r)
+{
+    const char *init = r->options.setup->task.model.init;
+
+    return !strcmp(init, "random") || file_exists(init);
+}
+
+enum status replica_first(struct replica *r, bool *is_done, struct err *e)
+{
+    enum status st = OK;
+
+    *is_done = false;
+    if (r->course.version >= 0 || !r->course.learner) {
+        begin_anew(r);
+        st = has_model(r) ? course_begin(&r->course, e) : begin_at_first(r, e);
+    }
+    if (!st && r->course.version < 0)
+        st = course_warm_up_some(&r->course, WARM_STEPS, e);
+    *is_done = !st && r->course.version == 0;
+    if (st)
+        begin_anew(r);
     return st;
 }
 
@@ -134,9 +175,7 @@ enum status replica_step(struct replica *r, const struct msg_batch *batch, struc
         keep(r);
         return OK;
     }
-    forget(r);
-    course_clear(&r->course);
-    course_init(&r->course, r->options.setup, &r->options.course);
+    begin_anew(r);
     return st;
 }
 

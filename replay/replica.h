@@ -49,6 +49,10 @@ void replica_clear(struct replica *r);
  * replica_step leads on from *at, unless `is_to_look`: then it may have stepped past. Errors as course_load, course_warm_up. */
 MUST_USE enum status replica_seek(struct replica *r, int64_t version, bool is_to_look,
                                   int64_t *at, struct err *e);
+/* Makes version 0 from what the task says, whatever was published, some supervised steps a call:
+ * *is_done, and r->course has what it gives. Where the directory of model.init is not here, it is what was
+ * published of it, as replica_seek would begin. The first call begins; so does one after replica_seek. */
+MUST_USE enum status replica_first(struct replica *r, bool *is_done, struct err *e);
 /* From where it stands to the next version (r->course has what it gives). After a failure it begins
  * anew by replica_seek. */
 MUST_USE enum status replica_step(struct replica *r, const struct msg_batch *batch,

@@ -58,10 +58,6 @@ static enum status open_batch(struct learn_batch *out, const struct terms *t, st
     struct msg_batch *b = xcalloc(1, sizeof(*b));
     enum status st = msg_batch_decode(b, in, e);
 
-    if (!st && m->version < 1)
-        st = err_set(e, ERR_UNSUPPORTED,
-                     "version 0 is made by supervised steps, which are "
-                     "replayed from the start and not disputed");
     if (!st)
         st = learn_batch_build(out, b, &rules, e);
     if (!st && !digest_equal(&out->root, &m->batch)) {
@@ -79,11 +75,15 @@ static enum status open_step(struct transcript_step *s, const struct transcript 
     struct learn_batch batch = {0};
     enum status st = open_terms(&terms, t->bundle, m, e);
 
-    if (!st)
+    s->is_first = !m->version;
+    if (!st && s->is_first && t->batch.len)
+        st = err_set(e, ERR_DIGEST, "version 0 is made from no batch");
+    if (!st && !s->is_first)
         st = open_batch(&batch, &terms, t->batch, m, &s->run, e);
     s->is_contradicted = !st && terms.is_contradicted;
-    s->is_empty = !st && !s->is_contradicted && (!batch.n_samples || !batch.n_tokens);
-    if (!st && !s->is_contradicted && !s->is_empty)
+    s->is_empty =
+        !st && !s->is_first && !s->is_contradicted && (!batch.n_samples || !batch.n_tokens);
+    if (!st && !s->is_first && !s->is_contradicted && !s->is_empty)
         st = graph_new(&s->graph, &terms.config, &terms.settings, terms.numerics, &batch,
                        (uint64_t)m->version - 1, t->opt_steps, e);
     learn_batch_clear(&batch);
@@ -110,6 +110,7 @@ enum status transcript_open(struct transcript_step *s, const struct transcript *
         s->run = env.run;
         s->defender = env.signer;
         s->version = m->version;
+        s->weights = m->weights;
         s->claim = (struct opening_claim){.masters_before = m->masters_before,
                                           .optimizer_before = m->optimizer_before,
                                           .masters_after = m->masters_after,
@@ -198,6 +199,36 @@ static void judge_empty(struct transcript_result *out, const struct transcript_s
              is_right ? "nothing" : "something");
 }
 
+/* Version 0 is what the task makes, and whoever judges makes it. */
+static enum status judge_first(struct transcript_result *out, const struct transcript_step *s,
+                               struct bytes bundle, struct err *e)
+{
+    const struct course_options co = {.run = s->run, .kernels = kernels_best()};
+    struct setup *setup = NULL;
+    struct course c;
+    const char *other;
+    enum status st = setup_open(&setup, bundle, NULL, e);
+
+    if (st)
+        return st;
+    course_init(&c, setup, &co);
+    st = course_begin(&c, e);
+    if (!st)
+        st = course_warm_up(&c, NULL, NULL, e);
+    if (!st) {
+        other = !digest_equal(&c.masters, &s->claim.masters_after)       ? "masters"
+                : !digest_equal(&c.optimizer, &s->claim.optimizer_after) ? "moments"
+                : !digest_equal(&c.weights, &s->weights)                 ? "weights"
+                                                                         : NULL;
+        out->loser = other ? DISPUTE_DEFENDER : DISPUTE_CHALLENGER;
+        snprintf(out->why, sizeof(out->why), "the task gives %s %s of version 0",
+                 other ? "other" : "these", other ? other : "weights, masters and moments");
+    }
+    course_clear(&c);
+    setup_close(&setup);
+    return st;
+}
+
 static void tell(struct transcript_result *out, const struct dispute *d)
 {
     out->opened_bytes = d->opened_bytes;
@@ -222,7 +253,9 @@ enum status transcript_replay(struct transcript_result *out, const struct transc
     out->challenger = t->challenger;
     out->run = s.run;
     out->version = s.version;
-    if (!st && s.is_empty) {
+    if (!st && s.is_first && !s.is_contradicted) {
+        st = judge_first(out, &s, t->bundle, e);
+    } else if (!st && s.is_empty) {
         judge_empty(out, &s);
     } else if (!st) {
         transcript_begin(&d, &s);

@@ -17,15 +17,17 @@
 
 /* The step that is argued about, as a referee has it from public records. */
 struct transcript_step {
-    struct graph *graph;  /* owned; NULL: is_empty or is_contradicted */
+    struct graph *graph;  /* owned; NULL: is_empty, is_contradicted or is_first */
     bool is_empty;        /* the batch trains on nothing */
     bool is_contradicted; /* the manifest has other settings than its task: its signer lost */
+    bool is_first;        /* version 0, which the task makes, and no batch */
     struct opening_claim claim; /* of the manifest; the trace's root is not known yet */
+    struct digest weights;      /* of the manifest */
     struct digest run, id;
     struct public_key defender;
     int64_t version;
 };
-/* Checks the manifest's signature, and that bundle and batch are those it names.
+/* Checks the manifest's signature, and that bundle and batch (version 0 has none) are those it names.
  * ERR_MALFORMED, ERR_DIGEST, ERR_DENIED, and the errors of graph_new. */
 MUST_USE enum status transcript_open(struct transcript_step *s, const struct transcript *t,
                                      struct err *e);
@@ -43,7 +45,8 @@ struct transcript_result {
     struct referee_question question; /* that it came to; else zero */
     char where[160];                  /* the operation, if it came to one; else empty */
 };
-/* The game before its first move, or over before it: of a step that is contradicted. Not of an empty one. */
+/* The game before its first move, or over before it: of a step that is contradicted. Not of an empty
+ * one, nor of version 0. */
 void transcript_begin(struct dispute *d, const struct transcript_step *s);
 /* Puts the moves (a blob each) through a game that has begun; *n are there. What comes after its end is
  * checked for signature and place, and ignored. Errors as transcript_replay. */
@@ -51,8 +54,10 @@ MUST_USE enum status transcript_moves(struct dispute *d, uint32_t *n,
                                       const struct transcript_step *s,
                                       const struct public_key *challenger, struct bytes moves,
                                       struct err *e);
-/* Replays the moves. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
- * ERR_DENIED: the file accuses nobody. */
+/* Replays the moves; of version 0, makes it (replay/course.h), for which a task that begins with a model's
+ * directory needs that. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
+ * ERR_DENIED: the file accuses nobody. Of version 0 also the errors of setup_open, course_begin and
+ * course_warm_up. */
 MUST_USE enum status transcript_replay(struct transcript_result *out,
                                        const struct transcript *t, struct err *e);
 

@@ -1,3 +1,4 @@
+#include <cuda_profiler_api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,6 +220,13 @@ void cuda_zero(struct device *d, void *to, size_t bytes)
 {
     if (bytes > 0 && use(d))
         (void)device_note(d, cudaMemsetAsync(to, 0, bytes, d->stream), "zeroing");
+}
+
+void cuda_watch(struct device *d, bool is_watched)
+{
+    if (use(d))
+        (void)device_note(d, is_watched ? cudaProfilerStart() : cudaProfilerStop(),
+                          "telling a profiler");
 }
 
 enum status cuda_wait(struct device *d, struct err *e)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Networks in which a weight version is recomputed by a drawn validator, and challenged: a trainer that
-# alters one gradient loses its stake by the referee, one that says nothing by the clock; a validator
+# begins with other weights than the task gives loses at once; one that alters one gradient loses its stake by the referee, one that says nothing by the clock; a validator
 # that challenges a right version loses its bond, and the run goes on to the weights it has anyway; a
 # trainer that is killed in the middle of a dispute goes on with it. Every ledger is audited, disputes replayed.
 set -euo pipefail
@@ -41,8 +41,15 @@ closed() { # name: the entry that says who lost
 }
 
 run honest 1
-[ "$(figure honest versions_recomputed)" = 4 ] # the first three always, and the last, which no draw covers
+[ "$(figure honest versions_recomputed)" = 5 ] # the first four always, and the last, which no draw covers
 [ "$(figure honest disputes)" = 0 ]
+
+run first 1 --cheat-trainer other-first
+closed first | grep -q "\"loser\": \"$(trainer_of first)\", \"is_silent\": false"
+closed first | grep -q '"n_moves": 0,'
+[ "$(figure first disputes_replayed)" = 1 ]
+"$muster" ledger dispute "$work/first" 1 "$work/dispute-first"
+"$muster" verify "$work/dispute-first" | grep -q "the trainer loses: the task gives other masters of version 0"
 
 run gradient 1 --cheat-trainer altered-gradient
 closed gradient | grep -q "\"loser\": \"$(trainer_of gradient)\", \"is_silent\": false"
@@ -65,7 +72,7 @@ if closed challenging | grep -q "\"loser\": \"$(trainer_of challenging)\""; then
 closed challenging | grep -q '"is_silent": false'
 [ "$(figure challenging ucr_bonds)" = 0 ]
 [ "$(field challenging weights)" = "$(field honest weights)" ]
-[ "$(figure challenging versions_recomputed)" = 4 ]
+[ "$(figure challenging versions_recomputed)" = 5 ]
 
 # Killed between two moves: started again, it goes on.
 "$muster" up "$work/task" --dir "$work/killed" --json --inference 1 --cheats 0 --validators 1 --relays 0 \

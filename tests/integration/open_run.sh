@@ -53,6 +53,20 @@ pid_of() { # name, node
     pgrep -f -- "--dir $work/$1/$2( |\$)" | head -n 1 || true
 }
 
+# caught NAME TYPE: lets the honest worker wait until the ledger has an entry of this type: else it may have
+# done all there is before the cheat is there.
+caught() {
+    local honest=
+    while [ -z "$honest" ] && kill -0 $up 2>/dev/null; do
+        honest=$(pid_of "$1" inference-1)
+    done
+    kill -STOP "$honest"
+    while kill -0 $up 2>/dev/null && [ "$(count "$1" "$2")" = 0 ]; do
+        sleep 0.05
+    done
+    kill -CONT "$honest"
+}
+
 # While its validator is stopped a draw waits a second for the nonce: time to see a commit, and to kill
 # the one worker before it is asked for the opening.
 begin killed --inference 1 --cheats 0
@@ -78,6 +92,7 @@ grep -q 'earlier=yes' "$work/killed/inference-1.log"
 
 for cheat in draft int4; do
     begin $cheat --inference 2 --cheats 1 --cheat $cheat
+    caught $cheat NODE_REVOKE
     end $cheat
     [ "$(count $cheat REJECT_SOFT)" -ge 3 ]
     [ "$(count $cheat NODE_REVOKE)" = 1 ]
@@ -85,6 +100,7 @@ done
 
 sed -i 's/opening_ms: 20000/opening_ms: 1500/' "$work/task/task.yaml"
 begin unopened --inference 2 --cheats 1 --cheat unopened
+caught unopened REJECT_SOFT
 end unopened
 "$muster" ledger show "$work/unopened" --type REJECT_SOFT >"$work/refused"
 grep -q 'code=UNOPENED' "$work/refused"

@@ -268,6 +268,19 @@ static void make_unit(struct both *b, enum ledger_type type, union ledger_body *
     }
 }
 
+static void make_challenge(struct both *b, struct ledger_dispute_open *x)
+{
+    x->version = (int64_t)rng_u64(&b->rng);
+    random_digest(b, &x->challenger);
+    random_digest(b, &x->dispute);
+    x->opt_steps = rng_u64(&b->rng);
+    x->is_direct = true;
+    random_digest(b, &x->weights);
+    random_digest(b, &x->masters);
+    random_digest(b, &x->optimizer);
+    random_digest(b, &x->envelope);
+}
+
 static void make_close(struct both *b, struct ledger_dispute_close *x)
 {
     random_digest(b, &x->dispute);
@@ -302,9 +315,7 @@ static void make_training(struct both *b, enum ledger_type type, union ledger_bo
     case LEDGER_STEP_VERDICT:
         random_bytes(&b->rng, (uint8_t *)&x->step_verdict_, sizeof(x->step_verdict_));
         break;
-    case LEDGER_DISPUTE_OPEN:
-        random_bytes(&b->rng, (uint8_t *)&x->dispute_open_, sizeof(x->dispute_open_));
-        break;
+    case LEDGER_DISPUTE_OPEN: make_challenge(b, &x->dispute_open_); break;
     case LEDGER_DISPUTE_MOVE:
         random_bytes(&b->rng, (uint8_t *)&x->dispute_move_, sizeof(x->dispute_move_));
         break;

@@ -167,6 +167,32 @@ static void a_challenger_that_loses_loses_its_bond(void **state)
     audit_says(p, AUDIT_VIOLATION, "I9: by its moves the dispute ends otherwise");
 }
 
+/* The first version is drawn with the first of those made from batches; it has no moves. */
+static void the_first_of_all_is_drawn_and_disputed_without_moves(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    const struct ledger_step_state *s = ledger_books_step(world_books(w), 0);
+    const struct ledger_dispute *d;
+    unsigned i = 0;
+
+    assert_true(s->is_wanted && !s->has_batch);
+    while (!key_equal(&world_validator(w, i)->node, &s->validator))
+        i++;
+    w->bend = BEND_GAME;
+    world_refused(w, world_try_step_verdict(w, 0, i, false), ERR_INVALID,
+                  "I10: version 0 was made from no batch, and has no game");
+    w->bend = BEND_NOTHING;
+    assert_ok(world_try_step_verdict(w, 0, i, false), &w->e);
+    d = ledger_books_open_dispute(world_books(w));
+    assert_null(ledger_books_turn(world_books(w), d));
+    world_refused(w, world_try_dispute_move(w, LEDGER_MOVE_SHOW), ERR_DENIED,
+                  "I4: no move is due in this dispute");
+    assert_ok(world_try_dispute_close(w, trainer_of(w), false, 7), &w->e);
+    assert_true(ledger_books_node(world_books(w), trainer_of(w))->is_slashed);
+    audit_says(p, AUDIT_CLEAN, "");
+}
+
 static void moves_alternate_and_end_the_game(void **state)
 {
     struct place *p = *state;
@@ -291,6 +317,7 @@ int main(void)
         TEST(the_first_versions_are_drawn_and_paid_for),
         TEST(a_trainer_that_loses_is_slashed_and_barred),
         TEST(a_challenger_that_loses_loses_its_bond),
+        TEST(the_first_of_all_is_drawn_and_disputed_without_moves),
         TEST(moves_alternate_and_end_the_game),
         TEST(silence_loses_after_the_deadline_and_not_before),
         TEST(pay_waits_for_a_dispute),

@@ -46,8 +46,10 @@ enum status world_try_step_verdict(struct world *w, int64_t version, unsigned va
                                  .is_accepted = is_accepted,
                                  .weights = s->weights};
     struct ledger_step_verdict right = {.version = version, .validator = n->node};
-    struct ledger_dispute_open wrong = {
-        .version = version, .challenger = n->node, .opt_steps = s->opt_steps};
+    struct ledger_dispute_open wrong = {.version = version,
+                                        .challenger = n->node,
+                                        .opt_steps = s->opt_steps,
+                                        .is_direct = !version && w->bend != BEND_GAME};
     struct digest envelope;
     struct buf body;
 

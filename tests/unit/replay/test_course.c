@@ -229,13 +229,33 @@ static void a_step_commits_to_what_was_before_and_to_its_batch(void **state)
     batch_free(&b);
 }
 
+static void a_warm_up_in_parts_gives_the_same_bits(void **state)
+{
+    struct fixture *f = *state;
+    struct course c;
+    unsigned parts = 0;
+
+    warm_up(f, &f->c);
+    course_init(&c, f->setup, &f->c.options);
+    assert_ok(course_begin(&c, &f->e), &f->e);
+    while (c.version < 0) {
+        assert_ok(course_warm_up_some(&c, 2, &f->e), &f->e);
+        parts++;
+    }
+    assert_int_equal(parts, 3); /* of 5 steps */
+    assert_true(bytes_equal(buf_bytes(&c.manifest), buf_bytes(&f->c.manifest)));
+    course_clear(&c);
+}
+
 /* What a replay of the same batch sees: every cheat has other weights, from the first step on. */
 static void a_cheating_trainer_has_other_weights(void **state)
 {
     struct fixture *f = *state;
     struct batch_made *b;
+    struct digest first;
 
     warm_up(f, &f->c);
+    first = f->c.weights;
     b = next_batch(f, &f->c);
     assert_ok(course_step(&f->c, &b->m, &f->e), &f->e);
     for (unsigned cheat = 0; cheat < TRAIN_CHEAT_COUNT; cheat++) {
@@ -246,6 +266,7 @@ static void a_cheating_trainer_has_other_weights(void **state)
         opt.cheat = (enum train_cheat)cheat;
         course_init(&c, f->setup, &opt);
         warm_up(f, &c);
+        assert_int_equal(digest_equal(&c.weights, &first), cheat != TRAIN_CHEAT_FIRST);
         assert_ok(course_step(&c, &b->m, &f->e), &f->e);
         assert_int_equal(digest_equal(&c.weights, &f->c.weights), cheat == TRAIN_CHEAT_NONE);
         assert_int_equal(digest_equal(&c.masters, &f->c.masters), cheat == TRAIN_CHEAT_NONE);
@@ -583,6 +604,7 @@ int main(int argc, char **argv)
         CASE(version_0_commits_to_the_warm_up),
         CASE(manifests_name_the_file_that_travels),
         CASE(a_step_commits_to_what_was_before_and_to_its_batch),
+        CASE(a_warm_up_in_parts_gives_the_same_bits),
         CASE(a_cheating_trainer_has_other_weights),
         CASE(an_empty_batch_makes_a_version_with_the_same_weights),
         CASE(two_runs_of_a_task_are_the_same),

@@ -15,6 +15,7 @@ struct fixture {
     struct orders o;
     struct dispute_state *s;
     struct buf manifest; /* the PUBLISH envelope of version 1: root i is all i + 1 */
+    struct buf first;    /* of version 0, likewise */
 };
 
 static struct digest root_of(enum what i)
@@ -25,12 +26,10 @@ static struct digest root_of(enum what i)
     return d;
 }
 
-static int setup(void **state)
+static void publish(struct fixture *f, struct buf *out, int64_t version)
 {
-    struct fixture *f = test_calloc(1, sizeof(*f));
-    struct dispute_state_options opt = {.boot = 1, .is_validator = true};
     const struct idem idem = {{1}};
-    struct msg_manifest m = {.content = content_full(1),
+    struct msg_manifest m = {.content = content_full(version),
                              .file_bytes = 1,
                              .shard_bytes = 1,
                              .n_shards = 1,
@@ -43,16 +42,25 @@ static int setup(void **state)
     struct buf body;
     struct err e;
 
-    orders_init(&f->o, 3);
-    opt.key = f->o.key;
-    dispute_state_new(&f->s, &opt);
-    buf_init(&f->manifest, 1u << 16);
+    buf_init(out, 1u << 16);
     buf_init(&body, 1u << 16);
     assert_ok(msg_manifest_encode(&body, &m, &e), &e);
-    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &f->o.run, &idem, buf_bytes(&body),
+    assert_ok(msg_envelope_encode(out, MSG_PUBLISH, &f->o.run, &idem, buf_bytes(&body),
                                   f->o.server->node_secret, &e),
               &e);
     buf_clear(&body);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = test_calloc(1, sizeof(*f));
+    struct dispute_state_options opt = {.boot = 1, .is_validator = true};
+
+    orders_init(&f->o, 3);
+    opt.key = f->o.key;
+    dispute_state_new(&f->s, &opt);
+    publish(f, &f->manifest, 1);
+    publish(f, &f->first, 0);
     *state = f;
     return 0;
 }
@@ -63,6 +71,7 @@ static int teardown(void **state)
 
     dispute_state_free(&f->s);
     buf_clear(&f->manifest);
+    buf_clear(&f->first);
     orders_clear(&f->o);
     test_free(f);
     return 0;
@@ -76,15 +85,59 @@ static void answer(struct fixture *f, const struct msg_envelope *asked, enum msg
     assert_true(dispute_state_message(f->s, data, 0, &f->o.out));
 }
 
-static void give_audit(struct fixture *f, bool is_wanted)
+static void give_audit_of(struct fixture *f, int64_t version, bool is_wanted)
 {
-    const struct msg_audit m = {
-        .version = 1, .manifest = buf_bytes(&f->manifest), .is_wanted = is_wanted};
+    const struct msg_audit m = {.version = version,
+                                .manifest = buf_bytes(version ? &f->manifest : &f->first),
+                                .is_wanted = is_wanted};
     struct msg_envelope asked = orders_get(&f->o, MSG_AUDIT_ASK, 0);
 
     buf_reset(&f->o.body);
     assert_ok(msg_audit_encode(&f->o.body, &m, NULL), NULL);
     answer(f, &asked, MSG_AUDIT);
+}
+
+static void give_audit(struct fixture *f, bool is_wanted)
+{
+    give_audit_of(f, 1, is_wanted);
+}
+
+/* What a version came to: the roots of the manifest, but for one bit of each of `others`. */
+static void put_roots(struct buf *result, int64_t version, unsigned others)
+{
+    buf_put_u64(result, (uint64_t)version);
+    for (unsigned i = 0; i < N_ROOTS; i++) {
+        struct digest d = root_of((enum what)i);
+
+        d.b[9] ^= (uint8_t)(others >> i & 1);
+        buf_append(result, BYTES_OF(d.b));
+    }
+}
+
+static void end_job(struct fixture *f, uint32_t job, uint64_t number, const struct buf *result)
+{
+    orders_forget(&f->o);
+    dispute_state_job(f->s, job, number, OK, buf_bytes(result), NULL, 0, &f->o.out);
+}
+
+/* The job that makes version 0, `parts` times; the last gives it. */
+static void make_first(struct fixture *f, uint64_t number, unsigned parts, unsigned others)
+{
+    struct buf result;
+
+    buf_init(&result, 1024);
+    for (unsigned i = 0; i < parts; i++) {
+        const struct effect *job = orders_job(&f->o);
+
+        assert_non_null(job);
+        assert_int_equal(job->job, DISPUTE_JOB_FIRST);
+        buf_reset(&result);
+        buf_put_u8(&result, i + 1 == parts);
+        if (i + 1 == parts)
+            put_roots(&result, 0, others);
+        end_job(f, DISPUTE_JOB_FIRST, number + i, &result);
+    }
+    buf_clear(&result);
 }
 
 /* Version 1 is its to recompute, from version 0; the step gives the roots of the manifest, but
@@ -103,8 +156,7 @@ static void recompute(struct fixture *f, unsigned others)
     job = orders_job(&f->o);
     assert_non_null(job);
     buf_put_u64(&result, 0);
-    orders_forget(&f->o);
-    dispute_state_job(f->s, DISPUTE_JOB_SEEK, 1, OK, buf_bytes(&result), NULL, 0, &f->o.out);
+    end_job(f, DISPUTE_JOB_SEEK, 1, &result);
     asked = orders_get(&f->o, MSG_BATCH_ASK, 0);
     give_audit(f, false);
     buf_reset(&f->o.body);
@@ -112,26 +164,24 @@ static void recompute(struct fixture *f, unsigned others)
     answer(f, &asked, MSG_BATCH);
     assert_non_null(orders_job(&f->o));
     buf_reset(&result);
-    buf_put_u64(&result, 1);
-    for (unsigned i = 0; i < N_ROOTS; i++) {
-        struct digest d = root_of((enum what)i);
-
-        d.b[9] ^= (uint8_t)(others >> i & 1);
-        buf_append(&result, BYTES_OF(d.b));
-    }
-    orders_forget(&f->o);
-    dispute_state_job(f->s, DISPUTE_JOB_STEP, 2, OK, buf_bytes(&result), NULL, 0, &f->o.out);
+    put_roots(&result, 1, others);
+    end_job(f, DISPUTE_JOB_STEP, 2, &result);
     buf_clear(&result);
 }
 
-static struct msg_step_verdict verdict(struct fixture *f)
+static struct msg_step_verdict verdict_on(struct fixture *f, int64_t version)
 {
     struct msg_envelope said = orders_get(&f->o, MSG_STEP_VERDICT, 0);
     struct msg_step_verdict m;
 
     assert_ok(msg_step_verdict_decode(&m, said.body, NULL), NULL);
-    assert_int_equal(m.version, 1);
+    assert_int_equal(m.version, version);
     return m;
+}
+
+static struct msg_step_verdict verdict(struct fixture *f)
+{
+    return verdict_on(f, 1);
 }
 
 static void what_is_the_same_is_right(void **state)
@@ -205,6 +255,70 @@ static void what_follows_from_other_moments_is_not_challenged(void **state)
         *state, 1u << OPTIMIZER | 1u << OPTIMIZER_BEFORE, "another state");
 }
 
+static void recompute_first(struct fixture *f, unsigned others)
+{
+    orders_forget(&f->o);
+    dispute_state_ready(f->s, ORDERS_PEER, &f->o.run, true, 0, &f->o.out);
+    give_audit_of(f, 0, true);
+    make_first(f, 1, 3, others);
+}
+
+/* What the states before and after it are is not in the verdict's way: nothing is before it. */
+static void version_0_is_made_from_the_task(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute_first(f, 1u << MASTERS_BEFORE);
+    assert_true(verdict_on(f, 0).is_accepted);
+}
+
+static void roots_of_version_0_are_challenged(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute_first(f, 1u << OPTIMIZER);
+    assert_false(verdict_on(f, 0).is_accepted);
+}
+
+static void a_file_of_version_0_is_challenged(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute_first(f, 1u << WEIGHTS);
+    assert_false(verdict_on(f, 0).is_accepted);
+}
+
+/* Nobody has asked it to: what version 1 begins with is not what was published as version 0. */
+static void who_finds_another_state_before_version_1_makes_version_0(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 1u << MASTERS | 1u << MASTERS_BEFORE);
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 1000, &f->o.out);
+    give_audit_of(f, 0, false);
+    make_first(f, 3, 1, 1u << MASTERS);
+    assert_false(verdict_on(f, 0).is_accepted);
+}
+
+/* A dispute without moves is nothing to play. */
+static void who_is_told_of_a_dispute_that_is_over_does_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_envelope asked;
+    struct msg_dispute_state m = {.dispute = {{1}},
+                                  .challenger = f->o.key->node,
+                                  .manifest = buf_bytes(&f->first),
+                                  .is_over = true};
+
+    dispute_state_ready(f->s, ORDERS_PEER, &f->o.run, false, 0, &f->o.out);
+    asked = orders_get(&f->o, MSG_DISPUTE_ASK, 0);
+    buf_reset(&f->o.body);
+    assert_ok(msg_dispute_state_encode(&f->o.body, &m, NULL), NULL);
+    answer(f, &asked, MSG_DISPUTE_STATE);
+    assert_null(orders_job(&f->o));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -217,6 +331,11 @@ int main(void)
         TEST(a_file_alone_is_not_challenged),
         TEST(what_follows_from_another_state_is_not_challenged),
         TEST(what_follows_from_other_moments_is_not_challenged),
+        TEST(version_0_is_made_from_the_task),
+        TEST(roots_of_version_0_are_challenged),
+        TEST(a_file_of_version_0_is_challenged),
+        TEST(who_finds_another_state_before_version_1_makes_version_0),
+        TEST(who_is_told_of_a_dispute_that_is_over_does_nothing),
     };
 
     return cmocka_run_group_tests_name("replay/dispute_state", tests, NULL, NULL);

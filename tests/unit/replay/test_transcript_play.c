@@ -380,6 +380,64 @@ static void what_was_not_published_is_not_disputed(void **state)
     assert_contains(f->e.text, "the batch is not that of the manifest");
 }
 
+/* A manifest of version 0 as the task makes it, but for what `alter` does. */
+static void publish_first(struct fixture *f, void (*alter)(struct msg_manifest *m))
+{
+    const struct idem idem = {{1}};
+    struct msg_manifest m;
+    struct buf body;
+
+    assert_int_equal(f->c.version, 0);
+    assert_ok(msg_manifest_decode(&m, buf_bytes(&f->c.manifest), &f->e), &f->e);
+    if (alter)
+        alter(&m);
+    buf_init(&body, MSG_MAX_BYTES);
+    assert_ok(msg_manifest_encode(&body, &m, &f->e), &f->e);
+    buf_reset(&f->manifest);
+    buf_reset(&f->body);
+    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &run, &idem, buf_bytes(&body),
+                                  &f->defender_secret, &f->e),
+              &f->e);
+    buf_clear(&body);
+}
+
+static void alter_masters(struct msg_manifest *m)
+{
+    m->masters_after.b[3] ^= 1;
+}
+
+static void alter_moments(struct msg_manifest *m)
+{
+    m->optimizer_after.b[3] ^= 1;
+}
+
+static void alter_weights(struct msg_manifest *m)
+{
+    m->weights.b[3] ^= 1;
+}
+
+/* It has no game: who judges makes it, from the task alone. */
+static void version_0_is_what_the_task_makes(void **state)
+{
+    static void (*const alter[])(struct msg_manifest *) = {NULL, alter_masters, alter_moments,
+                                                           alter_weights};
+    static const char *const why[] = {"gives these", "other masters", "other moments",
+                                      "other weights"};
+    struct fixture *f = *state;
+    struct transcript_result r;
+
+    for (size_t i = 0; i < sizeof(why) / sizeof(why[0]); i++) {
+        publish_first(f, alter[i]);
+        assert_ok(replay(f, &r), &f->e);
+        assert_int_equal(r.version, 0);
+        assert_int_equal(r.loser, i ? DISPUTE_DEFENDER : DISPUTE_CHALLENGER);
+        assert_contains(r.why, why[i]);
+    }
+    assert_ok(msg_batch_encode(&f->body, &f->made->m, &f->e), &f->e);
+    assert_status(replay(f, &r), ERR_DIGEST, NULL);
+    assert_contains(f->e.text, "version 0 is made from no batch");
+}
+
 static void every_changed_byte_of_a_file_is_found(void **state)
 {
     struct fixture *f = *state;
@@ -410,6 +468,7 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_was_not_published_is_not_disputed, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(version_0_is_what_the_task_makes, setup, teardown),
         cmocka_unit_test_setup_teardown(every_changed_byte_of_a_file_is_found, setup, teardown),
     };
 
