@@ -101,6 +101,8 @@ struct device_ops {
     const char *(*refuses)(const struct model_config *c);
     size_t (*pass_bytes)(const struct model_config *c, size_t rows);
     void (*pass)(struct device *d, const struct device_pass *p);
+    /* Of a pass of new rows the attention alone, on whatever is in the scratch: for benches */
+    void (*pass_attention)(struct device *d, const struct device_pass *p);
     size_t (*train_pass_bytes)(const struct model_config *c, size_t rows, bool recompute);
     void (*train_pass_forward)(struct device *d, const struct device_train_pass *p);
     void (*train_pass_backward)(struct device *d, const struct device_train_pass *p);

@@ -53,6 +53,13 @@ void device_speed_free(struct device_speed **s);
 MUST_USE enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
                                          size_t context, bool with_top, size_t steps,
                                          struct err *e);
+/* Of that the attention of all layers alone. */
+MUST_USE enum status device_speed_attention(double *seconds, struct device_speed *s,
+                                            size_t batch, size_t context, size_t steps,
+                                            struct err *e);
+/* Drawing from n rows of logits alone. */
+MUST_USE enum status device_speed_sampling(double *seconds, struct device_speed *s, size_t n,
+                                           size_t steps, struct err *e);
 /* n_seqs prompts of `length` tokens at once, with the logits of their last tokens. */
 MUST_USE enum status device_speed_prefill(double *seconds, struct device_speed *s,
                                           size_t n_seqs, size_t length, size_t steps,

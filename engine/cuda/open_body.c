@@ -367,6 +367,26 @@ void open_body_forward(struct device *d, const struct device_pass *p)
     open_graph_run(d, k.bytes, layers, p);
 }
 
+static void attention_of_all(struct device *d, const void *arg)
+{
+    const struct device_pass *p = arg;
+    struct acts a;
+
+    (void)carve_pass(&a, (struct carver){.base = p->scratch}, p->config, p->rows);
+    for (size_t i = 0; i < p->config->layers; i++)
+        attend(d, p, &a, i * p->page_layer);
+}
+
+void open_body_attention(struct device *d, const struct device_pass *p)
+{
+    const void *const of[] = {p->scratch, p->runs, p->pages};
+    unsigned char key[OPEN_GRAPH_KEY_BYTES] = {0};
+
+    CHECK(p->pages && p->max_n == 1);
+    memcpy(key, of, sizeof(of));
+    open_graph_run(d, key, attention_of_all, p);
+}
+
 void open_body_train_forward(struct device *d, const struct device_train_pass *p)
 {
     struct training t;
