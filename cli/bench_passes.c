@@ -145,6 +145,52 @@ static enum status decode(const struct bench *b, size_t batch, struct err *e)
     return st;
 }
 
+/* Keys and values read in a second, beside the memory's rate. */
+static enum status attention(const struct bench *b, size_t batch, struct err *e)
+{
+    const struct model_config *c = &b->s->c;
+    const double bytes = (double)batch * (double)b->context * c->layers * 4.0 *
+                         (double)c->kv_heads * c->head_dim;
+    double seconds = 0.0;
+    char name[96];
+    enum status st = device_speed_attention(&seconds, b->speed, batch, (size_t)b->context,
+                                            (size_t)b->steps, e);
+
+    snprintf(name, sizeof(name), "attention_b%zu_c%lld_%s", batch, (long long)b->context,
+             b->s->name);
+    if (!st)
+        bench_line_print(&(struct bench_line){.name = name,
+                                              .value = bytes / seconds * 1e-9,
+                                              .unit = "GB/s",
+                                              .peer = "memory",
+                                              .peer_value = b->bandwidth});
+    return st;
+}
+
+static enum status sampling(const struct bench *b, size_t batch, struct err *e)
+{
+    const double bytes = 4.0 * (double)batch * b->s->c.vocab;
+    double seconds = 0.0;
+    char name[96];
+    enum status st = device_speed_sampling(&seconds, b->speed, batch, (size_t)b->steps, e);
+
+    snprintf(name, sizeof(name), "sampling_b%zu_%u", batch, b->s->c.vocab);
+    if (!st)
+        bench_line_print(&(struct bench_line){.name = name,
+                                              .value = seconds * 1e6,
+                                              .unit = "us",
+                                              .peer = "floor",
+                                              .peer_value = bytes / b->bandwidth * 1e-3});
+    return st;
+}
+
+static enum status decode_part(const struct bench *b, size_t batch, struct err *e)
+{
+    return strcmp(b->what, "attention") == 0  ? attention(b, batch, e)
+           : strcmp(b->what, "sampling") == 0 ? sampling(b, batch, e)
+                                              : decode(b, batch, e);
+}
+
 /* Operations of attention over a whole sequence, forward, of all layers. */
 static double attention_ops(const struct model_config *c, double length)
 {
@@ -211,7 +257,7 @@ static enum status run(struct bench *b, struct err *e)
         return prefill(b, e);
     for (size_t i = 0; !st && i < N_OF(batches); i++)
         if (b->batch == 0 || (size_t)b->batch == batches[i])
-            st = decode(b, batches[i], e);
+            st = decode_part(b, batches[i], e);
     return st;
 }
 
@@ -220,7 +266,8 @@ int bench_passes(int argc, char **argv)
     struct bench b = {0};
     struct err e;
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "decode", "decode|prefill|train", "which figures", false},
+        {"what", OPT_CHOICE, &b.what, "decode", "decode|attention|sampling|prefill|train",
+         "which figures; attention and sampling of a decode step alone", false},
         {"shape", OPT_CHOICE, &b.shape, "0.5b", BENCH_PASSES_SHAPES,
          "of which model (Qwen2.5's shapes)", false},
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
