@@ -272,7 +272,39 @@ static void print_check(const struct report *r)
         print(r, "tokens_to_refuse", (double)r->s->n_judged / (double)refused, "tokens", 0.0);
 }
 
-static void report(struct bench *b, const struct proofs_seen *s, const char *who, int64_t start)
+static enum status write_file(const char *dir, const char *name, struct bytes data,
+                              struct err *e)
+{
+    char *path = file_join(dir, name);
+    enum status st = file_write_atomic(path, data, 0644, e);
+
+    free(path);
+    return st;
+}
+
+/* One float a token into NAME_WHAT.f32. */
+static enum status keep(const struct report *r, const char *what, const float *x, struct err *e)
+{
+    const struct proofs_work *w = &r->b->w;
+    char name[NAME_BYTES];
+
+    snprintf(name, sizeof(name), "%s_%s.f32", r->name, what);
+    return write_file(r->b->dir, name,
+                      (struct bytes){(const uint8_t *)x, w->n_units * w->n_new * sizeof(*x)},
+                      e);
+}
+
+static enum status keep_all(const struct report *r, struct err *e)
+{
+    enum status st = keep(r, "distance", r->s->distance, e);
+
+    if (!st)
+        st = keep(r, "logp", r->s->off, e);
+    return st ? st : keep(r, "margin", r->s->margin, e);
+}
+
+static enum status report(struct bench *b, const struct proofs_seen *s, const char *who,
+                          int64_t start, struct err *e)
 {
     const size_t n = b->w.n_units * b->w.n_new;
     struct report r = {.b = b, .s = s};
@@ -291,6 +323,7 @@ static void report(struct bench *b, const struct proofs_seen *s, const char *who
     print_beyond(&r, "margin", s->margin);
     print_check(&r);
     print(&r, "seconds", (double)(clock_mono_us() - start) * 1e-6, "s", 0.0);
+    return b->dir[0] ? keep_all(&r, e) : OK;
 }
 
 /* ---- another implementation's states ---------------------------------------------------------- */
@@ -315,16 +348,6 @@ static enum status run_peer(const struct bench *b, struct err *e)
     return st;
 }
 
-static enum status write_file(const char *dir, const char *name, struct bytes data,
-                              struct err *e)
-{
-    char *path = file_join(dir, name);
-    enum status st = file_write_atomic(path, data, 0644, e);
-
-    free(path);
-    return st;
-}
-
 /* model/ (a Hugging Face directory), tokens.i32, and what they are in shape.json. */
 static enum status write_folder(const struct bench *b, struct err *e)
 {
@@ -332,10 +355,9 @@ static enum status write_folder(const struct bench *b, struct err *e)
     const struct weights_map_save how = {.dtype = DTYPE_BF16};
     const size_t n = w->n_units * (w->n_prompt + w->n_new);
     char text[160], *model = file_join(b->dir, "model");
-    enum status st = file_mkdirs(b->dir, 0755, e);
+    enum status st =
+        weights_map_save(b->map->tensors, b->map->n_tensors, &b->c, model, &how, e);
 
-    if (!st)
-        st = weights_map_save(b->map->tensors, b->map->n_tensors, &b->c, model, &how, e);
     if (!st)
         st = write_file(b->dir, "tokens.i32",
                         (struct bytes){(const uint8_t *)w->tokens, n * sizeof(*w->tokens)}, e);
@@ -364,7 +386,7 @@ static enum status see_prefill(struct bench *b, enum numerics class, size_t unit
     if (!st)
         st = proofs_see_prefill(&s, &b->w, m, e);
     if (!st)
-        report(b, &s, who, start);
+        st = report(b, &s, who, start, e);
     b->w.n_units = all;
     proofs_seen_clear(&s);
     model_free(&m);
@@ -387,7 +409,7 @@ static enum status see_peer(struct bench *b, struct err *e)
     if (!st)
         st = proofs_see_file(&s, &b->w, m, path, e);
     if (!st)
-        report(b, &s, "peer", start);
+        st = report(b, &s, "peer", start, e);
     proofs_seen_clear(&s);
     model_free(&m);
     free(path);
@@ -431,6 +453,8 @@ static enum status run(struct bench *b, struct err *e)
     b->is_refused = xcalloc(units, sizeof(*b->is_refused));
     memset(b->is_refused, true, units * sizeof(*b->is_refused));
     b->is_within = true;
+    if (!st && b->dir[0])
+        st = file_mkdirs(b->dir, 0755, e);
     if (!st)
         st = make_work(b, e);
     if (!st)
@@ -465,9 +489,11 @@ int bench_proofs(int argc, char **argv)
          "the worker computes with weights rounded to so many bits, or half of the layers",
          false},
         {"peer", OPT_STRING, &b.peer, "", NULL,
-         "a command that reads the model and tokens in a folder, and writes its states there",
+         "a command that reads the model and tokens in the folder --dir, and writes its states "
+         "there",
          false},
-        {"dir", OPT_STRING, &b.dir, "proofs", NULL, "that folder", false},
+        {"dir", OPT_STRING, &b.dir, "", NULL,
+         "keep the figures of every token here, as float32", false},
     };
     struct usage u = {
         .line = "muster bench proofs [options]",
@@ -481,7 +507,9 @@ int bench_proofs(int argc, char **argv)
     };
     int status = usage_parse(&u, argc, argv);
 
-    if (status == USAGE_RUN && b.n_new % ROLLOUT_PROOF_EVERY != 0) {
+    if (status == USAGE_RUN && b.peer[0] && !b.dir[0]) {
+        status = usage_complain(u.line, "option 'peer' wants option 'dir'");
+    } else if (status == USAGE_RUN && b.n_new % ROLLOUT_PROOF_EVERY != 0) {
         status = usage_complain(u.line, "option 'new' is '%lld', not a multiple of %u",
                                 (long long)b.n_new, ROLLOUT_PROOF_EVERY);
     } else if (status == USAGE_RUN) {

@@ -677,3 +677,14 @@ enum status device_speed_train(double *seconds, struct device_speed *s, size_t n
         *seconds = median(s->d, train_step, &t, steps);
     return end(s, e);
 }
+
+enum status device_speed_ways(struct device_way *ways, size_t *n, const struct kernels *k,
+                              const struct device_product *p, struct err *e)
+{
+    *n = 0;
+    if (!k->ops || !k->ops->ways)
+        return err_set(e, ERR_UNSUPPORTED, "class %s computes a product in one way",
+                       numerics_name(k->numerics));
+    *n = k->ops->ways(k->device, ways, p);
+    return device_wait(k->device, e);
+}

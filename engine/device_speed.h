@@ -16,6 +16,28 @@
 #include "engine/config.h"
 #include "engine/device.h"
 
+#define DEVICE_WAYS 16u
+
+/* y (M, N) = x (M, K) W (N, K)', all bf16 but y if it is f32; gated: W is gate, then up, and y (M, N / 2)
+ * = swiglu of the product, for which there is room (M, N). Arrays of the device. */
+struct device_product {
+    size_t M, N, K;
+    bool is_f32, is_gated;
+    const void *x, *w;
+    void *y, *room;
+};
+/* One way in which the class can compute it. */
+struct device_way {
+    char name
+        [40]; /* "cuBLASLt 0", "64x128/2": rows by columns of a tile, and blocks that split it */
+    double seconds;
+};
+/* All ways, at most DEVICE_WAYS, each timed as a step of decoding meets it: the weights in no cache, and a
+ * short kernel before. ERR_UNSUPPORTED: the class has no choice. */
+MUST_USE enum status device_speed_ways(struct device_way *ways, size_t *n,
+                                       const struct kernels *k, const struct device_product *p,
+                                       struct err *e);
+
 struct device_speed;
 
 /* Weights of this shape, and if `trains` masters, moments and gradients. ERR_UNSUPPORTED: the class has

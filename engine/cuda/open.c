@@ -232,4 +232,6 @@ const struct device_ops device_ops_open = {
     .square_sum = cuda_f32_square_sum,
     .adamw = cuda_f32_adamw,
     .not_finite = cuda_f32_not_finite,
+
+    .ways = open_products_ways,
 };

@@ -39,6 +39,7 @@ grep -q 'outside TOPLOC' "$work/other.err"
 [ "$(value other proofs_tiny_peer_units_refused)" = 1.000 ]
 [ -s "$work/other.d/model/model.safetensors" ]
 [ "$(wc -c <"$work/other.d/tokens.i32")" = 140 ]
+[ "$(wc -c <"$work/other.d/proofs_tiny_peer_margin.f32")" = 128 ]
 if proofs short --chunks 1 --exact 0 --dir "$work/short.d" --peer "touch $work/short.d/states.bf16; ls"; then
     exit 1
 fi
