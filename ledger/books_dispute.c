@@ -276,6 +276,8 @@ void books_open_dispute(struct ledger_books *b, const struct ledger_dispute_open
                                      .last_us = time_us,
                                      .is_called = s->pub.is_empty || x->is_direct}};
 
+    if (x->is_direct)
+        d.pub.challenge = x->envelope;
     s->pub.is_disputed = true;
     b->dispute = books_grow(b->dispute, b->n_disputes, &b->cap_disputes, sizeof(*b->dispute));
     b->dispute[b->n_disputes++] = d;

@@ -5,8 +5,9 @@
  * (audit_probability: saving and detection are 1, the floor is step_rate), the trainer's first
  * step_first ones always, and the first version with the first of them. One that no DRAW covers may
  * be given out by STEP_ASSIGN. The validator recomputes the version: STEP_VERDICT, or DISPUTE_OPEN,
- * which any validator with the bond may make. One over the first version is direct: it has no moves,
- * the referee recomputes what the task makes. Else a dispute's moves alternate, the trainer's first. OPEN and CALL are the last; then
+ * which any validator with the bond may make. Some are direct, and have no moves, for the referee
+ * sees it by itself: one over the first version, which it recomputes, and one whose challenge proves that the
+ * file of the weights is not what the masters beside it give. Else moves alternate, the trainer's first. OPEN and CALL are the last; then
  * DISPUTE_CLOSE says who lost, which follows from the moves (learn/dispute.h) and is what an audit
  * replays. Meanwhile neither party's pay matures.
  *
@@ -56,6 +57,7 @@ struct ledger_dispute {
     struct digest manifest; /* envelope of the PUBLISH */
     struct public_key trainer, challenger;
     int64_t bond;
+    struct digest challenge; /* of the STEP_VERDICT envelope, if it is direct; else zero */
     uint32_t n_moves;
     struct digest last; /* envelope of the last move; zero: none yet */
     int64_t last_us;    /* when that was, or the opening */

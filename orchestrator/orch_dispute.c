@@ -204,14 +204,15 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
     struct ledger_dispute_open o = {.version = m->version,
                                     .challenger = s->node[t->from].node,
                                     .opt_steps = x->opt_steps,
-                                    .is_direct = !x->has_batch,
+                                    .is_direct = !x->has_batch || m->proof.len,
                                     .weights = m->weights,
                                     .masters = m->masters,
                                     .optimizer = m->optimizer};
     char who[17];
     uint64_t seq;
 
-    if (o.is_direct && strcmp(s->task.model.init, "random")) { /* nobody need have that model */
+    if (!x->has_batch &&
+        strcmp(s->task.model.init, "random")) { /* nobody need have that model */
         orch_receipt_refused(s, t, 0, REASON_UNSUPPORTED,
                              "this task begins with a model of a directory: its version 0 is "
                              "not judged here");
@@ -254,7 +255,7 @@ void orch_on_step_verdict(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
-    if (msg_step_verdict_decode(&m, t->m->body, NULL)) {
+    if (msg_step_verdict_decode(&m, t->m->body, NULL) || (m.is_accepted && m.proof.len)) {
         orch_receipt_refused(s, t, 0, REASON_MALFORMED, "STEP_VERDICT does not decode");
         return;
     }

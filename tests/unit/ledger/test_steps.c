@@ -193,6 +193,17 @@ static void the_first_of_all_is_drawn_and_disputed_without_moves(void **state)
     audit_says(p, AUDIT_CLEAN, "");
 }
 
+/* What is without moves has a proof in its challenge. */
+static void a_dispute_of_another_kind_than_its_challenge_is_found(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+
+    w->bend = BEND_GAME;
+    assert_ok(world_try_step_verdict(w, 1, drawn(w), false), &w->e);
+    audit_says(p, AUDIT_VIOLATION, "I10: a dispute of another kind than its challenge");
+}
+
 static void moves_alternate_and_end_the_game(void **state)
 {
     struct place *p = *state;
@@ -318,6 +329,7 @@ int main(void)
         TEST(a_trainer_that_loses_is_slashed_and_barred),
         TEST(a_challenger_that_loses_loses_its_bond),
         TEST(the_first_of_all_is_drawn_and_disputed_without_moves),
+        TEST(a_dispute_of_another_kind_than_its_challenge_is_found),
         TEST(moves_alternate_and_end_the_game),
         TEST(silence_loses_after_the_deadline_and_not_before),
         TEST(pay_waits_for_a_dispute),

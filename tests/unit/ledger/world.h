@@ -40,7 +40,7 @@ enum world_bend {
     BEND_SEAL,       /* VERDICT_SEAL: of another verdict */
     BEND_WEIGHTS,    /* STEP: of another content */
     BEND_STATE,      /* STEP: begins with another state than the one before ended with */
-    BEND_GAME,       /* DISPUTE_OPEN: of version 0, with moves */
+    BEND_GAME,       /* DISPUTE_OPEN: with moves where there are none, and the reverse */
     BEND_PREVIOUS,   /* DISPUTE_MOVE: it follows another move */
 };
 

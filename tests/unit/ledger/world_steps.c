@@ -49,7 +49,7 @@ enum status world_try_step_verdict(struct world *w, int64_t version, unsigned va
     struct ledger_dispute_open wrong = {.version = version,
                                         .challenger = n->node,
                                         .opt_steps = s->opt_steps,
-                                        .is_direct = !version && w->bend != BEND_GAME};
+                                        .is_direct = !version != (w->bend == BEND_GAME)};
     struct digest envelope;
     struct buf body;
 
