@@ -3,12 +3,14 @@
  *
  * The limits are measured in the same run: fused multiply-adds on registers, and a copy within the
  * device's memory, whose bytes count as read and as written. Weights are taken from copies that do
- * not fit a cache together. The best of three times counts.
+ * not fit a cache together. The best of three times counts. With --decode: the products of a step of
+ * decoding by every kernel among which a class chooses.
  */
 #include "cli/bench_device.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/alloc.h"
@@ -16,6 +18,7 @@
 #include "cli/bench_line.h"
 #include "cli/usage.h"
 #include "engine/device.h"
+#include "engine/device_speed.h"
 #include "engine/matmul.h"
 
 #define ROOM_BYTES  ((size_t)512 << 20) /* weights that are read in turn */
@@ -38,9 +41,29 @@ static const struct shape shapes[] = {
     {1, 151936, 896, false},  {64, 151936, 896, false},
 };
 
+/* The products of a layer's step of decoding, and the last one. */
+struct decode_shape {
+    const char *of;
+    size_t N, K;
+    bool is_f32, is_gated;
+};
+static const struct decode_shape decode_shapes[] = {
+    {"0.5b_qkv", 1152, 896, false, false},    {"0.5b_o", 896, 896, true, false},
+    {"0.5b_gate_up", 9728, 896, false, true}, {"0.5b_down", 896, 4864, true, false},
+    {"0.5b_head", 151936, 896, true, false},  {"1.5b_qkv", 2048, 1536, false, false},
+    {"1.5b_o", 1536, 1536, true, false},      {"1.5b_gate_up", 17920, 1536, false, true},
+    {"1.5b_down", 1536, 8960, true, false},   {"7b_qkv", 4608, 3584, false, false},
+    {"7b_o", 3584, 3584, true, false},        {"7b_gate_up", 37888, 3584, false, true},
+    {"7b_down", 3584, 18944, true, false},    {"7b_head", 152064, 3584, true, false},
+};
+static const size_t decode_rows[] = {1, 16, 64, 128};
+
+#define N_OF(a) (sizeof(a) / sizeof((a)[0]))
+
 struct device_bench {
     char *device, *numerics;
     int64_t max;
+    bool decode, each;
     struct device *on;
     const struct kernels *kernels;
     float *x, *y; /* on the device */
@@ -100,6 +123,20 @@ static bool is_left_out(const struct device_bench *b, const struct shape *s)
     return larger(s->M, larger(s->N, s->K)) > (size_t)b->max;
 }
 
+/* Of the larger arrays, what the products of decoding need. */
+static void make_room(struct device_bench *b)
+{
+    for (size_t i = 0; i < N_OF(decode_shapes); i++) {
+        const struct decode_shape *s = &decode_shapes[i];
+        const size_t M = decode_rows[N_OF(decode_rows) - 1];
+
+        if (larger(s->N, s->K) > (size_t)b->max)
+            continue;
+        b->weight_bytes = larger(b->weight_bytes, s->N * s->K * 2);
+        b->activation_floats = larger(b->activation_floats, M * larger(s->N, s->K));
+    }
+}
+
 static enum status prepare(struct device_bench *b, struct err *e)
 {
     const size_t min_bytes = b->max < 4096 ? 1u << 20 : ROOM_BYTES;
@@ -107,13 +144,15 @@ static enum status prepare(struct device_bench *b, struct err *e)
 
     b->weight_bytes = min_bytes;
     b->activation_floats = min_bytes / 8;
-    for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+    for (size_t i = 0; i < N_OF(shapes); i++) {
         const struct shape *s = &shapes[i];
         if (is_left_out(b, s))
             continue;
         b->weight_bytes = larger(b->weight_bytes, s->N * s->K * sizeof(float));
         b->activation_floats = larger(b->activation_floats, s->M * larger(s->N, s->K));
     }
+    if (b->decode)
+        make_room(b);
     st = device_alloc(b->on, (void **)&b->x, b->activation_floats * sizeof(float), "rows", e);
     if (!st)
         st = device_alloc(b->on, (void **)&b->y, b->activation_floats * sizeof(float),
@@ -201,6 +240,57 @@ static enum status measure(const struct device_bench *b, const struct shape *s, 
     return OK;
 }
 
+/* The best way of the class's own beside the best of the library's, or each beside the copy. The weights'
+ * bytes count. */
+static enum status measure_ways(const struct device_bench *b, const struct decode_shape *s,
+                                size_t M, struct err *e)
+{
+    const struct device_product p = {.M = M,
+                                     .N = s->N,
+                                     .K = s->K,
+                                     .is_f32 = s->is_f32,
+                                     .is_gated = s->is_gated,
+                                     .x = b->x,
+                                     .w = b->weights,
+                                     .y = b->y,
+                                     .room = s->is_gated ? b->y : NULL};
+    const double bytes = 2.0 * (double)s->N * (double)s->K;
+    const struct device_way *best[2] = {NULL, NULL}; /* the library's, the class's own */
+    struct device_way ways[DEVICE_WAYS];
+    size_t n;
+    char name[96];
+    enum status st = device_speed_ways(ways, &n, b->kernels, &p, e);
+
+    if (st)
+        return st;
+    for (size_t i = 0; i < n; i++) {
+        const struct device_way **of = &best[strncmp(ways[i].name, "cuBLASLt", 8) != 0];
+
+        if (!*of || ways[i].seconds < (*of)->seconds)
+            *of = &ways[i];
+        snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, ways[i].name);
+        if (b->each)
+            print(name, bytes / ways[i].seconds * 1e-9, "GB/s", "copy", b->bytes * 1e-9);
+    }
+    if (!b->each && best[1]) {
+        snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, best[1]->name);
+        print(name, bytes / best[1]->seconds * 1e-9, "GB/s", best[0] ? best[0]->name : NULL,
+              best[0] ? bytes / best[0]->seconds * 1e-9 : 0.0);
+    }
+    return OK;
+}
+
+static enum status measure_decode(const struct device_bench *b, struct err *e)
+{
+    enum status st = OK;
+
+    for (size_t i = 0; i < N_OF(decode_shapes); i++)
+        for (size_t j = 0; !st && j < N_OF(decode_rows); j++)
+            if (larger(decode_shapes[i].N, decode_shapes[i].K) <= (size_t)b->max)
+                st = measure_ways(b, &decode_shapes[i], decode_rows[j], e);
+    return st;
+}
+
 /* Both limits. */
 static enum status measure_limits(struct device_bench *b, struct err *e)
 {
@@ -246,7 +336,9 @@ static enum status run(struct device_bench *b, struct err *e)
         st = prepare(b, e);
     if (!st)
         st = measure_limits(b, e);
-    for (size_t i = 0; !st && i < sizeof(shapes) / sizeof(shapes[0]); i++)
+    if (!st && b->decode)
+        return measure_decode(b, e);
+    for (size_t i = 0; !st && i < N_OF(shapes); i++)
         for (int what = 0; !st && what < (shapes[i].is_square ? WHATS : DX); what++)
             if (!is_left_out(b, &shapes[i]))
                 st = measure(b, &shapes[i], (enum what)what, e);
@@ -261,6 +353,10 @@ int bench_device(int argc, char **argv)
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
         {"numerics", OPT_STRING, &b.numerics, "f32-1", NULL, "which class", false},
         {"max", OPT_INT, &b.max, "262144", "1..262144", "leave larger shapes out", false},
+        {"decode", OPT_FLAG, &b.decode, "false", NULL,
+         "instead the products of decoding, weights' bytes beside the library's best", false},
+        {"each", OPT_FLAG, &b.each, "false", NULL, "with --decode, every way beside the copy",
+         false},
     };
     struct usage u = {
         .line = "muster bench device [options]",

@@ -4,7 +4,8 @@
  * The floor of a step is the larger of its bytes over the memory's rate and of its operations over the
  * matrix rate; both rates were measured on an H200 and are options. Decoding reads all matrices once
  * and every sequence's keys and values; training does three products with every matrix, and attention
- * over half of the positions forward and two and a half times that backward.
+ * over half of the positions forward and two and a half times that backward. What proofs cost is
+ * measured too: how much longer a step of decoding takes that also gives each state's largest numbers.
  */
 #include "cli/bench_passes.h"
 
@@ -15,6 +16,7 @@
 #include "cli/bench_line.h"
 #include "cli/usage.h"
 #include "engine/device_speed.h"
+#include "engine/model.h"
 
 #define N_OF(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -63,6 +65,19 @@ struct bench {
     struct device_speed *speed;
 };
 
+static const struct shape *shape_of(const char *name)
+{
+    for (size_t i = 0; i < N_OF(shapes); i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    return NULL;
+}
+
+const struct model_config *bench_passes_config(const char *name)
+{
+    return &shape_of(name)->c;
+}
+
 /* Numbers of all matrices that a token is multiplied with, the head's too. */
 static double matrix_numbers(const struct model_config *c)
 {
@@ -104,17 +119,76 @@ static enum status decode(const struct bench *b, size_t batch, struct err *e)
         B * context * c->layers * 2.0 * (double)c->kv_heads * c->head_dim * 2.0;
     const double ops = B * (2.0 * matrix_numbers(c) +
                             4.0 * context * c->layers * (double)c->heads * c->head_dim);
-    double seconds = 0.0;
+    double seconds = 0.0, with_top = 0.0;
     char name[96];
-    enum status st =
-        device_speed_decode(&seconds, b->speed, batch, (size_t)b->context, (size_t)b->steps, e);
+    enum status st = device_speed_decode(&seconds, b->speed, batch, (size_t)b->context, false,
+                                         (size_t)b->steps, e);
 
     snprintf(name, sizeof(name), "decode_b%zu_c%lld_%s", batch, (long long)b->context,
              b->s->name);
+    if (st)
+        return st;
+    tell(name, B, seconds, floor_seconds(b, 2.0 * matrix_numbers(c) + cache, ops),
+         batch >= 64 ? b->s->decode : 0.0);
+    if (c->dim < MODEL_TOP)
+        return OK;
+    st = device_speed_decode(&with_top, b->speed, batch, (size_t)b->context, true,
+                             (size_t)b->steps, e);
+    snprintf(name, sizeof(name), "toploc_b%zu_c%lld_%s_cost", batch, (long long)b->context,
+             b->s->name);
     if (!st)
-        tell(name, B, seconds, floor_seconds(b, 2.0 * matrix_numbers(c) + cache, ops),
-             batch >= 64 ? b->s->decode : 0.0);
+        bench_line_print(&(struct bench_line){.name = name,
+                                              .value = 100.0 * (with_top / seconds - 1.0),
+                                              .unit = "%",
+                                              .target = batch >= 64 ? 1.0 : 0.0,
+                                              .at_most = true});
     return st;
+}
+
+/* Keys and values read in a second, beside the memory's rate. */
+static enum status attention(const struct bench *b, size_t batch, struct err *e)
+{
+    const struct model_config *c = &b->s->c;
+    const double bytes = (double)batch * (double)b->context * c->layers * 4.0 *
+                         (double)c->kv_heads * c->head_dim;
+    double seconds = 0.0;
+    char name[96];
+    enum status st = device_speed_attention(&seconds, b->speed, batch, (size_t)b->context,
+                                            (size_t)b->steps, e);
+
+    snprintf(name, sizeof(name), "attention_b%zu_c%lld_%s", batch, (long long)b->context,
+             b->s->name);
+    if (!st)
+        bench_line_print(&(struct bench_line){.name = name,
+                                              .value = bytes / seconds * 1e-9,
+                                              .unit = "GB/s",
+                                              .peer = "memory",
+                                              .peer_value = b->bandwidth});
+    return st;
+}
+
+static enum status sampling(const struct bench *b, size_t batch, struct err *e)
+{
+    const double bytes = 4.0 * (double)batch * b->s->c.vocab;
+    double seconds = 0.0;
+    char name[96];
+    enum status st = device_speed_sampling(&seconds, b->speed, batch, (size_t)b->steps, e);
+
+    snprintf(name, sizeof(name), "sampling_b%zu_%u", batch, b->s->c.vocab);
+    if (!st)
+        bench_line_print(&(struct bench_line){.name = name,
+                                              .value = seconds * 1e6,
+                                              .unit = "us",
+                                              .peer = "floor",
+                                              .peer_value = bytes / b->bandwidth * 1e-3});
+    return st;
+}
+
+static enum status decode_part(const struct bench *b, size_t batch, struct err *e)
+{
+    return strcmp(b->what, "attention") == 0  ? attention(b, batch, e)
+           : strcmp(b->what, "sampling") == 0 ? sampling(b, batch, e)
+                                              : decode(b, batch, e);
 }
 
 /* Operations of attention over a whole sequence, forward, of all layers. */
@@ -170,9 +244,7 @@ static enum status run(struct bench *b, struct err *e)
     enum numerics class;
     enum status st = numerics_parse(&class, b->numerics, e);
 
-    for (size_t i = 0; i < N_OF(shapes); i++)
-        if (strcmp(shapes[i].name, b->shape) == 0)
-            b->s = &shapes[i];
+    b->s = shape_of(b->shape);
     if (!st)
         st = device_open(&b->on, b->device, e);
     if (!st)
@@ -185,7 +257,7 @@ static enum status run(struct bench *b, struct err *e)
         return prefill(b, e);
     for (size_t i = 0; !st && i < N_OF(batches); i++)
         if (b->batch == 0 || (size_t)b->batch == batches[i])
-            st = decode(b, batches[i], e);
+            st = decode_part(b, batches[i], e);
     return st;
 }
 
@@ -194,7 +266,8 @@ int bench_passes(int argc, char **argv)
     struct bench b = {0};
     struct err e;
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "decode", "decode|prefill|train", "which figures", false},
+        {"what", OPT_CHOICE, &b.what, "decode", "decode|attention|sampling|prefill|train",
+         "which figures; attention and sampling of a decode step alone", false},
         {"shape", OPT_CHOICE, &b.shape, "0.5b", BENCH_PASSES_SHAPES,
          "of which model (Qwen2.5's shapes)", false},
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},

@@ -3,6 +3,7 @@
  */
 #include "cli/bench_delta.h"
 #include "cli/bench_dispute.h"
+#include "cli/bench_proofs.h"
 #include "cli/bench_shardcast.h"
 #include "cli/bench_verify.h"
 #include "cli/bench_words.h"
@@ -15,6 +16,7 @@ int cmd_bench(int argc, char **argv)
         BENCH_ENGINE_WORDS,
         {"dispute", bench_dispute,
          "an altered gradient: rounds, opened bytes, and the referee's time"},
+        {"proofs", bench_proofs, "how far apart implementations of class open-cuda are"},
         {"shardcast", bench_shardcast,
          "weights to many nodes, beside the bound of their links"},
         {"verify", bench_verify, "cheats against checks, and honest work likewise"},

@@ -22,11 +22,14 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
         st =
             err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
     if (!st)
-        st = setup_kernels(&mo.kernels, setup, kernels_best(), e);
+        st = setup_train_kernels(&mo.kernels, setup, kernels_best(), e);
     if (!st)
         st = model_new(&m, w, &mo, e);
     if (!st) {
-        const struct rollout_world world = setup_world(setup, m, 0, &no_root);
+        struct rollout_world world = setup_world(setup, NULL, 0, &no_root);
+
+        world.model = m;
+        world.numerics = model_numerics(m);
         st = rollout_evaluate(&world, n, temperature, reward, samples, n_samples, e);
     }
     model_free(&m);

@@ -65,6 +65,8 @@ struct device_drawn {
     uint32_t is_finite; /* 0: a logit of the row is not; then the others are worth nothing */
 };
 
+struct device_way; /* engine/device_speed.h */
+struct device_product;
 struct model_config; /* engine/config.h */
 struct model_layer;  /* engine/layer.h */
 struct weights_layer;
@@ -99,6 +101,8 @@ struct device_ops {
     const char *(*refuses)(const struct model_config *c);
     size_t (*pass_bytes)(const struct model_config *c, size_t rows);
     void (*pass)(struct device *d, const struct device_pass *p);
+    /* Of a pass of new rows the attention alone, on whatever is in the scratch: for benches */
+    void (*pass_attention)(struct device *d, const struct device_pass *p);
     size_t (*train_pass_bytes)(const struct model_config *c, size_t rows, bool recompute);
     void (*train_pass_forward)(struct device *d, const struct device_train_pass *p);
     void (*train_pass_backward)(struct device *d, const struct device_train_pass *p);
@@ -189,6 +193,9 @@ struct device_ops {
     void (*round_bf16)(struct device *d, float *y, const float *x, size_t n);
     /* *flag (zeroed before) becomes 1 if some element is not finite */
     void (*not_finite)(struct device *d, uint32_t *flag, const float *x, size_t n);
+
+    /* NULL if there is one way only. Of device_speed_ways; how many, 0: the device failed. */
+    size_t (*ways)(struct device *d, struct device_way *ways, const struct device_product *p);
 };
 
 #endif

@@ -10,10 +10,12 @@
 #include "engine/cpu/table.h"
 #include "engine/device_ops.h"
 #include "engine/layer.h"
+#include "engine/model.h"
 
 #define RANDOM_BYTES ((size_t)1 << 24) /* made by the host; the rest are copies of them */
 #define LOGITS_ROWS  2048u
 #define WARM_STEPS   4u
+#define REPEATS      8u
 
 enum { MATRICES = 7 };
 
@@ -330,6 +332,11 @@ static int32_t *random_tokens(const struct device_speed *s, size_t n)
 
 /* ---- decoding and prefill -------------------------------------------------------------------- */
 
+struct largest {
+    uint32_t *index; /* (rows, MODEL_TOP) */
+    uint16_t *value;
+};
+
 struct forward {
     struct device_speed *s;
     struct device_pass p;
@@ -340,6 +347,7 @@ struct forward {
     float *rows, *hidden, *logits;
     struct device_draw *draws;
     struct device_drawn *drawn, *got; /* got: the host's */
+    struct largest top, top_got;      /* likewise; NULL: not asked for */
     size_t n_seqs, context;
 };
 
@@ -366,12 +374,50 @@ static void forward_step(void *arg, size_t i)
                  s->c.norm_eps);
     ops->forward(s->d, &(struct product){.y = f->logits, .W = &s->head}, f->hidden, f->n_seqs);
     ops->sample(s->d, f->drawn, f->draws, f->logits, f->n_seqs, s->c.vocab);
+    if (f->top.index)
+        ops->top(s->d, f->top.index, f->top.value, f->hidden, f->n_seqs, C);
     device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
+    if (f->top.index) {
+        const size_t n = f->n_seqs * MODEL_TOP;
+
+        device_get(s->d, f->top_got.index, f->top.index, n * sizeof(*f->top.index));
+        device_get(s->d, f->top_got.value, f->top.value, n * sizeof(*f->top.value));
+    }
 }
 
-static enum status time_forward(double *seconds, struct device_speed *s, size_t n_seqs,
-                                size_t n, size_t context, size_t steps, struct err *e)
+/* Several times, for what the host does in between takes as long as one. */
+static void attention_step(void *arg, size_t i)
 {
+    struct forward *f = arg;
+
+    (void)i;
+    f->p.max_len = f->context + 1;
+    for (size_t j = 0; j < REPEATS; j++)
+        f->s->ops->pass_attention(f->s->d, &f->p);
+    device_get(f->s->d, f->got, f->drawn, sizeof(f->got[0])); /* waits */
+}
+
+static void sampling_step(void *arg, size_t i)
+{
+    struct forward *f = arg;
+
+    (void)i;
+    for (size_t j = 0; j < REPEATS; j++)
+        f->s->ops->sample(f->s->d, f->drawn, f->draws, f->logits, f->n_seqs, f->s->c.vocab);
+    device_get(f->s->d, f->got, f->drawn, sizeof(f->got[0]));
+}
+
+/* What is timed: `step`, of n_seqs sequences with n new tokens each after `context` others. */
+struct timed {
+    void (*step)(void *arg, size_t i);
+    size_t n_seqs, n, context;
+    bool with_top;
+};
+
+static enum status time_forward(double *seconds, struct device_speed *s, const struct timed *t,
+                                size_t steps, struct err *e)
+{
+    const size_t n_seqs = t->n_seqs, n = t->n, context = t->context;
     const size_t rows = n_seqs * n, C = s->c.dim, n_pos = context + n + WARM_STEPS + steps;
     const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
     struct forward f = {.s = s, .n_seqs = n_seqs, .context = context};
@@ -406,27 +452,74 @@ static enum status time_forward(double *seconds, struct device_speed *s, size_t 
     f.logits = own(s, n_seqs * s->c.vocab * sizeof(float), "logits");
     f.draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
     f.drawn = own(s, n_seqs * sizeof(f.drawn[0]), "draws");
+    if (t->with_top) {
+        f.top = (struct largest){own(s, n_seqs * MODEL_TOP * sizeof(uint32_t), "largest"),
+                                 own(s, n_seqs * MODEL_TOP * sizeof(uint16_t), "largest")};
+        f.top_got = (struct largest){xcalloc(n_seqs * MODEL_TOP, sizeof(uint32_t)),
+                                     xcalloc(n_seqs * MODEL_TOP, sizeof(uint16_t))};
+    }
     if (s->error.code == OK)
-        *seconds = median(s->d, forward_step, &f, steps);
+        *seconds = median(s->d, t->step, &f, steps);
     st = end(s, e);
     free(f.runs);
     free(f.got);
     free(f.tokens);
+    free(f.top_got.index);
+    free(f.top_got.value);
     free(draws);
     free(last);
     return st;
 }
 
 enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
-                                size_t context, size_t steps, struct err *e)
+                                size_t context, bool with_top, size_t steps, struct err *e)
 {
-    return time_forward(seconds, s, batch, 1, context, steps, e);
+    const struct timed t = {forward_step, batch, 1, context, with_top};
+
+    return time_forward(seconds, s, &t, steps, e);
+}
+
+enum status device_speed_attention(double *seconds, struct device_speed *s, size_t batch,
+                                   size_t context, size_t steps, struct err *e)
+{
+    const struct timed t = {attention_step, batch, 1, context, false};
+    enum status st = time_forward(seconds, s, &t, steps, e);
+
+    *seconds /= REPEATS;
+    return st;
 }
 
 enum status device_speed_prefill(double *seconds, struct device_speed *s, size_t n_seqs,
                                  size_t length, size_t steps, struct err *e)
 {
-    return time_forward(seconds, s, n_seqs, length, 0, steps, e);
+    const struct timed t = {forward_step, n_seqs, length, 0, false};
+
+    return time_forward(seconds, s, &t, steps, e);
+}
+
+/* Logits as they are of a model that knows little. */
+enum status device_speed_sampling(double *seconds, struct device_speed *s, size_t n,
+                                  size_t steps, struct err *e)
+{
+    const size_t bytes = n * s->c.vocab * sizeof(float);
+    struct forward f = {.s = s, .n_seqs = n};
+    struct device_draw *draws = xcalloc(n, sizeof(draws[0]));
+    enum status st;
+
+    for (size_t i = 0; i < n; i++)
+        draws[i] = (struct device_draw){i, 1024, (uint32_t)i, 1.0f};
+    f.logits = own(s, bytes, "logits");
+    f.draws = own_copy(s, draws, n * sizeof(draws[0]), "draws");
+    f.drawn = own(s, n * sizeof(f.drawn[0]), "draws");
+    f.got = xcalloc(n, sizeof(f.got[0]));
+    if (s->error.code == OK)
+        (void)fill(s, f.logits, bytes, true, &s->error);
+    if (s->error.code == OK)
+        *seconds = median(s->d, sampling_step, &f, steps) / REPEATS;
+    st = end(s, e);
+    free(f.got);
+    free(draws);
+    return st;
 }
 
 /* ---- training -------------------------------------------------------------------------------- */
@@ -583,4 +676,15 @@ enum status device_speed_train(double *seconds, struct device_speed *s, size_t n
     if (s->error.code == OK)
         *seconds = median(s->d, train_step, &t, steps);
     return end(s, e);
+}
+
+enum status device_speed_ways(struct device_way *ways, size_t *n, const struct kernels *k,
+                              const struct device_product *p, struct err *e)
+{
+    *n = 0;
+    if (!k->ops || !k->ops->ways)
+        return err_set(e, ERR_UNSUPPORTED, "class %s computes a product in one way",
+                       numerics_name(k->numerics));
+    *n = k->ops->ways(k->device, ways, p);
+    return device_wait(k->device, e);
 }

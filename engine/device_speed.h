@@ -16,6 +16,28 @@
 #include "engine/config.h"
 #include "engine/device.h"
 
+#define DEVICE_WAYS 16u
+
+/* y (M, N) = x (M, K) W (N, K)', all bf16 but y if it is f32; gated: W is gate, then up, and y (M, N / 2)
+ * = swiglu of the product, for which there is room (M, N). Arrays of the device. */
+struct device_product {
+    size_t M, N, K;
+    bool is_f32, is_gated;
+    const void *x, *w;
+    void *y, *room;
+};
+/* One way in which the class can compute it. */
+struct device_way {
+    char name
+        [40]; /* "cuBLASLt 0", "64x128/2": rows by columns of a tile, and blocks that split it */
+    double seconds;
+};
+/* All ways, at most DEVICE_WAYS, each timed as a step of decoding meets it: the weights in no cache, and a
+ * short kernel before. ERR_UNSUPPORTED: the class has no choice. */
+MUST_USE enum status device_speed_ways(struct device_way *ways, size_t *n,
+                                       const struct kernels *k, const struct device_product *p,
+                                       struct err *e);
+
 struct device_speed;
 
 /* Weights of this shape, and if `trains` masters, moments and gradients. ERR_UNSUPPORTED: the class has
@@ -26,9 +48,18 @@ void device_speed_free(struct device_speed **s);
 
 /* Seconds of the median of `steps` steps, after some that are not counted. */
 
-/* One new token for each of `batch` sequences of `context` tokens, drawn and got by the host. */
+/* One new token for each of `batch` sequences of `context` tokens, drawn and got by the host; with_top: and
+ * the MODEL_TOP largest of each one's state, of which proofs are made. */
 MUST_USE enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
-                                         size_t context, size_t steps, struct err *e);
+                                         size_t context, bool with_top, size_t steps,
+                                         struct err *e);
+/* Of that the attention of all layers alone. */
+MUST_USE enum status device_speed_attention(double *seconds, struct device_speed *s,
+                                            size_t batch, size_t context, size_t steps,
+                                            struct err *e);
+/* Drawing from n rows of logits alone. */
+MUST_USE enum status device_speed_sampling(double *seconds, struct device_speed *s, size_t n,
+                                           size_t steps, struct err *e);
 /* n_seqs prompts of `length` tokens at once, with the logits of their last tokens. */
 MUST_USE enum status device_speed_prefill(double *seconds, struct device_speed *s,
                                           size_t n_seqs, size_t length, size_t steps,

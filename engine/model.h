@@ -157,6 +157,25 @@ struct model_draw {
  * them. ERR_IO, ERR_NO_MEMORY. */
 MUST_USE enum status model_draw(struct model *m, struct model_draw *draws, size_t n,
                                 draw_fn *choose, void *ctx, struct err *e);
+
+/* A token that is said to have been drawn from a hidden state. */
+struct model_claim {
+    uint64_t seed;
+    uint32_t position;
+    int32_t token; /* in 0..V-1 */
+    /* Out: its log-probability, how far it is from being drawn (sample_margin), and whether all logits were
+     * finite; if not, the others are worth nothing */
+    float logp, margin;
+    bool is_finite;
+};
+
+/* Looks at n claims by their hidden states (n, C), at a temperature above 0. On a device logits do not leave it, and a
+ * margin that is not 0 comes from the log-probabilities of the claimed token and of the one that is drawn: to
+ * some units in the last place of these. ERR_IO, ERR_NO_MEMORY. */
+MUST_USE enum status model_claims(struct model *m, struct model_claim *claims,
+                                  const float *hidden, size_t n, float temperature,
+                                  struct err *e);
+
 /* The elements of largest magnitude of hidden states in bf16, as TOPLOC wants them: by index, and of equal ones
  * the first. */
 #define MODEL_TOP 128u

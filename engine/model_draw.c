@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/rng.h"
 #include "engine/cpu/table.h"
 #include "engine/device_ops.h"
 #include "engine/layer.h"
@@ -8,6 +9,7 @@
 
 /* Rows whose logits are at hand at once. Never changes a result. */
 #define LOGIT_ROWS 1024u
+#define HOST_ROWS  64u  /* of claims, on the CPU */
 #define DRAW_GRAIN 4096 /* vocabulary entries: fewer are not worth another thread */
 
 static size_t min(size_t a, size_t b)
@@ -182,6 +184,139 @@ enum status model_draw(struct model *m, struct model_draw *draws, size_t n, draw
     }
     return !st && is_there ? get_drawn(m, draws, n, e) : st;
 }
+
+/* ---- claims ---------------------------------------------------------------------------------- */
+
+/* Claims by logits of the host. */
+struct claims_job {
+    const struct model *m;
+    struct model_claim *claims;
+    float temperature;
+};
+
+static void claims_range(void *arg, size_t lo, size_t hi)
+{
+    const struct claims_job *j = arg;
+    const struct kernels *k = kernels_host(j->m->kernels);
+    const size_t V = j->m->config.vocab;
+
+    for (size_t i = lo; i < hi; i++) {
+        struct model_claim *c = &j->claims[i];
+        const float *logits = j->m->logits.at + i * V;
+
+        c->is_finite = all_finite(k, logits, V);
+        c->margin = sample_margin(k, logits, V, j->temperature, c->seed, c->position, c->token);
+        logprob_forward(k, NULL, &c->logp, logits, &c->token, j->temperature, 1, V);
+    }
+}
+
+/* The Gumbel noise of a token. */
+static float noise_of(const struct model_claim *c, int32_t token)
+{
+    uint32_t word[4];
+
+    philox4x32(word, c->seed, (const uint32_t[4]){(uint32_t)token / 4, c->position, 0, 0});
+    return gumbel_f32(word[token % 4]);
+}
+
+/* What the device drew and what it gives the claimed token: the margin is between log-probability plus noise of
+ * the two. */
+static void claim_set(struct model_claim *c, const struct device_drawn *drawn, float logp)
+{
+    c->logp = logp;
+    c->is_finite = drawn->is_finite != 0;
+    c->margin = 0.0f;
+    if (drawn->token != c->token)
+        c->margin = drawn->logp + noise_of(c, drawn->token) - (logp + noise_of(c, c->token));
+    if (c->margin < 0.0f) /* by rounding */
+        c->margin = 0.0f;
+}
+
+/* n <= LOGIT_ROWS, whose logits are at hand. */
+static enum status claims_there(struct model *m, struct model_claim *claims, size_t n,
+                                float temperature, struct err *e)
+{
+    struct device_drawn *drawn = (void *)m->drawn.at;
+    float *logp = m->drawn.at + drawn_floats(n);
+    const void *draws_there, *tokens_there;
+    struct device_draw *draws;
+    int32_t *tokens;
+    enum status st = stage_begin(
+        &m->stage, stage_bytes(n * sizeof(*draws)) + stage_bytes(n * sizeof(*tokens)), e);
+
+    if (st)
+        return st;
+    draws = stage_take(&m->stage, n * sizeof(*draws), &draws_there);
+    tokens = stage_take(&m->stage, n * sizeof(*tokens), &tokens_there);
+    for (size_t i = 0; i < n; i++) {
+        draws[i] = (struct device_draw){.seed = claims[i].seed,
+                                        .position = claims[i].position,
+                                        .row = (uint32_t)i,
+                                        .temperature = temperature};
+        tokens[i] = claims[i].token;
+    }
+    stage_send(&m->stage);
+    m->kernels->ops->sample(m->device, drawn, draws_there, m->logits.at, n, m->config.vocab);
+    m->kernels->ops->logprob(m->device, logp, m->logits.at, tokens_there, temperature, n,
+                             m->config.vocab);
+    device_get(m->device, m->host_logits.at, m->drawn.at,
+               (drawn_floats(n) + n) * sizeof(float));
+    st = device_wait(m->device, e);
+    drawn = (void *)m->host_logits.at;
+    logp = m->host_logits.at + drawn_floats(n);
+    for (size_t i = 0; !st && i < n; i++)
+        claim_set(&claims[i], &drawn[i], logp[i]);
+    return st;
+}
+
+/* Rows whose logits are at hand at once. */
+static size_t claims_rows(const struct model *m, size_t n)
+{
+    return min(n, m->device ? LOGIT_ROWS : HOST_ROWS);
+}
+
+static enum status claims_room(struct model *m, size_t rows, struct err *e)
+{
+    const size_t floats = drawn_floats(rows) + rows;
+    enum status st =
+        room_grow(&m->logits, m->device, (uint64_t)rows * m->config.vocab, "logits", e);
+
+    if (st || !m->device)
+        return st;
+    st = room_grow(&m->hidden, m->device, (uint64_t)rows * m->config.dim, "hidden states", e);
+    if (!st)
+        st = room_grow(&m->drawn, m->device, floats, "claims", e);
+    return st ? st : room_grow(&m->host_logits, NULL, floats, "claims", e);
+}
+
+enum status model_claims(struct model *m, struct model_claim *claims, const float *hidden,
+                         size_t n, float temperature, struct err *e)
+{
+    const size_t C = m->config.dim, V = m->config.vocab;
+    enum status st;
+
+    CHECK(temperature > 0.0f);
+    m->last = NULL; /* what is there is not needed again */
+    st = claims_room(m, claims_rows(m, n), e);
+    for (size_t at = 0, k; !st && at < n; at += k) {
+        const float *x = hidden + at * C;
+        struct claims_job j = {m, claims + at, temperature};
+
+        k = claims_rows(m, n - at);
+        if (m->device) {
+            device_put(m->device, m->hidden.at, x, k * C * sizeof(float));
+            x = m->hidden.at;
+        }
+        matmul_forward(m->kernels, m->pool, m->logits.at, x, &m->head, NULL, k);
+        if (m->device)
+            st = claims_there(m, claims + at, k, temperature, e);
+        else
+            pool_run(m->pool, k, 1 + DRAW_GRAIN / V, claims_range, &j);
+    }
+    return st;
+}
+
+/* ---- the largest states ---------------------------------------------------------------------- */
 
 /* Floats of one row: indices, then values. */
 #define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)

@@ -31,6 +31,8 @@ add_unit_test(engine device_ops)
 if(NOT MUSTER_CUDA_MODE STREQUAL "off") # its header is CUDA's
   add_unit_test(engine device_open_attention)
   muster_link_cuda(test_unit_engine_device_open_attention)
+  add_unit_test(engine device_open_thin)
+  muster_link_cuda(test_unit_engine_device_open_thin)
 endif()
 add_unit_test(engine kernels)
 add_unit_test(engine classes)

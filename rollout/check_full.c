@@ -30,7 +30,7 @@ struct full {
     } * where;                      /* owned: of each sample of the prefill */
     struct prefill_sample *samples; /* owned */
     size_t n;
-    float *logits; /* owned, (LOGIT_ROWS, V) */
+    float *logits; /* owned, (LOGIT_ROWS, V); not in open classes */
     float *picked; /* owned, (LOGIT_ROWS, C): the states they come from */
 
     /* Of the sample at hand; rows are those of sampled tokens only. */
@@ -67,7 +67,7 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
 {
     const struct model_config *c = model_config(checks[0].w->model);
     size_t n_samples = 0, longest, proofs;
-    enum status st;
+    enum status st = OK;
 
     *x = (struct full){.checks = checks, .n_checks = n, .model = checks[0].w->model};
     for (size_t i = 0; i < n; i++)
@@ -84,7 +84,8 @@ static enum status full_init(struct full *x, struct check *checks, size_t n, str
         }
     longest = longest_sample(x);
     proofs = longest / ROLLOUT_PROOF_EVERY + 1;
-    st = alloc_array(&x->logits, (size_t)LOGIT_ROWS * c->vocab, sizeof(float), "logits", e);
+    if (!is_open(x))
+        st = alloc_array(&x->logits, (size_t)LOGIT_ROWS * c->vocab, sizeof(float), "logits", e);
     if (!st)
         st = alloc_array(&x->picked, (size_t)LOGIT_ROWS * c->dim, sizeof(float), "states", e);
     if (!st)
@@ -137,18 +138,38 @@ static void draw_rows(void *arg, size_t lo, size_t hi)
         struct check_sampled *d = &x->found[x->block + i];
         const float *logits = x->logits + i * V;
         size_t at = x->position[x->block + i];
-        int32_t claimed = check_token(m->tokens, at);
         uint32_t position = (uint32_t)(x->c->prompt.n + at);
 
         d->is_finite = all_finite(k, logits, V);
         d->logp_claimed = check_float(m->logprobs, at);
-        if (is_open(x)) {
-            d->margin = sample_margin(k, logits, V, temperature, seed, position, claimed);
-            logprob_forward(k, NULL, &d->logp, logits, &claimed, temperature, 1, V);
-        } else {
-            d->token = sample_token(k, &d->logp, logits, V, temperature, seed, position);
-        }
+        d->token = sample_token(k, &d->logp, logits, V, temperature, seed, position);
     }
+}
+
+/* The same by how far the claimed tokens are from being drawn. */
+static enum status look_at_claims(struct full *x, size_t n, struct err *e)
+{
+    const struct rollout_world *w = x->c->w;
+    const struct msg_sample *m = &x->c->s->sample[x->sample];
+    const uint64_t seed = plan_sample_seed(&w->plan, x->c->s->unit, (uint32_t)x->sample);
+    struct model_claim claim[LOGIT_ROWS];
+    enum status st;
+
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = x->position[x->block + i];
+
+        claim[i] = (struct model_claim){.seed = seed,
+                                        .position = (uint32_t)(x->c->prompt.n + at),
+                                        .token = check_token(m->tokens, at)};
+    }
+    st = model_claims(x->model, claim, x->picked, n, (float)w->task->sampling.temperature, e);
+    for (size_t i = 0; !st && i < n; i++)
+        x->found[x->block + i] = (struct check_sampled){
+            .logp = claim[i].logp,
+            .logp_claimed = check_float(m->logprobs, x->position[x->block + i]),
+            .margin = claim[i].margin,
+            .is_finite = claim[i].is_finite};
+    return st;
 }
 
 static bool draws_are_equal(struct full *x, size_t n)
@@ -183,10 +204,15 @@ static enum status draw_all(struct full *x, bool *good, struct err *e)
         for (size_t i = 0; i < n; i++)
             memcpy(x->picked + i * dim, prefill_row(x->rows, x->position[x->block + i]),
                    dim * sizeof(float));
-        st = model_logits(x->model, x->logits, x->picked, n, e);
+        if (is_open(x)) {
+            st = look_at_claims(x, n, e);
+        } else {
+            st = model_logits(x->model, x->logits, x->picked, n, e);
+            if (!st)
+                pool_run(model_pool(x->model), n, 1 + DRAW_GRAIN / V, draw_rows, x);
+        }
         if (st)
             return st;
-        pool_run(model_pool(x->model), n, 1 + DRAW_GRAIN / V, draw_rows, x);
         for (size_t i = x->block; i < x->block + n; i++)
             if (!x->found[i].is_finite)
                 return err_set(e, ERR_NUMERIC, "the model's logits are not finite");

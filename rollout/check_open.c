@@ -2,26 +2,46 @@
 
 #include <math.h>
 
+#include "base/check.h"
 #include "proto/opening.h"
 
 /*
- * Page's test. A token is far off or it is not. In honest work at most HONEST of them are, in the
- * weakest cheat that is looked for at least CHEAT; the logarithms of the two ratios are added up,
- * never below zero. Such a sum has E[e^step] <= 1 in honest work, so a climb that begins at some
- * token reaches HEIGHT with a chance of at most e^-HEIGHT (Wald), and of the 32 of a chunk one
- * does so with at most 32 e^-HEIGHT = 3e-7. It takes two far tokens no more than 64 apart.
+ * Page's test. A token is far off or it is not. In honest work at most a share `honest` of them are, in
+ * the weakest cheat that is looked for at least `cheat`; the logarithms of the two ratios are added up,
+ * never below zero:
  *
- *   HONEST 1e-6, CHEAT 0.02:  DOWN = log((1 - 0.02) / 1), UP = log(0.02 / 1e-6)
+ *   far off    log(cheat / honest)
+ *   otherwise  log((1 - cheat) / 1)
+ *
+ * Such a sum has E[e^step] <= 1 in honest work, so a climb that begins at some token reaches HEIGHT with
+ * a chance of at most e^-HEIGHT (Wald), and of the 32 of a chunk one does so with at most
+ * 32 e^-HEIGHT = 3e-7.
  */
-#define DOWN   (-0.0202027)
-#define UP     9.9034876
 #define HEIGHT 18.5
 
-/* From where on a token is far off; docs/verification.md says what was measured. */
-#define MARGIN_FAR 1e-3 /* in units of the Gumbel noise */
-#define LOGP_FAR   3e-4 /* nats */
+struct far {
+    double from; /* where a token begins to be far off: Gumbel units, or nats */
+    double honest, cheat;
+};
 
-static const struct toploc_thresholds thresholds = {4, 0.5, 0};
+/* What was measured of each class, and what follows, is in docs/verification.md. */
+struct tolerance {
+    enum numerics numerics;
+    struct far margin, logp;
+    struct toploc_thresholds proof;
+};
+static const struct tolerance tolerances[] = {
+    {NUMERICS_OPEN_OPENBLAS, {1e-3, 1e-6, 0.02}, {3e-4, 1e-6, 0.02}, {4, 0.5, 0}},
+    {NUMERICS_OPEN_CUDA, {0.2, 1e-4, 0.02}, {0.2, 1e-4, 0.02}, {38, 10, 8}},
+};
+
+static const struct tolerance *tolerance_of(enum numerics n)
+{
+    for (size_t i = 0; i < sizeof(tolerances) / sizeof(tolerances[0]); i++)
+        if (tolerances[i].numerics == n)
+            return &tolerances[i];
+    return NULL;
+}
 
 bool check_open_applies(enum numerics n)
 {
@@ -29,9 +49,9 @@ bool check_open_applies(enum numerics n)
 }
 
 /* Whether the test is over the top. */
-static bool climb(double *height, bool is_far)
+static bool climb(double *height, const struct far *f, double off)
 {
-    *height += is_far ? UP : DOWN;
+    *height += off > f->from ? log(f->cheat / f->honest) : log1p(-f->cheat);
     if (*height < 0.0)
         *height = 0.0;
     return *height >= HEIGHT;
@@ -60,17 +80,20 @@ static void note_proof(struct rollout_noise *n, const struct toploc_result *r)
 
 enum status check_open_sample(struct check *c, size_t sample, const struct check_evidence *v)
 {
+    const struct tolerance *t = tolerance_of(c->w->numerics);
+
+    CHECK(t);
     for (size_t i = 0; i < v->n_sampled; i++) {
         const struct check_sampled *d = &v->sampled[i];
         double off = fabs((double)d->logp - (double)d->logp_claimed);
         size_t proof = i / ROLLOUT_PROOF_EVERY;
 
         note_token(&c->f->noise, (double)d->margin, off);
-        if (climb(&c->margin, (double)d->margin > MARGIN_FAR)) {
+        if (climb(&c->margin, &t->margin, (double)d->margin)) {
             check_refuse(c, REASON_MARGIN, sample, v->position[i], 0, check_bits(d->margin));
             return OK;
         }
-        if (climb(&c->logp, off > LOGP_FAR)) {
+        if (climb(&c->logp, &t->logp, off)) {
             check_refuse(c, REASON_LIKELIHOOD, sample, v->position[i],
                          check_bits(d->logp_claimed), check_bits(d->logp));
             return OK;
@@ -80,7 +103,7 @@ enum status check_open_sample(struct check *c, size_t sample, const struct check
         if (v->proof_status[proof] && v->proof_status[proof] != ERR_MALFORMED)
             return v->proof_status[proof];
         note_proof(&c->f->noise, &v->proof[proof]);
-        if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &thresholds)) {
+        if (v->proof_status[proof] || !toploc_passes(&v->proof[proof], &t->proof)) {
             check_refuse(c, REASON_STATES, sample, v->position[i], 0,
                          v->proof[proof].exp_mismatches);
             return OK;

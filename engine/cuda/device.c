@@ -122,6 +122,7 @@ void cuda_close(struct device *d)
     open_products_close(d);
     (void)cudaStreamDestroy(d->stream);
     (void)cudaFree(d->scratch);
+    (void)cudaFree(d->ended);
     free(d->tables);
     free(d);
 }

@@ -30,7 +30,8 @@ struct device {
     size_t scratch_bytes;
     struct open_products *products; /* owned, open_products.c; NULL: not used yet */
     struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
-    bool is_capturing;              /* what is launched goes to a graph */
+    unsigned *ended;   /* owned, the device's; open_decode.cu; NULL: not used yet */
+    bool is_capturing; /* what is launched goes to a graph */
 };
 
 static inline int device_is_well(const struct device *d)

@@ -14,6 +14,11 @@
  * begin_next() when it no longer minds the next one's blocks beside its own; without it they
  * come as its own blocks end. A kernel that calls await_before() may be started by LAUNCH too.
  *
+ * LAUNCH_CLUSTER is LAUNCH_EARLY for a kernel whose blocks work together in clusters: each `cluster`
+ * blocks (at most 8) that follow each other in x, of which the grid has a multiple. cluster_barrier() is a
+ * barrier of all their threads, and cluster_read() reads what block `rank` of the cluster has at the
+ * same place of its dynamic shared memory; a block that may still be read from must not end.
+ *
  * Copies to shared memory that run beside the arithmetic: a thread starts some by copy_async, ends
  * a group of them by copy_commit, and copy_wait<n> waits until all but its n last groups are there
  * (for this thread: the others need a barrier as well).
@@ -29,13 +34,18 @@
 #ifdef MUSTER_CUDA_EMULATED
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
     ((void)(stream), (void)emulator_call(kernel, grid, block, shared, __VA_ARGS__))
-#define LAUNCH_EARLY               LAUNCH
+#define LAUNCH_EARLY LAUNCH
+#define LAUNCH_CLUSTER(kernel, cluster, grid, block, shared, stream, ...)                      \
+    ((void)(stream),                                                                           \
+     (void)emulator_call_cluster(cluster, kernel, grid, block, shared, __VA_ARGS__))
 #define DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(emulator_shared())
 #else
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                       \
     kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
 #define LAUNCH_EARLY(kernel, grid, block, shared, stream, ...)                                 \
-    launch_early(kernel, grid, block, shared, stream, __VA_ARGS__)
+    launch_early(1, kernel, grid, block, shared, stream, __VA_ARGS__)
+#define LAUNCH_CLUSTER(kernel, cluster, grid, block, shared, stream, ...)                      \
+    launch_early(cluster, kernel, grid, block, shared, stream, __VA_ARGS__)
 #define DYNAMIC_SHARED(type, name)                                                             \
     extern __shared__ __align__(128) unsigned char name##_bytes[];                             \
     type *name = reinterpret_cast<type *>(name##_bytes)
@@ -44,20 +54,23 @@
 #ifndef MUSTER_CUDA_EMULATED
 /* Errors are found as after LAUNCH, by cudaGetLastError. */
 template <typename... TAKES, typename... GIVEN>
-static inline void launch_early(void (*kernel)(TAKES...), dim3 grid, dim3 block, size_t shared,
-                                cudaStream_t stream, GIVEN... given)
+static inline void launch_early(unsigned cluster, void (*kernel)(TAKES...), dim3 grid,
+                                dim3 block, size_t shared, cudaStream_t stream, GIVEN... given)
 {
-    cudaLaunchAttribute early = {};
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
 
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim.x = cluster;
+    attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = 1;
+    config.attrs = attributes;
+    config.numAttrs = cluster > 1 ? 2 : 1;
     (void)cudaLaunchKernelEx(&config, kernel, static_cast<TAKES>(given)...);
 }
 #endif
@@ -73,6 +86,34 @@ static __device__ __forceinline__ void begin_next(void)
 {
 #if !defined(MUSTER_CUDA_EMULATED) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+static __device__ __forceinline__ void cluster_barrier(void)
+{
+#ifdef MUSTER_CUDA_EMULATED
+    emulator_cluster_barrier();
+#elif __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.aligned;\n\tbarrier.cluster.wait.aligned;" ::
+                     : "memory");
+#endif
+}
+
+/* at: aligned to 8 bytes, and this block's own. */
+static __device__ __forceinline__ float2 cluster_read(const float *at, unsigned rank)
+{
+#ifdef MUSTER_CUDA_EMULATED
+    return *reinterpret_cast<const float2 *>(emulator_cluster_at(at, rank));
+#else
+    float2 x = {0.0f, 0.0f};
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n\t.reg .u32 there;\n\tmapa.shared::cluster.u32 there, %2, %3;\n\t"
+                 "ld.shared::cluster.v2.f32 {%0, %1}, [there];\n\t}"
+                 : "=f"(x.x), "=f"(x.y)
+                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(at))), "r"(rank)
+                 : "memory");
+#endif
+    return x;
 #endif
 }
 

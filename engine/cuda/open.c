@@ -199,6 +199,7 @@ const struct device_ops device_ops_open = {
     .refuses = open_body_refuses,
     .pass_bytes = open_body_bytes,
     .pass = open_body_forward,
+    .pass_attention = open_body_attention,
     .train_pass_bytes = open_body_train_bytes,
     .train_pass_forward = open_body_train_forward,
     .train_pass_backward = open_body_train_backward,
@@ -231,4 +232,6 @@ const struct device_ops device_ops_open = {
     .square_sum = cuda_f32_square_sum,
     .adamw = cuda_f32_adamw,
     .not_finite = cuda_f32_not_finite,
+
+    .ways = open_products_ways,
 };

@@ -35,13 +35,37 @@ struct open_product {
     const void *a, *b; /* bf16 */
     void *y;
     const void *add; /* y = add + a b, of y's type and stride; may be y. NULL: y = a b */
+    /* Of OPEN_FORWARD in bf16: b is gate, then up, and y (M, N / 2) = swiglu of the product, for which
+     * there is `room` (M, N), dense, which is overwritten or not. */
+    bool is_gated;
+    uint16_t *room;
 };
 
 void open_multiply(struct device *d, const struct open_product *p);
 /* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
 void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
               const struct packed *W, size_t M);
+size_t open_products_ways(struct device *d, struct device_way *ways,
+                          const struct device_product *p);
 void open_products_close(struct device *d);
+
+/* ---- products of few rows: open_thin.cu ---- */
+
+#define OPEN_THIN_ROWS  128u       /* of x, at most */
+#define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
+#define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
+#define OPEN_THIN_WAYS  8u
+
+/* One way to compute a product: the shape of tiles, and among how many blocks channels are split. */
+struct open_thin {
+    unsigned shape, split;
+};
+/* Those that may be the fastest, OPEN_THIN_WAYS at most; 0: the kernel does not compute such. */
+size_t open_thin_ways(const struct device *d, const struct open_product *p,
+                      struct open_thin *ways);
+/* "64x128/2": rows and columns of a tile, split */
+void open_thin_name(char *to, size_t cap, struct open_thin way);
+void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */
 
@@ -108,6 +132,8 @@ void open_logprob_backward(struct device *d, float *dlogits, const float *weight
 
 typedef void open_launches(struct device *d, const void *arg);
 
+/* What launches(d, arg) launches, which is not run: the caller's, to destroy. NULL: the device failed. */
+cudaGraphExec_t open_graph_make(struct device *d, open_launches *launches, const void *arg);
 /* launches(d, arg), or what it launched when it was called with this key before. */
 void open_graph_run(struct device *d, const void *key, open_launches *launches,
                     const void *arg);
@@ -116,7 +142,7 @@ void open_graphs_close(struct device *d);
 /* ---- attention: D is 32, 64 or 128, groups have at most 16 heads ---- */
 
 #define OPEN_PARTS_MAX 64u
-#define OPEN_BLOCKS    512u /* enough for any GPU there is */
+#define OPEN_BLOCKS    512u /* that one launch merges: parts of all groups */
 
 struct open_attention {
     uint16_t *out; /* (rows, H, D) */
@@ -132,7 +158,7 @@ struct open_attention {
     size_t n_runs, rows, max_n, max_len;
     size_t H, G, D;
     float scale;
-    float *partial; /* of decode: OPEN_BLOCKS * (H / G) * (D + 2) */
+    float *partial; /* of decode: OPEN_BLOCKS * (H / G) * (D + 4) */
 };
 
 struct open_attention_grad {
@@ -146,10 +172,12 @@ struct open_attention_grad {
     float scale;
 };
 
-/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. */
+/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. `runs`, `pages`, and what the
+ * pages hold but for the newest position, may not be written by the kernel before. */
 void open_attention_decode(struct device *d, const struct open_attention *a);
-/* Into how many parts it cuts the positions; a power of two. With it, what it launches is fixed. */
-size_t open_attention_parts(const struct open_attention *a);
+/* Into how many parts it cuts the positions, by n_runs, G and max_len; a power of two. With it, what it
+ * launches is fixed. */
+size_t open_attention_parts(const struct device *d, const struct open_attention *a);
 /* Any rows: open_attention.cu */
 void open_attention_forward(struct device *d, const struct open_attention *a);
 void open_attention_backward(struct device *d, const struct open_attention_grad *a);

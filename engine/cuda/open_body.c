@@ -5,10 +5,11 @@
  *   q, k, v = h (Wq; Wk; Wv)'               one product where the matrices lie side by side
  *   bias, head norms, rotation; keys and values into the cache: one kernel
  *   x_mid = x_in + attention Wo'            f32, added by the product
- *   h = norm(x_mid);  gate, up = h (Wgate; Wup)';  act = swiglu
+ *   h = norm(x_mid);  gate, up = h (Wgate; Wup)';  act = swiglu(gate, up)
  *   x_out = x_mid + act Wdown'
  *
- * Decoding is nine launches a layer, of which a graph is made. Training keeps of a layer what its
+ * Decoding is eight or nine launches a layer (the product with gate and up may give act itself), of which
+ * a graph is made. Training keeps of a layer what its
  * products gave and computes norms and activations again, as engine/train.h says.
  */
 #include "engine/cuda/open_body.h"
@@ -84,7 +85,7 @@ static void carve_rows(struct acts *a, struct carver *at, const struct widths *w
 {
     a->h = take(at, T * w->C, BF16_BYTES);
     a->act = take(at, T * w->F, BF16_BYTES);
-    a->partial = take(at, OPEN_BLOCKS * (w->H / w->G) * (w->D + 2), sizeof(float));
+    a->partial = take(at, OPEN_BLOCKS * (w->H / w->G) * (w->D + 4), sizeof(float));
 }
 
 static void carve_layer(struct acts *a, struct carver *at, const struct model_config *c,
@@ -194,6 +195,24 @@ static bool is_adjacent(const struct packed *const *all, size_t n)
     return true;
 }
 
+/* act (M, F) = swiglu of the products of x with two that are adjacent; gu (M, 2F) is overwritten. */
+static void gated(struct device *d, uint16_t *act, uint16_t *gu, const uint16_t *x,
+                  const struct packed *gate, size_t M)
+{
+    open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
+                                            .M = M,
+                                            .N = 2 * gate->N,
+                                            .K = gate->K,
+                                            .a_stride = gate->K,
+                                            .b_stride = gate->K,
+                                            .y_stride = gate->N,
+                                            .a = x,
+                                            .b = gate->data,
+                                            .y = act,
+                                            .is_gated = true,
+                                            .room = gu});
+}
+
 /* The products of x (M, K) with each, side by side in y (M, stride). */
 static void products(struct device *d, uint16_t *y, size_t stride, const uint16_t *x,
                      const struct packed *const *all, size_t n, size_t M)
@@ -292,8 +311,12 @@ static void layer_forward(struct device *d, const struct device_pass *p, const s
     if (v->o_bias)
         open_bias(d, a->x_mid, v->o_bias, p->rows, w.C);
     open_norm(d, a->h, a->x_mid, v->post_norm, p->rows, w.C, c->norm_eps);
-    products(d, a->gu, 2 * w.F, a->h, gu, 2, p->rows);
-    open_swiglu(d, a->act, a->gu, p->rows, w.F);
+    if (is_adjacent(gu, 2) && !a->lse) /* without a backward, which reads gu */
+        gated(d, a->act, a->gu, a->h, &m->gate, p->rows);
+    else {
+        products(d, a->gu, 2 * w.F, a->h, gu, 2, p->rows);
+        open_swiglu(d, a->act, a->gu, p->rows, w.F);
+    }
     open_add(d, a->x_out, a->x_mid, a->act, &m->down, p->rows);
 }
 
@@ -339,9 +362,29 @@ void open_body_forward(struct device *d, const struct device_pass *p)
                               p->pages,
                               p->rows,
                               p->page_layer,
-                              open_attention_parts(&shape),
+                              open_attention_parts(d, &shape),
                               (uint64_t)(uintptr_t)p->packed[0].q.data};
     open_graph_run(d, k.bytes, layers, p);
+}
+
+static void attention_of_all(struct device *d, const void *arg)
+{
+    const struct device_pass *p = arg;
+    struct acts a;
+
+    (void)carve_pass(&a, (struct carver){.base = p->scratch}, p->config, p->rows);
+    for (size_t i = 0; i < p->config->layers; i++)
+        attend(d, p, &a, i * p->page_layer);
+}
+
+void open_body_attention(struct device *d, const struct device_pass *p)
+{
+    const void *const of[] = {p->scratch, p->runs, p->pages};
+    unsigned char key[OPEN_GRAPH_KEY_BYTES] = {0};
+
+    CHECK(p->pages && p->max_n == 1);
+    memcpy(key, of, sizeof(of));
+    open_graph_run(d, key, attention_of_all, p);
 }
 
 void open_body_train_forward(struct device *d, const struct device_train_pass *p)

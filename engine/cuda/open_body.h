@@ -10,6 +10,8 @@
 
 const char *open_body_refuses(const struct model_config *c);
 size_t open_body_bytes(const struct model_config *c, size_t rows);
+/* What a pass has of open_attention_decode, all layers: for benches. */
+void open_body_attention(struct device *d, const struct device_pass *p);
 void open_body_forward(struct device *d, const struct device_pass *p);
 size_t open_body_train_bytes(const struct model_config *c, size_t rows, bool recompute);
 void open_body_train_forward(struct device *d, const struct device_train_pass *p);

@@ -1,284 +1,509 @@
 /*
  * Attention of one new row a sequence over paged bf16 keys and values (flash decoding).
  *
- * What takes the time is reading keys and values once, so the heads of a group share each read: they
- * are the rows of the tensor cores' tiles. A warp takes pages by itself, 16 positions at a time,
- * straight from memory into fragments: a sum over channels does not care for their order, so a lane
- * holds 8 channels that lie side by side where the fragment wants four pairs that do not; and which
- * columns of the values' tile are which channels is free likewise.
+ * What takes the time is reading keys and values once, so the heads of a group share each read, and the
+ * arithmetic stays out of the way: scores are K Q' and the sums V' P', with positions and channels as
+ * the rows of the tensor cores' tiles and heads as their columns, of which there are 8, or 16 for the
+ * larger groups. What the first product gives is the second's operand, but for a transposition of 8 x 8
+ * numbers, for which there is an instruction.
  *
- * A block's four warps, then the blocks of a sequence, are merged as arXiv:2205.14135 merges tiles.
+ * A block computes a group of one sequence, or a part of its pages. Each of its warps streams every
+ * fourth tile of positions through shared memory of its own, STAGES tiles ahead, across pages, without
+ * a barrier of the block; the pointers of the pages come 32 at a time, as many again ahead. Where there
+ * are few sequences they are cut into parts (open_attention_parts), and the block that is the last one
+ * of a group to end merges them: which one that is makes no difference, for it takes them in order.
+ * Warps, then parts, are merged as arXiv:2205.14135 merges tiles.
+ *
+ * A launch may begin before the kernel before it has ended. Keys and values but those of the newest
+ * position, the pages' pointers, and the runs are older than the pass (engine/cuda/open_body.c), so the
+ * stream begins with them; queries and the newest tile are awaited.
  */
 #include "engine/cuda/open_mma.cuh"
 
 #include "engine/cuda/open.h"
 
+#include <stdlib.h>
+
 namespace
 {
 
-const unsigned warps = 4, page = ATTENTION_PAGE, rows_max = 16;
+const unsigned page = ATTENTION_PAGE, all_lanes = 0xffffffffu;
 const float log2_e = 1.4426950408889634f;
 
-/* What a lane knows of its rows lane / 4 and lane / 4 + 8: maximum and its own part of the sum, in
- * powers of two, and the tile of the output. */
-template <int D> struct state {
-    float m[2], l[2], o[D / 8][4];
+/* The sizes of a kernel: D channels, COLUMNS / 8 tiles of heads. */
+template <int D_, int COLUMNS_, int WARPS_, int STAGES_> struct sizes {
+    static const int D = D_, COLUMNS = COLUMNS_, WARPS = WARPS_, STAGES = STAGES_;
+    static const int N = COLUMNS / 8;
+    static const unsigned positions = 2048 / D; /* of a tile: 4 KiB of keys */
+    static const unsigned tiles_of_page = page / positions;
+    static const unsigned half = positions * D,
+                          stage = 2 * half; /* numbers: keys; and values */
+    static const int STEPS = D / 16, GROUPS = (int)positions / 16;
+    static const unsigned record =
+        D + 4; /* a row to be merged: D sums, maximum, sum of powers */
+    static const size_t shared_bytes = (size_t)WARPS * STAGES * stage * sizeof(uint16_t);
+
+    static_assert((size_t)WARPS * COLUMNS * record * sizeof(float) <= shared_bytes,
+                  "what the warps give to be merged lies where their tiles were");
 };
-
-template <int WORDS> struct words {
-    uint32_t w[WORDS];
-};
-
-template <int WORDS>
-__device__ __forceinline__ words<WORDS> read(const uint16_t *at, bool is_there)
-{
-    words<WORDS> x;
-    if (WORDS == 4) {
-        uint4 y = is_there ? *reinterpret_cast<const uint4 *>(at) : make_uint4(0, 0, 0, 0);
-        x.w[0] = y.x;
-        x.w[1] = y.y;
-        x.w[WORDS - 2] = y.z;
-        x.w[WORDS - 1] = y.w;
-    } else {
-        uint2 y = {0, 0};
-        if (is_there)
-            y = *reinterpret_cast<const uint2 *>(at);
-        x.w[0] = y.x;
-        x.w[1] = y.y;
-    }
-    return x;
-}
-
-/* Positions base .. base + 15, of which those below len count. */
-template <int D>
-__device__ __forceinline__ void take_16(state<D> &s, const words<4> (&q)[2][D / 32],
-                                        const uint16_t *k, const uint16_t *v, unsigned base,
-                                        unsigned len, float scale)
-{
-    const int words_v = D >= 64 ? 4 : 2, passes = D / (16 * words_v);
-    const unsigned lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-    words<4> keys[2][D / 32];
-    words<words_v> values[4][passes];
-    float p[2][4], top[2], shrink[2];
-
-    for (int t = 0; t < 2; t++)
-        for (int i = 0; i < D / 32; i++)
-            keys[t][i] = read<4>(k + (t * 8 + r) * D + i * 32 + c * 8, base + t * 8 + r < len);
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < passes; j++) {
-            unsigned at = 2 * c + i % 2 + i / 2 * 8;
-            values[i][j] =
-                read<words_v>(v + at * D + j * 64 + r * (2 * words_v), base + at < len);
-        }
-    top[0] = s.m[0];
-    top[1] = s.m[1];
-    for (int t = 0; t < 2; t++) {
-        p[t][0] = p[t][1] = p[t][2] = p[t][3] = 0.0f;
-        for (int i = 0; i < D / 32; i++)
-            for (int half = 0; half < 2; half++) {
-                const uint32_t a[4] = {q[0][i].w[2 * half], q[1][i].w[2 * half],
-                                       q[0][i].w[2 * half + 1], q[1][i].w[2 * half + 1]};
-                const uint32_t b[2] = {keys[t][i].w[2 * half], keys[t][i].w[2 * half + 1]};
-                mma_bf16(p[t], a, b);
-            }
-        for (int i = 0; i < 4; i++) {
-            p[t][i] = base + t * 8 + 2 * c + i % 2 < len ? p[t][i] * scale : -INFINITY;
-            top[i / 2] = fmaxf(top[i / 2], p[t][i]);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        top[i] = fmaxf(top[i], __shfl_xor_sync(0xffffffffu, top[i], 1));
-        top[i] = fmaxf(top[i], __shfl_xor_sync(0xffffffffu, top[i], 2));
-        shrink[i] = fast_exp2(s.m[i] - top[i]);
-        s.m[i] = top[i];
-        s.l[i] *= shrink[i];
-    }
-    for (int t = 0; t < 2; t++)
-        for (int i = 0; i < 4; i++) {
-            p[t][i] = fast_exp2(p[t][i] - top[i / 2]);
-            s.l[i / 2] += p[t][i];
-        }
-    const uint32_t a[4] = {bf16_pair(p[0][0], p[0][1]), bf16_pair(p[0][2], p[0][3]),
-                           bf16_pair(p[1][0], p[1][1]), bf16_pair(p[1][2], p[1][3])};
-    for (int j = 0; j < passes; j++)
-        for (int w = 0; w < words_v; w++) {
-            const uint32_t low[2] = {bf16_lows(values[0][j].w[w], values[1][j].w[w]),
-                                     bf16_lows(values[2][j].w[w], values[3][j].w[w])};
-            const uint32_t high[2] = {bf16_highs(values[0][j].w[w], values[1][j].w[w]),
-                                      bf16_highs(values[2][j].w[w], values[3][j].w[w])};
-            float *even = s.o[j * 8 + 2 * w], *odd = s.o[j * 8 + 2 * w + 1];
-            for (int i = 0; i < 4; i++) {
-                even[i] *= shrink[i / 2];
-                odd[i] *= shrink[i / 2];
-            }
-            mma_bf16(even, a, low);
-            mma_bf16(odd, a, high);
-        }
-}
-
-/* What the warps of a block give to be merged: (warp, row). */
-template <int D> struct gathered {
-    float m[warps][rows_max], l[warps][rows_max], o[warps][rows_max][D];
-};
-
-template <int D> __device__ __forceinline__ void give(gathered<D> *all, state<D> &s)
-{
-    const int words_v = D >= 64 ? 4 : 2, passes = D / (16 * words_v);
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
-
-    for (int i = 0; i < 2; i++) {
-        s.l[i] += __shfl_xor_sync(0xffffffffu, s.l[i], 1);
-        s.l[i] += __shfl_xor_sync(0xffffffffu, s.l[i], 2);
-        if (c == 0) {
-            all->m[warp][r + 8 * i] = s.m[i];
-            all->l[warp][r + 8 * i] = s.l[i];
-        }
-    }
-    for (int j = 0; j < passes; j++)
-        for (int w = 0; w < 2 * words_v; w++)
-            for (int i = 0; i < 4; i++)
-                all->o[warp][r + i / 2 * 8][j * 64 + (2 * c + i % 2) * (2 * words_v) + w] =
-                    s.o[j * 8 + w][i];
-}
-
-/* The block's share of row r, for channel d: its sum; *m and *l of the row. */
-template <int D>
-__device__ __forceinline__ float merge(const gathered<D> *all, unsigned r, unsigned d, float *m,
-                                       float *l)
-{
-    float top = -INFINITY, sum = 0.0f, o = 0.0f;
-
-    for (unsigned w = 0; w < warps; w++)
-        top = fmaxf(top, all->m[w][r]);
-    for (unsigned w = 0; w < warps; w++) {
-        if (all->m[w][r] == -INFINITY)
-            continue; /* a warp without pages */
-        float by = fast_exp2(all->m[w][r] - top);
-        sum += all->l[w][r] * by;
-        o += all->o[w][r][d] * by;
-    }
-    *m = top;
-    *l = sum;
-    return o;
-}
 
 struct decode {
     uint16_t *out;
-    float *partial; /* (n_runs, H, parts, D + 2): sums, maximum, sum of powers */
+    float *partial;  /* (n_runs, G, parts, H / G, record) */
+    unsigned *ended; /* (n_runs, G): parts that have; zeros between launches */
     const uint16_t *q;
     size_t q_stride, out_stride;
     uint16_t *const *pages;
     size_t page_at;
     const struct device_run *runs;
     unsigned H, G;
-    float scale;
+    float scale; /* for powers of two */
 };
 
-/* Block (part, g, run). */
-template <int D> __global__ void __launch_bounds__(warps * 32) decode_kernel(struct decode x)
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+/* Where chunk j (8 numbers) of row p of a tile is kept: chunks that lie one below the other are in
+ * different banks, and so are eight of one row. */
+template <int D> __device__ __forceinline__ unsigned place(unsigned p, unsigned j)
 {
-    __shared__ gathered<D> all;
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
-    const unsigned part = blockIdx.x, parts = gridDim.x, g = blockIdx.y, group = x.H / x.G;
-    const struct device_run run = x.runs[blockIdx.z];
-    const unsigned len = run.first + 1, n_pages = (len + page - 1) / page,
-                   share = (n_pages + parts - 1) / parts,
-                   end = (part + 1) * share < n_pages ? (part + 1) * share : n_pages;
-    words<4> q[2][D / 32];
-    state<D> s;
+    const unsigned i = p * (D / 8) + j, key = D >= 64 ? p : p / 2;
 
-    for (int t = 0; t < 2; t++)
-        for (int i = 0; i < D / 32; i++)
-            q[t][i] = read<4>(x.q + (size_t)run.row * x.q_stride +
-                                  (size_t)(g * group + t * 8 + r) * D + i * 32 + c * 8,
-                              t * 8 + r < group);
-    for (int i = 0; i < 2; i++) {
-        s.m[i] = -INFINITY;
-        s.l[i] = 0.0f;
-    }
-    for (int j = 0; j < D / 8; j++)
-        s.o[j][0] = s.o[j][1] = s.o[j][2] = s.o[j][3] = 0.0f;
-    for (unsigned i = part * share + warp; i < end; i += warps) {
-        const uint16_t *k = x.pages[run.pages + i] + x.page_at + (size_t)g * page * D,
-                       *v = k + (size_t)x.G * page * D;
-        for (unsigned at = 0; at < page && i * page + at < len; at += 16)
-            take_16<D>(s, q, k + at * D, v + at * D, i * page + at, len, x.scale * log2_e);
-    }
-    give<D>(&all, s);
-    __syncthreads();
-    for (unsigned i = threadIdx.x; i < group * D; i += warps * 32) {
-        const unsigned row = i / D, d = i % D, head = g * group + row;
-        float m, l, o = merge<D>(&all, row, d, &m, &l);
+    return ((i & ~7u) | ((i ^ key) & 7u)) * 8;
+}
 
-        if (parts == 1) {
-            x.out[(size_t)run.row * x.out_stride + head * D + d] = bf16_of(o / l);
-            continue;
+/* A warp's tiles of a run: first, first + WARPS, ..., n of them. */
+template <typename S> struct stream {
+    uint16_t *const *pages; /* the run's */
+    size_t at, values;      /* keys within a page, and from there to the values */
+    unsigned first, n, len, n_pages;
+    uint16_t *stages;
+    unsigned base; /* page of lane 0's pointer */
+    unsigned long long mine, ahead;
+
+    __device__ __forceinline__ unsigned tile(unsigned i) const
+    {
+        return first + i * S::WARPS;
+    }
+
+    __device__ __forceinline__ unsigned long long pointer(unsigned i) const
+    {
+        return i < n_pages ? (unsigned long long)(uintptr_t)pages[i] : 0;
+    }
+
+    __device__ __forceinline__ void open()
+    {
+        base = first / S::tiles_of_page;
+        mine = pointer(base + threadIdx.x % 32);
+        ahead = pointer(base + 32 + threadIdx.x % 32);
+    }
+
+    /* Starts copying tile i, ascending: rows past the end become zeros. Without a tile i nothing. */
+    __device__ __forceinline__ void start(unsigned i)
+    {
+        const unsigned lane = threadIdx.x % 32, t = tile(i), which = t / S::tiles_of_page;
+        uint16_t *to = stages + i % S::STAGES * S::stage;
+
+        if (i < n) {
+            if (which - base >= 32) {
+                mine = ahead;
+                base += 32;
+                ahead = pointer(base + 32 + lane);
+            }
+            const uint16_t *keys =
+                (const uint16_t *)(uintptr_t)__shfl_sync(all_lanes, mine, (int)(which - base)) +
+                at + (size_t)(t % S::tiles_of_page) * S::half;
+#pragma unroll
+            for (unsigned j = 0; j < S::half / 256; j++) {
+                const unsigned chunk = j * 32 + lane, p = chunk / (S::D / 8);
+                const unsigned place_at = place<S::D>(p, chunk % (S::D / 8));
+                const bool is_there = t * S::positions + p < len;
+                copy_async<16>(to + place_at, keys + chunk * 8, is_there);
+                copy_async<16>(to + S::half + place_at, keys + values + chunk * 8, is_there);
+            }
         }
-        float *to = x.partial + (((size_t)blockIdx.z * x.H + head) * parts + part) * (D + 2);
-        to[d] = o;
-        if (d == 0) {
-            to[D] = m;
-            to[D + 1] = l;
+        copy_commit();
+    }
+};
+
+/* What a lane knows of heads 2 (lane % 4) and the next, of each eight: maximum and its own part of the
+ * sum, in powers of two; and its part of the sums (channels, heads). */
+template <typename S> struct state {
+    float m[S::N][2], l[S::N][2], o[S::STEPS][S::N][4];
+};
+
+template <typename S> using queries = uint32_t[S::STEPS][S::N][2];
+
+/* p (positions, heads) = K Q', in powers of two; what lies past the end is -inf. */
+template <typename S>
+__device__ __forceinline__ void score(float (&p)[S::GROUPS][S::N][4], const queries<S> &q,
+                                      const uint16_t *keys, unsigned base, unsigned len,
+                                      float scale)
+{
+    const unsigned lane = threadIdx.x % 32, row = lane % 8 + lane / 8 % 2 * 8;
+
+    for (int g = 0; g < S::GROUPS; g++)
+        for (int n = 0; n < S::N; n++)
+            p[g][n][0] = p[g][n][1] = p[g][n][2] = p[g][n][3] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < S::STEPS; k++)
+#pragma unroll
+        for (int g = 0; g < S::GROUPS; g++) {
+            uint32_t a[4];
+            load_matrices<false>(
+                a, keys + place<S::D>((unsigned)g * 16 + row, 2 * (unsigned)k + lane / 16));
+#pragma unroll
+            for (int n = 0; n < S::N; n++)
+                mma_bf16(p[g][n], a, q[k][n]);
         }
+    for (int g = 0; g < S::GROUPS; g++)
+        for (int n = 0; n < S::N; n++)
+            for (int i = 0; i < 4; i++) {
+                const unsigned at = base + (unsigned)g * 16 + lane / 4 + (unsigned)i / 2 * 8;
+                p[g][n][i] = at < len ? p[g][n][i] * scale : -INFINITY;
+            }
+}
+
+/* The maxima with p, and what is to be shrunk by that is shrunk. */
+template <typename S>
+__device__ __forceinline__ void raise(state<S> &s, const float (&p)[S::GROUPS][S::N][4])
+{
+    float shrink[S::N][2];
+    bool is_less = false;
+
+    for (int n = 0; n < S::N; n++)
+        for (int i = 0; i < 2; i++) {
+            float top = s.m[n][i];
+            for (int g = 0; g < S::GROUPS; g++)
+                top = fmaxf(top, fmaxf(p[g][n][i], p[g][n][i + 2]));
+            for (int by = 4; by < 32; by *= 2)
+                top = fmaxf(top, __shfl_xor_sync(all_lanes, top, by));
+            shrink[n][i] = fast_exp2(s.m[n][i] - top);
+            is_less |= s.m[n][i] < top;
+            s.m[n][i] = top;
+        }
+    if (!__any_sync(all_lanes, is_less))
+        return;
+    for (int n = 0; n < S::N; n++) {
+        for (int i = 0; i < 2; i++)
+            s.l[n][i] *= shrink[n][i];
+        for (int k = 0; k < S::STEPS; k++)
+            for (int i = 0; i < 4; i++)
+                s.o[k][n][i] *= shrink[n][i % 2];
     }
 }
 
-/* Block (head, run), a thread a channel. */
+/* A tile of positions base, base + 1, ..., of which those below len count. */
+template <typename S>
+__device__ __forceinline__ void take(state<S> &s, const queries<S> &q, const uint16_t *tile,
+                                     unsigned base, unsigned len, float scale)
+{
+    const unsigned lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8;
+    float p[S::GROUPS][S::N][4];
+    uint32_t weights[S::GROUPS][S::N][2];
+
+    score<S>(p, q, tile, base, len, scale);
+    raise<S>(s, p);
+    for (int g = 0; g < S::GROUPS; g++)
+        for (int n = 0; n < S::N; n++) {
+            for (int i = 0; i < 4; i++) {
+                p[g][n][i] = fast_exp2(p[g][n][i] - s.m[n][i % 2]);
+                s.l[n][i % 2] += p[g][n][i];
+            }
+            for (int i = 0; i < 2; i++)
+                weights[g][n][i] =
+                    transpose_matrix(bf16_pair(p[g][n][2 * i], p[g][n][2 * i + 1]));
+        }
+#pragma unroll
+    for (int k = 0; k < S::STEPS; k++)
+#pragma unroll
+        for (int g = 0; g < S::GROUPS; g++) {
+            uint32_t a[4];
+            load_matrices<true>(
+                a, tile + S::half +
+                       place<S::D>((unsigned)g * 16 + row, 2 * (unsigned)k + lane / 8 % 2));
+#pragma unroll
+            for (int n = 0; n < S::N; n++)
+                mma_bf16(s.o[k][n], a, weights[g][n]);
+        }
+}
+
+/* ---- merging --------------------------------------------------------------------------------- */
+
+/* The warp's records, by head. */
+template <typename S> __device__ __forceinline__ void give(float *records, state<S> &s)
+{
+    const unsigned lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+
+    for (int n = 0; n < S::N; n++)
+        for (int i = 0; i < 2; i++) {
+            float *to = records + ((unsigned)n * 8 + 2 * c + (unsigned)i) * S::record;
+            for (int by = 4; by < 32; by *= 2)
+                s.l[n][i] += __shfl_xor_sync(all_lanes, s.l[n][i], by);
+            if (r == 0) {
+                to[S::D] = s.m[n][i];
+                to[S::D + 1] = s.l[n][i];
+            }
+            for (int k = 0; k < S::STEPS; k++) {
+                to[k * 16 + r] = s.o[k][n][i];
+                to[k * 16 + 8 + r] = s.o[k][n][i + 2];
+            }
+        }
+}
+
+/* Four channels from d on of n records that are `step` apart, and with them maximum and sum. */
 template <int D>
-__global__ void __launch_bounds__(D) merge_kernel(struct decode x, unsigned parts)
+__device__ __forceinline__ float4 merge(const float *from, size_t step, unsigned n, unsigned d,
+                                        float *m, float *l)
 {
-    const float *from = x.partial + ((size_t)blockIdx.y * x.H + blockIdx.x) * parts * (D + 2);
-    float top = -INFINITY, sum = 0.0f, o = 0.0f;
+    float4 o = {0.0f, 0.0f, 0.0f, 0.0f};
+    float top = -INFINITY, sum = 0.0f;
 
-    for (unsigned i = 0; i < parts; i++)
-        top = fmaxf(top, from[i * (D + 2) + D]);
-    for (unsigned i = 0; i < parts; i++) {
-        const float *p = from + i * (D + 2);
-        if (p[D] == -INFINITY)
-            continue;
-        float by = fast_exp2(p[D] - top);
-        sum += p[D + 1] * by;
-        o += p[threadIdx.x] * by;
+#pragma unroll 8
+    for (unsigned i = 0; i < n; i++)
+        top = fmaxf(top, from[i * step + D]);
+#pragma unroll 4
+    for (unsigned i = 0; i < n; i++) {
+        const float at = from[i * step + D];
+        const float by = at == -INFINITY ? 0.0f : fast_exp2(at - top); /* -inf: had no pages */
+        const float4 x = *reinterpret_cast<const float4 *>(from + i * step + d);
+        sum += from[i * step + D + 1] * by;
+        o.x += x.x * by;
+        o.y += x.y * by;
+        o.z += x.z * by;
+        o.w += x.w * by;
     }
-    x.out[(size_t)x.runs[blockIdx.y].row * x.out_stride + blockIdx.x * D + threadIdx.x] =
-        bf16_of(o / sum);
+    *m = top;
+    *l = sum;
+    return o;
 }
 
-template <int D> void launch(struct device *d, const struct open_attention *a, unsigned parts)
+/* Whether this block is the last of its parts to say that what it wrote is there. */
+__device__ __forceinline__ bool is_last(unsigned *ended, unsigned parts)
 {
-    const struct decode x = {a->out,         a->partial,     a->q,       a->q_stride,
-                             a->out_stride,  a->pages,       a->page_at, a->runs,
-                             (unsigned)a->H, (unsigned)a->G, a->scale};
+    __shared__ unsigned before;
 
-    LAUNCH(decode_kernel<D>, dim3(parts, x.G, (unsigned)a->n_runs), warps * 32, 0, d->stream,
-           x);
-    if (parts > 1)
-        LAUNCH(merge_kernel<D>, dim3(x.H, (unsigned)a->n_runs), D, 0, d->stream, x, parts);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        before = atomicAdd(ended, 1u);
+        if (before + 1 == parts)
+            *ended = 0; /* for the next launch */
+    }
+    __syncthreads();
+    __threadfence();
+    return before + 1 == parts;
+}
+
+/* The heads of a group from n records each: their rows of the output, or of `partial`. */
+template <typename S>
+__device__ __forceinline__ void finish(const struct decode &x, const float *records,
+                                       size_t step, unsigned n, uint16_t *out, float *partial)
+{
+    const unsigned group = x.H / x.G;
+
+    for (unsigned i = threadIdx.x; i < group * (S::D / 4); i += S::WARPS * 32) {
+        const unsigned row = i / (S::D / 4), d = i % (S::D / 4) * 4;
+        float m, l;
+        const float4 o = merge<S::D>(records + row * S::record, step, n, d, &m, &l);
+
+        if (!partial) {
+            *reinterpret_cast<uint2 *>(out + row * S::D + d) =
+                make_uint2(bf16_pair(o.x / l, o.y / l), bf16_pair(o.z / l, o.w / l));
+            continue;
+        }
+        float *to = partial + row * S::record;
+        *reinterpret_cast<float4 *>(to + d) = o;
+        if (d == 0) {
+            to[S::D] = m;
+            to[S::D + 1] = l;
+        }
+    }
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------ */
+
+/* Where the warp's share of its block's part begins, and how far it goes. */
+template <typename S>
+__device__ __forceinline__ stream<S> stream_of(const struct decode &x,
+                                               const struct device_run &run, uint16_t *shared)
+{
+    const unsigned warp = threadIdx.x / 32, part = blockIdx.x, parts = gridDim.x;
+    const unsigned len = run.first + 1, n_pages = (len + page - 1) / page,
+                   share = (n_pages + parts - 1) / parts * S::tiles_of_page,
+                   tiles = (len + S::positions - 1) / S::positions,
+                   end = (part + 1) * share < tiles ? (part + 1) * share : tiles;
+    stream<S> s;
+
+    s.pages = x.pages + run.pages;
+    s.at = x.page_at + (size_t)blockIdx.y * page * S::D;
+    s.values = (size_t)x.G * page * S::D;
+    s.first = part * share + warp;
+    s.n = s.first < end ? (end - s.first + S::WARPS - 1) / S::WARPS : 0;
+    s.len = len;
+    s.n_pages = n_pages;
+    s.stages = shared + warp * (S::STAGES * S::stage);
+    s.open();
+    return s;
+}
+
+template <typename S>
+__device__ __forceinline__ void read_queries(queries<S> &q, const uint16_t *from,
+                                             unsigned group)
+{
+    const unsigned r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
+
+    for (int n = 0; n < S::N; n++)
+        for (int k = 0; k < S::STEPS; k++)
+            for (int i = 0; i < 2; i++) {
+                const unsigned head = (unsigned)n * 8 + r;
+                q[k][n][i] = head < group ? *reinterpret_cast<const uint32_t *>(
+                                                from + head * S::D + k * 16 + i * 8 + 2 * c)
+                                          : 0;
+            }
+}
+
+/* Block (part, g, run). */
+template <typename S>
+__global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
+{
+    DYNAMIC_SHARED(uint16_t, shared);
+    const unsigned warp = threadIdx.x / 32, g = blockIdx.y, group = x.H / x.G,
+                   parts = gridDim.x;
+    const struct device_run run = x.runs[blockIdx.z];
+    stream<S> tiles = stream_of<S>(x, run, shared);
+    float *records = reinterpret_cast<float *>(shared);
+    queries<S> q;
+    state<S> s;
+
+    begin_next();
+    for (unsigned i = 0; i < S::STAGES; i++) {
+        if ((tiles.tile(i) + 1) * S::positions >= tiles.len)
+            await_before();
+        tiles.start(i);
+    }
+    await_before();
+    read_queries<S>(q, x.q + (size_t)run.row * x.q_stride + (size_t)g * group * S::D, group);
+    for (int n = 0; n < S::N; n++) {
+        s.m[n][0] = s.m[n][1] = -INFINITY;
+        s.l[n][0] = s.l[n][1] = 0.0f;
+        for (int k = 0; k < S::STEPS; k++)
+            s.o[k][n][0] = s.o[k][n][1] = s.o[k][n][2] = s.o[k][n][3] = 0.0f;
+    }
+    for (unsigned i = 0; i < tiles.n; i++) {
+        copy_wait<S::STAGES - 1>();
+        __syncwarp();
+        take<S>(s, q, tiles.stages + i % S::STAGES * S::stage, tiles.tile(i) * S::positions,
+                tiles.len, x.scale);
+        __syncwarp();
+        tiles.start(i + S::STAGES);
+    }
+    __syncthreads(); /* nobody reads tiles, or awaits one */
+    give<S>(records + warp * (S::COLUMNS * S::record), s);
+    __syncthreads();
+
+    const size_t item = (size_t)blockIdx.z * x.G + g, step = group * S::record;
+    uint16_t *out = x.out + (size_t)run.row * x.out_stride + (size_t)g * group * S::D;
+    float *partial = parts > 1 ? x.partial + item * parts * step : NULL;
+    finish<S>(x, records, S::COLUMNS * S::record, S::WARPS, out,
+              partial ? partial + blockIdx.x * step : NULL);
+    if (partial && is_last(x.ended + item, parts))
+        finish<S>(x, partial, step, parts, out, NULL);
+}
+
+template <typename S>
+void launch(struct device *d, const struct open_attention *a, unsigned parts)
+{
+    const struct decode x = {a->out,      a->partial,     d->ended,       a->q,
+                             a->q_stride, a->out_stride,  a->pages,       a->page_at,
+                             a->runs,     (unsigned)a->H, (unsigned)a->G, a->scale * log2_e};
+
+    if (!device_note(d,
+                     cudaFuncSetAttribute(decode_kernel<S>,
+                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                          (int)S::shared_bytes),
+                     "attention of new rows"))
+        return;
+    LAUNCH_EARLY(decode_kernel<S>, dim3(parts, x.G, (unsigned)a->n_runs), dim3(S::WARPS * 32),
+                 S::shared_bytes, d->stream, x);
+}
+
+/* TODO: of these one is kept, after measuring (MUSTER_DECODE=0..4). */
+template <int D, int COLUMNS>
+void launch_variant(struct device *d, const struct open_attention *a, unsigned parts)
+{
+    const char *text = getenv("MUSTER_DECODE");
+
+    switch (text ? text[0] : '0') {
+    case '1': launch<sizes<D, COLUMNS, 4, 2>>(d, a, parts); break;
+    case '2': launch<sizes<D, COLUMNS, 8, 3>>(d, a, parts); break;
+    case '3': launch<sizes<D, COLUMNS, 2, 4>>(d, a, parts); break;
+    case '4': launch<sizes<D, COLUMNS, 4, 6>>(d, a, parts); break;
+    default: launch<sizes<D, COLUMNS, 4, 3>>(d, a, parts); break;
+    }
+}
+
+template <int D>
+void launch_of(struct device *d, const struct open_attention *a, unsigned parts)
+{
+    if (a->H / a->G <= 8)
+        launch_variant<D, 8>(d, a, parts);
+    else
+        launch<sizes<D, 16, 4, 3>>(d, a, parts);
 }
 
 } // namespace
 
-size_t open_attention_parts(const struct open_attention *a)
+/*
+ * In times of a page: all that is read is shared by all multiprocessors, of which one alone may take
+ * half as much again as its share; to merge parts costs about two, and more the more there are. The
+ * pages count as if they were a power of two, so that a growing sequence seldom changes the parts.
+ */
+size_t open_attention_parts(const struct device *d, const struct open_attention *a)
 {
-    size_t pages = (a->max_len + page - 1) / page, parts = 1;
+    const size_t items = a->n_runs * a->G;
+    size_t pages = 1, best = 1;
+    double least = INFINITY;
 
-    while (2 * parts <= OPEN_PARTS_MAX && parts < pages &&
-           2 * parts * a->n_runs * a->G <= OPEN_BLOCKS)
-        parts *= 2;
-    return parts;
+    while (pages * page < a->max_len)
+        pages *= 2;
+    for (size_t parts = 1; parts <= OPEN_PARTS_MAX && parts <= pages &&
+                           (parts == 1 || parts * items <= OPEN_BLOCKS);
+         parts *= 2) {
+        const size_t blocks = (items * parts + d->multiprocessors - 1) / d->multiprocessors;
+        const double all = (double)(items * pages) / d->multiprocessors,
+                     most = (double)(blocks * (pages / parts)) / 1.5,
+                     merging = parts > 1 ? 2.0 + (double)parts / 16.0 : 0.0,
+                     cost = (all > most ? all : most) + merging;
+
+        if (cost < least) {
+            least = cost;
+            best = parts;
+        }
+    }
+    return best;
+}
+
+/* Before anything is captured: the first launches of a graph's key are not. */
+static bool has_counts(struct device *d)
+{
+    const size_t bytes = OPEN_BLOCKS * sizeof(d->ended[0]);
+
+    return d->ended ||
+           (device_note(d, cudaMalloc((void **)&d->ended, bytes), "counts") &&
+            device_note(d, cudaMemsetAsync(d->ended, 0, bytes, d->stream), "zeroing counts"));
 }
 
 void open_attention_decode(struct device *d, const struct open_attention *a)
 {
-    unsigned parts = (unsigned)open_attention_parts(a);
+    const unsigned parts = (unsigned)open_attention_parts(d, a);
 
-    if (a->n_runs == 0 || !device_is_well(d))
+    if (a->n_runs == 0 || !device_is_well(d) || !has_counts(d))
         return;
     if (a->D == 128)
-        launch<128>(d, a, parts);
+        launch_of<128>(d, a, parts);
     else if (a->D == 64)
-        launch<64>(d, a, parts);
+        launch_of<64>(d, a, parts);
     else
-        launch<32>(d, a, parts);
+        launch_of<32>(d, a, parts);
     device_launched(d, "attention of new rows");
 }

@@ -59,24 +59,25 @@ static struct graph *find(struct open_graphs *all, const void *key)
     return oldest;
 }
 
-static bool capture(struct device *d, struct graph *g, open_launches *launches, const void *arg)
+cudaGraphExec_t open_graph_make(struct device *d, open_launches *launches, const void *arg)
 {
+    cudaGraphExec_t exec = NULL;
     cudaGraph_t graph = NULL;
     cudaError_t ended;
 
     if (!device_note(d, cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal),
                      "capturing a graph"))
-        return false;
+        return NULL;
     d->is_capturing = true;
     launches(d, arg);
     d->is_capturing = false;
     ended = cudaStreamEndCapture(d->stream, &graph);
     (void)device_note(d, ended, "capturing a graph");
     if (device_is_well(d))
-        (void)device_note(d, cudaGraphInstantiate(&g->exec, graph, 0), "making a graph");
+        (void)device_note(d, cudaGraphInstantiate(&exec, graph, 0), "making a graph");
     if (graph)
         (void)cudaGraphDestroy(graph);
-    return device_is_well(d);
+    return exec;
 }
 
 void open_graph_run(struct device *d, const void *key, open_launches *launches, const void *arg)
@@ -95,7 +96,9 @@ void open_graph_run(struct device *d, const void *key, open_launches *launches, 
         return;
     }
     g->used = ++d->graphs->clock;
-    if (!g->exec && !capture(d, g, launches, arg))
+    if (!g->exec)
+        g->exec = open_graph_make(d, launches, arg);
+    if (!g->exec)
         return;
     (void)device_note(d, cudaGraphLaunch(g->exec, d->stream), "launching a graph");
 }

@@ -131,6 +131,22 @@ static __device__ __forceinline__ void load_matrices(uint32_t r[4], const uint16
 #endif
 }
 
+/* An 8x8 matrix of bf16 transposed: this lane has the pair (row lane / 4, columns 2q, 2q+1), before and
+ * after. */
+static __device__ __forceinline__ uint32_t transpose_matrix(uint32_t pair)
+{
+#ifdef MUSTER_CUDA_EMULATED
+    unsigned lane = threadIdx.x % 32, r = lane / 4, q = lane % 4;
+    uint32_t even = __shfl_sync(0xffffffffu, pair, (int)(8 * q + r / 2)),
+             odd = __shfl_sync(0xffffffffu, pair, (int)(8 * q + 4 + r / 2));
+    return r % 2 ? bf16_highs(even, odd) : bf16_lows(even, odd);
+#else
+    uint32_t y;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(pair));
+    return y;
+#endif
+}
+
 /* 2^x as fast as the unit gives it: 2 ulp, subnormals are 0. */
 static __device__ __forceinline__ float fast_exp2(float x)
 {

@@ -2,27 +2,30 @@
  * The products of class open-cuda: cublasLtMatmul on bf16 operands with f32 sums.
  *
  * cuBLASLt is opened when the class is first asked for: a program that does not use it does not load
- * its half gigabyte, and starts where it is not installed. Which of its kernels is fastest for a shape
- * is found out by running them: its heuristics rank them for a whole GPU and long sums, and decoding
- * has few rows.
+ * its half gigabyte, and starts where it is not installed. Which of its kernels is fastest for a shape,
+ * or whether open_thin.cu is, is found out by running them: its heuristics rank them for a whole GPU
+ * and long sums, and decoding has few rows.
  */
 #include "engine/cuda/open.h"
 
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/device_speed.h"
 
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA advises for Hopper */
 #define PLANS           1024u              /* a power of two */
 #define PROBES          8u
 #define CANDIDATES      8
 #define TRIES           3
-#define TUNE_AT         3u           /* a plan is tuned when it is used so often */
+#define NORM_WIDTH      1024u /* of the row that is normed before a product that is timed */
+#define TUNE_AT         3u    /* a plan is tuned when it is used so often */
 #define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations */
 
 /* X(name, arguments): what is used of the library */
@@ -111,7 +114,7 @@ enum status open_products_load(struct err *e)
 
 struct key {
     uint64_t M, N, K, a_stride, b_stride, y_stride;
-    uint32_t kind, is_f32, is_added, align;
+    uint32_t kind, is_f32, is_added, is_gated, align, zero;
 };
 
 struct plan {
@@ -119,14 +122,18 @@ struct plan {
     unsigned uses;
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t left, right, y; /* in the library's order: columns first */
-    cublasLtMatmulAlgo_t algo[CANDIDATES]; /* the first is the one */
-    int n_algo;
+    cublasLtMatmulAlgo_t algo[CANDIDATES];
+    struct open_thin thin[OPEN_THIN_WAYS];
+    size_t n_algo, n_thin; /* the candidates: the library's, then ours */
+    size_t best;           /* of them */
+    bool is_tuned;
 };
 
 struct open_products {
     cublasLtHandle_t lt;
     cublasLtMatmulPreference_t preference;
     void *workspace;
+    size_t cache_bytes; /* of the device */
     cudaEvent_t from, to;
     struct plan plans[PLANS];
 };
@@ -144,6 +151,7 @@ static struct open_products *make(struct device *d)
 {
     struct open_products *o = xcalloc(1, sizeof(*o));
     const size_t bytes = WORKSPACE_BYTES;
+    struct cudaDeviceProp about;
     struct err e;
 
     d->products = o;
@@ -160,7 +168,11 @@ static struct open_products *make(struct device *d)
              "a preference"))
         (void)(device_note(d, cudaMalloc(&o->workspace, bytes), "memory of cuBLASLt") &&
                device_note(d, cudaEventCreate(&o->from), "making an event") &&
-               device_note(d, cudaEventCreate(&o->to), "making an event"));
+               device_note(d, cudaEventCreate(&o->to), "making an event") &&
+               device_note(d, cudaGetDeviceProperties(&about, d->index),
+                           "asking for its cache"));
+    if (device_is_well(d))
+        o->cache_bytes = (size_t)about.l2CacheSize;
     return o;
 }
 
@@ -202,7 +214,7 @@ void open_products_close(struct device *d)
 static uint32_t alignment(const struct open_product *p)
 {
     uintptr_t all = (uintptr_t)p->a | (uintptr_t)p->b | (uintptr_t)p->y | (uintptr_t)p->add |
-                    (uintptr_t)256;
+                    (uintptr_t)p->room | (uintptr_t)256;
     return (uint32_t)(all & (~all + 1));
 }
 
@@ -250,7 +262,8 @@ static bool describe(struct device *d, struct plan *p)
                 "a matrix") &&
            well(d,
                 lt.cublasLtMatrixLayoutCreate(&p->y, k->is_f32 ? CUDA_R_32F : CUDA_R_16BF, k->N,
-                                              k->M, (int64_t)k->y_stride),
+                                              k->M,
+                                              (int64_t)(k->is_gated ? k->N : k->y_stride)),
                 "a matrix");
 }
 
@@ -285,8 +298,17 @@ static uint64_t hash_of(const struct key *k)
 /* NULL: the device failed. A full neighbourhood loses its first plan. */
 static struct plan *plan_of(struct device *d, const struct open_product *x)
 {
-    const struct key key = {x->M,        x->N,    x->K,      x->a_stride,    x->b_stride,
-                            x->y_stride, x->kind, x->is_f32, x->add != NULL, alignment(x)};
+    const struct key key = {.M = x->M,
+                            .N = x->N,
+                            .K = x->K,
+                            .a_stride = x->a_stride,
+                            .b_stride = x->b_stride,
+                            .y_stride = x->y_stride,
+                            .kind = x->kind,
+                            .is_f32 = x->is_f32,
+                            .is_added = x->add != NULL,
+                            .is_gated = x->is_gated,
+                            .align = alignment(x)};
     const uint64_t hash = hash_of(&key);
     struct plan *p = NULL;
 
@@ -302,53 +324,168 @@ static struct plan *plan_of(struct device *d, const struct open_product *x)
         p = &d->products->plans[hash % PLANS];
     clear_plan(p);
     p->key = key;
+    p->n_thin = open_thin_ways(d, x, p->thin);
     if (describe(d, p) && rank(d, p))
         return p;
     clear_plan(p);
     return NULL;
 }
 
+/* By a candidate. */
 static cublasStatus_t multiply(struct device *d, const struct plan *p,
-                               const struct open_product *x, void *y, int algo)
+                               const struct open_product *x, size_t candidate)
 {
     const float one = 1.0f, beta = x->add ? 1.0f : 0.0f;
+    void *y = x->is_gated ? x->room : x->y;
+    cublasStatus_t st;
 
-    return lt.cublasLtMatmul(d->products->lt, p->desc, &one, x->b, p->left, x->a, p->right,
-                             &beta, x->add ? x->add : y, p->y, y, p->y, &p->algo[algo],
-                             d->products->workspace, WORKSPACE_BYTES, d->stream);
+    if (candidate >= p->n_algo) {
+        open_thin_multiply(d, x, p->thin[candidate - p->n_algo]);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    st = lt.cublasLtMatmul(d->products->lt, p->desc, &one, x->b, p->left, x->a, p->right, &beta,
+                           x->add ? x->add : y, p->y, y, p->y, &p->algo[candidate],
+                           d->products->workspace, WORKSPACE_BYTES, d->stream);
+    if (x->is_gated && st == CUBLAS_STATUS_SUCCESS)
+        open_swiglu(d, x->y, x->room, x->M, x->N / 2);
+    return st;
 }
 
-/* Puts the fastest candidate first. The results go to memory of their own, for y may be what is
- * added to. */
-static void tune(struct device *d, struct plan *p, const struct open_product *x)
+#define NOTHING SIZE_MAX /* the candidate that is no product */
+
+/* What a candidate is timed by. */
+struct trial {
+    const struct plan *plan;
+    struct open_product x;
+    size_t candidate;
+    float *row;   /* memory of the device that is larger than its cache */
+    size_t bytes; /* of it */
+    bool is_well;
+};
+
+static void try_once(struct device *d, struct trial *t)
 {
-    struct open_products *o = d->products;
-    float best = 0.0f, ms;
-    int first = 0;
+    if (t->candidate != NOTHING && t->is_well)
+        t->is_well = multiply(d, t->plan, &t->x, t->candidate) == CUBLAS_STATUS_SUCCESS;
+}
+
+/* As in a step of decoding: the weights are not in the cache, and the kernel before is a short one
+ * whose end may hide the product's beginning. */
+static void repeat(struct device *d, const void *arg)
+{
+    struct trial *t = *(struct trial *const *)arg;
+
+    for (int i = 0; i < TRIES; i++) {
+        (void)device_note(d, cudaMemsetAsync(t->row, 0, t->bytes, d->stream), "clearing");
+        open_norm(d, (uint16_t *)(void *)(t->row + NORM_WIDTH), t->row, t->row, 1, NORM_WIDTH,
+                  1.0f);
+        try_once(d, t);
+    }
+}
+
+/* 0: it cannot be timed. A graph leaves the time out that launching takes the CPU; its first launch
+ * is not timed. */
+static float time_of(struct device *d, struct trial *t)
+{
+    const struct open_products *o = d->products;
+    cudaGraphExec_t graph;
+    float ms = 0.0f;
+
+    t->is_well = true;
+    try_once(d, t);
+    if (!t->is_well || !(graph = open_graph_make(d, repeat, &t)))
+        return 0.0f;
+    if (!t->is_well || !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
+        !device_note(d, cudaEventRecord(o->from, d->stream), "timing") ||
+        !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
+        !device_note(d, cudaEventRecord(o->to, d->stream), "timing") ||
+        !device_note(d, cudaEventSynchronize(o->to), "timing") ||
+        !device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing"))
+        ms = 0.0f;
+    (void)cudaGraphExecDestroy(graph);
+    return ms / TRIES;
+}
+
+/* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. The results go
+ * to memory of their own, for y may be what is added to. */
+static void time_all(struct device *d, float *ms, const struct plan *p,
+                     const struct open_product *x)
+{
+    const size_t y_bytes = (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256;
+    const size_t n = p->n_algo + p->n_thin;
+    struct trial t = {
+        .plan = p, .x = *x, .bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float)};
     void *y;
 
-    if (cudaMalloc(&y, x->M * x->y_stride * (x->is_f32 ? 4 : 2)) != cudaSuccess) {
+    memset(ms, 0, (n + 1) * sizeof(ms[0]));
+    if (cudaMalloc(&y, y_bytes + t.bytes) != cudaSuccess) {
         (void)cudaGetLastError();
         return;
     }
-    for (int i = 0; i < p->n_algo; i++) {
-        bool is_well = multiply(d, p, x, y, i) == CUBLAS_STATUS_SUCCESS;
-
-        is_well = is_well && device_note(d, cudaEventRecord(o->from, d->stream), "timing");
-        for (int n = 0; n < TRIES; n++)
-            is_well = is_well && multiply(d, p, x, y, i) == CUBLAS_STATUS_SUCCESS;
-        if (!is_well || !device_note(d, cudaEventRecord(o->to, d->stream), "timing") ||
-            !device_note(d, cudaEventSynchronize(o->to), "timing") ||
-            !device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing"))
-            continue;
-        if (best == 0.0f || ms < best) {
-            best = ms;
-            first = i;
-        }
+    t.x.y = y;
+    t.row = (float *)(void *)((unsigned char *)y + y_bytes);
+    for (size_t i = 0; i <= n; i++) {
+        t.candidate = i < n ? i : NOTHING;
+        ms[i] = time_of(d, &t);
     }
-    p->algo[0] = p->algo[first];
-    p->n_algo = 1;
     (void)device_note(d, cudaFree(y), "releasing memory");
+}
+
+/* Finds the fastest candidate. */
+static void tune(struct device *d, struct plan *p, const struct open_product *x)
+{
+    float ms[CANDIDATES + OPEN_THIN_WAYS + 1], best = 0.0f;
+
+    p->is_tuned = true;
+    time_all(d, ms, p, x);
+    for (size_t i = 0; i < p->n_algo + p->n_thin; i++)
+        if (ms[i] > 0.0f && (best == 0.0f || ms[i] <= best)) {
+            best = ms[i];
+            p->best = i;
+        }
+}
+
+size_t open_products_ways(struct device *d, struct device_way *ways,
+                          const struct device_product *p)
+{
+    const size_t outs = p->is_gated ? p->N / 2 : p->N;
+    const struct open_product x = {.kind = OPEN_FORWARD,
+                                   .is_f32 = p->is_f32,
+                                   .M = p->M,
+                                   .N = p->N,
+                                   .K = p->K,
+                                   .a_stride = p->K,
+                                   .b_stride = p->K,
+                                   .y_stride = outs,
+                                   .a = p->x,
+                                   .b = p->w,
+                                   .y = p->y,
+                                   .is_gated = p->is_gated,
+                                   .room = p->room};
+    float ms[CANDIDATES + OPEN_THIN_WAYS + 1];
+    const struct plan *plan;
+    size_t n = 0;
+
+    if (!device_is_well(d))
+        return 0;
+    if (!d->products)
+        (void)make(d);
+    if (!device_is_well(d) || !(plan = plan_of(d, &x)))
+        return 0;
+    time_all(d, ms, plan, &x);
+    for (size_t i = 0; i < plan->n_algo + plan->n_thin; i++) {
+        struct device_way *way = &ways[n];
+
+        if (ms[i] <= 0.0f)
+            continue;
+        if (i < plan->n_algo)
+            (void)snprintf(way->name, sizeof(way->name), "cuBLASLt %zu", i);
+        else
+            open_thin_name(way->name, sizeof(way->name), plan->thin[i - plan->n_algo]);
+        way->seconds = 1e-3 * (double)(ms[i] - ms[plan->n_algo + plan->n_thin]);
+        n++;
+    }
+    return n;
 }
 
 void open_multiply(struct device *d, const struct open_product *x)
@@ -357,13 +494,13 @@ void open_multiply(struct device *d, const struct open_product *x)
 
     if (x->M == 0 || !device_is_well(d))
         return;
-    CHECK(x->N > 0 && x->K > 0);
+    CHECK(x->N > 0 && x->K > 0 && (!x->is_gated || (x->room && x->y_stride == x->N / 2)));
     if (!d->products)
         (void)make(d);
     if (!device_is_well(d) || !(p = plan_of(d, x)))
         return;
-    if (++p->uses >= TUNE_AT && p->n_algo > 1 && !d->is_capturing &&
+    if (++p->uses >= TUNE_AT && !p->is_tuned && !d->is_capturing && p->n_algo + p->n_thin > 1 &&
         2 * x->M * x->N * x->K <= TUNE_OPS)
         tune(d, p, x);
-    (void)well(d, multiply(d, p, x, x->y, 0), "a product");
+    (void)well(d, multiply(d, p, x, p->best), "a product");
 }

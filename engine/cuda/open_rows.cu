@@ -2,7 +2,7 @@
  * The rows of class open-cuda, forward: what stands between its products, fused so that each array
  * passes through memory once.
  */
-#include "engine/cuda/open_mma.cuh"
+#include "engine/cuda/open_swiglu.cuh"
 
 #include "engine/cuda/open.h"
 
@@ -75,6 +75,8 @@ __global__ void __launch_bounds__(block)
     uint2 *to = reinterpret_cast<uint2 *>(y + blockIdx.x * C);
     float sum = 0.0f;
 
+    begin_next();
+    await_before();
     for (unsigned i = threadIdx.x; i < C / 4; i += block) {
         float4 v = row[i];
         sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
@@ -88,11 +90,6 @@ __global__ void __launch_bounds__(block)
     }
 }
 
-__device__ __forceinline__ float swiglu(float g, float u)
-{
-    return g / (1.0f + fast_exp2(-1.4426950408889634f * g)) * u;
-}
-
 __device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u)
 {
     return bf16_pair(swiglu(bf16_low(g), bf16_low(u)), swiglu(bf16_high(g), bf16_high(u)));
@@ -102,6 +99,8 @@ __device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u)
 __global__ void __launch_bounds__(block)
     swiglu_kernel(uint4 *act, const uint4 *gu, size_t n, unsigned F)
 {
+    begin_next();
+    await_before();
     for (size_t i = first(); i < n; i += step()) {
         size_t row = i / F, col = i % F;
         uint4 g = gu[row * 2 * F + col], u = gu[row * 2 * F + F + col];
@@ -126,6 +125,9 @@ struct heads {
  * they are rotated with, D / 2 further on. */
 __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
 {
+    begin_next();
+    await_before();
+
     const struct device_run run = h.runs[blockIdx.y];
     const unsigned lanes = h.D / 4, half = h.D / 2, n_heads = h.H + 2 * h.G;
     const unsigned n = (n_heads * lanes + block - 1) / block * block;
@@ -200,7 +202,7 @@ void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, si
 {
     if (N == 0 || !device_is_well(d))
         return;
-    LAUNCH(norm_kernel, (unsigned)N, block, 0, d->stream, y, x, w, C, eps);
+    LAUNCH_EARLY(norm_kernel, (unsigned)N, block, 0, d->stream, y, x, w, C, eps);
     device_launched(d, "norm");
 }
 
@@ -208,9 +210,9 @@ void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, 
 {
     if (T == 0 || !device_is_well(d))
         return;
-    LAUNCH(swiglu_kernel, blocks_of(T * F / 8), block, 0, d->stream,
-           reinterpret_cast<uint4 *>(act), reinterpret_cast<const uint4 *>(gu), T * F / 8,
-           (unsigned)(F / 8));
+    LAUNCH_EARLY(swiglu_kernel, blocks_of(T * F / 8), block, 0, d->stream,
+                 reinterpret_cast<uint4 *>(act), reinterpret_cast<const uint4 *>(gu), T * F / 8,
+                 (unsigned)(F / 8));
     device_launched(d, "swiglu");
 }
 
@@ -240,6 +242,7 @@ void open_heads_forward(struct device *d, const struct open_heads *o)
 
     if (o->n_runs == 0 || !device_is_well(d))
         return;
-    LAUNCH(heads_kernel, dim3((unsigned)o->max_n, (unsigned)o->n_runs), block, 0, d->stream, h);
+    LAUNCH_EARLY(heads_kernel, dim3((unsigned)o->max_n, (unsigned)o->n_runs), block, 0,
+                 d->stream, h);
     device_launched(d, "heads");
 }

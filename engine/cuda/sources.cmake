@@ -20,6 +20,7 @@ set(ENGINE_CUDA_OPEN_KERNELS
   cuda/open_grad.cu
   cuda/open_loss.cu
   cuda/open_rows.cu
+  cuda/open_thin.cu
   )
 set(ENGINE_CUDA_SOURCES device.c)
 if(MUSTER_CUDA_MODE STREQUAL "off")

@@ -1,19 +1,25 @@
 #!/usr/bin/env python3
 """What PyTorch and transformers do with the shapes of `muster bench passes`, on the same GPU.
 
-    peer.py decode|train 0.5b|1.5b|7b [batch or sequences] [context or length]
+    peer.py decode|train 0.5b|1.5b|7b NxLENGTH...      sequences, and their context or length
+    peer.py states FOLDER
 
 Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, by
 a plain loop, not compiled. Training: one step in bf16 autocast with SDPA attention,
-cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints one JSON
-object: tokens a second, of the median of a few steps.
+cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints a JSON
+object a line: tokens a second, of the median of a few steps.
+
+States: of the model and tokens that `muster bench proofs --peer 'peer.py states' --dir FOLDER` wrote, what every new
+token was drawn from, in bf16 (SDPA attention), into FOLDER/states.bf16.
 """
 import json
+import pathlib
 import statistics
 import sys
 import time
 
 import torch
+import transformers
 from transformers import Qwen2Config, Qwen2ForCausalLM, StaticCache
 
 SHAPES = {
@@ -27,7 +33,7 @@ SHAPES = {
                num_attention_heads=28, num_key_value_heads=4, intermediate_size=18944,
                tie_word_embeddings=False),
 }
-WARM, STEPS, PIECE = 2, 5, 2048
+WARM, STEPS, PIECE, SEQUENCES = 2, 5, 2048, 32
 
 
 def model_of(shape, dtype):
@@ -54,8 +60,7 @@ def median(step):
 
 
 @torch.inference_mode()
-def decode(shape, batch, context):
-    model = model_of(shape, torch.bfloat16).eval()
+def decode(model, batch, context):
     room = context + WARM + STEPS + 1
     cache = StaticCache(config=model.config, max_cache_len=room)
     state = {"at": context,
@@ -70,8 +75,7 @@ def decode(shape, batch, context):
     return batch / median(step)
 
 
-def train(shape, n_seqs, length):
-    model = model_of(shape, torch.float32).train()
+def train(model, n_seqs, length):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     tokens = torch.randint(0, 1000, (n_seqs, length), device="cuda")
 
@@ -89,14 +93,35 @@ def train(shape, n_seqs, length):
     return n_seqs * length / median(step)
 
 
+@torch.inference_mode()
+def states(folder):
+    shape = json.loads((folder / "shape.json").read_text())
+    n, first, new = shape["units"], shape["prompt"], shape["new"]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": torch.bfloat16}
+    model = Qwen2ForCausalLM.from_pretrained(folder / "model", attn_implementation="sdpa",
+                                             **dtype).to(device).eval()
+    tokens = torch.frombuffer(bytearray((folder / "tokens.i32").read_bytes()),
+                              dtype=torch.int32).view(n, first + new)
+    with open(folder / "states.bf16", "wb") as out:
+        for some in tokens.split(SEQUENCES):
+            hidden = model.model(some[:, :-1].long().to(device), use_cache=False).last_hidden_state
+            out.write(hidden[:, first - 1:].contiguous().cpu().view(torch.int16).numpy().tobytes())
+
+
 def main():
+    if sys.argv[1] == "states":
+        states(pathlib.Path(sys.argv[2]))
+        return
     what, shape = sys.argv[1:3]
-    numbers = [int(x) for x in sys.argv[3:5]]
-    n, length = numbers if len(numbers) == 2 else (64, 1024) if what == "decode" else (8, 2048)
-    rate = (decode if what == "decode" else train)(shape, n, length)
-    name = f"decode_b{n}_c{length}_{shape}" if what == "decode" else f"train_{n}x{length}_{shape}"
-    print(json.dumps({"name": name, "value": round(rate, 1), "unit": "tokens/s",
-                      "peer": f"torch {torch.__version__}"}))
+    is_decode = what == "decode"
+    model = model_of(shape, torch.bfloat16 if is_decode else torch.float32).train(not is_decode)
+    for size in sys.argv[3:]:
+        n, length = (int(x) for x in size.split("x"))
+        rate = (decode if is_decode else train)(model, n, length)
+        name = f"decode_b{n}_c{length}_{shape}" if is_decode else f"train_{n}x{length}_{shape}"
+        print(json.dumps({"name": name, "value": round(rate, 1), "unit": "tokens/s",
+                          "peer": f"torch {torch.__version__}"}), flush=True)
 
 
 if __name__ == "__main__":

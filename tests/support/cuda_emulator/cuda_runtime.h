@@ -3,7 +3,7 @@
  *
  * Found in place of NVIDIA's header when MUSTER_CUDA is "emulated". It has what engine/cuda/ uses
  * of the language and of the run time, so that the kernels' logic can be tested on machines
- * without a GPU: grids run block by block, a block's threads are fibers of one system thread that
+ * without a GPU: grids run block by block (or cluster by cluster), a block's threads are fibers of one system thread that
  * change at barriers and warp exchanges. Every second launch runs the threads of a block in
  * descending order, so that a missing barrier shows. Dynamic shared memory begins as NaN.
  *
@@ -148,6 +148,10 @@ static inline float2 make_float2(float x, float y)
 {
     return {x, y};
 }
+static inline uint2 make_uint2(unsigned x, unsigned y)
+{
+    return {x, y};
+}
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 {
     return {x, y, z, w};
@@ -157,6 +161,7 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 struct emulated_place {
     uint3 thread, block;
     dim3 block_dim, grid_dim;
+    unsigned rank; /* of the block in its cluster */
 };
 extern emulated_place *emulator_place;
 #define threadIdx (emulator_place->thread)
@@ -169,16 +174,21 @@ void emulator_barrier();
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from);
 void emulator_warp_barrier(unsigned mask);
 void *emulator_shared();
+void emulator_cluster_barrier();
+/* What is at `at` in the running block's dynamic shared memory, in that of block `rank`. */
+const void *emulator_cluster_at(const void *at, unsigned rank);
 /* Copies wait until they are waited for: who reads too early sees what was there before. */
 void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there);
 void emulator_copy_commit();
 void emulator_copy_wait(unsigned groups);
-cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared,
+/* Blocks of a cluster of more than one have whole warps, and share what is __shared__ by mistake. */
+cudaError_t emulator_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared,
                             const std::function<void()> &kernel);
 /* Runs it, or keeps it for the graph that is being captured. */
 cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work);
 
 #define __syncthreads() emulator_barrier()
+#define __threadfence() ((void)0) /* blocks run one after the other */
 #define __syncwarp(...) emulator_warp_barrier(0xffffffffu)
 
 static inline unsigned emulator_lane()
@@ -258,10 +268,17 @@ template <typename T> T atomicAdd(T *at, T x)
 }
 
 template <typename... A, typename... B>
+cudaError_t emulator_call_cluster(unsigned cluster, void (*kernel)(A...), dim3 grid, dim3 block,
+                                  size_t shared, B... args)
+{
+    return emulator_enqueue([=] {
+        return emulator_launch(cluster, grid, block, shared, [=] { kernel(args...); });
+    });
+}
+template <typename... A, typename... B>
 cudaError_t emulator_call(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared, B... args)
 {
-    return emulator_enqueue(
-        [=] { return emulator_launch(grid, block, shared, [=] { kernel(args...); }); });
+    return emulator_call_cluster(1, kernel, grid, block, shared, args...);
 }
 template <typename... A>
 cudaError_t cudaFuncSetAttribute(void (*)(A...), enum cudaFuncAttribute, int)

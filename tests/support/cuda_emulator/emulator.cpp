@@ -28,10 +28,10 @@ struct emulated_graph {
 namespace
 {
 
-const unsigned threads_max = 1024, lanes = 32;
+const unsigned threads_max = 1024, lanes = 32, cluster_max = 8, fibers_max = 2048;
 const size_t stack_bytes = 128 << 10, shared_bytes = 228 << 10;
 
-enum waits { runs, at_barrier, at_exchange, is_over };
+enum waits { runs, at_barrier, at_cluster, at_exchange, is_over };
 
 struct async_copy {
     void *to;
@@ -50,15 +50,15 @@ struct fiber {
     std::deque<std::vector<async_copy>> groups; /* not yet waited for */
 };
 
-fiber fibers[threads_max];
+fiber fibers[fibers_max];
 fiber *running;
 void *scheduler_sp;
 void *scheduler_fake;
 const void *scheduler_bottom;
 size_t scheduler_size;
 const std::function<void()> *body;
-unsigned char slots[threads_max][64];
-__attribute__((aligned(128))) unsigned char shared[shared_bytes];
+unsigned char slots[fibers_max][64];
+__attribute__((aligned(128))) unsigned char shared[cluster_max][shared_bytes];
 cudaError_t last_error, planned_error;
 bool is_lost; /* as a device that fell off the bus: whatever is asked of it fails */
 std::mutex memory;
@@ -180,26 +180,45 @@ void run_warp(fiber *warp, unsigned n)
             stop("a warp exchange that not all lanes of its mask reach");
 }
 
-void run_block(unsigned n, size_t shared_size)
+/* Lets the n threads of a block or cluster go on if all of them wait at `barrier`. */
+bool let_go(fiber *of, unsigned n, waits barrier)
 {
+    unsigned n_there = 0;
+
     for (unsigned i = 0; i < n; i++)
+        n_there += of[i].state == barrier;
+    if (n_there < n)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        of[i].state = runs;
+    return true;
+}
+
+/* Blocks of n threads each. */
+void run_cluster(unsigned n, unsigned blocks, size_t shared_size)
+{
+    const unsigned n_warps = (n + lanes - 1) / lanes;
+
+    for (unsigned i = 0; i < n * blocks; i++)
         start(&fibers[i]);
-    memset(shared, 0xff, shared_size);
-    for (;;) {
-        unsigned n_over = 0, n_warps = (n + lanes - 1) / lanes;
-        for (unsigned j = 0; j < n_warps; j++) {
-            unsigned w = is_descending ? n_warps - 1 - j : j;
-            run_warp(fibers + w * lanes, n - w * lanes < lanes ? n - w * lanes : lanes);
+    for (unsigned b = 0; b < blocks; b++)
+        memset(shared[b], 0xff, shared_size);
+    for (bool moved = true; moved;) {
+        unsigned n_over = 0;
+        for (unsigned j = 0; j < n_warps * blocks; j++) {
+            unsigned at = is_descending ? n_warps * blocks - 1 - j : j, w = at % n_warps;
+            run_warp(fibers + at / n_warps * n + w * lanes,
+                     n - w * lanes < lanes ? n - w * lanes : lanes);
         }
-        for (unsigned i = 0; i < n; i++)
+        for (unsigned i = 0; i < n * blocks; i++)
             n_over += fibers[i].state == is_over;
-        if (n_over == n)
+        if (n_over == n * blocks)
             return;
-        if (n_over > 0)
-            stop("a barrier that not all threads of the block reach");
-        for (unsigned i = 0; i < n; i++)
-            fibers[i].state = runs;
+        moved = let_go(fibers, n * blocks, at_cluster);
+        for (unsigned b = 0; b < blocks; b++)
+            moved = let_go(fibers + b * n, n, at_barrier) || moved;
     }
+    stop("a barrier that not all threads of the block or cluster reach");
 }
 
 /* MUSTER_EMULATED_FAIL=n:FILE: from the process's n-th launch on the device fails, unless there is a FILE
@@ -247,6 +266,18 @@ void emulator_barrier()
 {
     running->state = at_barrier;
     to_scheduler();
+}
+
+void emulator_cluster_barrier()
+{
+    running->state = at_cluster;
+    to_scheduler();
+}
+
+const void *emulator_cluster_at(const void *at, unsigned rank)
+{
+    return shared[rank] +
+           (static_cast<const unsigned char *>(at) - shared[running->place.rank]);
 }
 
 void emulator_warp_barrier(unsigned mask)
@@ -301,27 +332,30 @@ void emulator_copy_wait(unsigned groups)
 
 void *emulator_shared()
 {
-    return shared;
+    return shared[running->place.rank];
 }
 
-cudaError_t emulator_launch(dim3 grid, dim3 block, size_t shared_size,
+cudaError_t emulator_launch(unsigned cluster, dim3 grid, dim3 block, size_t shared_size,
                             const std::function<void()> &kernel)
 {
     std::lock_guard<std::mutex> lock(one_at_a_time);
     unsigned n = block.x * block.y * block.z;
 
     if (n == 0 || n > threads_max || shared_size > shared_bytes || grid.x == 0 || grid.y == 0 ||
-        grid.z == 0 || grid.y > 65535 || grid.z > 65535)
+        grid.z == 0 || grid.y > 65535 || grid.z > 65535 || cluster == 0 ||
+        cluster > cluster_max || grid.x % cluster != 0 || n * cluster > fibers_max ||
+        (cluster > 1 && n % lanes != 0))
         return result(cudaErrorInvalidValue);
     body = &kernel;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
-            for (unsigned x = 0; x < grid.x; x++) {
-                for (unsigned i = 0; i < n; i++) {
-                    uint3 t = {i % block.x, i / block.x % block.y, i / block.x / block.y};
-                    fibers[i].place = {t, {x, y, z}, block, grid};
+            for (unsigned x = 0; x < grid.x; x += cluster) {
+                for (unsigned i = 0; i < n * cluster; i++) {
+                    unsigned at = i % n, rank = i / n;
+                    uint3 t = {at % block.x, at / block.x % block.y, at / block.x / block.y};
+                    fibers[i].place = {t, {x + rank, y, z}, block, grid, rank};
                 }
-                run_block(n, shared_size);
+                run_cluster(n, cluster, shared_size);
             }
     is_descending = !is_descending;
     return result(launched());

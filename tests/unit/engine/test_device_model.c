@@ -233,6 +233,57 @@ static void assert_same_draws(const struct drawn *got, const struct drawn *want)
     assert_same_bits(got->hidden, want->hidden, want->n);
 }
 
+#define N_CLAIMS 70
+
+/* Half of them right: what the CPU draws from the logits. */
+static void make_claims(struct fixture *f, struct model_claim *c, const float *hidden)
+{
+    const size_t V = f->c.vocab;
+    float *logits = test_calloc(N_CLAIMS * V, sizeof(*logits));
+
+    assert_ok(model_logits(f->cpu, logits, hidden, N_CLAIMS, &f->e), &f->e);
+    for (size_t i = 0; i < N_CLAIMS; i++) {
+        c[i] = (struct model_claim){.seed = 1000 + i, .position = (uint32_t)(i / 3)};
+        c[i].token =
+            sample_token(there.cpu, NULL, logits + i * V, V, 0.7f, c[i].seed, c[i].position);
+        if (i % 2 == 1)
+            c[i].token = (int32_t)((size_t)c[i].token + 1 + i) % (int32_t)V;
+    }
+    test_free(logits);
+}
+
+/* Margins but for the rounding of four numbers below 32 in magnitude and their sums: half of 2^-19 each. */
+static void claims_are_seen_as_on_the_cpu(void **state)
+{
+    struct fixture *f = *state;
+    struct model_claim want[N_CLAIMS], got[N_CLAIMS];
+    struct rng r = rng_of(8, 8);
+    float *hidden = some_floats(&r, N_CLAIMS * f->c.dim, 2.0f);
+    size_t n_off = 0;
+
+    make_claims(f, want, hidden);
+    memcpy(got, want, sizeof(got));
+    assert_ok(model_claims(f->cpu, want, hidden, N_CLAIMS, 0.7f, &f->e), &f->e);
+    assert_ok(model_claims(f->gpu, got, hidden, N_CLAIMS, 0.7f, &f->e), &f->e);
+    for (size_t i = 0; i < N_CLAIMS; i++) {
+        assert_true(want[i].is_finite && got[i].is_finite);
+        assert_memory_equal(&got[i].logp, &want[i].logp, sizeof(float));
+        assert_true(want[i].margin >= 0.0f && (i % 2 == 1 || want[i].margin == 0.0f));
+        assert_true(want[i].logp > -28.0f && want[i].margin < 32.0f);
+        assert_true(fabsf(got[i].margin - want[i].margin) < 7 * 0x1p-20f);
+        n_off += want[i].margin > 0.0f;
+    }
+    assert_true(n_off > N_CLAIMS / 3);
+    hidden[3 * f->c.dim] = NAN;
+    assert_ok(model_claims(f->cpu, want, hidden, 5, 0.7f, &f->e), &f->e);
+    assert_ok(model_claims(f->gpu, got, hidden, 5, 0.7f, &f->e), &f->e);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(want[i].is_finite, i != 3);
+        assert_int_equal(got[i].is_finite, i != 3);
+    }
+    free(hidden);
+}
+
 static void sampled_tokens_are_the_cpus(void **state)
 {
     struct fixture *f = *state;
@@ -480,6 +531,7 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(new_weights_are_the_ones_used, setup_llama, teardown),
         OF_EACH_FAMILY(sampled_tokens_are_the_cpus),
+        OF_EACH_FAMILY(claims_are_seen_as_on_the_cpu),
         cmocka_unit_test_setup_teardown(the_largest_of_states_come_without_them, setup_llama,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_hook_sees_the_logits, setup_qwen2, teardown),

@@ -367,10 +367,11 @@ static void speed_is_measured(void **state)
 
     (void)state;
     c.layers = 1;
+    c.dim = MODEL_TOP;
     c.head_dim = 32;
     c.heads = 2;
     assert_ok(device_speed_new(&s, kernels, &c, true, &e), &e);
-    assert_ok(device_speed_decode(&seconds[0], s, 2, 9, 1, &e), &e);
+    assert_ok(device_speed_decode(&seconds[0], s, 2, 9, true, 1, &e), &e);
     assert_ok(device_speed_prefill(&seconds[1], s, 1, 8, 1, &e), &e);
     assert_ok(device_speed_train(&seconds[2], s, 1, 8, true, 1, &e), &e);
     for (size_t i = 0; i < 3; i++)

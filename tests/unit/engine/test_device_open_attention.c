@@ -280,49 +280,225 @@ static void both_directions_are_near_their_definition(void **state)
     }
 }
 
-/* A sequence in pages that are NaN where nothing was filed, in two calls. */
+/* ---- pages ----------------------------------------------------------------------------------- */
+
+/* Pages of two layers, of which the second is looked at; what nobody filed is NaN. */
+struct paged {
+    struct numbers room;
+    uint16_t *const *on_table; /* owned, the device's */
+    size_t page_at;
+};
+
+static size_t pages_of(size_t len)
+{
+    return (len + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+}
+
+/* Keys and values of the batch: n sequences of these lengths, one after the other. The last page of the
+ * last one comes first in memory. */
+static struct paged paged_of(const struct batch *b, const size_t *len, size_t n)
+{
+    const size_t D = b->d.D, values = b->d.G * ATTENTION_PAGE * D, page = 4 * values;
+    struct paged p = {.page_at = 2 * values};
+    size_t pages = 0, row = 0, at;
+    uint16_t **table;
+
+    for (size_t i = 0; i < n; i++)
+        pages += pages_of(len[i]);
+    p.room = room_of(pages * page);
+    table = xcalloc(pages, sizeof(table[0]));
+    at = pages;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t t = 0; t < len[i]; t++, row++)
+            for (size_t g = 0; g < b->d.G; g++)
+                for (size_t j = 0; j < D; j++) {
+                    const size_t to = (at - 1 - t / ATTENTION_PAGE) * page + p.page_at +
+                                      (g * ATTENTION_PAGE + t % ATTENTION_PAGE) * D + j;
+                    p.room.x[to] = b->k.x[row * b->kv_stride + g * D + j];
+                    p.room.x[to + values] = b->v.x[row * b->kv_stride + g * D + j];
+                }
+        at -= pages_of(len[i]);
+    }
+    numbers_put(&p.room);
+    for (size_t j = 0; j < pages; j++)
+        table[j] = p.room.on + (pages - 1 - j) * page;
+    p.on_table = put(table, pages * sizeof(table[0]));
+    free(table);
+    return p;
+}
+
+static void paged_clear(struct paged *p)
+{
+    device_release(device, (void *)p->on_table);
+    numbers_clear(&p->room);
+}
+
+/* A sequence in two calls. */
 static void pages_are_near_the_definition(void **state)
 {
-    enum { LEN = 150, FIRST = 61, PAGES = 3 };
-    static const struct device_run all = {0, LEN, 0, 0},
-                                   runs[] = {{0, FIRST, 0, 0}, {FIRST, LEN - FIRST, FIRST, 0}};
+    enum { FIRST = 61 };
+    const size_t len = 150;
+    const struct device_run all = {0, (uint32_t)len, 0, 0},
+                            runs[] = {{0, FIRST, 0, 0},
+                                      {FIRST, (uint32_t)len - FIRST, FIRST, 0}};
     struct rng r = random_seeded(2);
 
     (void)state;
     for (size_t i = 0; i < N_SHAPES; i++) {
-        struct batch b = batch_of(&r, shapes[i], LEN);
-        const size_t D = b.d.D, values = b.d.G * ATTENTION_PAGE * D, page = 2 * values;
-        struct numbers room = room_of(PAGES * page);
-        uint16_t *table[PAGES], *const *on_table;
+        struct batch b = batch_of(&r, shapes[i], len);
+        struct paged p = paged_of(&b, &len, 1);
         define(&b, &all, 1);
-        for (size_t t = 0; t < LEN; t++)
-            for (size_t g = 0; g < b.d.G; g++)
-                for (size_t j = 0; j < D; j++) {
-                    size_t at = (PAGES - 1 - t / ATTENTION_PAGE) * page +
-                                (g * ATTENTION_PAGE + t % ATTENTION_PAGE) * D + j;
-                    room.x[at] = b.k.x[t * b.kv_stride + g * D + j];
-                    room.x[at + values] = b.v.x[t * b.kv_stride + g * D + j];
-                }
-        numbers_put(&room);
-        for (size_t j = 0; j < PAGES; j++)
-            table[j] = room.on + (PAGES - 1 - j) * page;
-        on_table = put(table, sizeof(table));
 
         for (size_t j = 0; j < 2; j++) {
             struct device_run *on_run = put(&runs[j], sizeof(runs[j]));
             struct open_attention a =
                 call_of(&b, on_run, 1, runs[j].n, runs[j].first + runs[j].n);
             a.k = a.v = NULL;
-            a.pages = on_table;
+            a.pages = p.on_table;
+            a.page_at = p.page_at;
             open_attention_forward(device, &a);
             device_release(device, on_run);
         }
 
         assert_forward(&b);
-        device_release(device, (void *)on_table);
-        numbers_clear(&room);
+        paged_clear(&p);
         batch_clear(&b);
     }
+}
+
+/* ---- new rows -------------------------------------------------------------------------------- */
+
+enum { SEQUENCES = 3 };
+struct new_rows {
+    size_t len[SEQUENCES], n;
+};
+/* Ends of tiles and of pages; the last one is cut into parts, of which one or more have no pages. */
+static const struct new_rows new_rows[] = {
+    {{1, 80, 64}, 3}, {{65, 17, 130}, 3}, {{1, 16, 33}, 3}, {{300}, 1}};
+/* Pointers are read 32 at a time: a part of more pages than that, for the smallest shape only. */
+static const struct new_rows long_rows = {{9000}, 1};
+static const struct shape new_shapes[] = {
+    {1, 1, 32}, {9, 1, 32}, {14, 2, 64}, {7, 1, 128}, {16, 1, 128}};
+
+static size_t rows_of(const struct new_rows *c)
+{
+    size_t rows = 0;
+
+    for (size_t i = 0; i < c->n; i++)
+        rows += c->len[i];
+    return rows;
+}
+
+static size_t cases_of(size_t shape)
+{
+    return sizeof(new_rows) / sizeof(new_rows[0]) + (shape == 0);
+}
+
+static const struct new_rows *case_of(size_t j)
+{
+    return j < sizeof(new_rows) / sizeof(new_rows[0]) ? &new_rows[j] : &long_rows;
+}
+
+/* The newest row of each sequence, twice, which must give the same bits. Returns whether it was done in
+ * parts. */
+static bool attend_new_rows(struct batch *b, const struct new_rows *c)
+{
+    const size_t bytes = b->rows * b->q_stride * sizeof(uint16_t);
+    struct paged p = paged_of(b, c->len, c->n);
+    struct device_run runs[SEQUENCES];
+    struct open_attention a = call_of(b, NULL, c->n, 1, 0);
+    uint16_t *got[2];
+    uint32_t row = 0, pages = 0;
+    float *partial = garbage(OPEN_BLOCKS * (b->d.H / b->d.G) * (b->d.D + 4));
+
+    for (size_t i = 0; i < c->n; i++) {
+        row += (uint32_t)c->len[i];
+        runs[i] = (struct device_run){row - 1, 1, (uint32_t)c->len[i] - 1, pages};
+        pages += (uint32_t)pages_of(c->len[i]);
+        a.max_len = c->len[i] > a.max_len ? c->len[i] : a.max_len;
+    }
+    a.k = a.v = NULL;
+    a.lse = NULL;
+    a.pages = p.on_table;
+    a.page_at = p.page_at;
+    a.runs = put(runs, sizeof(runs));
+    a.partial = put(partial, OPEN_BLOCKS * (b->d.H / b->d.G) * (b->d.D + 4) * sizeof(float));
+    for (size_t i = 0; i < 2; i++) {
+        got[i] = xcalloc(bytes, 1);
+        open_attention_decode(device, &a);
+        device_get(device, got[i], b->out.on, bytes);
+    }
+    assert_memory_equal(got[0], got[1], bytes);
+    numbers_get(&b->out);
+    device_release(device, (void *)(uintptr_t)a.runs);
+    device_release(device, a.partial);
+    free(got[0]);
+    free(got[1]);
+    free(partial);
+    paged_clear(&p);
+    return open_attention_parts(device, &a) > 1;
+}
+
+static void new_rows_are_near_the_definition(void **state)
+{
+    struct rng r = random_seeded(3);
+    bool is_cut[2] = {false, false};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(new_shapes) / sizeof(new_shapes[0]); i++)
+        for (size_t j = 0; j < cases_of(i); j++) {
+            const struct new_rows *c = case_of(j);
+            struct batch b = batch_of(&r, new_shapes[i], rows_of(c));
+            size_t row = 0;
+
+            is_cut[attend_new_rows(&b, c)] = true;
+            for (size_t k = 0; k < c->n; k++) {
+                const size_t first = row, at = (row += c->len[k]) - 1;
+                for (size_t h = 0; h < b.d.H; h++)
+                    define_row(&b, at, first, c->len[k], h);
+                assert_near("a new row", b.out.x + at * b.q_stride,
+                            b.want_out + at * b.q_stride, b.q_stride);
+            }
+            batch_clear(&b);
+        }
+    assert_true(is_cut[0] && is_cut[1]);
+}
+
+/* With queries of zero every position has the same weight, and the sum of values that are integers is
+ * exact: each position counts, once. */
+static void new_rows_are_the_mean_of_all_positions(void **state)
+{
+    struct rng r = random_seeded(4);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(new_shapes) / sizeof(new_shapes[0]); i++)
+        for (size_t j = 0; j < cases_of(i); j++) {
+            const struct new_rows *c = case_of(j);
+            struct batch b = batch_of(&r, new_shapes[i], rows_of(c));
+            size_t first = 0;
+
+            memset(b.q.x, 0, b.q.n * sizeof(b.q.x[0]));
+            for (size_t k = 0; k < b.v.n; k++)
+                b.v.x[k] = (float)rng_below(&r, 256);
+            numbers_put(&b.q);
+            (void)attend_new_rows(&b, c);
+            for (size_t k = 0; k < c->n; first += c->len[k++])
+                for (size_t at = 0; at < b.q_stride; at++) {
+                    const size_t g = at / b.d.D / (b.d.H / b.d.G), row = first + c->len[k] - 1;
+                    float sum = 0.0f, mean;
+                    uint16_t narrow;
+
+                    for (size_t t = first; t <= row; t++)
+                        sum += b.v.x[t * b.kv_stride + g * b.d.D + at % b.d.D];
+                    mean = sum / (float)c->len[k];
+                    bf16_from_f32_row(kernels_best(), &narrow, &mean, 1);
+                    f32_from_bf16_row(kernels_best(), &mean, &narrow, 1);
+                    if (b.out.x[row * b.q_stride + at] != mean)
+                        fail_msg("shape %zu, case %zu, sequence %zu: channel %zu is %g, not %g",
+                                 i, j, k, at, b.out.x[row * b.q_stride + at], mean);
+                }
+            batch_clear(&b);
+        }
 }
 
 int main(void)
@@ -330,6 +506,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_directions_are_near_their_definition),
         cmocka_unit_test(pages_are_near_the_definition),
+        cmocka_unit_test(new_rows_are_near_the_definition),
+        cmocka_unit_test(new_rows_are_the_mean_of_all_positions),
     };
     struct err e;
     int failed;

@@ -1,0 +1,301 @@
+/*
+ * Products of few rows in class open-cuda, by its own kernel and by whichever is the fastest, against
+ * binary64 on the bf16 numbers that they are given.
+ *
+ * A product of two bf16 numbers is exact in f32. A sum of K of them in any order is off by at most
+ * (K + 1) 2^-23 of the sum of their absolute values: tensor cores cut off instead of rounding. Then come
+ * what is added, and what the result is rounded to: 2^-8 of it at most for bf16.
+ */
+#include "engine/cuda/open.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "numerics.h"
+
+/* The device at hand; without one the program exits with 77. */
+static struct device *device;
+
+enum form { BF16, F32, ADDED, GATED };
+
+/* Every shape of tiles; sizes that leave tiles unfilled in all directions, and more pieces than the ring
+ * has room for. Between x's rows lie x_gap numbers, between y's y_gap. Split 0: by whichever is fastest. */
+struct product_case {
+    enum form form;
+    unsigned shape, split;
+    size_t M, N, K, x_gap, y_gap;
+};
+static const struct product_case cases[] = {
+    {BF16, 0, 1, 1, 24, 2320, 8, 6},   {ADDED, 0, 8, 8, 40, 2056, 0, 0},
+    {GATED, 0, 2, 7, 48, 520, 8, 0},   {F32, 1, 1, 3, 40, 1288, 0, 2},
+    {GATED, 1, 4, 8, 80, 1032, 0, 0},  {BF16, 2, 2, 13, 24, 520, 0, 2},
+    {ADDED, 3, 1, 16, 40, 1288, 8, 0}, {GATED, 4, 1, 29, 48, 136, 0, 0},
+    {BF16, 4, 2, 17, 40, 1160, 0, 0},  {F32, 5, 1, 32, 72, 648, 16, 0},
+    {BF16, 6, 1, 61, 72, 456, 0, 0},   {ADDED, 6, 4, 70, 24, 264, 8, 0},
+    {GATED, 7, 1, 33, 80, 328, 0, 0},  {BF16, 7, 2, 64, 136, 72, 0, 8},
+};
+
+struct sample {
+    size_t M, N, K, x_stride, y_stride, outs;
+    uint16_t *x, *w;   /* owned */
+    float *add;        /* owned */
+    double *want, *by; /* owned: results, and how far they may be off */
+    bool is_rounded;   /* gate and up may be, on their way to swiglu */
+    struct open_product on;
+};
+
+static void *put(const void *from, size_t bytes)
+{
+    void *to;
+    struct err e;
+
+    if (device_alloc(device, &to, bytes, "a test", &e))
+        fail_msg("%s", e.text);
+    device_put(device, to, from, bytes);
+    return to;
+}
+
+static uint16_t *some_bf16(struct rng *r, size_t n)
+{
+    float *x = some_floats(r, n, 1.0f);
+    uint16_t *y = xcalloc(n, sizeof(*y));
+
+    bf16_from_f32_row(kernels_best(), y, x, n);
+    free(x);
+    return y;
+}
+
+static float wide(uint16_t x)
+{
+    const uint32_t u = (uint32_t)x << 16;
+    float y;
+
+    memcpy(&y, &u, sizeof(y));
+    return y;
+}
+
+/* A sum, and in *by how far it may be off. */
+static double sum_of(const struct sample *p, size_t m, size_t n, double *by)
+{
+    double sum = 0.0, size = 0.0;
+
+    for (size_t k = 0; k < p->K; k++) {
+        const double part = (double)wide(p->x[m * p->x_stride + k]) * wide(p->w[n * p->K + k]);
+        sum += part;
+        size += fabs(part);
+    }
+    *by = (double)(p->K + 1) * 0x1p-23 * size;
+    return sum;
+}
+
+/* |silu'| is below 1.1. What silu itself is off by, some 2^-21 of it, is within the rounding's room. */
+static double gated_of(const struct sample *p, size_t m, size_t n, double *by)
+{
+    double gate_by, up_by;
+    const double gate = sum_of(p, m, n, &gate_by), up = sum_of(p, m, p->outs + n, &up_by);
+    const double silu = gate / (1.0 + exp(-gate));
+
+    gate_by += p->is_rounded ? 0x1p-8 * (fabs(gate) + gate_by) : 0.0;
+    up_by += p->is_rounded ? 0x1p-8 * (fabs(up) + up_by) : 0.0;
+    *by = 1.1 * gate_by * (fabs(up) + up_by) + fabs(silu) * up_by;
+    return silu * up;
+}
+
+static struct sample sample_of(const struct product_case *c, uint64_t seed)
+{
+    struct rng r = rng_of(seed, 9);
+    struct sample p = {.M = c->M,
+                       .N = c->N,
+                       .K = c->K,
+                       .x_stride = c->K + c->x_gap,
+                       .is_rounded = c->split == 0};
+    const bool is_f32 = c->form == F32 || c->form == ADDED;
+    float *y;
+
+    p.outs = c->form == GATED ? c->N / 2 : c->N;
+    p.y_stride = p.outs + c->y_gap;
+    p.x = some_bf16(&r, p.M * p.x_stride);
+    p.w = some_bf16(&r, p.N * p.K);
+    p.add = some_floats(&r, p.M * p.y_stride, 1.0f);
+    p.want = xcalloc(p.M * p.outs, sizeof(double));
+    p.by = xcalloc(p.M * p.outs, sizeof(double));
+    for (size_t m = 0; m < p.M; m++)
+        for (size_t n = 0; n < p.outs; n++) {
+            double by, *want = &p.want[m * p.outs + n];
+            *want = c->form == GATED ? gated_of(&p, m, n, &by) : sum_of(&p, m, n, &by);
+            if (c->form == ADDED)
+                *want += p.add[m * p.y_stride + n];
+            p.by[m * p.outs + n] = by + (is_f32 ? 0x1p-23 : 0x1p-8) * (fabs(*want) + by);
+        }
+    y = garbage(p.M * p.y_stride);
+    p.on = (struct open_product){
+        .kind = OPEN_FORWARD,
+        .is_f32 = is_f32,
+        .M = p.M,
+        .N = p.N,
+        .K = p.K,
+        .a_stride = p.x_stride,
+        .b_stride = p.K,
+        .y_stride = p.y_stride,
+        .a = put(p.x, p.M * p.x_stride * sizeof(uint16_t)),
+        .b = put(p.w, p.N * p.K * sizeof(uint16_t)),
+        .y = put(c->form == ADDED ? p.add : y, p.M * p.y_stride * (is_f32 ? 4 : 2)),
+        .is_gated = c->form == GATED,
+    };
+    p.on.add = c->form == ADDED ? p.on.y : NULL;
+    free(y);
+    return p;
+}
+
+/* What y has, as f32. */
+static float *results(const struct sample *p)
+{
+    const size_t n = p->M * p->y_stride;
+    float *y = xcalloc(n, sizeof(*y));
+    struct err e;
+
+    device_get(device, y, p->on.y, n * (p->on.is_f32 ? 4 : 2));
+    if (device_wait(device, &e))
+        fail_msg("%s", e.text);
+    for (size_t i = n; !p->on.is_f32 && i-- > 0;)
+        y[i] = wide(((const uint16_t *)y)[i]);
+    return y;
+}
+
+/* The results are near, and nothing was written between the rows. */
+static void assert_results(const struct sample *p, size_t i)
+{
+    float *y = results(p);
+
+    for (size_t m = 0; m < p->M; m++)
+        for (size_t n = 0; n < p->y_stride; n++) {
+            const float got = y[m * p->y_stride + n];
+
+            if (n >= p->outs && !(isnan(got) || got == p->add[m * p->y_stride + n]))
+                fail_msg("case %zu writes behind row %zu", i, m);
+            if (n < p->outs &&
+                !(fabs(got - p->want[m * p->outs + n]) <= p->by[m * p->outs + n]))
+                fail_msg("case %zu: y[%zu][%zu] is %g, want %g within %g", i, m, n, got,
+                         p->want[m * p->outs + n], p->by[m * p->outs + n]);
+        }
+    free(y);
+}
+
+static void sample_clear(struct sample *p)
+{
+    device_release(device, (void *)(uintptr_t)p->on.a);
+    device_release(device, (void *)(uintptr_t)p->on.b);
+    device_release(device, p->on.y);
+    device_release(device, p->on.room);
+    free(p->x);
+    free(p->w);
+    free(p->add);
+    free(p->want);
+    free(p->by);
+}
+
+static void every_shape_of_tiles_is_near_the_definition(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct sample p = sample_of(&cases[i], i);
+
+        open_thin_multiply(device, &p.on, (struct open_thin){cases[i].shape, cases[i].split});
+
+        assert_results(&p, i);
+        sample_clear(&p);
+    }
+}
+
+/* The library's kernel at first; from the third call on what was timed to be the fastest. The emulator's
+ * clock stands still, and takes the last candidate, which is ours. */
+static void products_that_are_tuned_stay_near(void **state)
+{
+    static const struct product_case tuned[] = {{BF16, 0, 0, 3, 128, 520, 0, 2},
+                                                {F32, 0, 0, 1, 256, 256, 0, 0},
+                                                {GATED, 0, 0, 2, 256, 256, 0, 0}};
+    struct open_thin ways[OPEN_THIN_WAYS];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(tuned) / sizeof(tuned[0]); i++) {
+        struct sample p = sample_of(&tuned[i], i);
+
+        p.on.room = p.on.is_gated ? put(p.w, p.M * p.N * sizeof(uint16_t)) : NULL;
+        assert_true(open_thin_ways(device, &p.on, ways) > 0);
+        for (size_t use = 0; use < 4; use++) {
+            open_multiply(device, &p.on);
+            assert_results(&p, i);
+        }
+        sample_clear(&p);
+    }
+}
+
+static void the_same_bits_come_every_time(void **state)
+{
+    const struct product_case c = {F32, 0, 8, 5, 72, 4104, 0, 0};
+    struct sample p = sample_of(&c, 1);
+    float *first = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        float *y;
+
+        open_thin_multiply(device, &p.on, (struct open_thin){c.shape, c.split});
+        y = results(&p);
+        if (first)
+            assert_memory_equal(y, first, p.M * p.N * sizeof(*y));
+        else
+            first = xcalloc(p.M * p.N, sizeof(*y));
+        memcpy(first, y, p.M * p.N * sizeof(*y));
+        free(y);
+    }
+    free(first);
+    sample_clear(&p);
+}
+
+/* x with too many rows, rows that are not aligned, and products other than x W'. */
+static void what_the_kernel_does_not_compute_has_no_ways(void **state)
+{
+    const struct product_case c = {BF16, 0, 1, 2, 256, 256, 0, 0};
+    struct sample p = sample_of(&c, 1);
+    struct open_thin ways[OPEN_THIN_WAYS];
+    struct open_product tall = p.on, odd = p.on, turned = p.on, narrow = p.on;
+
+    (void)state;
+    tall.M = OPEN_THIN_ROWS + 1;
+    odd.a_stride = p.K + 2;
+    turned.kind = OPEN_DX;
+    narrow.N = 8;
+    assert_true(open_thin_ways(device, &p.on, ways) > 0);
+    assert_int_equal(open_thin_ways(device, &tall, ways), 0);
+    assert_int_equal(open_thin_ways(device, &odd, ways), 0);
+    assert_int_equal(open_thin_ways(device, &turned, ways), 0);
+    assert_int_equal(open_thin_ways(device, &narrow, ways), 0);
+    sample_clear(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_shape_of_tiles_is_near_the_definition),
+        cmocka_unit_test(products_that_are_tuned_stay_near),
+        cmocka_unit_test(the_same_bits_come_every_time),
+        cmocka_unit_test(what_the_kernel_does_not_compute_has_no_ways),
+    };
+    struct err e;
+    int failed;
+
+    if (device_count() == 0)
+        return 77;
+    if (device_open(&device, "cuda", &e)) {
+        fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    if (open_products_load(&e)) {
+        fprintf(stderr, "%s\n", e.text);
+        return 77;
+    }
+    failed = cmocka_run_group_tests_name("engine/device_open_thin", tests, NULL, NULL);
+    device_close(&device);
+    return failed;
+}
