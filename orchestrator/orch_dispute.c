@@ -298,7 +298,8 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
                                   .challenger = d->challenger,
                                   .from = have < d->n_moves ? have : d->n_moves,
                                   .is_over = d->is_called || d->is_closed};
-    int64_t left = s->dispute_since_ms + terms_of(s)->dispute_ms - t->now_ms;
+    int64_t left = s->dispute_since_ms +
+                   ledger_books_dispute_patience_us(orch_books(s), d) / 1000 - t->now_ms;
     struct buf moves;
     struct err e;
 
@@ -416,7 +417,7 @@ static void look_after_dispute(struct orch *s, struct turn *t, const struct ledg
 {
     struct ledger_dispute_close x = {
         .dispute = d->id, .is_silent = true, .n_moves = d->n_moves, .last = d->last};
-    int64_t ms = terms_of(s)->dispute_ms;
+    int64_t us = ledger_books_dispute_patience_us(orch_books(s), d);
 
     if (!s->dispute_since_ms)
         s->dispute_since_ms = t->now_ms; /* after a restart everybody has the whole time */
@@ -424,7 +425,7 @@ static void look_after_dispute(struct orch *s, struct turn *t, const struct ledg
         judge(s, t, d);
         return;
     }
-    if (t->now_ms - s->dispute_since_ms < ms || t->wall_us - d->last_us < ms * 1000)
+    if ((t->now_ms - s->dispute_since_ms) * 1000 < us || t->wall_us - d->last_us < us)
         return;
     x.loser = *ledger_books_turn(orch_books(s), d);
     close_dispute(s, t, &x, "said nothing until the deadline");
