@@ -335,7 +335,7 @@ static enum status run(struct device_bench *b, struct err *e)
     enum status st = device_open(&b->on, b->device, e);
 
     if (!st)
-        st = b->numerics[0] ? numerics_parse(&numerics, b->numerics, e) : OK;
+        st = strcmp(b->numerics, "auto") != 0 ? numerics_parse(&numerics, b->numerics, e) : OK;
     if (!st)
         st = device_kernels(&b->kernels, b->on, numerics, e);
     if (!st)
@@ -357,8 +357,8 @@ int bench_device(int argc, char **argv)
     struct err e;
     struct opt table[] = {
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
-        {"numerics", OPT_STRING, &b.numerics, "", NULL,
-         "which class; f32-1, with --decode open-cuda, unless given", false},
+        {"numerics", OPT_STRING, &b.numerics, "auto", NULL,
+         "which class; auto is f32-1, with --decode open-cuda", false},
         {"max", OPT_INT, &b.max, "262144", "1..262144", "leave larger shapes out", false},
         {"decode", OPT_FLAG, &b.decode, "false", NULL,
          "instead the products of decoding, weights' bytes beside the library's best", false},

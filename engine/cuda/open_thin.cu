@@ -360,12 +360,16 @@ template <typename T> void launch(struct device *d, job j)
     X(64, 256, 4, 2, 1, 5, false)
 
 #define TILE_SHAPE(rows, cols, wn, wk, slabs, stages, far)                                     \
-    {rows, cols, wn, wk, slabs * SLAB, far},
+    {rows, cols, wn, wk, slabs * SLAB, tile<cols, rows, wn, wk, slabs, stages, far>::bytes,    \
+     far},
 const struct {
     unsigned rows, cols, wn, wk, piece;
+    size_t bytes;
     bool is_far;
 } shapes[] = {TILE_MAP(TILE_SHAPE)};
 const unsigned n_shapes = sizeof(shapes) / sizeof(shapes[0]);
+
+const size_t CLUSTER_SHARED = 200 << 10;
 
 /* Shapes are found by the place that they have in the map. */
 #define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages, far)                                    \
@@ -397,6 +401,27 @@ bool fits(const struct open_product *p)
 
 } // namespace
 
+/* Those that give half of the multiprocessors a block or more, up to four blocks each. */
+static size_t splits_of(const struct device *d, struct open_thin *ways, unsigned shape,
+                        const struct open_product *p)
+{
+    const size_t tiles = (p->M + shapes[shape].rows - 1) / shapes[shape].rows *
+                         ((p->N + shapes[shape].cols - 1) / shapes[shape].cols);
+    const size_t pieces = (p->K + shapes[shape].piece - 1) / shapes[shape].piece;
+    /* GPUs before Hopper have no clusters, and less shared memory. */
+    const unsigned most = d->shared_max < CLUSTER_SHARED ? 1 : OPEN_THIN_SPLIT;
+    size_t n = 0;
+
+    for (unsigned split = 1; split <= most && (split == 1 || split <= pieces); split *= 2) {
+        const bool is_last = 2 * split > pieces || 2 * split > most;
+
+        if ((tiles * split * 2 >= d->multiprocessors || is_last) &&
+            (split == 1 || tiles * split <= 4 * d->multiprocessors))
+            ways[n++] = {shape, split};
+    }
+    return n;
+}
+
 size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways)
 {
@@ -407,21 +432,9 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
         return 0;
     for (unsigned i = 0; i < n_shapes && rows < p->M; i++)
         rows = shapes[i].rows;
-    for (unsigned i = 0; i < n_shapes; i++) {
-        const size_t tiles =
-            (p->M + rows - 1) / rows * ((p->N + shapes[i].cols - 1) / shapes[i].cols);
-        const size_t pieces = (p->K + shapes[i].piece - 1) / shapes[i].piece;
-
-        /* Splits that give half of the multiprocessors a block or more, up to four blocks each. */
-        for (unsigned split = 1; shapes[i].rows == rows && split <= OPEN_THIN_SPLIT;
-             split *= 2) {
-            const bool is_last = 2 * split > pieces || 2 * split > OPEN_THIN_SPLIT;
-            if (split == 1 ? tiles * 2 >= d->multiprocessors || is_last
-                           : split <= pieces && tiles * split <= 4 * d->multiprocessors &&
-                                 (tiles * split * 2 >= d->multiprocessors || is_last))
-                ways[n++] = (struct open_thin){i, split};
-        }
-    }
+    for (unsigned i = 0; i < n_shapes; i++)
+        if (shapes[i].rows == rows && shapes[i].bytes <= d->shared_max)
+            n += splits_of(d, ways + n, i, p);
     return n;
 }
 
