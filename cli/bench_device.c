@@ -231,8 +231,8 @@ static enum status measure(const struct device_bench *b, const struct shape *s, 
 
     if (st)
         return st;
-    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu", b->numerics, what_names[what], s->M, s->N,
-             s->K);
+    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu", numerics_name(b->kernels->numerics),
+             what_names[what], s->M, s->N, s->K);
     if (ops / b->flops > bytes / b->bytes)
         print(name, ops / took * 1e-12, "TFLOP/s", "fma on registers", b->flops * 1e-12);
     else
@@ -331,11 +331,11 @@ static enum status measure_limits(struct device_bench *b, struct err *e)
 
 static enum status run(struct device_bench *b, struct err *e)
 {
-    enum numerics numerics = NUMERICS_F32_1;
+    enum numerics numerics = b->decode ? NUMERICS_OPEN_CUDA : NUMERICS_F32_1;
     enum status st = device_open(&b->on, b->device, e);
 
     if (!st)
-        st = numerics_parse(&numerics, b->numerics, e);
+        st = strcmp(b->numerics, "auto") != 0 ? numerics_parse(&numerics, b->numerics, e) : OK;
     if (!st)
         st = device_kernels(&b->kernels, b->on, numerics, e);
     if (!st)
@@ -357,7 +357,8 @@ int bench_device(int argc, char **argv)
     struct err e;
     struct opt table[] = {
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
-        {"numerics", OPT_STRING, &b.numerics, "f32-1", NULL, "which class", false},
+        {"numerics", OPT_STRING, &b.numerics, "auto", NULL,
+         "which class; auto is f32-1, with --decode open-cuda", false},
         {"max", OPT_INT, &b.max, "262144", "1..262144", "leave larger shapes out", false},
         {"decode", OPT_FLAG, &b.decode, "false", NULL,
          "instead the products of decoding, weights' bytes beside the library's best", false},

@@ -102,17 +102,17 @@ static __device__ __forceinline__ void cluster_barrier(void)
 #endif
 }
 
-/* at: aligned to 8 bytes, and this block's own. */
-static __device__ __forceinline__ float2 cluster_read(const float *at, unsigned rank)
+/* at: aligned to 16 bytes, and this block's own. */
+static __device__ __forceinline__ float4 cluster_read(const float *at, unsigned rank)
 {
 #ifdef MUSTER_CUDA_EMULATED
-    return *reinterpret_cast<const float2 *>(emulator_cluster_at(at, rank));
+    return *reinterpret_cast<const float4 *>(emulator_cluster_at(at, rank));
 #else
-    float2 x = {0.0f, 0.0f};
+    float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
 #if __CUDA_ARCH__ >= 900
-    asm volatile("{\n\t.reg .u32 there;\n\tmapa.shared::cluster.u32 there, %2, %3;\n\t"
-                 "ld.shared::cluster.v2.f32 {%0, %1}, [there];\n\t}"
-                 : "=f"(x.x), "=f"(x.y)
+    asm volatile("{\n\t.reg .u32 there;\n\tmapa.shared::cluster.u32 there, %4, %5;\n\t"
+                 "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n\t}"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
                  : "r"(static_cast<unsigned>(__cvta_generic_to_shared(at))), "r"(rank)
                  : "memory");
 #endif

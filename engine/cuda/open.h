@@ -54,7 +54,7 @@ void open_products_close(struct device *d);
 #define OPEN_THIN_ROWS  128u       /* of x, at most */
 #define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
 #define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
-#define OPEN_THIN_WAYS  16u
+#define OPEN_THIN_WAYS  24u
 
 /* One way to compute a product: the shape of tiles, and among how many blocks channels are split. */
 struct open_thin {
