@@ -240,6 +240,12 @@ static enum status measure(const struct device_bench *b, const struct shape *s, 
     return OK;
 }
 
+/* GB/s. Where no clock goes, of a nanosecond. */
+static double rate_of(double bytes, const struct device_way *way)
+{
+    return bytes / (way->seconds > 1e-9 ? way->seconds : 1e-9) * 1e-9;
+}
+
 /* The best way of the class's own beside the best of the library's, or each beside the copy. The weights'
  * bytes count. */
 static enum status measure_ways(const struct device_bench *b, const struct decode_shape *s,
@@ -270,12 +276,12 @@ static enum status measure_ways(const struct device_bench *b, const struct decod
             *of = &ways[i];
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, ways[i].name);
         if (b->each)
-            print(name, bytes / ways[i].seconds * 1e-9, "GB/s", "copy", b->bytes * 1e-9);
+            print(name, rate_of(bytes, &ways[i]), "GB/s", "copy", b->bytes * 1e-9);
     }
     if (!b->each && best[1]) {
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, best[1]->name);
-        print(name, bytes / best[1]->seconds * 1e-9, "GB/s", best[0] ? best[0]->name : NULL,
-              best[0] ? bytes / best[0]->seconds * 1e-9 : 0.0);
+        print(name, rate_of(bytes, best[1]), "GB/s", best[0] ? best[0]->name : NULL,
+              best[0] ? rate_of(bytes, best[0]) : 0.0);
     }
     return OK;
 }

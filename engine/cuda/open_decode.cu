@@ -413,9 +413,9 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
 template <typename S>
 void launch(struct device *d, const struct open_attention *a, unsigned parts)
 {
-    const struct decode x = {a->out,      a->partial,     d->ended,       a->q,
-                             a->q_stride, a->out_stride,  a->pages,       a->page_at,
-                             a->runs,     (unsigned)a->H, (unsigned)a->G, a->scale * log2_e};
+    const struct decode x = {a->out,      a->partial,     device_counts(d), a->q,
+                             a->q_stride, a->out_stride,  a->pages,         a->page_at,
+                             a->runs,     (unsigned)a->H, (unsigned)a->G,   a->scale * log2_e};
 
     if (!device_note(d,
                      cudaFuncSetAttribute(decode_kernel<S>,
@@ -483,21 +483,11 @@ size_t open_attention_parts(const struct device *d, const struct open_attention 
     return best;
 }
 
-/* Before anything is captured: the first launches of a graph's key are not. */
-static bool has_counts(struct device *d)
-{
-    const size_t bytes = OPEN_BLOCKS * sizeof(d->ended[0]);
-
-    return d->ended ||
-           (device_note(d, cudaMalloc((void **)&d->ended, bytes), "counts") &&
-            device_note(d, cudaMemsetAsync(d->ended, 0, bytes, d->stream), "zeroing counts"));
-}
-
 void open_attention_decode(struct device *d, const struct open_attention *a)
 {
     const unsigned parts = (unsigned)open_attention_parts(d, a);
 
-    if (a->n_runs == 0 || !device_is_well(d) || !has_counts(d))
+    if (a->n_runs == 0 || !device_is_well(d) || !device_counts(d))
         return;
     if (a->D == 128)
         launch_of<128>(d, a, parts);

@@ -34,8 +34,10 @@ struct job {
     bool is_f32, is_gated;
 };
 
-template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struct tile {
+template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_, bool IS_FAR_>
+struct tile {
     static constexpr int COLS = COLS_, ROWS = ROWS_, WN = WN_, WK = WK_, SLABS = SLABS_;
+    static constexpr bool IS_FAR = IS_FAR_;
     static constexpr int STAGES = STAGES_, LANES = WN * WK * 32;
     static constexpr int MT = COLS / 16 / WN, NT = ROWS / 8;
     static constexpr int STEPS = SLABS * 4 / WK; /* of 16 channels: a warp's of a piece */
@@ -44,6 +46,8 @@ template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struc
     /* Sums lie as (WK, ROWS, PITCH): lanes that differ in r or q then write different banks. */
     static constexpr unsigned PITCH = COLS + 4;
     static constexpr size_t sum_bytes = sizeof(float) * WK * ROWS * PITCH;
+    static constexpr size_t ring_bytes = sizeof(uint16_t) * STAGES * STAGE;
+    static constexpr size_t bytes = ring_bytes > sum_bytes ? ring_bytes : sum_bytes;
     static_assert(COLS * SLABS * 8 % LANES == 0 && ROWS * SLABS * 8 % LANES == 0,
                   "each thread copies as many chunks");
     static_assert(ROWS > 8 || STEPS % 2 == 0, "eight rows are loaded for two steps at once");
@@ -70,8 +74,8 @@ __device__ __forceinline__ void fetch_w(uint16_t *to, const job &j, unsigned n0,
                        k = piece * T::SLABS * SLAB + c * 8;
         const unsigned from = row_of<T>(j, n0, row);
         const bool is_there = from < j.N && k < j.K;
-        copy_async<16>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
-                       j.w + (is_there ? from * j.w_stride + k : 0), is_there);
+        copy_async<16, T::IS_FAR>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
+                                  j.w + (is_there ? from * j.w_stride + k : 0), is_there);
     }
 }
 
@@ -256,9 +260,10 @@ template <typename T> void launch(struct device *d, job j)
     deep = (j.pieces + j.split - 1) / j.split;
     bytes = (deep < T::STAGES ? deep : T::STAGES) * T::STAGE * sizeof(uint16_t);
     bytes = bytes > T::sum_bytes ? bytes : T::sum_bytes;
+    /* Always the most: a graph that has been captured may hold launches that need more than this. */
     if (!device_note(d,
                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          (int)bytes),
+                                          (int)T::bytes),
                      "asking for shared memory"))
         return;
     LAUNCH_CLUSTER(kernel, j.split, n_tiles * j.m_tiles * j.split, T::LANES, bytes, d->stream,
@@ -266,28 +271,37 @@ template <typename T> void launch(struct device *d, job j)
     device_launched(d, "a product of few rows");
 }
 
-/* X(rows of x, columns, WN, WK, slabs, stages): by rows, then columns. At most 96 KiB a block, so
+/* X(rows of x, columns, WN, WK, slabs, stages, far): by rows, then columns. At most 96 KiB a block, so
  * that a multiprocessor has room for two. */
 #define TILE_MAP(X)                                                                            \
-    X(8, 16, 1, 4, 4, 8)                                                                       \
-    X(8, 32, 1, 4, 4, 4)                                                                       \
-    X(16, 16, 1, 4, 4, 6)                                                                      \
-    X(16, 32, 1, 4, 4, 4)                                                                      \
-    X(32, 32, 1, 4, 2, 6)                                                                      \
-    X(32, 64, 2, 4, 1, 8)                                                                      \
-    X(64, 64, 2, 4, 1, 6)                                                                      \
-    X(64, 128, 4, 2, 1, 4)
+    X(8, 16, 1, 4, 4, 8, false)                                                                \
+    X(8, 32, 1, 4, 4, 4, false)                                                                \
+    X(16, 16, 1, 4, 4, 6, false)                                                               \
+    X(16, 32, 1, 4, 4, 4, false)                                                               \
+    X(32, 32, 1, 4, 2, 6, false)                                                               \
+    X(32, 64, 2, 4, 1, 8, false)                                                               \
+    X(64, 64, 2, 4, 1, 6, false)                                                               \
+    X(64, 128, 4, 2, 1, 4, false)                                                              \
+    X(8, 16, 1, 4, 4, 8, true)                                                                 \
+    X(8, 32, 1, 4, 4, 4, true)                                                                 \
+    X(16, 16, 1, 4, 4, 6, true)                                                                \
+    X(16, 32, 1, 4, 4, 4, true)                                                                \
+    X(32, 32, 1, 4, 2, 6, true)                                                                \
+    X(32, 64, 2, 4, 1, 8, true)                                                                \
+    X(64, 64, 2, 4, 1, 6, true)                                                                \
+    X(64, 128, 4, 2, 1, 4, true)
 
-#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages) {rows, cols, slabs * SLAB},
+#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages, far) {rows, cols, slabs * SLAB, far},
 const struct {
     unsigned rows, cols, piece;
+    bool is_far;
 } shapes[] = {TILE_MAP(TILE_SHAPE)};
 const unsigned n_shapes = sizeof(shapes) / sizeof(shapes[0]);
 
 /* Shapes are found by the place that they have in the map. */
-#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages)                                         \
+#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages, far)                                    \
     if (way == at++)                                                                           \
-        launch<tile<cols, rows, wn, wk, slabs, stages>>(d, j);
+        launch<tile<cols, rows, wn, wk, slabs, stages, far>>(d, j);
 void launch_way(struct device *d, unsigned way, const job &j)
 {
     unsigned at = 0;
@@ -344,8 +358,8 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
 
 void open_thin_name(char *to, size_t cap, struct open_thin way)
 {
-    (void)snprintf(to, cap, "%ux%u/%u", shapes[way.shape].rows, shapes[way.shape].cols,
-                   way.split);
+    (void)snprintf(to, cap, "%ux%u/%u%s", shapes[way.shape].rows, shapes[way.shape].cols,
+                   way.split, shapes[way.shape].is_far ? " far" : "");
 }
 
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way)

@@ -48,7 +48,8 @@ grep -q 'has 0 bytes, not 4096' "$work/short.err"
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  dim: .*/  dim: 128/; s/^  heads: .*/  heads: 4/; s/^  layers: .*/  layers: 1/
     s/^  units_per_batch: .*/  units_per_batch: 1/; s/^  group: .*/  group: 2/; s/^  steps: 60/  steps: 1/
-    s/^  lag: .*/  lag: 0/; s/_ms: 2000/_ms: 60000/; s/^  prompts: .*/  prompts: 2/' "$work/task/task.yaml"
+    s/^  lag: .*/  lag: 0/; s/_ms: 2000/_ms: 60000/; s/^  prompts: .*/  prompts: 2/
+    s/^  steps: 20/  steps: 2/; s/^  batch: .*/  batch: 4/' "$work/task/task.yaml"
 printf 'prices: {f32-1: 0, open-cuda: 10}\nacceptance: {audit_first: 1000}\n' >>"$work/task/task.yaml"
 if ! "$muster" up "$work/task" --dir "$work/net" --json --inference 1 --cheats 0 --validators 1 --relays 0 \
     --worker-device cuda --verifier-device cuda >"$work/up" 2>"$work/up.err"; then

@@ -11,7 +11,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "engine/device_speed.h"
 #include "numerics.h"
+#include "support/test.h"
 
 /* The device at hand; without one the program exits with 77. */
 static struct device *device;
@@ -230,6 +232,29 @@ static void products_that_are_tuned_stay_near(void **state)
     }
 }
 
+/* With the emulator's clock all take no time. */
+static void every_way_is_timed(void **state)
+{
+    const struct product_case c = {BF16, 0, 0, 2, 256, 256, 0, 0};
+    struct sample p = sample_of(&c, 1);
+    const struct device_product product = {
+        .M = c.M, .N = c.N, .K = c.K, .x = p.on.a, .w = p.on.b, .y = p.on.y};
+    struct device_way ways[DEVICE_WAYS];
+    struct open_thin own[OPEN_THIN_WAYS];
+    const struct kernels *k;
+    size_t n, n_own = 0;
+    struct err e;
+
+    (void)state;
+    assert_ok(device_kernels(&k, device, NUMERICS_OPEN_CUDA, &e), &e);
+    assert_ok(device_speed_ways(ways, &n, k, &product, &e), &e);
+    for (size_t i = 0; i < n; i++)
+        n_own += strncmp(ways[i].name, "8x", 2) == 0;
+    assert_true(n > n_own);
+    assert_int_equal(n_own, open_thin_ways(device, &p.on, own));
+    sample_clear(&p);
+}
+
 static void the_same_bits_come_every_time(void **state)
 {
     const struct product_case c = {F32, 0, 8, 5, 72, 4104, 0, 0};
@@ -279,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_shape_of_tiles_is_near_the_definition),
         cmocka_unit_test(products_that_are_tuned_stay_near),
+        cmocka_unit_test(every_way_is_timed),
         cmocka_unit_test(the_same_bits_come_every_time),
         cmocka_unit_test(what_the_kernel_does_not_compute_has_no_ways),
     };

@@ -28,14 +28,11 @@ static void open_it(struct open *o)
     assert_ok(msg_opening_decode(&o->opening, buf_bytes(&o->c.unit.opening), &e), &e);
 }
 
-static int setup(void **state)
+static void claim_it(struct open *o, enum numerics class)
 {
-    struct open *o = test_calloc(1, sizeof(*o));
     uint64_t unit = 0;
 
-    small_world_open(&o->s, SMALL_TASK_LONG, 40);
-    o->w = o->s.world;
-    o->w.numerics = NUMERICS_OPEN_OPENBLAS;
+    o->w.numerics = class;
     claim_make(&o->c, &o->w, unit);
     while (o->c.s->sample[0].tokens.len < 160 || o->c.s->sample[1].tokens.len < 160) {
         claim_clear(&o->c);
@@ -43,6 +40,15 @@ static int setup(void **state)
         assert_true(unit < 20);
     }
     open_it(o);
+}
+
+static int setup(void **state)
+{
+    struct open *o = test_calloc(1, sizeof(*o));
+
+    small_world_open(&o->s, SMALL_TASK_LONG, 40);
+    o->w = o->s.world;
+    claim_it(o, NUMERICS_OPEN_OPENBLAS);
     *state = o;
     return 0;
 }
@@ -111,6 +117,28 @@ static void small_differences_pass(void **state)
     f = sealed_check(o);
     assert_true(f.is_accepted);
     assert_true(f.noise.logprob > 0.9e-4 && f.noise.logprob < 1.1e-4);
+}
+
+/* What bf16 makes of honest work would be far off where products are of f32. */
+static void each_class_has_tolerances_of_its_own(void **state)
+{
+    struct open *o = *state;
+    struct rollout_finding f;
+
+    for (size_t i = 0; i < 40; i++)
+        move_logprob(o, 1, i, 1e-2f);
+    f = sealed_check(o);
+    assert_refused(&f, REASON_LIKELIHOOD, 1, 1);
+    claim_clear(&o->c);
+    claim_it(o, NUMERICS_OPEN_CUDA);
+    for (size_t i = 0; i < 40; i++)
+        move_logprob(o, 1, i, 1e-2f);
+    assert_true(sealed_check(o).is_accepted);
+    for (size_t i = 0; i < 40; i++)
+        move_logprob(o, 1, i, 1.0f);
+    f = sealed_check(o);
+    assert_false(f.is_accepted);
+    assert_string_equal(reason_name(f.code), "LIKELIHOOD");
 }
 
 static void one_logprob_far_off_passes_and_a_second_does_not(void **state)
@@ -312,6 +340,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         OPEN(honest_work_is_accepted_and_measured),
         OPEN(small_differences_pass),
+        OPEN(each_class_has_tolerances_of_its_own),
         OPEN(one_logprob_far_off_passes_and_a_second_does_not),
         OPEN(far_differences_add_up_over_units),
         OPEN(far_differences_add_up_over_the_samples),
