@@ -120,6 +120,17 @@ static __device__ __forceinline__ float4 cluster_read(const float *at, unsigned 
 #endif
 }
 
+/* Asks for 128 bytes, which the level-2 cache then has. For what is read after await_before() and was
+ * there before. */
+static __device__ __forceinline__ void ask_for(const void *at)
+{
+#ifdef MUSTER_CUDA_EMULATED
+    (void)at;
+#else
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
+
 /* BYTES is 16 or 4, and both addresses are multiples of it. Where nothing `is_there`, zeros come and
  * `from` is not read. IS_FAR: of 16 bytes, the cache gets the 256 around them. */
 template <int BYTES, bool IS_FAR = false>

@@ -352,6 +352,29 @@ __device__ __forceinline__ stream<S> stream_of(const struct decode &x,
     return s;
 }
 
+__device__ __forceinline__ void ask_for_all(const float *from, size_t at, unsigned n)
+{
+    for (unsigned i = threadIdx.x * 32; from && i < n; i += blockDim.x * 32)
+        ask_for(from + at + i);
+}
+
+/* What make_heads needs besides the row. */
+template <typename S>
+__device__ __forceinline__ void ask_for_heads(const struct heads &h,
+                                              const struct device_run &run)
+{
+    const unsigned g = blockIdx.y, group = h.H / h.G;
+    const size_t turned = (size_t)run.first * (S::D / 2);
+
+    ask_for_all(h.bias[0], (size_t)g * group * S::D, group * S::D);
+    ask_for_all(h.bias[1], (size_t)g * S::D, S::D);
+    ask_for_all(h.bias[2], (size_t)g * S::D, S::D);
+    ask_for_all(h.norm[0], 0, S::D);
+    ask_for_all(h.norm[1], 0, S::D);
+    ask_for_all(h.cos, turned, S::D / 2);
+    ask_for_all(h.sin, turned, S::D / 2);
+}
+
 /* The heads of group g as attention takes them, and where the newest position is the block's, its key and
  * value, which are filed as well: in shared memory, in this order. */
 template <typename S>
@@ -431,6 +454,7 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
     begin_next();
     for (unsigned i = 0; i < S::STAGES; i++)
         tiles.start(i);
+    ask_for_heads<S>(x.h, run);
     await_before();
     make_heads<S>(made, x.h, run, has_newest);
     __syncthreads();
