@@ -48,7 +48,7 @@ static const struct shape shapes[] = {
      0.0,
      0.0},
     {"tiny",
-     {QWEN, .vocab = 512, .dim = 64, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 32,
+     {QWEN, .vocab = 256, .dim = 128, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 32,
       .ffn = 128, .tie = true, .qkv_bias = true},
      0.0,
      0.0,

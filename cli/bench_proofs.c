@@ -27,6 +27,7 @@
 #include "base/rng.h"
 #include "cli/bench_line.h"
 #include "cli/bench_passes.h"
+#include "cli/proofs_cost.h"
 #include "cli/proofs_work.h"
 #include "cli/usage.h"
 #include "engine/weights_map.h"
@@ -43,8 +44,8 @@
 #define NAME_BYTES    128
 
 struct bench {
-    char *device, *shape, *draft, *peer, *dir; /* owned by the table of options */
-    int64_t chunks, exact, n_prompt, n_new, batch;
+    char *what, *device, *shape, *draft, *peer, *dir; /* owned by the table of options */
+    int64_t chunks, exact, n_prompt, n_new, batch, rounds;
     double deviation;
     struct model_config c;
     struct device *on;       /* owned */
@@ -437,23 +438,49 @@ static enum status make_work(struct bench *b, struct err *e)
     return st;
 }
 
-static enum status run(struct bench *b, struct err *e)
+/* At a few sizes of the batch, up to --batch. */
+static enum status cost(struct bench *b, struct err *e)
+{
+    static const size_t batches[] = {1, 64, 256, 512};
+    struct weights_map *draft;
+    struct model *m = NULL;
+    enum status st = make_weights(b, &draft, e);
+
+    if (!st)
+        st = open_model(&m, b, b->map, NUMERICS_OPEN_CUDA, e);
+    for (size_t i = 0; !st && i < N_OF(batches) && batches[i] <= (size_t)b->batch; i++) {
+        double without, with;
+        char name[NAME_BYTES];
+
+        st =
+            proofs_cost(&without, &with, m, batches[i], (size_t)b->n_new, (size_t)b->rounds, e);
+        snprintf(name, sizeof(name), "proofs_%s_decode_b%zu", b->shape, batches[i]);
+        if (!st)
+            bench_line_print(&(struct bench_line){.name = name,
+                                                  .value = with,
+                                                  .unit = "tokens/s",
+                                                  .peer = "without proofs",
+                                                  .peer_value = without,
+                                                  .target = 0.99 * without});
+    }
+    model_free(&m);
+    return st;
+}
+
+static enum status distances(struct bench *b, struct err *e)
 {
     const size_t unit = (size_t)b->n_new / ROLLOUT_PROOF_EVERY;
     const size_t units = ((size_t)b->chunks + unit - 1) / unit;
     const size_t exact = ((size_t)b->exact + unit - 1) / unit;
-    enum status st = device_open(&b->on, b->device, e);
+    enum status st = OK;
 
-    b->c = *bench_passes_config(b->shape);
-    b->c.dtype = DTYPE_BF16;
-    b->c.bos = b->c.pad = -1;
     b->w.n_units = units;
     b->w.n_prompt = (size_t)b->n_prompt;
     b->w.n_new = (size_t)b->n_new;
     b->is_refused = xcalloc(units, sizeof(*b->is_refused));
     memset(b->is_refused, true, units * sizeof(*b->is_refused));
     b->is_within = true;
-    if (!st && b->dir[0])
+    if (b->dir[0])
         st = file_mkdirs(b->dir, 0755, e);
     if (!st)
         st = make_work(b, e);
@@ -468,11 +495,25 @@ static enum status run(struct bench *b, struct err *e)
     return st;
 }
 
+static enum status run(struct bench *b, struct err *e)
+{
+    enum status st = device_open(&b->on, b->device, e);
+
+    b->c = *bench_passes_config(b->shape);
+    b->c.dtype = DTYPE_BF16;
+    b->c.bos = b->c.pad = -1;
+    if (st)
+        return st;
+    return strcmp(b->what, "cost") == 0 ? cost(b, e) : distances(b, e);
+}
+
 int bench_proofs(int argc, char **argv)
 {
     struct bench b = {0};
     struct err e;
     struct opt table[] = {
+        {"what", OPT_CHOICE, &b.what, "distances", "distances|cost",
+         "or tokens a second with and without proofs", false},
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
         {"shape", OPT_CHOICE, &b.shape, "0.5b", BENCH_PASSES_SHAPES,
          "of which model (Qwen2.5's shapes)", false},
@@ -483,7 +524,10 @@ int bench_proofs(int argc, char **argv)
         {"prompt", OPT_INT, &b.n_prompt, "48", "1..4096", "tokens of a prompt", false},
         {"new", OPT_INT, &b.n_new, "512", "32..8192", "tokens after it, a multiple of 32",
          false},
-        {"batch", OPT_INT, &b.batch, "320", "1..512", "sequences decoded together", false},
+        {"batch", OPT_INT, &b.batch, "320", "1..512",
+         "sequences decoded together; of the cost: at most", false},
+        {"rounds", OPT_INT, &b.rounds, "4", "1..1000",
+         "of the cost: how often, of which the best counts", false},
         {"deviation", OPT_REAL, &b.deviation, "3", "0.01..100", "of the logits", false},
         {"draft", OPT_CHOICE, &b.draft, "", "|int8|int4|half",
          "the worker computes with weights rounded to so many bits, or half of the layers",
@@ -500,8 +544,9 @@ int bench_proofs(int argc, char **argv)
         .about =
             "How far the prefill of class open-cuda, class f32-1 and another implementation "
             "are from what\nopen-cuda decoded: TOPLOC proofs, states, log-probabilities, "
-            "margins. Random weights.\nOne JSON object a line; exit status 1 if a proof of "
-            "honest work is outside TOPLOC's thresholds.",
+            "margins; or what proofs cost.\nRandom weights. One JSON object a line; exit "
+            "status 1 "
+            "if a proof of honest work is outside\nTOPLOC's thresholds.",
         .table = table,
         .n = N_OF(table),
     };

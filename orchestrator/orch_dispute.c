@@ -303,6 +303,8 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
     struct buf moves;
     struct err e;
 
+    if (!orch_may_read(s, t))
+        return;
     m.deadline_ms = left > 0 && !m.is_over ? (uint32_t)left : 0;
     buf_init(&moves, MSG_MAX_BYTES);
     read_moves(s, d, &m);
@@ -315,6 +317,7 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
         m.manifest = buf_bytes(&s->blob);
         buf_reset(&s->body);
         CHECK(!msg_dispute_state_encode(&s->body, &m, NULL));
+        orch_has_read(s, t, s->body.len);
         orch_answer(s, t, MSG_DISPUTE_STATE);
     }
     buf_clear(&moves);

@@ -421,7 +421,9 @@ static void on_wait(struct dispute_state *s, enum msg_kind asked, struct bytes b
 
     if (msg_wait_decode(&m, body, NULL))
         return;
-    if (asked == MSG_DISPUTE_ASK && s->goal == GOAL_DISPUTE && !s->is_busy)
+    if (asked == MSG_DISPUTE_ASK && m.code != REASON_NO_WORK)
+        s->dispute_ms = now_ms + m.retry_ms;
+    else if (asked == MSG_DISPUTE_ASK && s->goal == GOAL_DISPUTE && !s->is_busy)
         s->goal = GOAL_NONE; /* it is closed */
     else if (asked != MSG_DISPUTE_ASK && s->goal != GOAL_NONE)
         s->again_ms = now_ms + m.retry_ms;

@@ -87,23 +87,18 @@ static void on_token(void *ctx, const struct sampler_token *t)
         gen->st = prover_add(p, model_kernels(gen->w->model), t->hidden, gen->e);
 }
 
-/* Sequences that began together fill their chunks together, and have as many steps to work them off as a chunk
- * has rows: a share of them in each, while the device computes. */
+/* While the device computes: a share of what is due. */
 static void meanwhile(void *ctx)
 {
     struct generation *gen = ctx;
-    size_t left = 0;
+    size_t n = 0, left;
 
     for (size_t i = 0; i < gen->n_groups; i++)
-        left += gen->groups[i].n_samples;
-    left = 1 + 2 * left / ROLLOUT_PROOF_EVERY;
-    for (size_t i = 0; i < gen->n_groups; i++)
-        for (size_t s = 0; !gen->st && left > 0 && s < gen->groups[i].n_samples; s++) {
-            struct prover *p = &gen->groups[i].prover[s];
-
-            left -= p->n_due > 0;
-            gen->st = prover_work(p, gen->e);
-        }
+        n += gen->groups[i].n_samples;
+    left = prover_share(n);
+    for (size_t i = 0; !gen->st && i < gen->n_groups; i++)
+        gen->st =
+            prover_work_some(gen->groups[i].prover, gen->groups[i].n_samples, &left, gen->e);
 }
 
 /* The next turn of one episode: all that was said so far is its prompt. */

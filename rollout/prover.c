@@ -132,6 +132,17 @@ enum status prover_work(struct prover *p, struct err *e)
     return toploc_prove_points(proof, place, value, n, ROLLOUT_PROOF_TOPK, e);
 }
 
+enum status prover_work_some(struct prover *p, size_t n, size_t *left, struct err *e)
+{
+    enum status st = OK;
+
+    for (size_t i = 0; !st && *left > 0 && i < n; i++) {
+        *left -= p[i].n_due > 0;
+        st = prover_work(&p[i], e);
+    }
+    return st;
+}
+
 /* What has filled up becomes what is due. */
 static enum status turn(struct prover *p, struct err *e)
 {

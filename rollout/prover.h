@@ -60,6 +60,13 @@ MUST_USE enum status prover_add(struct prover *p, const struct kernels *k, const
 MUST_USE enum status prover_add_top(struct prover *p, const uint32_t *index,
                                     const uint16_t *value, struct err *e);
 MUST_USE enum status prover_work(struct prover *p, struct err *e);
+/* Of n provers whose sequences began together, and fill their chunks together: as many have something due as can be worked
+ * off before the next chunks are full, if each step does `prover_share` of them. Takes those that it worked off from *left. */
+static inline size_t prover_share(size_t n)
+{
+    return 1 + 2 * n / ROLLOUT_PROOF_EVERY;
+}
+MUST_USE enum status prover_work_some(struct prover *p, size_t n, size_t *left, struct err *e);
 /* After the last: ends a chunk that is not full. */
 MUST_USE enum status prover_end(struct prover *p, struct err *e);
 

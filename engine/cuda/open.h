@@ -176,9 +176,11 @@ struct open_attention_grad {
     float scale;
 };
 
-/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. `runs`, `pages`, and what the
- * pages hold but for the newest position, may not be written by the kernel before. */
-void open_attention_decode(struct device *d, const struct open_attention *a);
+/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. The rows are h->x, as they come
+ * from the products, and h->y is not written: it does open_heads_forward's work too; q, k and v of `a` are
+ * not read. `runs`, `pages`, and what the pages hold may not be written by the kernel before. */
+void open_attention_decode(struct device *d, const struct open_attention *a,
+                           const struct open_heads *h);
 /* Into how many parts it cuts the positions, by n_runs, G and max_len; a power of two. With it, what it
  * launches is fixed. */
 size_t open_attention_parts(const struct device *d, const struct open_attention *a);

@@ -34,7 +34,7 @@ proofs int4 --chunks 1 --exact 0 --draft int4
 
 # Somebody who has other states, and somebody who has too few.
 proofs other --chunks 1 --exact 0 --dir "$work/other.d" \
-    --peer "head -c 4096 /dev/urandom | tr '\\000-\\377' '\\100-\\137\\100-\\137' >$work/other.d/states.bf16; ls" || true
+    --peer "head -c 8192 /dev/urandom | tr '\\000-\\377' '\\100-\\137\\100-\\137' >$work/other.d/states.bf16; ls" || true
 grep -q 'outside TOPLOC' "$work/other.err"
 [ "$(value other proofs_tiny_peer_units_refused)" = 1.000 ]
 [ -s "$work/other.d/model/model.safetensors" ]
@@ -43,7 +43,12 @@ grep -q 'outside TOPLOC' "$work/other.err"
 if proofs short --chunks 1 --exact 0 --dir "$work/short.d" --peer "touch $work/short.d/states.bf16; ls"; then
     exit 1
 fi
-grep -q 'has 0 bytes, not 4096' "$work/short.err"
+grep -q 'has 0 bytes, not 8192' "$work/short.err"
+
+"$muster" bench proofs --what cost --shape tiny --new 33 --batch 1 >"$work/cost" 2>"$work/cost.err" || status=$?
+grep -q "not a multiple of 32" "$work/cost.err" && [ "$status" = 2 ]
+"$muster" bench proofs --what cost --shape tiny --new 32 --batch 1 --rounds 1 >"$work/cost"
+grep -q '"proofs_tiny_decode_b1", .*"peer": "without proofs"' "$work/cost"
 
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  dim: .*/  dim: 128/; s/^  heads: .*/  heads: 4/; s/^  layers: .*/  layers: 1/
