@@ -75,20 +75,18 @@ static __device__ __forceinline__ void mma_bf16(float c[4], const uint32_t a[4],
 #ifdef MUSTER_CUDA_EMULATED
     struct fragments {
         uint32_t a[4], b[2];
-    } mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, left, right;
+    } mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
     unsigned lane = threadIdx.x % 32, r = lane / 4, q = lane % 4;
-    for (int at = 0; at < 4; at++) { /* channels 2 at, 2 at + 1, and the same plus 8 */
-        left = __shfl_sync(0xffffffffu, mine, (int)(r * 4) + at);
-        for (int col = 0; col < 2; col++) {
-            right = __shfl_sync(0xffffffffu, mine, (int)(2 * q + col) * 4 + at);
-            for (int half = 0; half < 2; half++)
-                for (int k = 0; k < 2; k++) {
-                    uint32_t x = left.a[2 * k + half], y = right.b[k];
+    emulator_exchange_all(all, mine);
+    for (unsigned at = 0; at < 4; at++) /* channels 2 at, 2 at + 1, and the same plus 8 */
+        for (unsigned col = 0; col < 2; col++)
+            for (unsigned half = 0; half < 2; half++)
+                for (unsigned k = 0; k < 2; k++) {
+                    uint32_t x = all[r * 4 + at].a[2 * k + half],
+                             y = all[(2 * q + col) * 4 + at].b[k];
                     c[2 * half + col] +=
                         bf16_low(x) * bf16_low(y) + bf16_high(x) * bf16_high(y);
                 }
-        }
-    }
 #else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                  "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -105,18 +103,12 @@ static __device__ __forceinline__ void load_matrices(uint32_t r[4], const uint16
 {
 #ifdef MUSTER_CUDA_EMULATED
     unsigned lane = threadIdx.x % 32, i = lane / 4, q = lane % 4;
-    for (int m = 0; m < 4; m++) {
-        uint64_t at = (uint64_t)(uintptr_t)row;
-        if (is_transposed) {
-            uint64_t even = __shfl_sync(0xffffffffu, at, (int)(m * 8 + 2 * q)),
-                     odd = __shfl_sync(0xffffffffu, at, (int)(m * 8 + 2 * q + 1));
-            r[m] = (uint32_t)((const uint16_t *)(uintptr_t)even)[i] |
-                   (uint32_t)((const uint16_t *)(uintptr_t)odd)[i] << 16;
-        } else {
-            uint64_t mine = __shfl_sync(0xffffffffu, at, (int)(m * 8 + i));
-            const uint16_t *x = (const uint16_t *)(uintptr_t)mine + 2 * q;
-            r[m] = (uint32_t)x[0] | (uint32_t)x[1] << 16;
-        }
+    const uint16_t *all[32];
+    emulator_exchange_all(all, row);
+    for (unsigned m = 0; m < 4; m++) {
+        const uint16_t *even = is_transposed ? all[m * 8 + 2 * q] + i : all[m * 8 + i] + 2 * q,
+                       *odd = is_transposed ? all[m * 8 + 2 * q + 1] + i : even + 1;
+        r[m] = (uint32_t)*even | (uint32_t)*odd << 16;
     }
 #else
     uint32_t at = (uint32_t)__cvta_generic_to_shared(row);

@@ -26,7 +26,8 @@
 #define TRIES           3
 #define NORM_WIDTH      1024u /* of the row that is normed before a product that is timed */
 #define TUNE_AT         3u    /* a plan is tuned when it is used so often */
-#define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations */
+#define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations, */
+#define TUNE_NUMBERS    (1u << 16)   /* and its largest matrix at least so many numbers */
 
 /* X(name, arguments): what is used of the library */
 #define LIBRARY_MAP(X)                                                                         \
@@ -461,6 +462,14 @@ static bool adopt(const struct device *d, struct plan *p)
     return false;
 }
 
+static bool is_worth_it(const struct plan *p)
+{
+    const uint64_t M = p->key.M, N = p->key.N, K = p->key.K;
+
+    return p->n_algo + p->n_thin > 1 && 2 * M * N * K <= TUNE_OPS &&
+           (M * N >= TUNE_NUMBERS || N * K >= TUNE_NUMBERS || M * K >= TUNE_NUMBERS);
+}
+
 /* Finds the fastest candidate. */
 static void tune(struct device *d, struct plan *p, const struct open_product *x)
 {
@@ -531,8 +540,7 @@ void open_multiply(struct device *d, const struct open_product *x)
         (void)make(d);
     if (!device_is_well(d) || !(p = plan_of(d, x)))
         return;
-    if (++p->uses >= TUNE_AT && !p->is_tuned && !d->is_capturing && p->n_algo + p->n_thin > 1 &&
-        2 * x->M * x->N * x->K <= TUNE_OPS)
+    if (++p->uses >= TUNE_AT && !p->is_tuned && !d->is_capturing && is_worth_it(p))
         tune(d, p, x);
     (void)well(d, multiply(d, p, x, p->best), "a product");
 }

@@ -173,6 +173,8 @@ void emulator_barrier();
 /* Gives the bytes to the lanes of the mask, which read lane `from`'s. */
 void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, unsigned from);
 void emulator_warp_barrier(unsigned mask);
+/* Gives the bytes to all lanes of a whole warp, which get what each of them gave, one after the other. */
+void emulator_gather(void *all, const void *mine, size_t bytes);
 void *emulator_shared();
 void emulator_cluster_barrier();
 /* What is at `at` in the running block's dynamic shared memory, in that of block `rank`. */
@@ -201,6 +203,10 @@ template <typename T> T emulator_shuffle(unsigned mask, T x, unsigned from)
     T y;
     emulator_exchange(mask, &y, &x, sizeof(x), from);
     return y;
+}
+template <typename T> void emulator_exchange_all(T (&all)[32], const T &mine)
+{
+    emulator_gather(all, &mine, sizeof(mine));
 }
 template <typename T> T __shfl_sync(unsigned mask, T x, int from, int width = 32)
 {

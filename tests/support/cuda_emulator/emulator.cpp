@@ -306,6 +306,18 @@ void emulator_exchange(unsigned mask, void *to, const void *mine, size_t bytes, 
     emulator_warp_barrier(mask);
 }
 
+void emulator_gather(void *all, const void *mine, size_t bytes)
+{
+    unsigned self = (unsigned)(running - fibers), first = self / lanes * lanes;
+    if (bytes > sizeof(slots[0]))
+        stop("too large a value in a warp exchange");
+    memcpy(slots[self], mine, bytes);
+    emulator_warp_barrier(0xffffffffu);
+    for (unsigned i = 0; i < lanes; i++)
+        memcpy(static_cast<unsigned char *>(all) + i * bytes, slots[first + i], bytes);
+    emulator_warp_barrier(0xffffffffu);
+}
+
 void emulator_copy_async(void *to, const void *from, size_t bytes, bool is_there)
 {
     if ((uintptr_t)to % bytes != 0 || (is_there && (uintptr_t)from % bytes != 0))

@@ -216,7 +216,6 @@ static void every_shape_of_tiles_is_near_the_definition(void **state)
 static void products_that_are_tuned_stay_near(void **state)
 {
     static const struct product_case tuned[] = {{BF16, 0, 0, 3, 128, 520, 0, 4},
-                                                {F32, 0, 0, 1, 256, 256, 0, 0},
                                                 {GATED, 0, 0, 2, 256, 256, 0, 0}};
     struct open_thin ways[OPEN_THIN_WAYS];
 
