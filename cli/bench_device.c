@@ -231,13 +231,19 @@ static enum status measure(const struct device_bench *b, const struct shape *s, 
 
     if (st)
         return st;
-    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu", b->numerics, what_names[what], s->M, s->N,
-             s->K);
+    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu", numerics_name(b->kernels->numerics),
+             what_names[what], s->M, s->N, s->K);
     if (ops / b->flops > bytes / b->bytes)
         print(name, ops / took * 1e-12, "TFLOP/s", "fma on registers", b->flops * 1e-12);
     else
         print(name, bytes / took * 1e-9, "GB/s", "copy", b->bytes * 1e-9);
     return OK;
+}
+
+/* GB/s. Where no clock goes, of a nanosecond. */
+static double rate_of(double bytes, const struct device_way *way)
+{
+    return bytes / (way->seconds > 1e-9 ? way->seconds : 1e-9) * 1e-9;
 }
 
 /* The best way of the class's own beside the best of the library's, or each beside the copy. The weights'
@@ -270,12 +276,12 @@ static enum status measure_ways(const struct device_bench *b, const struct decod
             *of = &ways[i];
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, ways[i].name);
         if (b->each)
-            print(name, bytes / ways[i].seconds * 1e-9, "GB/s", "copy", b->bytes * 1e-9);
+            print(name, rate_of(bytes, &ways[i]), "GB/s", "copy", b->bytes * 1e-9);
     }
     if (!b->each && best[1]) {
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, best[1]->name);
-        print(name, bytes / best[1]->seconds * 1e-9, "GB/s", best[0] ? best[0]->name : NULL,
-              best[0] ? bytes / best[0]->seconds * 1e-9 : 0.0);
+        print(name, rate_of(bytes, best[1]), "GB/s", best[0] ? best[0]->name : NULL,
+              best[0] ? rate_of(bytes, best[0]) : 0.0);
     }
     return OK;
 }
@@ -325,11 +331,11 @@ static enum status measure_limits(struct device_bench *b, struct err *e)
 
 static enum status run(struct device_bench *b, struct err *e)
 {
-    enum numerics numerics = NUMERICS_F32_1;
+    enum numerics numerics = b->decode ? NUMERICS_OPEN_CUDA : NUMERICS_F32_1;
     enum status st = device_open(&b->on, b->device, e);
 
     if (!st)
-        st = numerics_parse(&numerics, b->numerics, e);
+        st = strcmp(b->numerics, "auto") != 0 ? numerics_parse(&numerics, b->numerics, e) : OK;
     if (!st)
         st = device_kernels(&b->kernels, b->on, numerics, e);
     if (!st)
@@ -351,7 +357,8 @@ int bench_device(int argc, char **argv)
     struct err e;
     struct opt table[] = {
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
-        {"numerics", OPT_STRING, &b.numerics, "f32-1", NULL, "which class", false},
+        {"numerics", OPT_STRING, &b.numerics, "auto", NULL,
+         "which class; auto is f32-1, with --decode open-cuda", false},
         {"max", OPT_INT, &b.max, "262144", "1..262144", "leave larger shapes out", false},
         {"decode", OPT_FLAG, &b.decode, "false", NULL,
          "instead the products of decoding, weights' bytes beside the library's best", false},

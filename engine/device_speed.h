@@ -16,7 +16,7 @@
 #include "engine/config.h"
 #include "engine/device.h"
 
-#define DEVICE_WAYS 16u
+#define DEVICE_WAYS 40u
 
 /* y (M, N) = x (M, K) W (N, K)', all bf16 but y if it is f32; gated: W is gate, then up, and y (M, N / 2)
  * = swiglu of the product, for which there is room (M, N). Arrays of the device. */

@@ -101,6 +101,9 @@ void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w);
 MUST_USE enum status weights_encode(struct buf *out, const struct weights *w, enum dtype dtype,
                                     struct err *e);
 size_t weights_encode_bytes(const struct model_config *c);
+/* What comes before the numbers in that file, from the table alone; they follow in its order. */
+MUST_USE enum status weights_encode_header(struct buf *out, const struct weights_tensor *table,
+                                           size_t n, enum dtype dtype, struct err *e);
 /* Every tensor of the config must be there with its shape, and nothing else; what is passed over is
  * said in engine/weights_map.h. Memory of the model's size is taken after that was checked. */
 MUST_USE enum status weights_decode(struct weights **out, const struct model_config *c,

@@ -23,24 +23,40 @@ size_t weights_encode_bytes(const struct model_config *c)
     return 8 + header + (size_t)model_config_params(c) * sizeof(float);
 }
 
+static enum status entries_of(struct safetensors_entry **out, const struct weights_tensor *t,
+                              size_t n, struct err *e)
+{
+    enum status st = alloc_array(out, n, sizeof(**out), "tensor table", e);
+
+    for (size_t i = 0; i < n && !st; i++)
+        (*out)[i] = (struct safetensors_entry){
+            .name = t[i].name,
+            .n_dims = t[i].is_matrix ? 2 : 1,
+            .dims = {t[i].is_matrix ? t[i].rows : t[i].cols, t[i].is_matrix ? t[i].cols : 0},
+            .data = t[i].data};
+    return st;
+}
+
 enum status weights_encode(struct buf *out, const struct weights *w, enum dtype dtype,
                            struct err *e)
 {
     struct safetensors_entry *entries = NULL;
-    enum status st = alloc_array(&entries, w->n_tensors, sizeof(entries[0]), "tensor table", e);
+    enum status st = entries_of(&entries, w->tensors, w->n_tensors, e);
 
-    if (st)
-        return st;
-    for (size_t i = 0; i < w->n_tensors; i++) {
-        const struct weights_tensor *t = &w->tensors[i];
+    if (!st)
+        st = safetensors_encode(out, entries, w->n_tensors, dtype, e);
+    free(entries);
+    return st;
+}
 
-        entries[i].name = t->name;
-        entries[i].n_dims = t->is_matrix ? 2 : 1;
-        entries[i].dims[0] = t->is_matrix ? t->rows : t->cols;
-        entries[i].dims[1] = t->is_matrix ? t->cols : 0;
-        entries[i].data = t->data;
-    }
-    st = safetensors_encode(out, entries, w->n_tensors, dtype, e);
+enum status weights_encode_header(struct buf *out, const struct weights_tensor *table, size_t n,
+                                  enum dtype dtype, struct err *e)
+{
+    struct safetensors_entry *entries = NULL;
+    enum status st = entries_of(&entries, table, n, e);
+
+    if (!st)
+        st = safetensors_header(out, entries, n, dtype, e);
     free(entries);
     return st;
 }

@@ -390,7 +390,7 @@ static enum status audit_recomputed(struct audit *a, const struct ledger_entry *
     if (m->version != version || !digest_equal(&m->manifest, &s->envelope))
         return err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT is of another version");
     if (m->is_accepted != (en->type == LEDGER_STEP_VERDICT) ||
-        (m->is_accepted && !digest_equal(&m->weights, &s->weights)))
+        (m->is_accepted && (m->proof.len || !digest_equal(&m->weights, &s->weights))))
         return err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT says something else than the entry");
     return OK;
 }
@@ -417,8 +417,8 @@ static enum status audit_dispute_open(struct audit *a, const struct ledger_entry
         (!digest_equal(&m.weights, &x->weights) || !digest_equal(&m.masters, &x->masters) ||
          !digest_equal(&m.optimizer, &x->optimizer)))
         st = err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT has other roots than the entry");
-    if (!st && (x->version == 0) != x->is_direct)
-        st = err_set(e, ERR_CORRUPT, "I10: a dispute of another kind than the version has");
+    if (!st && (m.proof.len || !x->version) != x->is_direct)
+        st = err_set(e, ERR_CORRUPT, "I10: a dispute of another kind than its challenge");
     return st;
 }
 

@@ -45,7 +45,7 @@
  *   STATES_JUDGE the same strike
  *   STEP         reserved -> pending(trainer): price_step, reserved since TASK_OPEN
  *   STEP_VERDICT escrow -> pending(validator): fee_step, or what the escrow has
- *   DISPUTE_OPEN stake(challenger) -> bond(challenger): dispute_bond
+ *   DISPUTE_OPEN stake(challenger) -> bond(challenger): ledger_books_dispute_bond()
  *   DISPUTE_CLOSE  the bond back if the trainer lost; pending(trainer) -> escrow: what it was paid for
  *                this version and later ones; what is left of its pending and all of stake, or the
  *                challenger's bond if that lost -> finder_percent to pending of the other,
@@ -146,6 +146,7 @@ struct ledger_node {
     /* Of these, what was before its last REJECT_SOFT: it begins anew, all is checked in full again. */
     uint64_t commits_before, accepted_before;
     uint64_t n_contradicted; /* verdicts, by CANARY_JUDGE and STATES_JUDGE */
+    uint64_t n_lost;         /* challenges: each doubles the bond of the next */
     uint64_t n_live;         /* units LEASED or COMMITTED */
     int64_t earned;          /* ever credited to pending */
 };

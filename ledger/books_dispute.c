@@ -62,6 +62,32 @@ const struct public_key *ledger_books_turn(const struct ledger_books *b,
     return d->n_moves % 2 ? &d->challenger : &d->trainer;
 }
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t ledger_books_dispute_patience_us(const struct ledger_books *b,
+                                         const struct ledger_dispute *d)
+{
+    const int64_t move_us = (int64_t)b->task.open.dispute_ms * 1000;
+
+    if (!ledger_books_turn(b, d))
+        return 0;
+    return least(move_us, LEDGER_PATIENCE * move_us - d->used_us[d->n_moves % 2]);
+}
+
+int64_t ledger_books_dispute_bond(const struct ledger_books *b,
+                                  const struct public_key *challenger)
+{
+    const struct node_book *n = books_find_node(b, challenger);
+    int64_t bond = b->task.open.dispute_bond;
+
+    for (uint64_t i = 0; n && i < n->pub.n_lost && bond < LEDGER_SUPPLY_MAX; i++)
+        bond = bond > LEDGER_SUPPLY_MAX / 2 ? LEDGER_SUPPLY_MAX : 2 * bond;
+    return bond;
+}
+
 const struct public_key *books_turn_of(const struct ledger_books *b, const struct digest *id)
 {
     const struct dispute_book *d = find(b, id);
@@ -88,11 +114,43 @@ static bool was_challenged_by(const struct ledger_books *b, uint64_t step,
     return false;
 }
 
+/* Was the validator given this version, or one that leads through it? */
+static bool was_given(const struct ledger_books *b, int64_t version,
+                      const struct public_key *validator)
+{
+    for (size_t i = b->n_steps; i-- > 0;) {
+        const struct ledger_step_state *s = &b->step[i].pub;
+
+        for (uint32_t k = 0; s->version >= version && k < s->n_given; k++)
+            if (key_equal(&s->given[k], validator))
+                return true;
+    }
+    return false;
+}
+
+/* The bond is there, and its own unless it was asked to look: a key that cost nothing keeps nobody busy. */
+static enum status check_bond(const struct ledger_books *b, const struct ledger_dispute_open *x,
+                              int64_t bond, struct err *e)
+{
+    struct account stake = account_of_key(ACCOUNT_STAKE, &x->challenger);
+    int64_t has = account_balance(&b->accounts, &stake);
+
+    if (has < bond)
+        return err_set(e, ERR_INSUFFICIENT,
+                       "I8: the challenger's stake is below %" PRId64 " ucr", bond);
+    if (has - b->task.open.stake_granted < bond && !was_given(b, x->version, &x->challenger))
+        return err_set(e, ERR_INSUFFICIENT,
+                       "I8: the challenger was not given version %" PRId64
+                       ", and its stake is below %" PRId64 " ucr beside what was granted",
+                       x->version, bond);
+    return OK;
+}
+
 enum status post_dispute_open(const struct ledger_books *b, const struct ledger_dispute_open *x,
                               struct post *p, struct err *e)
 {
-    struct account stake = account_of_key(ACCOUNT_STAKE, &x->challenger);
     const struct node_book *challenger, *trainer;
+    int64_t bond;
     const struct step_book *s = books_find_step(b, x->version);
     struct digest id;
     enum status st = post_need_task(b, e);
@@ -124,12 +182,12 @@ enum status post_dispute_open(const struct ledger_books *b, const struct ledger_
     transcript_id(&id, &s->pub.envelope, s->pub.opt_steps, &x->challenger);
     if (x->opt_steps != s->pub.opt_steps || !digest_equal(&id, &x->dispute))
         return err_set(e, ERR_INVALID, "I10: the dispute has another name");
-    if (account_balance(&b->accounts, &stake) < b->task.open.dispute_bond)
-        return err_set(e, ERR_INSUFFICIENT,
-                       "I8: the challenger's stake is below %" PRId64 " ucr",
-                       b->task.open.dispute_bond);
-    post_move(p, stake, account_of_key(ACCOUNT_BOND, &x->challenger),
-              b->task.open.dispute_bond);
+    bond = ledger_books_dispute_bond(b, &x->challenger);
+    st = check_bond(b, x, bond, e);
+    if (st)
+        return st;
+    post_move(p, account_of_key(ACCOUNT_STAKE, &x->challenger),
+              account_of_key(ACCOUNT_BOND, &x->challenger), bond);
     return OK;
 }
 
@@ -251,7 +309,7 @@ enum status books_check_silence(const struct ledger_books *b, const struct ledge
     if (en->type != LEDGER_DISPUTE_CLOSE || !x->is_silent)
         return OK;
     d = ledger_books_dispute(b, &x->dispute);
-    if (en->time_us - d->last_us < (int64_t)b->task.open.dispute_ms * 1000)
+    if (en->time_us - d->last_us < ledger_books_dispute_patience_us(b, d))
         return err_set(e, ERR_DENIED, "I15: the deadline of move %u has not passed",
                        d->n_moves);
     return OK;
@@ -272,10 +330,12 @@ void books_open_dispute(struct ledger_books *b, const struct ledger_dispute_open
                                      .manifest = s->pub.envelope,
                                      .trainer = s->pub.trainer,
                                      .challenger = x->challenger,
-                                     .bond = b->task.open.dispute_bond,
+                                     .bond = ledger_books_dispute_bond(b, &x->challenger),
                                      .last_us = time_us,
                                      .is_called = s->pub.is_empty || x->is_direct}};
 
+    if (x->is_direct)
+        d.pub.challenge = x->envelope;
     s->pub.is_disputed = true;
     b->dispute = books_grow(b->dispute, b->n_disputes, &b->cap_disputes, sizeof(*b->dispute));
     b->dispute[b->n_disputes++] = d;
@@ -286,6 +346,9 @@ void books_move_dispute(struct ledger_books *b, const struct ledger_dispute_move
 {
     struct dispute_book *d = find(b, &x->dispute);
 
+    /* At most what one move may take: the orchestrator may have been away. */
+    d->pub.used_us[d->pub.n_moves % 2] +=
+        least(time_us - d->pub.last_us, (int64_t)b->task.open.dispute_ms * 1000);
     d->move = books_grow(d->move, d->pub.n_moves, &d->cap, sizeof(*d->move));
     d->move[d->pub.n_moves++] = x->envelope;
     d->pub.last = x->envelope;
@@ -324,6 +387,7 @@ void books_close_dispute(struct ledger_books *b, const struct ledger_dispute_clo
             b->task.slashed += v[i].delta;
     }
     if (!key_equal(&x->loser, &d->pub.trainer)) {
+        b->node[books_find_node(b, &d->pub.challenger) - b->node].pub.n_lost++;
         give_again(b, &d->pub);
         return;
     }

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "ledger/body.h"
 #include "ledger/entry.h"
+#include "proto/digest.h"
 #include "proto/transcript.h"
 
 /* The submissions of a BATCH's trained rows, in order: their envelopes lie in `blobs`. */
@@ -67,7 +68,8 @@ enum status ledger_transcript(struct buf *out, const struct ledger_books *b,
 {
     struct transcript t = {.opt_steps = d->opt_steps, .challenger = d->challenger};
     const struct ledger_step_state *s = NULL;
-    struct buf bundle, manifest, batch, move, moves;
+    struct buf bundle, manifest, batch, challenge, move, moves;
+    bool is_direct = !digest_is_zero(&d->challenge);
     enum status st;
 
     for (size_t i = ledger_books_n_steps(b); i-- > 0 && !s;)
@@ -76,12 +78,15 @@ enum status ledger_transcript(struct buf *out, const struct ledger_books *b,
     buf_init(&bundle, MSG_MAX_BYTES);
     buf_init(&manifest, MSG_MAX_BYTES);
     buf_init(&batch, MSG_MAX_BYTES);
+    buf_init(&challenge, MSG_MAX_BYTES);
     buf_init(&move, MSG_MAX_BYTES);
     buf_init(&moves, TRANSCRIPT_MAX_BYTES);
     st = src->blob(src->ctx, &ledger_books_task(b)->open.task, &bundle, e);
     if (!st)
         st = src->blob(src->ctx, &d->manifest, &manifest, e);
-    if (!st && s->has_batch)
+    if (!st && is_direct)
+        st = src->blob(src->ctx, &d->challenge, &challenge, e);
+    else if (!st)
         st = ledger_step_batch(&batch, b, s, src, e);
     for (uint32_t i = 0; i < d->n_moves && !st; i++) {
         buf_reset(&move);
@@ -91,11 +96,13 @@ enum status ledger_transcript(struct buf *out, const struct ledger_books *b,
     t.bundle = buf_bytes(&bundle);
     t.manifest = buf_bytes(&manifest);
     t.batch = buf_bytes(&batch);
+    t.challenge = buf_bytes(&challenge);
     t.moves = buf_bytes(&moves);
     if (!st)
         st = transcript_encode(out, &t, e);
     buf_clear(&moves);
     buf_clear(&move);
+    buf_clear(&challenge);
     buf_clear(&batch);
     buf_clear(&manifest);
     buf_clear(&bundle);

@@ -5,10 +5,14 @@
  * (audit_probability: saving and detection are 1, the floor is step_rate), the trainer's first
  * step_first ones always, and the first version with the first of them. One that no DRAW covers may
  * be given out by STEP_ASSIGN. The validator recomputes the version: STEP_VERDICT, or DISPUTE_OPEN,
- * which any validator with the bond may make. One over the first version is direct: it has no moves,
- * the referee recomputes what the task makes. Else a dispute's moves alternate, the trainer's first. OPEN and CALL are the last; then
- * DISPUTE_CLOSE says who lost, which follows from the moves (learn/dispute.h) and is what an audit
- * replays. Meanwhile neither party's pay matures.
+ * which any validator with the bond may make; with what was granted it, only of versions up to one
+ * that it was given.
+ *
+ * Some disputes are direct, and have no moves, for the referee sees it by itself: those over the first
+ * version, which it recomputes, and those whose challenge proves that the file of the weights is not
+ * what the masters beside it give. In others moves alternate, the trainer's first, against a clock for
+ * each party. OPEN and CALL are the last; then DISPUTE_CLOSE says who lost, which follows from the
+ * moves (learn/dispute.h) and is what an audit replays. Meanwhile neither party's pay matures.
  *
  * `ledger_transcript` puts together what a dispute stands on, from the ledger alone: the bytes that
  * `muster verify` replays (proto/transcript.h).
@@ -47,6 +51,8 @@ struct ledger_step_state {
     struct public_key given[LEDGER_GIVEN_MAX];
 };
 #define LEDGER_MOVES_MAX 64u /* so many moves end a game */
+/* A party's moves together may take so many times dispute_ms, each at most once that. */
+#define LEDGER_PATIENCE 4
 struct ledger_dispute {
     struct digest id;
     int64_t version;
@@ -56,9 +62,11 @@ struct ledger_dispute {
     struct digest manifest; /* envelope of the PUBLISH */
     struct public_key trainer, challenger;
     int64_t bond;
+    struct digest challenge; /* of the STEP_VERDICT envelope, if it is direct; else zero */
     uint32_t n_moves;
     struct digest last; /* envelope of the last move; zero: none yet */
     int64_t last_us;    /* when that was, or the opening */
+    int64_t used_us[2]; /* for moves made, by the trainer and by the challenger */
     bool is_called;     /* no more moves: to be judged */
     bool is_closed;
     struct public_key loser; /* once closed */
@@ -82,6 +90,12 @@ const struct ledger_dispute *ledger_books_open_dispute(const struct ledger_books
 /* Envelope of its move i. */
 const struct digest *ledger_books_move(const struct ledger_books *b, const struct digest *id,
                                        uint32_t i);
+/* What a challenge of this validator binds: dispute_bond, twice that after one it has lost, and so on. */
+int64_t ledger_books_dispute_bond(const struct ledger_books *b,
+                                  const struct public_key *challenger);
+/* How long after the last move whoever's turn it is may be silent. 0: it is nobody's. */
+int64_t ledger_books_dispute_patience_us(const struct ledger_books *b,
+                                         const struct ledger_dispute *d);
 /* Whose move is due; NULL: nobody's, it is called or closed. */
 const struct public_key *ledger_books_turn(const struct ledger_books *b,
                                            const struct ledger_dispute *d);

@@ -204,14 +204,15 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
     struct ledger_dispute_open o = {.version = m->version,
                                     .challenger = s->node[t->from].node,
                                     .opt_steps = x->opt_steps,
-                                    .is_direct = !x->has_batch,
+                                    .is_direct = !x->has_batch || m->proof.len,
                                     .weights = m->weights,
                                     .masters = m->masters,
                                     .optimizer = m->optimizer};
     char who[17];
     uint64_t seq;
 
-    if (o.is_direct && strcmp(s->task.model.init, "random")) { /* nobody need have that model */
+    if (!x->has_batch &&
+        strcmp(s->task.model.init, "random")) { /* nobody need have that model */
         orch_receipt_refused(s, t, 0, REASON_UNSUPPORTED,
                              "this task begins with a model of a directory: its version 0 is "
                              "not judged here");
@@ -254,7 +255,7 @@ void orch_on_step_verdict(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
-    if (msg_step_verdict_decode(&m, t->m->body, NULL)) {
+    if (msg_step_verdict_decode(&m, t->m->body, NULL) || (m.is_accepted && m.proof.len)) {
         orch_receipt_refused(s, t, 0, REASON_MALFORMED, "STEP_VERDICT does not decode");
         return;
     }
@@ -297,10 +298,13 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
                                   .challenger = d->challenger,
                                   .from = have < d->n_moves ? have : d->n_moves,
                                   .is_over = d->is_called || d->is_closed};
-    int64_t left = s->dispute_since_ms + terms_of(s)->dispute_ms - t->now_ms;
+    int64_t left = s->dispute_since_ms +
+                   ledger_books_dispute_patience_us(orch_books(s), d) / 1000 - t->now_ms;
     struct buf moves;
     struct err e;
 
+    if (!orch_may_read(s, t))
+        return;
     m.deadline_ms = left > 0 && !m.is_over ? (uint32_t)left : 0;
     buf_init(&moves, MSG_MAX_BYTES);
     read_moves(s, d, &m);
@@ -313,6 +317,7 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
         m.manifest = buf_bytes(&s->blob);
         buf_reset(&s->body);
         CHECK(!msg_dispute_state_encode(&s->body, &m, NULL));
+        orch_has_read(s, t, s->body.len);
         orch_answer(s, t, MSG_DISPUTE_STATE);
     }
     buf_clear(&moves);
@@ -415,7 +420,7 @@ static void look_after_dispute(struct orch *s, struct turn *t, const struct ledg
 {
     struct ledger_dispute_close x = {
         .dispute = d->id, .is_silent = true, .n_moves = d->n_moves, .last = d->last};
-    int64_t ms = terms_of(s)->dispute_ms;
+    int64_t us = ledger_books_dispute_patience_us(orch_books(s), d);
 
     if (!s->dispute_since_ms)
         s->dispute_since_ms = t->now_ms; /* after a restart everybody has the whole time */
@@ -423,7 +428,7 @@ static void look_after_dispute(struct orch *s, struct turn *t, const struct ledg
         judge(s, t, d);
         return;
     }
-    if (t->now_ms - s->dispute_since_ms < ms || t->wall_us - d->last_us < ms * 1000)
+    if ((t->now_ms - s->dispute_since_ms) * 1000 < us || t->wall_us - d->last_us < us)
         return;
     x.loser = *ledger_books_turn(orch_books(s), d);
     close_dispute(s, t, &x, "said nothing until the deadline");

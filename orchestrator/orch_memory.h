@@ -20,12 +20,17 @@
 #include "proto/msg.h"
 #include "proto/transcript.h"
 
-#define ORCH_NONE_NODE   UINT32_MAX
-#define ORCH_NONE_UNIT   UINT64_MAX
-#define ORCH_UNITS_MAX   (1u << 24)
-#define ORCH_TICK_MS     250  /* at least so often */
-#define ORCH_RETRY_MS    50   /* in a WAIT, when work is near */
-#define ORCH_RETRY_FAR   500  /* when it is not */
+#define ORCH_NONE_NODE UINT32_MAX
+#define ORCH_NONE_UNIT UINT64_MAX
+#define ORCH_UNITS_MAX (1u << 24)
+#define ORCH_TICK_MS   250 /* at least so often */
+#define ORCH_RETRY_MS  50  /* in a WAIT, when work is near */
+#define ORCH_RETRY_FAR 500 /* when it is not */
+/* Of the store one node is read so much at once, and a second later so much more; an answer counts with
+ * what it holds, and at least this. A batch is at most 64 MiB, and is asked for once a step. */
+#define ORCH_READ_BURST  ((uint64_t)256 << 20)
+#define ORCH_READ_RATE   ((uint64_t)16 << 20)
+#define ORCH_READ_LEAST  ((uint64_t)1 << 20)
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
@@ -99,7 +104,9 @@ struct orch_node {
         struct idem idem;
         uint64_t settled; /* as it was told last */
     } opener;
-    bool is_back; /* heard from again after a silence */
+    bool is_back;        /* heard from again after a silence */
+    int64_t read_ms;     /* what it was answered with from the store, as of then: */
+    uint64_t read_bytes; /* less with time (orch_may_read) */
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;

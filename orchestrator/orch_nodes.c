@@ -434,6 +434,27 @@ static enum status admit_node(struct orch *s, struct turn *t, const struct msg_j
     return OK;
 }
 
+bool orch_may_read(struct orch *s, struct turn *t)
+{
+    struct orch_node *n = &s->node[t->from];
+    uint64_t less = (uint64_t)(t->now_ms - n->read_ms) * ORCH_READ_RATE / 1000;
+
+    n->read_ms = t->now_ms;
+    n->read_bytes = less < n->read_bytes ? n->read_bytes - less : 0;
+    if (n->read_bytes < ORCH_READ_BURST)
+        return true;
+    orch_wait(s, t, REASON_BUSY,
+              (uint32_t)((n->read_bytes - ORCH_READ_BURST) * 1000 / ORCH_READ_RATE) +
+                  ORCH_RETRY_MS,
+              "it was answered with %" PRIu64 " MiB lately", n->read_bytes >> 20);
+    return false;
+}
+
+void orch_has_read(struct orch *s, const struct turn *t, size_t bytes)
+{
+    s->node[t->from].read_bytes += bytes > ORCH_READ_LEAST ? bytes : ORCH_READ_LEAST;
+}
+
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport)
 {
     struct msg_join j;

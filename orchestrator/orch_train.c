@@ -106,6 +106,8 @@ static void answer_batch(struct orch *s, struct turn *t, uint64_t number)
     struct msg_batch *m = s->out_batch;
     struct err e;
 
+    if (!orch_may_read(s, t))
+        return;
     m->batch = number;
     m->root = s->batch[number].root;
     if (read_batch(s, &s->batch[number], m, &e)) {
@@ -122,6 +124,7 @@ static void answer_batch(struct orch *s, struct turn *t, uint64_t number)
                   "the batch is larger than a message may be");
         return;
     }
+    orch_has_read(s, t, s->body.len);
     orch_answer(s, t, MSG_BATCH);
 }
 

@@ -39,7 +39,9 @@
 #define MSG_MAX_OFFERS  64u   /* contents in a HEAD */
 #define MSG_MAX_OPENED  7u    /* validators whose states a VERDICT opens */
 #define MSG_MAX_UNITS   4096u /* in a batch */
-#define MSG_TEXT_BYTES  256u  /* a reason or an endpoint, NUL included */
+#define MSG_MAX_PROOF                                                                          \
+    (SHARD_BYTES + (64u << 10)) /* in a STEP_VERDICT: a shard, a tile, their ways up */
+#define MSG_TEXT_BYTES 256u     /* a reason or an endpoint, NUL included */
 
 /* X(kind, number, signed). A signed kind is refused without a valid signature. Each kind's
  * signature has its own prefix, "muster/1/<KIND>" and a NUL. */
@@ -401,6 +403,8 @@ struct msg_step_verdict {
     struct digest manifest; /* of the PUBLISH envelope */
     bool is_accepted;
     struct digest weights, masters, optimizer; /* that the records give */
+    struct bytes
+        proof; /* of a challenge: that the file alone is another (replay/file_proof.h); else empty */
 };
 /* A party asks for the dispute that it is in. */
 struct msg_dispute_ask {

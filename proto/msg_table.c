@@ -237,7 +237,8 @@ MESSAGE(manifest, Manifest, CONTENT(msg_manifest), REQUIRED(msg_manifest, weight
 MESSAGE(abandon, Abandon, MIN(msg_abandon, version, 0))
 MESSAGE(audit_ask, AuditAsk, MIN(msg_audit_ask, version, -1))
 MESSAGE(audit, Audit, MIN(msg_audit, version, 0), SOME(msg_audit, manifest))
-MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 0), REQUIRED(msg_step_verdict, manifest))
+MESSAGE(step_verdict, StepVerdict, MIN(msg_step_verdict, version, 0), REQUIRED(msg_step_verdict, manifest),
+        LENGTH(msg_step_verdict, proof, 0, MSG_MAX_PROOF, 1))
 MESSAGE(dispute_ask, DisputeAsk, NO_RULE(msg_dispute_ask))
 MESSAGE(dispute_state, DisputeState, REQUIRED(msg_dispute_state, dispute),
         MIN(msg_dispute_state, version, 0), REQUIRED(msg_dispute_state, challenger),

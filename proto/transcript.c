@@ -5,7 +5,7 @@
 #include "proto/digest.h"
 #include "proto/sign.h"
 
-#define VERSION 1u
+#define VERSION 2u
 
 enum status transcript_encode(struct buf *out, const struct transcript *t, struct err *e)
 {
@@ -19,6 +19,7 @@ enum status transcript_encode(struct buf *out, const struct transcript *t, struc
     buf_put_blob(out, t->batch);
     buf_put_u64(out, t->opt_steps);
     buf_append(out, BYTES_OF(t->challenger.b));
+    buf_put_blob(out, t->challenge);
     buf_put_blob(out, t->moves);
     if (!out->bad) {
         digest_of(&d, bytes_slice(buf_bytes(out), from, out->len - from));
@@ -53,6 +54,7 @@ enum status transcript_decode(struct transcript *t, struct bytes in, struct err 
     t->batch = reader_blob(&r);
     t->opt_steps = reader_u64(&r);
     reader_copy(&r, t->challenger.b, sizeof(t->challenger.b));
+    t->challenge = reader_blob(&r);
     t->moves = reader_blob(&r);
     return reader_done(&r, "a dispute", e);
 }

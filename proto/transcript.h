@@ -3,14 +3,17 @@
  *
  * Everything that both parties stood on, and what each of them said, signed:
  *
- *   "MUSTERDI" | u32 1 | blob bundle | blob PUBLISH envelope of the disputed version |
+ *   "MUSTERDI" | u32 2 | blob bundle | blob PUBLISH envelope of the disputed version |
  *   blob BATCH body | u64 steps that the optimizer had taken | 32 bytes challenger's key |
- *   blob moves (blob DISPUTE envelope, one after the other) | BLAKE2b-256 of all before it
+ *   blob STEP_VERDICT envelope of the challenge | blob moves (blob DISPUTE envelope, one after the other) | BLAKE2b-256 of all before it
  *
  * blob: u32 length, bytes; numbers are little-endian. What the parties argue about has a name that
  * every move carries:
  *
  *   BLAKE2b-256("muster/dispute" NUL | digest of the PUBLISH envelope | u64 steps | challenger)
+ *
+ * A dispute that is direct has the challenge, and neither batch nor moves; one with a game has those, and
+ * no challenge.
  *
  * The manifest in the envelope names task, batch, settings and the roots before and after. The number
  * of steps is bound by the root of the optimizer's state before: a wrong one leads nowhere.
@@ -32,7 +35,7 @@
 #define TRANSCRIPT_MAGIC     "MUSTERDI"
 
 struct transcript { /* all lent: after transcript_decode, parts of `in` */
-    struct bytes bundle, manifest, batch, moves;
+    struct bytes bundle, manifest, batch, challenge, moves;
     uint64_t opt_steps;
     struct public_key challenger;
 };

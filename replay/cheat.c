@@ -35,6 +35,12 @@ bool train_cheat_is_gradient(enum train_cheat c)
     return c == TRAIN_CHEAT_GRADIENT || c == TRAIN_CHEAT_SILENT;
 }
 
+void train_cheat_file(struct buf *file)
+{
+    if (!file->bad && file->len)
+        file->data[file->len - 4] ^= 1;
+}
+
 void train_cheat_weights(struct weights *published)
 {
     float *x = &published->layers[0].q[0];

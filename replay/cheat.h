@@ -17,6 +17,7 @@
     X(TRAIN_CHEAT_SKIP_BATCH, "skip-batch", "claims the batch, and does not train on it")      \
     X(TRAIN_CHEAT_GRADIENT, "altered-gradient", "alters one number of one gradient")           \
     X(TRAIN_CHEAT_WEIGHTS, "other-weights", "publishes other weights than it trains")          \
+    X(TRAIN_CHEAT_FILE, "other-file", "publishes another file than the weights that it signs") \
     X(TRAIN_CHEAT_FIRST, "other-first", "begins with other weights than the task gives")       \
     X(TRAIN_CHEAT_SILENT, "silent",                                                            \
       "alters one number of one gradient, and does not answer for it")
@@ -26,7 +27,7 @@ enum train_cheat { TRAIN_CHEAT_MAP(TRAIN_CHEAT_MEMBER) TRAIN_CHEAT_COUNT };
 #undef TRAIN_CHEAT_MEMBER
 
 #define TRAIN_CHEATS                                                                           \
-    "none|skip-batch|altered-gradient|other-weights|other-first|silent" /* for options */
+    "none|skip-batch|altered-gradient|other-weights|other-file|other-first|silent" /* for options */
 
 const char *train_cheat_name(enum train_cheat c);
 enum train_cheat train_cheat_parse(const char *name); /* TRAIN_CHEAT_COUNT if unknown */
@@ -42,5 +43,7 @@ void train_cheat_gradient(struct weights *grads);
 float train_cheat_altered(float gradient);
 /* One number of the weights about to be published, or of those to begin with, moves to the next larger one of its dtype. */
 void train_cheat_weights(struct weights *published);
+/* One bit of the last number of a file about to be published turns. */
+void train_cheat_file(struct buf *file);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "proto/msg.h"
+#include "replay/file_proof.h"
 
 void dispute_jobs_init(struct dispute_jobs *j, const struct replica_options *options)
 {
@@ -67,6 +68,30 @@ static enum status step(struct dispute_jobs *j, struct bytes args, struct buf *r
     return st;
 }
 
+/* The masters are those that were signed: is the file? */
+static enum status prove(struct dispute_jobs *j, struct bytes args, struct buf *result,
+                         struct err *e)
+{
+    const struct replica_options *ro = &j->replica.options;
+    const struct course *c = &j->replica.course;
+    struct msg_manifest *m = xcalloc(1, sizeof(*m));
+    struct file_map file = {0};
+    struct msg_envelope env;
+    enum status st = msg_envelope_decode(&env, args, e);
+
+    if (!st)
+        st = msg_manifest_decode(m, env.body, e);
+    if (!st && (!c->learner || c->version != m->version))
+        st = err_set(e, ERR_NOT_FOUND, "the masters of the version are not here");
+    if (!st)
+        st = ro->published(ro->ctx, m->version, &file, e);
+    if (!st)
+        st = file_proof_make(result, m, file.bytes, c->learner->masters, ro->course.pool, e);
+    file_map_close(&file);
+    free(m);
+    return st;
+}
+
 static enum status open_party(struct dispute_jobs *j, struct bytes args, struct err *e)
 {
     const struct replica_options *ro = &j->replica.options;
@@ -101,6 +126,7 @@ enum status dispute_jobs_run(struct dispute_jobs *j, uint32_t job, struct bytes 
     case DISPUTE_JOB_FIRST: st = first(j, result, e); break;
     case DISPUTE_JOB_SEEK: st = seek(j, args, result, e); break;
     case DISPUTE_JOB_STEP: st = step(j, args, result, e); break;
+    case DISPUTE_JOB_PROVE: st = prove(j, args, result, e); break;
     case DISPUTE_JOB_OPEN: st = open_party(j, args, e); break;
     default:
         st = j->party ? party_move(j->party, args, result, e)

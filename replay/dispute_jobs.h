@@ -7,6 +7,7 @@
  *   SEEK  i64 version, u8: only to look                 i64 version at or before it
  *   STEP  BATCH body                                   i64 version, roots of weights, masters, optimizer,
  *                                                     and of masters and optimizer before
+ *   PROVE PUBLISH envelope of the version it is at       that its file is another (replay/file_proof.h)
  *   OPEN  transcript without bundle and moves, u8 side
  *   MOVE  moves, a blob each                           the next move, or nothing
  *
@@ -25,6 +26,7 @@ enum dispute_job {
     DISPUTE_JOB_FIRST = 101,
     DISPUTE_JOB_SEEK,
     DISPUTE_JOB_STEP,
+    DISPUTE_JOB_PROVE,
     DISPUTE_JOB_OPEN,
     DISPUTE_JOB_MOVE,
     DISPUTE_JOB_END,

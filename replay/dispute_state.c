@@ -51,8 +51,9 @@ struct dispute_state {
     uint32_t n_sent; /* moves, with the one that was sent last */
     bool is_over;
     struct msg_step_verdict
-        *seen; /* owned: versions recomputed, and what is to be said of them */
+        *seen; /* owned, proofs as well: versions recomputed, and what is to be said of them */
     size_t n_seen;
+    struct msg_step_verdict unproven; /* of which only the file is another */
 
     bool doubts_first; /* version 0 is to be made: what begins there begins elsewhere */
     bool is_busy;      /* a job is under way */
@@ -80,6 +81,8 @@ void dispute_state_free(struct dispute_state **s)
 {
     if (!*s)
         return;
+    for (size_t i = 0; i < (*s)->n_seen; i++)
+        free((void *)(*s)->seen[i].proof.data);
     free((*s)->seen);
     buf_clear(&(*s)->moves);
     buf_clear(&(*s)->publish);
@@ -93,6 +96,11 @@ void dispute_state_free(struct dispute_state **s)
 void dispute_state_stop(struct dispute_state *s)
 {
     s->is_stopped = true;
+}
+
+int64_t dispute_state_needs(const struct dispute_state *s)
+{
+    return s->goal == GOAL_AUDIT ? s->version : -1;
 }
 
 const char *dispute_state_why(const struct dispute_state *s)
@@ -253,7 +261,7 @@ static void say(struct dispute_state *s, const struct msg_step_verdict *m, int64
 {
     struct buf body;
 
-    buf_init(&body, 512);
+    buf_init(&body, m->proof.len + 512);
     CHECK(!msg_step_verdict_encode(&body, m, NULL));
     ask(s, MSG_STEP_VERDICT, &body, 0, now_ms, out);
     buf_clear(&body);
@@ -413,7 +421,9 @@ static void on_wait(struct dispute_state *s, enum msg_kind asked, struct bytes b
 
     if (msg_wait_decode(&m, body, NULL))
         return;
-    if (asked == MSG_DISPUTE_ASK && s->goal == GOAL_DISPUTE && !s->is_busy)
+    if (asked == MSG_DISPUTE_ASK && m.code != REASON_NO_WORK)
+        s->dispute_ms = now_ms + m.retry_ms;
+    else if (asked == MSG_DISPUTE_ASK && s->goal == GOAL_DISPUTE && !s->is_busy)
         s->goal = GOAL_NONE; /* it is closed */
     else if (asked != MSG_DISPUTE_ASK && s->goal != GOAL_NONE)
         s->again_ms = now_ms + m.retry_ms;
@@ -478,20 +488,32 @@ static void after_walk(struct dispute_state *s)
     s->phase = s->at < last ? PHASE_WALK : PHASE_OPEN;
 }
 
-/* Why a dispute over this version would be lost, though it is not what was published; NULL: it would not. */
-static const char *not_to_be_won(const struct msg_step_verdict *m, bool begins_there,
-                                 const struct msg_manifest *is)
+/* What is to be said of a version, again if it is not taken. */
+static void note_seen(struct dispute_state *s, const struct msg_step_verdict *m)
 {
-    if (!m->version)
-        return NULL; /* whoever judges makes it too */
-    if (!begins_there)
-        return "a version begins with another state than that of version 0 leads to: no game "
-               "is "
-               "about that";
-    if (digest_equal(&m->masters, &is->masters_after) &&
-        digest_equal(&m->optimizer, &is->optimizer_after))
-        return "a version's weights are not those of its state: no game is about that";
-    return NULL;
+    struct msg_step_verdict *to;
+    uint8_t *proof = NULL;
+
+    s->seen = xrealloc(s->seen, (s->n_seen + 1) * sizeof(*s->seen));
+    to = &s->seen[s->n_seen++];
+    *to = *m;
+    if (m->proof.len) {
+        proof = xmalloc(m->proof.len); /* at most MSG_MAX_PROOF */
+        memcpy(proof, m->proof.data, m->proof.len);
+    }
+    to->proof.data = proof;
+}
+
+/* Of the version that was compared. */
+static void conclude(struct dispute_state *s, const struct msg_step_verdict *m, int64_t now_ms,
+                     struct effects *out)
+{
+    if (m->is_accepted || m->version == s->version)
+        note_seen(s, m);
+    if (!m->is_accepted || m->version == s->version)
+        say(s, m, now_ms, out);
+    else
+        after_walk(s);
 }
 
 /* Is what came out what was published? Says so, of the version that is the goal, and of one before that is
@@ -504,8 +526,7 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     struct msg_manifest *is = xcalloc(1, sizeof(*is));
     struct msg_envelope env;
     struct digest before[2];
-    const char *why;
-    bool begins_there;
+    bool begins_there, only_file;
 
     reader_copy(&r, m.weights.b, DIGEST_BYTES);
     reader_copy(&r, m.masters.b, DIGEST_BYTES);
@@ -523,13 +544,17 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
     m.is_accepted = digest_equal(&m.weights, &is->weights) &&
                     digest_equal(&m.masters, &is->masters_after) &&
                     digest_equal(&m.optimizer, &is->optimizer_after);
-    begins_there = digest_equal(&before[0], &is->masters_before) &&
-                   digest_equal(&before[1], &is->optimizer_before);
-    why = m.is_accepted ? NULL : not_to_be_won(&m, begins_there, is);
+    begins_there = !m.version || (digest_equal(&before[0], &is->masters_before) &&
+                                  digest_equal(&before[1], &is->optimizer_before));
+    only_file = m.version && !m.is_accepted && digest_equal(&m.masters, &is->masters_after) &&
+                digest_equal(&m.optimizer, &is->optimizer_after);
     free(is);
-    if (why) {
-        s->doubts_first = m.version == 1 && !begins_there;
-        fail(s, why, now_ms);
+    if (!m.is_accepted && !begins_there) { /* no game would be won */
+        s->doubts_first = m.version == 1;
+        fail(s,
+             "a version begins with another state than that of version 0 leads to: no game is "
+             "about that",
+             now_ms);
         s->again_ms = s->doubts_first ? now_ms : now_ms + BARRED_MS;
         return;
     }
@@ -537,14 +562,35 @@ static void compare(struct dispute_state *s, struct bytes result, int64_t now_ms
         m.is_accepted = false;
         m.masters.b[0] ^= 1;
     }
-    if (m.is_accepted || m.version == s->version) {
-        s->seen = xrealloc(s->seen, (s->n_seen + 1) * sizeof(*s->seen));
-        s->seen[s->n_seen++] = m;
+    if (only_file && !s->opt.accuses) {
+        s->unproven = m;
+        start(s, DISPUTE_JOB_PROVE, buf_bytes(&s->publish), out);
+    } else {
+        conclude(s, &m, now_ms, out);
     }
-    if (!m.is_accepted || m.version == s->version)
-        say(s, &m, now_ms, out);
-    else
+}
+
+/* The masters are right, so what is made from them can be. */
+static void pass_over(struct dispute_state *s, const char *text, int64_t now_ms)
+{
+    if (s->unproven.version < s->version) {
         after_walk(s);
+        return;
+    }
+    fail(s, text, now_ms);
+    s->again_ms = now_ms + BARRED_MS;
+}
+
+static void on_proof(struct dispute_state *s, struct bytes proof, int64_t now_ms,
+                     struct effects *out)
+{
+    struct msg_step_verdict m = s->unproven;
+
+    m.proof = proof;
+    if (proof.len && proof.len <= MSG_MAX_PROOF)
+        conclude(s, &m, now_ms, out);
+    else
+        pass_over(s, "a file is wrong, and its proof too long", now_ms);
 }
 
 static void on_move(struct dispute_state *s, struct bytes move, int64_t now_ms,
@@ -574,8 +620,12 @@ void dispute_state_job(struct dispute_state *s, uint32_t job, uint64_t number, e
     if (!s->is_busy || number != s->number)
         return;
     s->is_busy = false;
-    if (st) {
+    if (st && job == DISPUTE_JOB_PROVE) {
+        pass_over(s, e && e->text[0] ? e->text : status_text(st), now_ms);
+    } else if (st) {
         fail(s, e && e->text[0] ? e->text : status_text(st), now_ms);
+    } else if (job == DISPUTE_JOB_PROVE) {
+        on_proof(s, result, now_ms, out);
     } else if (job == DISPUTE_JOB_FIRST) {
         if (reader_u8(&r))
             compare(s, bytes_slice(result, 1, result.len - 1), now_ms, out);

@@ -6,8 +6,9 @@
  *   validator  AUDIT_ASK until a version is to be recomputed; SEEK, then BATCH_ASK and STEP from where it
  *              stands to that version. Every version on the way is compared with what was published
  *              (AUDIT_ASK of it). The same: STEP_VERDICT, accepted. The first that is another:
- *              STEP_VERDICT, not accepted, which opens a dispute; but none that a game could not show:
- *              masters and moments that are right, or from another state than the records lead to.
+ *              STEP_VERDICT, not accepted, which opens a dispute; but none over what follows from another
+ *              state than the records lead to, which no game could show. If only the file is another: PROVE,
+ *              and the challenge has the proof, and no game. One without the file cannot, and passes it over.
  *              Version 0: FIRST until it is made from the task, and the verdict; it has no game, so no
  *              more is due. A version 1 that begins with another state than version 0's file is has
  *              version 0 made, asked or not
@@ -58,6 +59,8 @@ void dispute_state_job(struct dispute_state *s, uint32_t job, uint64_t number, e
                        struct effects *out);
 void dispute_state_tick(struct dispute_state *s, int64_t now_ms, struct effects *out);
 void dispute_state_stop(struct dispute_state *s);
+/* A version whose published file may be needed yet; -1: none. */
+int64_t dispute_state_needs(const struct dispute_state *s);
 const char *dispute_state_why(const struct dispute_state *s); /* what failed last; lent */
 
 #endif

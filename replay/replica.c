@@ -67,8 +67,7 @@ static void begin_anew(struct replica *r)
 static enum status begin_at_first(struct replica *r, struct err *e)
 {
     struct file_map file = {0};
-    enum status st = r->options.first ? r->options.first(r->options.ctx, &file, e)
-                                      : err_set(e, ERR_NOT_FOUND, "version 0 is not here");
+    enum status st = r->options.published(r->options.ctx, 0, &file, e);
 
     if (!st)
         st = course_begin_at_first(&r->course, file.bytes, e);

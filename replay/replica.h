@@ -28,9 +28,9 @@ struct replica_options {
     struct course_options course; /* what a cheat would do it does again */
     const char *dir;              /* borrowed */
     void *ctx;
-    /* Maps the published file of version 0, to be closed with file_map_close. ERR_NOT_FOUND: it is not at
-     * hand, and the warm-up is done again. */
-    enum status (*first)(void *ctx, struct file_map *file, struct err *e);
+    /* Maps the published file of a version, to be closed with file_map_close. ERR_NOT_FOUND: it is not at
+     * hand; of version 0, the warm-up is done again. */
+    enum status (*published)(void *ctx, int64_t version, struct file_map *file, struct err *e);
 };
 
 struct replica {

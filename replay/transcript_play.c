@@ -9,6 +9,7 @@
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "replay/course.h"
+#include "replay/file_proof.h"
 
 /* ---- the step -------------------------------------------------------------------------------- */
 
@@ -68,25 +69,63 @@ static enum status open_batch(struct learn_batch *out, const struct terms *t, st
     return st;
 }
 
-static enum status open_step(struct transcript_step *s, const struct transcript *t,
-                             const struct msg_manifest *m, struct err *e)
+/* The challenge of a dispute without moves: whose it is, and what it proves. */
+static enum status open_challenge(struct transcript_step *s, const struct transcript *t,
+                                  struct err *e)
 {
-    struct terms terms = {0};
-    struct learn_batch batch = {0};
-    enum status st = open_terms(&terms, t->bundle, m, e);
+    struct msg_step_verdict m;
+    struct msg_envelope env;
+    struct digest manifest;
+    enum status st = msg_envelope_decode(&env, t->challenge, e);
 
-    s->is_first = !m->version;
-    if (!st && s->is_first && t->batch.len)
-        st = err_set(e, ERR_DIGEST, "version 0 is made from no batch");
-    if (!st && !s->is_first)
-        st = open_batch(&batch, &terms, t->batch, m, &s->run, e);
-    s->is_contradicted = !st && terms.is_contradicted;
-    s->is_empty =
-        !st && !s->is_first && !s->is_contradicted && (!batch.n_samples || !batch.n_tokens);
-    if (!st && !s->is_first && !s->is_contradicted && !s->is_empty)
-        st = graph_new(&s->graph, &terms.config, &terms.settings, terms.numerics, &batch,
+    if (!st && (env.kind != MSG_STEP_VERDICT || !digest_equal(&env.run, &s->run) ||
+                !key_equal(&env.signer, &t->challenger)))
+        st = err_set(e, ERR_DENIED, "the challenge is not the challenger's");
+    if (!st)
+        st = msg_envelope_verify(&env, e);
+    if (!st)
+        st = msg_step_verdict_decode(&m, env.body, e);
+    if (st)
+        return st;
+    digest_of(&manifest, t->manifest);
+    if (!digest_equal(&m.manifest, &manifest) || m.is_accepted || t->moves.len || t->batch.len)
+        return err_set(e, ERR_DENIED, "the challenge is of another dispute");
+    s->proof = m.proof;
+    s->is_first = !s->manifest.version;
+    s->is_file = !s->is_first && m.proof.len;
+    return s->is_first || s->is_file
+               ? OK
+               : err_set(e, ERR_DENIED, "the challenge has no proof, and no game was played");
+}
+
+static enum status open_game(struct transcript_step *s, const struct transcript *t,
+                             const struct terms *terms, struct err *e)
+{
+    const struct msg_manifest *m = &s->manifest;
+    struct learn_batch batch = {0};
+    enum status st = OK;
+
+    if (!m->version)
+        return err_set(e, ERR_DENIED, "version 0 has no game");
+    st = open_batch(&batch, terms, t->batch, m, &s->run, e);
+    s->is_empty = !st && !s->is_contradicted && (!batch.n_samples || !batch.n_tokens);
+    if (!st && !s->is_contradicted && !s->is_empty)
+        st = graph_new(&s->graph, &terms->config, &terms->settings, terms->numerics, &batch,
                        (uint64_t)m->version - 1, t->opt_steps, e);
     learn_batch_clear(&batch);
+    return st;
+}
+
+static enum status open_step(struct transcript_step *s, const struct transcript *t,
+                             struct err *e)
+{
+    struct terms terms = {0};
+    enum status st = open_terms(&terms, t->bundle, &s->manifest, e);
+
+    s->is_contradicted = !st && terms.is_contradicted;
+    s->config = terms.config;
+    if (!st)
+        st = t->challenge.len ? open_challenge(s, t, e) : open_game(s, t, &terms, e);
     task_clear(&terms.task);
     return st;
 }
@@ -96,7 +135,7 @@ enum status transcript_open(struct transcript_step *s, const struct transcript *
 {
     struct msg_envelope env;
     struct digest manifest;
-    struct msg_manifest *m = xcalloc(1, sizeof(*m));
+    struct msg_manifest *m = &s->manifest;
     enum status st = msg_envelope_decode(&env, t->manifest, e);
 
     memset(s, 0, sizeof(*s));
@@ -110,16 +149,14 @@ enum status transcript_open(struct transcript_step *s, const struct transcript *
         s->run = env.run;
         s->defender = env.signer;
         s->version = m->version;
-        s->weights = m->weights;
         s->claim = (struct opening_claim){.masters_before = m->masters_before,
                                           .optimizer_before = m->optimizer_before,
                                           .masters_after = m->masters_after,
                                           .optimizer_after = m->optimizer_after};
         digest_of(&manifest, t->manifest);
         transcript_id(&s->id, &manifest, t->opt_steps, &t->challenger);
-        st = open_step(s, t, m, e);
+        st = open_step(s, t, e);
     }
-    free(m);
     return st;
 }
 
@@ -218,7 +255,7 @@ static enum status judge_first(struct transcript_result *out, const struct trans
     if (!st) {
         other = !digest_equal(&c.masters, &s->claim.masters_after)       ? "masters"
                 : !digest_equal(&c.optimizer, &s->claim.optimizer_after) ? "moments"
-                : !digest_equal(&c.weights, &s->weights)                 ? "weights"
+                : !digest_equal(&c.weights, &s->manifest.weights)        ? "weights"
                                                                          : NULL;
         out->loser = other ? DISPUTE_DEFENDER : DISPUTE_CHALLENGER;
         snprintf(out->why, sizeof(out->why), "the task gives %s %s of version 0",
@@ -227,6 +264,21 @@ static enum status judge_first(struct transcript_result *out, const struct trans
     course_clear(&c);
     setup_close(&setup);
     return st;
+}
+
+/* A proof that is none is the challenger's fault. */
+static enum status judge_file(struct transcript_result *out, const struct transcript_step *s,
+                              struct err *e)
+{
+    struct err why = {OK, ""};
+    enum status st = file_proof_judge(out->why, s->proof, &s->manifest, &s->config, &why);
+
+    if (st == ERR_NO_MEMORY)
+        return err_set(e, st, "%s", why.text);
+    out->loser = st ? DISPUTE_CHALLENGER : DISPUTE_DEFENDER;
+    if (st)
+        snprintf(out->why, sizeof(out->why), "%.190s", why.text);
+    return OK;
 }
 
 static void tell(struct transcript_result *out, const struct dispute *d)
@@ -255,6 +307,8 @@ enum status transcript_replay(struct transcript_result *out, const struct transc
     out->version = s.version;
     if (!st && s.is_first && !s.is_contradicted) {
         st = judge_first(out, &s, t->bundle, e);
+    } else if (!st && s.is_file && !s.is_contradicted) {
+        st = judge_file(out, &s, e);
     } else if (!st && s.is_empty) {
         judge_empty(out, &s);
     } else if (!st) {

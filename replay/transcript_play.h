@@ -17,17 +17,21 @@
 
 /* The step that is argued about, as a referee has it from public records. */
 struct transcript_step {
-    struct graph *graph;  /* owned; NULL: is_empty, is_contradicted or is_first */
+    struct graph *graph;  /* owned; NULL: is_empty, is_contradicted, is_first or is_file */
     bool is_empty;        /* the batch trains on nothing */
     bool is_contradicted; /* the manifest has other settings than its task: its signer lost */
     bool is_first;        /* version 0, which the task makes, and no batch */
+    bool is_file;         /* no step: whether the file is that of the masters */
     struct opening_claim claim; /* of the manifest; the trace's root is not known yet */
-    struct digest weights;      /* of the manifest */
+    struct model_config config;
+    struct msg_manifest manifest;
+    struct bytes proof; /* of is_file: lent from the transcript */
     struct digest run, id;
     struct public_key defender;
     int64_t version;
 };
-/* Checks the manifest's signature, and that bundle and batch (version 0 has none) are those it names.
+/* Checks the manifest's signature, and that bundle and batch, or the challenge of a dispute that is direct,
+ * are of what it names.
  * ERR_MALFORMED, ERR_DIGEST, ERR_DENIED, and the errors of graph_new. */
 MUST_USE enum status transcript_open(struct transcript_step *s, const struct transcript *t,
                                      struct err *e);
@@ -46,7 +50,7 @@ struct transcript_result {
     char where[160];                  /* the operation, if it came to one; else empty */
 };
 /* The game before its first move, or over before it: of a step that is contradicted. Not of an empty
- * one, nor of version 0. */
+ * one, nor of one that is direct. */
 void transcript_begin(struct dispute *d, const struct transcript_step *s);
 /* Puts the moves (a blob each) through a game that has begun; *n are there. What comes after its end is
  * checked for signature and place, and ignored. Errors as transcript_replay. */
@@ -54,7 +58,7 @@ MUST_USE enum status transcript_moves(struct dispute *d, uint32_t *n,
                                       const struct transcript_step *s,
                                       const struct public_key *challenger, struct bytes moves,
                                       struct err *e);
-/* Replays the moves; of version 0, makes it (replay/course.h), for which a task that begins with a model's
+/* Replays the moves; of a challenge without, looks at its proof (replay/file_proof.h); of version 0, makes it (replay/course.h), for which a task that begins with a model's
  * directory needs that. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
  * ERR_DENIED: the file accuses nobody. Of version 0 also the errors of setup_open, course_begin and
  * course_warm_up. */

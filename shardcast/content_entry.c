@@ -226,18 +226,38 @@ enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e)
     return st;
 }
 
-void entry_reserve(struct entry *x)
+/* What the quota leaves beside what is here and what others have blocks for. */
+static uint64_t room_of(const struct content_store *s, const struct entry *x)
 {
-    struct stat sb;
-    off_t len = (off_t)x->total_bytes;
+    uint64_t taken = s->bytes;
 
-    if (x->is_reserved || !x->total_bytes)
+    for (size_t i = 0; i < s->n; i++) {
+        const struct entry *y = s->entry[i];
+        uint64_t came = (uint64_t)y->n_have * y->shard_bytes;
+
+        taken += y != x && y->reserved > came ? y->reserved - came : 0;
+    }
+    return taken < s->opt.max_bytes ? s->opt.max_bytes - taken : 0;
+}
+
+void entry_reserve(const struct content_store *s, struct entry *x)
+{
+    uint64_t came = (uint64_t)x->n_have * x->shard_bytes, room = room_of(s, x);
+    uint64_t most = CONTENT_AHEAD_BYTES + CONTENT_AHEAD_TIMES * came;
+    struct stat sb;
+
+    most = most < x->total_bytes ? most : x->total_bytes;
+    most = most < came + room ? most : came + room;
+    if (!x->total_bytes || x->reserved >= most || came < x->reserved / CONTENT_AHEAD_TIMES / 2)
         return;
-    x->is_reserved = true;
-    if (fstat(x->fd, &sb) || sb.st_size >= len)
-        return; /* it was there before, as a whole */
-    if (fallocate(x->fd, 0, 0, len))
-        (void)!ftruncate(x->fd, len);
+    if (!x->reserved && (fstat(x->fd, &sb) || (uint64_t)sb.st_size >= x->total_bytes)) {
+        x->reserved = x->total_bytes; /* it was there before, as a whole */
+        return;
+    }
+    if (!x->reserved)
+        (void)!ftruncate(x->fd, (off_t)x->total_bytes);
+    (void)!fallocate(x->fd, 0, (off_t)x->reserved, (off_t)(most - x->reserved));
+    x->reserved = most;
 }
 
 /* In pieces: one write of a whole shard makes the page cache look for blocks of pages as long as it, and

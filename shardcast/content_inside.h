@@ -26,8 +26,9 @@ struct entry {
     uint8_t *have;    /* owned bitmaps of cap_bits, a multiple of 8 */
     uint8_t *checked; /* found right by this process */
     uint32_t cap_bits;
-    int fd;               /* -1: not opened yet */
-    bool is_reserved;     /* the file has its length, and blocks if the disk gave any */
+    int fd; /* -1: not opened yet */
+    uint64_t
+        reserved; /* bytes from the start that have blocks, if the disk gave any; 0: not looked */
     uint64_t dirty_bytes; /* written since the last fdatasync began */
     bool shall_sync;
     uint64_t serial; /* no two entries of a store have the same */
@@ -83,8 +84,9 @@ MUST_USE enum status entry_adopt(struct content_store *s, struct entry *x, struc
 void entry_unlink(struct content_store *s, const struct content *c);
 /* Once its length is known, and before its first shard: the file's length and blocks. Shards come in any
  * order, and blocks given piece by piece cost the kernel several times what the copying does. What
- * the disk cannot give now is seen when it is written to. */
-void entry_reserve(struct entry *x);
+ * the disk cannot give now is seen when it is written to. The length is what somebody says: not more than
+ * CONTENT_AHEAD_BYTES is taken on that, nor than the quota leaves, and more as shards come. */
+void entry_reserve(const struct content_store *s, struct entry *x);
 MUST_USE enum status entry_write(struct entry *x, uint64_t at, struct bytes data,
                                  struct err *e);
 /* *got is less than `len` only at the end of the file. */

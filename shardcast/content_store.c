@@ -381,7 +381,7 @@ static enum status put_locked(struct content_store *s, struct entry *x, uint32_t
                        s->opt.max_bytes);
     st = entry_open(s, x, e);
     if (!st)
-        entry_reserve(x);
+        entry_reserve(s, x);
     if (!st)
         st = entry_write(x, (uint64_t)i * x->shard_bytes, data, e);
     if (st)

@@ -39,6 +39,10 @@
 #include "proto/types.h"
 
 #define CONTENT_SYNC_BYTES ((uint64_t)256 << 20)
+/* Of a content blocks are taken on the disk for so many bytes when its first shard comes, and for so many
+ * times as much as has come. */
+#define CONTENT_AHEAD_BYTES ((uint64_t)1 << 30)
+#define CONTENT_AHEAD_TIMES 8u
 
 struct content_store;
 

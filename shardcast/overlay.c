@@ -393,6 +393,20 @@ static bool settle_double(struct overlay *o, struct active *a, int64_t now_ms,
     return true;
 }
 
+/* Each acceptance is a neighbour gone and one met, for all that stands on this: one key may knock so often. */
+static bool is_hasty(struct overlay *o, const struct listed *k, int64_t now_ms)
+{
+    int64_t *next_ms = k ? &o->knock_ms[k - o->roster->v] : NULL;
+
+    if (next_ms && now_ms < *next_ms) {
+        o->counters.hasty++;
+        return true;
+    }
+    if (next_ms)
+        *next_ms = now_ms + OVERLAY_KNOCK_MS;
+    return false;
+}
+
 static enum status on_neighbour(struct overlay *o, uint64_t link, const struct public_key *from,
                                 const struct msg_envelope *env, int64_t now_ms,
                                 struct overlay_out *out)
@@ -403,6 +417,8 @@ static enum status on_neighbour(struct overlay *o, uint64_t link, const struct p
 
     if (env->body.len)
         return ERR_MALFORMED;
+    if (is_hasty(o, k, now_ms))
+        return OK;
     bool is_assigned = k && o->self && roster_may_dial(o, k, o->self);
     if (k && (!a || settle_double(o, a, now_ms, out)) && has_place(o, k, is_assigned)) {
         a = &o->active[o->n_active++];
@@ -550,6 +566,7 @@ void overlay_free(struct overlay **p)
 
     if (!o)
         return;
+    free(o->knock_ms);
     free(o);
     *p = NULL;
 }
@@ -568,6 +585,8 @@ void overlay_set_roster(struct overlay *o, const struct overlay_roster *r, int64
                         struct overlay_out *out)
 {
     o->roster = r;
+    free(o->knock_ms);
+    o->knock_ms = xcalloc(r->n ? r->n : 1, sizeof(*o->knock_ms));
     o->self = roster_find(r, &o->opt.self);
     candidates_renew(o);
     for (uint32_t i = o->n_active; i-- > 0;) {

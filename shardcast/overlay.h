@@ -53,19 +53,21 @@
 #include "proto/msg.h"
 #include "proto/types.h"
 
-#define OVERLAY_OUT          7u  /* links of one's own choice */
-#define OVERLAY_OUT_HIDDEN   9u  /* of a node that cannot be dialled */
-#define OVERLAY_ASSIGNED     16u /* peers that a node may dial */
-#define OVERLAY_SEEDS        3u  /* and seeds */
-#define OVERLAY_IN           24u /* places for assigned diallers, */
-#define OVERLAY_IN_SEED      44u /* of a seed, */
-#define OVERLAY_FREE         4u  /* and for others */
-#define OVERLAY_SAME         2u
-#define OVERLAY_DIVERSE      8u /* owners or subnets there are before OVERLAY_SAME applies to them */
-#define OVERLAY_PING_MS      2000
-#define OVERLAY_ANSWER_MS    1000
-#define OVERLAY_SUSPECT_MS   5000
-#define OVERLAY_DIAL_MS      2000 /* until a dialled peer must have accepted */
+#define OVERLAY_OUT        7u  /* links of one's own choice */
+#define OVERLAY_OUT_HIDDEN 9u  /* of a node that cannot be dialled */
+#define OVERLAY_ASSIGNED   16u /* peers that a node may dial */
+#define OVERLAY_SEEDS      3u  /* and seeds */
+#define OVERLAY_IN         24u /* places for assigned diallers, */
+#define OVERLAY_IN_SEED    44u /* of a seed, */
+#define OVERLAY_FREE       4u  /* and for others */
+#define OVERLAY_SAME       2u
+#define OVERLAY_DIVERSE    8u /* owners or subnets there are before OVERLAY_SAME applies to them */
+#define OVERLAY_PING_MS    2000
+#define OVERLAY_ANSWER_MS  1000
+#define OVERLAY_SUSPECT_MS 5000
+#define OVERLAY_DIAL_MS    2000 /* until a dialled peer must have accepted */
+#define OVERLAY_KNOCK_MS                                                                       \
+    500 /* between two NEIGHBOURs of a key: one that comes sooner is not answered */
 #define OVERLAY_LEAVE_MS     1000 /* from LEAVE to the end of the link */
 #define OVERLAY_RETRY_MS     1000 /* until one that failed is tried again, then twice as long */
 #define OVERLAY_RETRY_MAX_MS 60000 /* each time, up to this */
@@ -157,6 +159,7 @@ struct overlay_counters {
     uint64_t failed;  /* of which so many did not answer, or had no place */
     uint64_t lost;    /* neighbours that did not answer any more */
     uint64_t malformed;
+    uint64_t hasty; /* NEIGHBOURs that came too soon */
 };
 struct overlay_counters overlay_counters(const struct overlay *o);
 /* Appends one JSON object: who was chosen, who dialled us, who is suspected. */

@@ -66,6 +66,7 @@ struct overlay {
     bool has_run;
     const struct overlay_roster *roster; /* borrowed; NULL: none yet */
     const struct listed *self;           /* in it; NULL: it does not list us */
+    int64_t *knock_ms; /* owned, by index in the roster: no NEIGHBOUR of it is heard before */
     struct candidate candidate[OVERLAY_ASSIGNED + OVERLAY_SEEDS + OVERLAY_STRANGERS];
     uint32_t n_candidates;
     struct active active[OVERLAY_LINKS_MAX];

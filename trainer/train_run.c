@@ -345,11 +345,11 @@ static void on_welcome(void *ctx, const struct msg_welcome *m, int64_t now_ms,
     train_state_welcome(t->state, member_peer(t->at.member), &m->run);
 }
 
-static enum status first_version(void *ctx, struct file_map *file, struct err *e)
+static enum status published(void *ctx, int64_t version, struct file_map *file, struct err *e)
 {
     struct trainer *t = ctx;
 
-    return cast_map(t->at.cast, 0, file, e);
+    return cast_map(t->at.cast, version, file, e);
 }
 
 /* What it takes to answer for a version: version 0 at hand, and a course beside its own. */
@@ -360,7 +360,7 @@ static void start_replays(struct trainer *t, const struct course_options *co, in
                                  .course = *co,
                                  .dir = t->opt->node.dir,
                                  .ctx = t,
-                                 .first = first_version};
+                                 .published = published};
     const int64_t first = 0;
     struct err e;
 

@@ -43,6 +43,8 @@ struct validator {
     struct verify_copy *copy; /* of a cheat; else NULL */
     struct head_file heads;
     struct dispute_state *steps; /* versions to be recomputed */
+    bool recomputes;
+    int64_t pinned;              /* beside version 0; -1: none */
     struct dispute_jobs replays; /* of the job thread; set up with `setup` */
     struct digest run;
     struct pool *pool;
@@ -328,6 +330,19 @@ static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct byte
 
 /* ---- on the shell's thread --------------------------------------------------------------- */
 
+/* Version 0, which others are recomputed from, and the one whose file is looked at. */
+static void pin(struct validator *v)
+{
+    const int64_t version[] = {0, dispute_state_needs(v->steps)};
+    struct err e;
+
+    if (!v->recomputes || version[1] == v->pinned)
+        return;
+    v->pinned = version[1];
+    if (cast_set_pins(v->at.cast, version, version[1] > 0 ? 2 : 1, &e))
+        LOG_WARN("versions are not kept why=\"%s\"", e.text);
+}
+
 static void say_why(struct validator *v)
 {
     const char *why = verify_why(v->verify);
@@ -372,8 +387,10 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     if (!keep_head(v, m->data) ||
         (v->copy && verify_copy_message(v->copy, m->data, now_ms, out)))
         return;
-    if (dispute_state_message(v->steps, m->data, now_ms, out))
+    if (dispute_state_message(v->steps, m->data, now_ms, out)) {
+        pin(v);
         return;
+    }
     verify_message(v->verify, m->data, now_ms, &news, out);
     if (news.is_set)
         member_note(v->at.member, news.head_version, news.roster_seq, news.is_done, now_ms,
@@ -462,11 +479,11 @@ static void on_done(void *ctx, int64_t now_ms, struct effects *out)
     maybe_stop(v);
 }
 
-static enum status first_version(void *ctx, struct file_map *file, struct err *e)
+static enum status published(void *ctx, int64_t version, struct file_map *file, struct err *e)
 {
     struct validator *v = ctx;
 
-    return cast_map(v->at.cast, 0, file, e);
+    return cast_map(v->at.cast, version, file, e);
 }
 
 /* What it takes to recompute versions: version 0 at hand, and a course. */
@@ -477,16 +494,15 @@ static void start_replays(struct validator *v, int64_t now_ms, struct effects *o
         .course = {.run = v->run, .kernels = v->kernels, .pool = v->pool, .processes = 1},
         .dir = v->opt->node.dir,
         .ctx = v,
-        .first = first_version};
-    bool recomputes = v->setup->task.acceptance.step_ppm > 0 &&
-                      !strcmp(task_train_numerics(&v->setup->task), "f32-1");
-    const int64_t first = 0;
-    struct err e;
+        .published = published};
 
+    v->recomputes = v->setup->task.acceptance.step_ppm > 0 &&
+                    !strcmp(task_train_numerics(&v->setup->task), "f32-1");
+    v->pinned = INT64_MIN;
     dispute_jobs_init(&v->replays, &ro);
-    if (recomputes && cast_set_pins(v->at.cast, &first, 1, &e))
-        LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
-    dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, recomputes, now_ms, out);
+    pin(v);
+    dispute_state_ready(v->steps, member_peer(v->at.member), &v->run, v->recomputes, now_ms,
+                        out);
 }
 
 static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle, int64_t now_ms,

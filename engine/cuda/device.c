@@ -42,6 +42,16 @@ void *device_scratch(struct device *d, size_t bytes)
     return d->scratch;
 }
 
+unsigned *device_counts(struct device *d)
+{
+    const size_t bytes = DEVICE_COUNTS * sizeof(d->counts[0]);
+
+    if (!d->counts && device_is_well(d) &&
+        device_note(d, cudaMalloc((void **)&d->counts, bytes), "allocating counts"))
+        (void)device_note(d, cudaMemsetAsync(d->counts, 0, bytes, d->stream), "zeroing counts");
+    return device_is_well(d) ? d->counts : NULL;
+}
+
 size_t cuda_count(void)
 {
     int n = 0;
@@ -122,7 +132,7 @@ void cuda_close(struct device *d)
     open_products_close(d);
     (void)cudaStreamDestroy(d->stream);
     (void)cudaFree(d->scratch);
-    (void)cudaFree(d->ended);
+    (void)cudaFree(d->counts);
     free(d->tables);
     free(d);
 }

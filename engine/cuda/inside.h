@@ -30,8 +30,8 @@ struct device {
     size_t scratch_bytes;
     struct open_products *products; /* owned, open_products.c; NULL: not used yet */
     struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
-    unsigned *ended;   /* owned, the device's; open_decode.cu; NULL: not used yet */
-    bool is_capturing; /* what is launched goes to a graph */
+    unsigned *counts;               /* owned, the device's: device_counts; NULL: not used yet */
+    bool is_capturing;              /* what is launched goes to a graph */
 };
 
 static inline int device_is_well(const struct device *d)
@@ -47,6 +47,11 @@ void device_launched(struct device *d, const char *what);
 /* Memory of the device for the kernels that are launched next; whoever asks again may get the same.
  * NULL: the device failed, or has none left. */
 void *device_scratch(struct device *d, size_t bytes);
+
+/* Zeros of the device, DEVICE_COUNTS of them, that a kernel leaves as zeros: blocks which have ended, by
+ * which the last one knows itself. Not to be asked for the first time within a graph. NULL: it failed. */
+#define DEVICE_COUNTS 512u
+unsigned *device_counts(struct device *d);
 
 extern const struct device_ops device_ops_f32;  /* class f32-1 */
 extern const struct device_ops device_ops_open; /* class open-cuda: open.c */

@@ -71,6 +71,9 @@ static inline void launch_early(unsigned cluster, void (*kernel)(TAKES...), dim3
     config.stream = stream;
     config.attrs = attributes;
     config.numAttrs = cluster > 1 ? 2 : 1;
+    /* The same for all: a multiprocessor that has to divide its memory anew runs empty first. */
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
     (void)cudaLaunchKernelEx(&config, kernel, static_cast<TAKES>(given)...);
 }
 #endif
@@ -99,17 +102,17 @@ static __device__ __forceinline__ void cluster_barrier(void)
 #endif
 }
 
-/* at: aligned to 8 bytes, and this block's own. */
-static __device__ __forceinline__ float2 cluster_read(const float *at, unsigned rank)
+/* at: aligned to 16 bytes, and this block's own. */
+static __device__ __forceinline__ float4 cluster_read(const float *at, unsigned rank)
 {
 #ifdef MUSTER_CUDA_EMULATED
-    return *reinterpret_cast<const float2 *>(emulator_cluster_at(at, rank));
+    return *reinterpret_cast<const float4 *>(emulator_cluster_at(at, rank));
 #else
-    float2 x = {0.0f, 0.0f};
+    float4 x = {0.0f, 0.0f, 0.0f, 0.0f};
 #if __CUDA_ARCH__ >= 900
-    asm volatile("{\n\t.reg .u32 there;\n\tmapa.shared::cluster.u32 there, %2, %3;\n\t"
-                 "ld.shared::cluster.v2.f32 {%0, %1}, [there];\n\t}"
-                 : "=f"(x.x), "=f"(x.y)
+    asm volatile("{\n\t.reg .u32 there;\n\tmapa.shared::cluster.u32 there, %4, %5;\n\t"
+                 "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n\t}"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
                  : "r"(static_cast<unsigned>(__cvta_generic_to_shared(at))), "r"(rank)
                  : "memory");
 #endif
@@ -118,8 +121,8 @@ static __device__ __forceinline__ float2 cluster_read(const float *at, unsigned 
 }
 
 /* BYTES is 16 or 4, and both addresses are multiples of it. Where nothing `is_there`, zeros come and
- * `from` is not read. */
-template <int BYTES>
+ * `from` is not read. IS_FAR: of 16 bytes, the cache gets the 256 around them. */
+template <int BYTES, bool IS_FAR = false>
 static __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there)
 {
     static_assert(BYTES == 16 || BYTES == 4, "a size that the instruction has");
@@ -129,7 +132,11 @@ static __device__ __forceinline__ void copy_async(void *to, const void *from, bo
     unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
     unsigned bytes = is_there ? BYTES : 0;
 
-    if constexpr (BYTES == 16)
+    if constexpr (BYTES == 16 && IS_FAR)
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(at),
+                     "l"(from), "r"(bytes)
+                     : "memory");
+    else if constexpr (BYTES == 16)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
                      "r"(bytes)
                      : "memory");

@@ -1,4 +1,4 @@
-#include "engine/cuda/math.cuh"
+#include "engine/cuda/draw.cuh"
 
 #include "engine/cuda/inside.h"
 
@@ -11,30 +11,12 @@ namespace
 
 const unsigned row_warps = 16, row_block = row_warps * 32;
 
-/* Of numbers that are equal the one of lowest rank is the best; a NaN is never it. */
-struct best {
-    float value;
-    unsigned rank;
-};
-
-const unsigned no_rank = 0xffffffffu; /* nothing above -inf */
-
-__device__ __forceinline__ bool is_better(const best &a, const best &b)
-{
-    return a.value > b.value || (a.value == b.value && a.rank < b.rank);
-}
-
 /* The best of a block, in all its threads. */
 __device__ best best_of_block(best mine)
 {
     __shared__ best found[row_warps];
 
-    for (int by = 16; by > 0; by /= 2) {
-        const best other = {__shfl_xor_sync(0xffffffffu, mine.value, by),
-                            __shfl_xor_sync(0xffffffffu, mine.rank, by)};
-        if (is_better(other, mine))
-            mine = other;
-    }
+    mine = best_of_warp(mine);
     __syncthreads();
     if (threadIdx.x % 32 == 0)
         found[threadIdx.x / 32] = mine;
@@ -65,18 +47,12 @@ __device__ bool any_of_block(bool is)
  * highest, the sum is 2 or more and its logarithm no zero. */
 __device__ float max_of_row(const float *x, size_t V)
 {
-    best b = {-INFINITY, no_rank};
+    best b = {-INFINITY, NO_RANK};
 
     for (size_t i = threadIdx.x; i < V; i += row_block)
         if (x[i] > b.value)
             b = {x[i], (unsigned)i};
     return best_of_block(b).value;
-}
-
-/* Division by 1 changes no bit and costs as much as half of the exp. */
-__device__ __forceinline__ float over(float x, float T)
-{
-    return T == 1.0f ? x : x / T;
 }
 
 /* The definition's exp_sum, in all threads; m is max(x) / T. */
@@ -121,56 +97,23 @@ __global__ void __launch_bounds__(row_block)
 
 /* ---- sampling -------------------------------------------------------------------------------- */
 
-/* Philox4x32-10 with counter (group, position, 0, 0), as in base/rng.h. */
-__device__ __forceinline__ void philox(uint32_t (&c)[4], uint64_t key, uint32_t group,
-                                       uint32_t position)
-{
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-
-    c[0] = group;
-    c[1] = position;
-    c[2] = c[3] = 0;
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        const uint32_t a = 0xd2511f53u * c[0], a_high = __umulhi(0xd2511f53u, c[0]);
-        const uint32_t b = 0xcd9e8d57u * c[2], b_high = __umulhi(0xcd9e8d57u, c[2]);
-
-        c[0] = b_high ^ c[1] ^ k0;
-        c[1] = b;
-        c[2] = a_high ^ c[3] ^ k1;
-        c[3] = a;
-        k0 += 0x9e3779b9u;
-        k1 += 0xbb67ae85u;
-    }
-}
-
 /* The highest logit (T = 0), or the highest with its noise; and whether a logit is not finite. */
-__device__ best best_of_row(const float *x, size_t V, const struct device_draw &draw, float T,
+__device__ best best_of_row(const float *x, size_t V, const struct device_draw &draw,
                             bool *is_odd)
 {
-    best b = {-INFINITY, no_rank};
+    drawing d = drawing_of(draw);
 
-    *is_odd = false;
-    for (size_t i = 4 * (size_t)threadIdx.x; i < V; i += 4 * row_block) {
-        uint32_t word[4] = {0, 0, 0, 0};
+    for (size_t at = threadIdx.x / 32 * 128; at < V; at += 4 * row_block) {
+        const size_t i = at + threadIdx.x % 32 * 4;
+        const unsigned n = i >= V ? 0 : V - i < 4 ? (unsigned)(V - i) : 4;
+        float four[4];
 
-        if (draw.temperature != 0.0f)
-            philox(word, draw.seed, (uint32_t)(i / 4), draw.position);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float z;
-
-            if (i + j >= V)
-                break;
-            z = x[i + j];
-            *is_odd |= (lane_bits(z) & 0x7fffffffu) >= LANE_INF;
-            if (draw.temperature != 0.0f)
-                z = over(z, T) - lane_log(lane_gumbel_inner(word[j]));
-            if (z > b.value)
-                b = {z, (unsigned)(i + j)};
-        }
+        for (unsigned j = 0; j < 4; j++)
+            four[j] = j < n ? x[i + j] : -INFINITY;
+        draw_4(d, four, (unsigned)i, n);
     }
-    return best_of_block(b);
+    *is_odd = d.is_odd;
+    return best_of_block(d.mine);
 }
 
 __global__ void __launch_bounds__(row_block)
@@ -182,12 +125,12 @@ __global__ void __launch_bounds__(row_block)
     const float *x = logits + draw.row * V,
                 T = draw.temperature == 0.0f ? 1.0f : draw.temperature;
     bool is_odd;
-    const best b = best_of_row(x, V, draw, T, &is_odd);
+    const best b = best_of_row(x, V, draw, &is_odd);
     const bool any_odd = any_of_block(is_odd);
     const float m = max_of_row(x, V) / T, sum = exp_sum(x, m, T, V, room);
 
     if (threadIdx.x == 0) {
-        const unsigned id = b.rank == no_rank ? 0 : b.rank;
+        const unsigned id = b.rank == NO_RANK ? 0 : b.rank;
         out[blockIdx.x] = {(int32_t)id, (x[id] / T - m) - lane_log(sum), !any_odd};
     }
 }

@@ -226,7 +226,7 @@ const struct device_ops device_ops_open = {
     .page_floats = page_floats,
     .logprob = open_logprob,
     .logprob_backward = open_logprob_backward,
-    .sample = cuda_f32_sample,
+    .sample = open_sample,
     .top = cuda_f32_top,
 
     .square_sum = cuda_f32_square_sum,

@@ -54,7 +54,7 @@ void open_products_close(struct device *d);
 #define OPEN_THIN_ROWS  128u       /* of x, at most */
 #define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
 #define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
-#define OPEN_THIN_WAYS  8u
+#define OPEN_THIN_WAYS  24u
 
 /* One way to compute a product: the shape of tiles, and among how many blocks channels are split. */
 struct open_thin {
@@ -126,6 +126,10 @@ void open_logprob_backward(struct device *d, float *dlogits, const float *weight
                            const float *logits, const int32_t *token, float temperature,
                            size_t N, size_t V);
 
+/* open_sample.cu */
+void open_sample(struct device *d, struct device_drawn *out, const struct device_draw *draws,
+                 const float *logits, size_t n, size_t V);
+
 /* ---- graphs: open_graphs.c ---- */
 
 #define OPEN_GRAPH_KEY_BYTES 128u /* padded with zeros */
@@ -142,7 +146,7 @@ void open_graphs_close(struct device *d);
 /* ---- attention: D is 32, 64 or 128, groups have at most 16 heads ---- */
 
 #define OPEN_PARTS_MAX 64u
-#define OPEN_BLOCKS    512u /* that one launch merges: parts of all groups */
+#define OPEN_BLOCKS    DEVICE_COUNTS /* that one launch merges: parts of all groups */
 
 struct open_attention {
     uint16_t *out; /* (rows, H, D) */
@@ -172,9 +176,11 @@ struct open_attention_grad {
     float scale;
 };
 
-/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. `runs`, `pages`, and what the
- * pages hold but for the newest position, may not be written by the kernel before. */
-void open_attention_decode(struct device *d, const struct open_attention *a);
+/* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. The rows are h->x, as they come
+ * from the products, and h->y is not written: it does open_heads_forward's work too; q, k and v of `a` are
+ * not read. `runs`, `pages`, and what the pages hold may not be written by the kernel before. */
+void open_attention_decode(struct device *d, const struct open_attention *a,
+                           const struct open_heads *h);
 /* Into how many parts it cuts the positions, by n_runs, G and max_len; a power of two. With it, what it
  * launches is fixed. */
 size_t open_attention_parts(const struct device *d, const struct open_attention *a);

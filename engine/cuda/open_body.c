@@ -3,14 +3,14 @@
  *
  *   h = norm(x_in)                          bf16
  *   q, k, v = h (Wq; Wk; Wv)'               one product where the matrices lie side by side
- *   bias, head norms, rotation; keys and values into the cache: one kernel
+ *   bias, head norms, rotation; keys and values into the cache: one kernel, or in attention's
  *   x_mid = x_in + attention Wo'            f32, added by the product
  *   h = norm(x_mid);  gate, up = h (Wgate; Wup)';  act = swiglu(gate, up)
  *   x_out = x_mid + act Wdown'
  *
- * Decoding is eight or nine launches a layer (the product with gate and up may give act itself), of which
- * a graph is made. Training keeps of a layer what its
- * products gave and computes norms and activations again, as engine/train.h says.
+ * Decoding is seven or eight launches a layer (attention of new rows does what is done to heads, and the
+ * product with gate and up may give act itself), of which a graph is made. Training keeps of a layer what
+ * its products gave and computes norms and activations again, as engine/train.h says.
  */
 #include "engine/cuda/open_body.h"
 
@@ -241,10 +241,32 @@ static void products(struct device *d, uint16_t *y, size_t stride, const uint16_
     }
 }
 
+/* What is done to heads, and attention. */
 static void attend(struct device *d, const struct device_pass *p, const struct acts *a,
-                   size_t page_at)
+                   const struct weights_layer *v, size_t page_at)
 {
-    const struct widths w = widths_of(p->config);
+    const struct model_config *c = p->config;
+    const struct widths w = widths_of(c);
+    const struct open_heads heads = {
+        .y = a->qkv,
+        .x = a->raw,
+        .q_bias = v->q_bias,
+        .k_bias = v->k_bias,
+        .v_bias = v->v_bias,
+        .q_norm = c->qk_norm ? v->q_norm : NULL,
+        .k_norm = c->qk_norm ? v->k_norm : NULL,
+        .cos = p->cos,
+        .sin = p->sin,
+        .runs = p->runs,
+        .n_runs = p->n_runs,
+        .max_n = p->max_n,
+        .pages = (uint16_t *const *)(const void *)p->pages,
+        .page_at = page_at,
+        .H = w.H,
+        .G = w.G,
+        .D = w.D,
+        .eps = c->norm_eps,
+    };
     const struct open_attention x = {
         .out = a->att,
         .lse = a->lse,
@@ -268,10 +290,12 @@ static void attend(struct device *d, const struct device_pass *p, const struct a
         .partial = a->partial,
     };
 
-    if (p->pages && p->max_n == 1)
-        open_attention_decode(d, &x);
-    else
-        open_attention_forward(d, &x);
+    if (p->pages && p->max_n == 1) {
+        open_attention_decode(d, &x, &heads);
+        return;
+    }
+    open_heads_forward(d, &heads);
+    open_attention_forward(d, &x);
 }
 
 static void layer_forward(struct device *d, const struct device_pass *p, const struct acts *a,
@@ -282,31 +306,10 @@ static void layer_forward(struct device *d, const struct device_pass *p, const s
     const struct model_layer *m = &p->packed[layer];
     const struct weights_layer *v = &p->w[layer];
     const struct packed *const qkv[] = {&m->q, &m->k, &m->v}, *const gu[] = {&m->gate, &m->up};
-    const size_t page_at = layer * p->page_layer;
 
     open_norm(d, a->h, a->x_in, v->input_norm, p->rows, w.C, c->norm_eps);
     products(d, a->raw, w.all, a->h, qkv, 3, p->rows);
-    open_heads_forward(d, &(struct open_heads){
-                              .y = a->qkv,
-                              .x = a->raw,
-                              .q_bias = v->q_bias,
-                              .k_bias = v->k_bias,
-                              .v_bias = v->v_bias,
-                              .q_norm = c->qk_norm ? v->q_norm : NULL,
-                              .k_norm = c->qk_norm ? v->k_norm : NULL,
-                              .cos = p->cos,
-                              .sin = p->sin,
-                              .runs = p->runs,
-                              .n_runs = p->n_runs,
-                              .max_n = p->max_n,
-                              .pages = (uint16_t *const *)(const void *)p->pages,
-                              .page_at = page_at,
-                              .H = w.H,
-                              .G = w.G,
-                              .D = w.D,
-                              .eps = c->norm_eps,
-                          });
-    attend(d, p, a, page_at);
+    attend(d, p, a, v, layer * p->page_layer);
     open_add(d, a->x_mid, a->x_in, a->att, &m->o, p->rows);
     if (v->o_bias)
         open_bias(d, a->x_mid, v->o_bias, p->rows, w.C);
@@ -374,7 +377,7 @@ static void attention_of_all(struct device *d, const void *arg)
 
     (void)carve_pass(&a, (struct carver){.base = p->scratch}, p->config, p->rows);
     for (size_t i = 0; i < p->config->layers; i++)
-        attend(d, p, &a, i * p->page_layer);
+        attend(d, p, &a, &p->w[i], i * p->page_layer);
 }
 
 void open_body_attention(struct device *d, const struct device_pass *p)

@@ -14,10 +14,15 @@
  * of a group to end merges them: which one that is makes no difference, for it takes them in order.
  * Warps, then parts, are merged as arXiv:2205.14135 merges tiles.
  *
+ * What is done to heads before attention (open_heads.cuh) is done here, on the newest row of a group by
+ * each of its blocks; the one that has the newest position files its key and value, and takes them from
+ * shared memory itself.
+ *
  * A launch may begin before the kernel before it has ended. Keys and values but those of the newest
  * position, the pages' pointers, and the runs are older than the pass (engine/cuda/open_body.c), so the
- * stream begins with them; queries and the newest tile are awaited.
+ * stream begins with them; the row is awaited.
  */
+#include "engine/cuda/open_heads.cuh"
 #include "engine/cuda/open_mma.cuh"
 
 #include "engine/cuda/open.h"
@@ -41,9 +46,11 @@ template <int D_, int COLUMNS_, int WARPS_, int STAGES_> struct sizes {
     static const int STEPS = D / 16, GROUPS = (int)positions / 16;
     static const unsigned record =
         D + 4; /* a row to be merged: D sums, maximum, sum of powers */
-    static const size_t shared_bytes = (size_t)WARPS * STAGES * stage * sizeof(uint16_t);
+    static const unsigned head_row = D + 8; /* numbers: then the banks of 8 heads differ */
+    static const size_t tile_bytes = (size_t)WARPS * STAGES * stage * sizeof(uint16_t);
+    static const size_t shared_bytes = tile_bytes + (COLUMNS + 2) * head_row * sizeof(uint16_t);
 
-    static_assert((size_t)WARPS * COLUMNS * record * sizeof(float) <= shared_bytes,
+    static_assert((size_t)WARPS * COLUMNS * record * sizeof(float) <= tile_bytes,
                   "what the warps give to be merged lies where their tiles were");
 };
 
@@ -51,13 +58,9 @@ struct decode {
     uint16_t *out;
     float *partial;  /* (n_runs, G, parts, H / G, record) */
     unsigned *ended; /* (n_runs, G): parts that have; zeros between launches */
-    const uint16_t *q;
-    size_t q_stride, out_stride;
-    uint16_t *const *pages;
-    size_t page_at;
-    const struct device_run *runs;
-    unsigned H, G;
+    size_t out_stride;
     float scale; /* for powers of two */
+    struct heads h;
 };
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
@@ -97,7 +100,7 @@ template <typename S> struct stream {
         ahead = pointer(base + 32 + threadIdx.x % 32);
     }
 
-    /* Starts copying tile i, ascending: rows past the end become zeros. Without a tile i nothing. */
+    /* Starts copying tile i, ascending. Rows from the newest one on become zeros. Without a tile i nothing. */
     __device__ __forceinline__ void start(unsigned i)
     {
         const unsigned lane = threadIdx.x % 32, t = tile(i), which = t / S::tiles_of_page;
@@ -116,7 +119,7 @@ template <typename S> struct stream {
             for (unsigned j = 0; j < S::half / 256; j++) {
                 const unsigned chunk = j * 32 + lane, p = chunk / (S::D / 8);
                 const unsigned place_at = place<S::D>(p, chunk % (S::D / 8));
-                const bool is_there = t * S::positions + p < len;
+                const bool is_there = t * S::positions + p + 1 < len;
                 copy_async<16>(to + place_at, keys + chunk * 8, is_there);
                 copy_async<16>(to + S::half + place_at, keys + values + chunk * 8, is_there);
             }
@@ -299,7 +302,7 @@ template <typename S>
 __device__ __forceinline__ void finish(const struct decode &x, const float *records,
                                        size_t step, unsigned n, uint16_t *out, float *partial)
 {
-    const unsigned group = x.H / x.G;
+    const unsigned group = x.h.H / x.h.G;
 
     for (unsigned i = threadIdx.x; i < group * (S::D / 4); i += S::WARPS * 32) {
         const unsigned row = i / (S::D / 4), d = i % (S::D / 4) * 4;
@@ -322,10 +325,12 @@ __device__ __forceinline__ void finish(const struct decode &x, const float *reco
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
 
-/* Where the warp's share of its block's part begins, and how far it goes. */
+/* Where the warp's share of its block's part begins, and how far it goes; *has_newest: whether the part
+ * does to the newest position. */
 template <typename S>
 __device__ __forceinline__ stream<S> stream_of(const struct decode &x,
-                                               const struct device_run &run, uint16_t *shared)
+                                               const struct device_run &run, uint16_t *shared,
+                                               bool *has_newest)
 {
     const unsigned warp = threadIdx.x / 32, part = blockIdx.x, parts = gridDim.x;
     const unsigned len = run.first + 1, n_pages = (len + page - 1) / page,
@@ -334,20 +339,51 @@ __device__ __forceinline__ stream<S> stream_of(const struct decode &x,
                    end = (part + 1) * share < tiles ? (part + 1) * share : tiles;
     stream<S> s;
 
-    s.pages = x.pages + run.pages;
-    s.at = x.page_at + (size_t)blockIdx.y * page * S::D;
-    s.values = (size_t)x.G * page * S::D;
+    s.pages = x.h.pages + run.pages;
+    s.at = x.h.page_at + (size_t)blockIdx.y * page * S::D;
+    s.values = (size_t)x.h.G * page * S::D;
     s.first = part * share + warp;
     s.n = s.first < end ? (end - s.first + S::WARPS - 1) / S::WARPS : 0;
     s.len = len;
     s.n_pages = n_pages;
     s.stages = shared + warp * (S::STAGES * S::stage);
     s.open();
+    *has_newest = part * share < tiles && end == tiles;
     return s;
 }
 
+/* The heads of group g as attention takes them, and where the newest position is the block's, its key and
+ * value, which are filed as well: in shared memory, in this order. */
 template <typename S>
-__device__ __forceinline__ void read_queries(queries<S> &q, const uint16_t *from,
+__device__ __forceinline__ void make_heads(uint16_t *made, const struct heads &h,
+                                           const struct device_run &run, bool has_newest)
+{
+    const unsigned g = blockIdx.y, group = h.H / h.G, lanes = S::D / 4;
+    const unsigned n = group + (has_newest ? 2 : 0);
+    const uint16_t *row = h.x + (size_t)run.row * (h.H + 2 * h.G) * S::D;
+
+    for (unsigned base = 0; base < n * lanes; base += S::WARPS * 32) {
+        const unsigned t = base + threadIdx.x, i = t / lanes < n ? t / lanes : 0;
+        const unsigned j = t % lanes * 2, key = h.H + g;
+        const unsigned head = i < group ? g * group + i : i == group ? key : key + h.G;
+        uint16_t *to = made + (i < group ? i : S::COLUMNS + i - group) * S::head_row + j;
+        uint32_t pair[2];
+
+        turn(pair, h, row, head, j, run.first);
+        if (t / lanes >= n)
+            continue;
+        *reinterpret_cast<uint32_t *>(to) = pair[0];
+        *reinterpret_cast<uint32_t *>(to + S::D / 2) = pair[1];
+        if (i >= group) {
+            to = filed(h, run, run.first, head) + j;
+            *reinterpret_cast<uint32_t *>(to) = pair[0];
+            *reinterpret_cast<uint32_t *>(to + S::D / 2) = pair[1];
+        }
+    }
+}
+
+template <typename S>
+__device__ __forceinline__ void read_queries(queries<S> &q, const uint16_t *made,
                                              unsigned group)
 {
     const unsigned r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
@@ -356,10 +392,24 @@ __device__ __forceinline__ void read_queries(queries<S> &q, const uint16_t *from
         for (int k = 0; k < S::STEPS; k++)
             for (int i = 0; i < 2; i++) {
                 const unsigned head = (unsigned)n * 8 + r;
-                q[k][n][i] = head < group ? *reinterpret_cast<const uint32_t *>(
-                                                from + head * S::D + k * 16 + i * 8 + 2 * c)
-                                          : 0;
+                q[k][n][i] = head < group
+                                 ? *reinterpret_cast<const uint32_t *>(
+                                       made + head * S::head_row + k * 16 + i * 8 + 2 * c)
+                                 : 0;
             }
+}
+
+/* Row p of a tile becomes the newest position. The warp. */
+template <typename S>
+__device__ __forceinline__ void put_newest(uint16_t *tile, const uint16_t *made, unsigned p)
+{
+    const unsigned chunks = S::D / 8, j = threadIdx.x % 32 % chunks,
+                   kind = threadIdx.x % 32 / chunks;
+
+    if (kind < 2)
+        *reinterpret_cast<uint4 *>(tile + kind * S::half + place<S::D>(p, j)) =
+            *reinterpret_cast<const uint4 *>(made + (S::COLUMNS + kind) * S::head_row + j * 8);
+    __syncwarp();
 }
 
 /* Block (part, g, run). */
@@ -367,22 +417,24 @@ template <typename S>
 __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
 {
     DYNAMIC_SHARED(uint16_t, shared);
-    const unsigned warp = threadIdx.x / 32, g = blockIdx.y, group = x.H / x.G,
+    const unsigned warp = threadIdx.x / 32, g = blockIdx.y, group = x.h.H / x.h.G,
                    parts = gridDim.x;
-    const struct device_run run = x.runs[blockIdx.z];
-    stream<S> tiles = stream_of<S>(x, run, shared);
+    const struct device_run run = x.h.runs[blockIdx.z];
+    const unsigned newest = run.first / S::positions;
+    uint16_t *made = shared + S::tile_bytes / sizeof(uint16_t);
+    bool has_newest;
+    stream<S> tiles = stream_of<S>(x, run, shared, &has_newest);
     float *records = reinterpret_cast<float *>(shared);
     queries<S> q;
     state<S> s;
 
     begin_next();
-    for (unsigned i = 0; i < S::STAGES; i++) {
-        if ((tiles.tile(i) + 1) * S::positions >= tiles.len)
-            await_before();
+    for (unsigned i = 0; i < S::STAGES; i++)
         tiles.start(i);
-    }
     await_before();
-    read_queries<S>(q, x.q + (size_t)run.row * x.q_stride + (size_t)g * group * S::D, group);
+    make_heads<S>(made, x.h, run, has_newest);
+    __syncthreads();
+    read_queries<S>(q, made, group);
     for (int n = 0; n < S::N; n++) {
         s.m[n][0] = s.m[n][1] = -INFINITY;
         s.l[n][0] = s.l[n][1] = 0.0f;
@@ -392,8 +444,10 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
     for (unsigned i = 0; i < tiles.n; i++) {
         copy_wait<S::STAGES - 1>();
         __syncwarp();
-        take<S>(s, q, tiles.stages + i % S::STAGES * S::stage, tiles.tile(i) * S::positions,
-                tiles.len, x.scale);
+        uint16_t *tile = tiles.stages + i % S::STAGES * S::stage;
+        if (tiles.tile(i) == newest)
+            put_newest<S>(tile, made, run.first % S::positions);
+        take<S>(s, q, tile, tiles.tile(i) * S::positions, tiles.len, x.scale);
         __syncwarp();
         tiles.start(i + S::STAGES);
     }
@@ -401,7 +455,7 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
     give<S>(records + warp * (S::COLUMNS * S::record), s);
     __syncthreads();
 
-    const size_t item = (size_t)blockIdx.z * x.G + g, step = group * S::record;
+    const size_t item = (size_t)blockIdx.z * x.h.G + g, step = group * S::record;
     uint16_t *out = x.out + (size_t)run.row * x.out_stride + (size_t)g * group * S::D;
     float *partial = parts > 1 ? x.partial + item * parts * step : NULL;
     finish<S>(x, records, S::COLUMNS * S::record, S::WARPS, out,
@@ -411,11 +465,11 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
 }
 
 template <typename S>
-void launch(struct device *d, const struct open_attention *a, unsigned parts)
+void launch(struct device *d, const struct open_attention *a, const struct open_heads *h,
+            unsigned parts)
 {
-    const struct decode x = {a->out,      a->partial,     d->ended,       a->q,
-                             a->q_stride, a->out_stride,  a->pages,       a->page_at,
-                             a->runs,     (unsigned)a->H, (unsigned)a->G, a->scale * log2_e};
+    const struct decode x = {a->out,        a->partial,        device_counts(d),
+                             a->out_stride, a->scale * log2_e, heads_of(h)};
 
     if (!device_note(d,
                      cudaFuncSetAttribute(decode_kernel<S>,
@@ -423,32 +477,34 @@ void launch(struct device *d, const struct open_attention *a, unsigned parts)
                                           (int)S::shared_bytes),
                      "attention of new rows"))
         return;
-    LAUNCH_EARLY(decode_kernel<S>, dim3(parts, x.G, (unsigned)a->n_runs), dim3(S::WARPS * 32),
+    LAUNCH_EARLY(decode_kernel<S>, dim3(parts, x.h.G, (unsigned)a->n_runs), dim3(S::WARPS * 32),
                  S::shared_bytes, d->stream, x);
 }
 
 /* TODO: of these one is kept, after measuring (MUSTER_DECODE=0..4). */
 template <int D, int COLUMNS>
-void launch_variant(struct device *d, const struct open_attention *a, unsigned parts)
+void launch_variant(struct device *d, const struct open_attention *a,
+                    const struct open_heads *h, unsigned parts)
 {
     const char *text = getenv("MUSTER_DECODE");
 
     switch (text ? text[0] : '0') {
-    case '1': launch<sizes<D, COLUMNS, 4, 2>>(d, a, parts); break;
-    case '2': launch<sizes<D, COLUMNS, 8, 3>>(d, a, parts); break;
-    case '3': launch<sizes<D, COLUMNS, 2, 4>>(d, a, parts); break;
-    case '4': launch<sizes<D, COLUMNS, 4, 6>>(d, a, parts); break;
-    default: launch<sizes<D, COLUMNS, 4, 3>>(d, a, parts); break;
+    case '1': launch<sizes<D, COLUMNS, 4, 2>>(d, a, h, parts); break;
+    case '2': launch<sizes<D, COLUMNS, 8, 3>>(d, a, h, parts); break;
+    case '3': launch<sizes<D, COLUMNS, 2, 4>>(d, a, h, parts); break;
+    case '4': launch<sizes<D, COLUMNS, 4, 6>>(d, a, h, parts); break;
+    default: launch<sizes<D, COLUMNS, 4, 3>>(d, a, h, parts); break;
     }
 }
 
 template <int D>
-void launch_of(struct device *d, const struct open_attention *a, unsigned parts)
+void launch_of(struct device *d, const struct open_attention *a, const struct open_heads *h,
+               unsigned parts)
 {
     if (a->H / a->G <= 8)
-        launch_variant<D, 8>(d, a, parts);
+        launch_variant<D, 8>(d, a, h, parts);
     else
-        launch<sizes<D, 16, 4, 3>>(d, a, parts);
+        launch<sizes<D, 16, 4, 3>>(d, a, h, parts);
 }
 
 } // namespace
@@ -483,27 +539,18 @@ size_t open_attention_parts(const struct device *d, const struct open_attention 
     return best;
 }
 
-/* Before anything is captured: the first launches of a graph's key are not. */
-static bool has_counts(struct device *d)
-{
-    const size_t bytes = OPEN_BLOCKS * sizeof(d->ended[0]);
-
-    return d->ended ||
-           (device_note(d, cudaMalloc((void **)&d->ended, bytes), "counts") &&
-            device_note(d, cudaMemsetAsync(d->ended, 0, bytes, d->stream), "zeroing counts"));
-}
-
-void open_attention_decode(struct device *d, const struct open_attention *a)
+void open_attention_decode(struct device *d, const struct open_attention *a,
+                           const struct open_heads *h)
 {
     const unsigned parts = (unsigned)open_attention_parts(d, a);
 
-    if (a->n_runs == 0 || !device_is_well(d) || !has_counts(d))
+    if (a->n_runs == 0 || !device_is_well(d) || !device_counts(d))
         return;
     if (a->D == 128)
-        launch_of<128>(d, a, parts);
+        launch_of<128>(d, a, h, parts);
     else if (a->D == 64)
-        launch_of<64>(d, a, parts);
+        launch_of<64>(d, a, h, parts);
     else
-        launch_of<32>(d, a, parts);
+        launch_of<32>(d, a, h, parts);
     device_launched(d, "attention of new rows");
 }

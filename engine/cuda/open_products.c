@@ -22,7 +22,7 @@
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA advises for Hopper */
 #define PLANS           1024u              /* a power of two */
 #define PROBES          8u
-#define CANDIDATES      8
+#define CANDIDATES      16
 #define TRIES           3
 #define NORM_WIDTH      1024u /* of the row that is normed before a product that is timed */
 #define TUNE_AT         3u    /* a plan is tuned when it is used so often */

@@ -2,6 +2,7 @@
  * The rows of class open-cuda, forward: what stands between its products, fused so that each array
  * passes through memory once.
  */
+#include "engine/cuda/open_heads.cuh"
 #include "engine/cuda/open_swiglu.cuh"
 
 #include "engine/cuda/open.h"
@@ -109,18 +110,6 @@ __global__ void __launch_bounds__(block)
     }
 }
 
-struct heads {
-    uint16_t *y;
-    const uint16_t *x;
-    const float *bias[3], *norm[2]; /* of queries, keys and values */
-    const float *cos, *sin;
-    const struct device_run *runs;
-    uint16_t *const *pages;
-    size_t page_at;
-    unsigned H, G, D;
-    float eps;
-};
-
 /* Block (i, run) has row i of the run; D / 4 threads a head, each the channels 2j, 2j + 1 and those
  * they are rotated with, D / 2 further on. */
 __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
@@ -139,47 +128,15 @@ __global__ void __launch_bounds__(block) heads_kernel(struct heads h)
     for (unsigned t = threadIdx.x; t < n; t += block) {
         const bool is_there = t / lanes < n_heads;
         const unsigned head = is_there ? t / lanes : 0, j = t % lanes * 2;
-        const unsigned kind = head < h.H ? 0 : head < h.H + h.G ? 1 : 2;
-        const unsigned of_kind = head - (kind == 0 ? 0 : kind == 1 ? h.H : h.H + h.G);
-        const uint32_t *x =
-            reinterpret_cast<const uint32_t *>(h.x + row * width + head * h.D + j);
-        const uint32_t lo = x[0], hi = x[half / 2];
-        float a[2] = {bf16_low(lo), bf16_high(lo)}, b[2] = {bf16_low(hi), bf16_high(hi)};
+        uint32_t pair[2];
 
-        if (h.bias[kind])
-            for (unsigned i = 0; i < 2; i++) {
-                a[i] += h.bias[kind][of_kind * h.D + j + i];
-                b[i] += h.bias[kind][of_kind * h.D + half + j + i];
-            }
-        if (h.norm
-                [0]) { /* of all heads, for the exchange wants all lanes; values leave it out */
-            float sum = a[0] * a[0] + a[1] * a[1] + b[0] * b[0] + b[1] * b[1];
-            for (unsigned by = lanes / 2; by > 0; by /= 2)
-                sum += __shfl_xor_sync(0xffffffffu, sum, (int)by);
-            float r = 1.0f / sqrtf(sum / (float)h.D + h.eps);
-            for (unsigned i = 0; kind < 2 && i < 2; i++) {
-                a[i] *= r * h.norm[kind][j + i];
-                b[i] *= r * h.norm[kind][half + j + i];
-            }
-        }
-        if (kind < 2)
-            for (unsigned i = 0; i < 2; i++) {
-                const size_t at = (size_t)pos * half + j + i;
-                const float c = h.cos[at], s = h.sin[at], a0 = a[i], b0 = b[i];
-                a[i] = a0 * c - b0 * s;
-                b[i] = b0 * c + a0 * s;
-            }
+        turn(pair, h, h.x + row * width, head, j, pos);
         if (!is_there)
             continue;
-        uint16_t *to = h.y + row * width + head * h.D + j;
-        if (h.pages && kind > 0)
-            to =
-                h.pages[run.pages + pos / ATTENTION_PAGE] + h.page_at +
-                ((size_t)((kind - 1) * h.G + of_kind) * ATTENTION_PAGE + pos % ATTENTION_PAGE) *
-                    h.D +
-                j;
-        *reinterpret_cast<uint32_t *>(to) = bf16_pair(a[0], a[1]);
-        *reinterpret_cast<uint32_t *>(to + half) = bf16_pair(b[0], b[1]);
+        uint16_t *to = h.pages && head >= h.H ? filed(h, run, pos, head) + j
+                                              : h.y + row * width + head * h.D + j;
+        *reinterpret_cast<uint32_t *>(to) = pair[0];
+        *reinterpret_cast<uint32_t *>(to + half) = pair[1];
     }
 }
 
@@ -226,23 +183,9 @@ void open_bias(struct device *d, float *x, const float *bias, size_t T, size_t C
 
 void open_heads_forward(struct device *d, const struct open_heads *o)
 {
-    const struct heads h = {o->y,
-                            o->x,
-                            {o->q_bias, o->k_bias, o->v_bias},
-                            {o->q_norm, o->k_norm},
-                            o->cos,
-                            o->sin,
-                            o->runs,
-                            o->pages,
-                            o->page_at,
-                            (unsigned)o->H,
-                            (unsigned)o->G,
-                            (unsigned)o->D,
-                            o->eps};
-
     if (o->n_runs == 0 || !device_is_well(d))
         return;
     LAUNCH_EARLY(heads_kernel, dim3((unsigned)o->max_n, (unsigned)o->n_runs), block, 0,
-                 d->stream, h);
+                 d->stream, heads_of(o));
     device_launched(d, "heads");
 }

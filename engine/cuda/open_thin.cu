@@ -34,8 +34,10 @@ struct job {
     bool is_f32, is_gated;
 };
 
-template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struct tile {
+template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_, bool IS_FAR_>
+struct tile {
     static constexpr int COLS = COLS_, ROWS = ROWS_, WN = WN_, WK = WK_, SLABS = SLABS_;
+    static constexpr bool IS_FAR = IS_FAR_;
     static constexpr int STAGES = STAGES_, LANES = WN * WK * 32;
     static constexpr int MT = COLS / 16 / WN, NT = ROWS / 8;
     static constexpr int STEPS = SLABS * 4 / WK; /* of 16 channels: a warp's of a piece */
@@ -43,7 +45,11 @@ template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struc
     static constexpr unsigned STAGE = W_NUMBERS + X_NUMBERS;
     /* Sums lie as (WK, ROWS, PITCH): lanes that differ in r or q then write different banks. */
     static constexpr unsigned PITCH = COLS + 4;
+    static constexpr unsigned QUADS = (ROWS * COLS / 4 + LANES - 1) / LANES; /* of a thread */
     static constexpr size_t sum_bytes = sizeof(float) * WK * ROWS * PITCH;
+    static constexpr size_t ring_bytes = sizeof(uint16_t) * STAGES * STAGE;
+    static constexpr int BLOCKS = ring_bytes > (112 << 10) ? 1 : 2; /* on a multiprocessor */
+    static constexpr size_t bytes = ring_bytes > sum_bytes ? ring_bytes : sum_bytes;
     static_assert(COLS * SLABS * 8 % LANES == 0 && ROWS * SLABS * 8 % LANES == 0,
                   "each thread copies as many chunks");
     static_assert(ROWS > 8 || STEPS % 2 == 0, "eight rows are loaded for two steps at once");
@@ -70,8 +76,8 @@ __device__ __forceinline__ void fetch_w(uint16_t *to, const job &j, unsigned n0,
                        k = piece * T::SLABS * SLAB + c * 8;
         const unsigned from = row_of<T>(j, n0, row);
         const bool is_there = from < j.N && k < j.K;
-        copy_async<16>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
-                       j.w + (is_there ? from * j.w_stride + k : 0), is_there);
+        copy_async<16, T::IS_FAR>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
+                                  j.w + (is_there ? from * j.w_stride + k : 0), is_there);
     }
 }
 
@@ -127,10 +133,9 @@ __device__ __forceinline__ void compute(float (&acc)[T::MT][T::NT][4], const uin
     }
 }
 
-/* The groups' sums, side by side; of a cluster's blocks, the first place gets their sum. */
+/* The groups' sums, side by side. */
 template <typename T>
-__device__ __forceinline__ void file_sums(float *sums, const float (&acc)[T::MT][T::NT][4],
-                                          bool is_folded)
+__device__ __forceinline__ void file_sums(float *sums, const float (&acc)[T::MT][T::NT][4])
 {
     const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane / 4, q = lane % 4;
     float *to =
@@ -143,65 +148,139 @@ __device__ __forceinline__ void file_sums(float *sums, const float (&acc)[T::MT]
         UNROLL
     for (unsigned i = 0; i < 4; i++)
         to[(8 * n + i % 2) * T::PITCH + 16 * m + i / 2 * 8] = acc[m][n][i];
+}
+
+__device__ __forceinline__ void add_to(float4 &sum, const float4 &x)
+{
+    sum.x += x.x;
+    sum.y += x.y;
+    sum.z += x.z;
+    sum.w += x.w;
+}
+
+/* Four of the block's sums that are side by side. */
+template <typename T>
+__device__ __forceinline__ float4 block_sum(const float *sums, unsigned at)
+{
+    float4 part[T::WK];
+
+    UNROLL
+    for (unsigned g = 0; g < T::WK; g++)
+        part[g] = *reinterpret_cast<const float4 *>(sums + g * T::ROWS * T::PITCH + at);
+    UNROLL
+    for (unsigned g = 1; g < T::WK; g++)
+        add_to(part[0], part[g]);
+    return part[0];
+}
+
+/* Where the others of a cluster read them: in the first group's place. */
+template <typename T> __device__ __forceinline__ void fold(float *sums, unsigned rows)
+{
+    UNROLL
+    for (unsigned n = 0; n < T::QUADS; n++) {
+        const unsigned i = n * T::LANES + threadIdx.x, m = i / (T::COLS / 4);
+        float *at = sums + m * T::PITCH + i % (T::COLS / 4) * 4;
+        if (m < T::ROWS && m < rows)
+            *reinterpret_cast<float4 *>(at) = block_sum<T>(sums, (unsigned)(at - sums));
+    }
+}
+
+/* The cluster's. All of its blocks are asked before the first one's answer is waited for. */
+template <typename T>
+__device__ __forceinline__ float4 sum_of(const job &j, const float *sums, unsigned at)
+{
+    float4 part[OPEN_THIN_SPLIT];
+
+    if (j.split == 1)
+        return block_sum<T>(sums, at);
+    UNROLL
+    for (unsigned i = 0; i < OPEN_THIN_SPLIT; i++)
+        if (i < j.split)
+            part[i] = cluster_read(sums + at, i);
+    UNROLL
+    for (unsigned i = 1; i < OPEN_THIN_SPLIT; i++)
+        if (i < j.split)
+            add_to(part[0], part[i]);
+    return part[0];
+}
+
+/* Four numbers of y that are side by side: row m and first column o of the tile's. */
+struct quad {
+    unsigned m, o;
+    size_t at; /* in y */
+    bool is_there;
+};
+
+/* The n-th of a thread's. */
+template <typename T>
+__device__ __forceinline__ quad quad_of(const job &j, unsigned m0, unsigned n0, unsigned rank,
+                                        unsigned n)
+{
+    const unsigned shrink = j.is_gated ? 2 : 1, in_row = T::COLS / 4 / shrink;
+    const unsigned i = (n * j.split + rank) * T::LANES + threadIdx.x;
+    const unsigned m = i / in_row, o = i % in_row * 4, col = n0 / shrink + o;
+
+    return {m, o, (m0 + m) * j.y_stride + col,
+            m < T::ROWS && m0 + m < j.M && col < j.N / shrink};
+}
+
+/* What is written of a quad, to which `add` is added. */
+template <typename T>
+__device__ __forceinline__ void finish(const job &j, const float *sums, const quad &x,
+                                       const float4 &add)
+{
+    float4 sum;
+
+    if (j.is_gated) {
+        const unsigned at = x.m * T::PITCH + x.o / 8 * 16 + x.o % 8;
+        const float4 gate = sum_of<T>(j, sums, at), up = sum_of<T>(j, sums, at + 8);
+        sum = make_float4(swiglu(gate.x, up.x), swiglu(gate.y, up.y), swiglu(gate.z, up.z),
+                          swiglu(gate.w, up.w));
+    } else {
+        sum = sum_of<T>(j, sums, x.m * T::PITCH + x.o);
+        add_to(sum, add);
+    }
+    if (j.is_f32) {
+        *reinterpret_cast<float4 *>(static_cast<float *>(j.y) + x.at) = sum;
+        return;
+    }
+    const uint2 narrow = {bf16_pair(sum.x, sum.y), bf16_pair(sum.z, sum.w)};
+    *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(j.y) + x.at) = narrow;
+}
+
+/* From the warps' registers to y; the ring is free. What is added is fetched before barriers are waited
+ * at. */
+template <typename T>
+__device__ __forceinline__ void finish_all(const job &j, float *sums,
+                                           const float (&acc)[T::MT][T::NT][4], unsigned m0,
+                                           unsigned n0, unsigned rank)
+{
+    float4 add[T::QUADS];
+
+    UNROLL
+    for (unsigned n = 0; n < T::QUADS; n++) {
+        const quad x = quad_of<T>(j, m0, n0, rank, n);
+        add[n] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (j.add && x.is_there)
+            add[n] = *reinterpret_cast<const float4 *>(j.add + x.at);
+    }
+    file_sums<T>(sums, acc);
     __syncthreads();
-    for (unsigned i = threadIdx.x; is_folded && i < T::ROWS * T::PITCH; i += T::LANES)
-        for (unsigned g = 1; g < T::WK; g++)
-            sums[i] += sums[g * T::ROWS * T::PITCH + i];
-}
-
-/* Two sums that are side by side. */
-template <typename T>
-__device__ __forceinline__ float2 sum_of(const job &j, const float *sums, unsigned at)
-{
-    float2 sum = make_float2(0.0f, 0.0f);
-
-    for (unsigned i = 0; i < (j.split > 1 ? j.split : T::WK); i++) {
-        const float2 part =
-            j.split > 1 ? cluster_read(sums + at, i)
-                        : *reinterpret_cast<const float2 *>(sums + i * T::ROWS * T::PITCH + at);
-        sum.x += part.x;
-        sum.y += part.y;
+    if (j.split > 1) {
+        fold<T>(sums, j.M - m0);
+        cluster_barrier();
     }
-    return sum;
-}
-
-/* The block's share of the tile's numbers go where they belong, two at a time. */
-template <typename T>
-__device__ __forceinline__ void finish(const job &j, const float *sums, unsigned m0,
-                                       unsigned n0, unsigned rank)
-{
-    const unsigned shrink = j.is_gated ? 2 : 1, pairs = T::COLS / 2 / shrink;
-    const unsigned rows = j.M - m0 < T::ROWS ? j.M - m0 : T::ROWS;
-
-    for (unsigned i = rank * T::LANES + threadIdx.x; i < rows * pairs;
-         i += j.split * T::LANES) {
-        const unsigned m = i / pairs, o = i % pairs * 2, n = n0 / shrink + o;
-        const size_t to = (m0 + m) * j.y_stride + n;
-
-        if (n >= j.N / shrink)
-            continue;
-        if (j.is_gated) {
-            const unsigned at = m * T::PITCH + o / 8 * 16 + o % 8;
-            const float2 gate = sum_of<T>(j, sums, at), up = sum_of<T>(j, sums, at + 8);
-            *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(j.y) + to) =
-                bf16_pair(swiglu(gate.x, up.x), swiglu(gate.y, up.y));
-            continue;
-        }
-        float2 sum = sum_of<T>(j, sums, m * T::PITCH + o);
-        if (j.add) {
-            const float2 add = *reinterpret_cast<const float2 *>(j.add + to);
-            sum.x += add.x;
-            sum.y += add.y;
-        }
-        if (j.is_f32)
-            *reinterpret_cast<float2 *>(static_cast<float *>(j.y) + to) = sum;
-        else
-            *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(j.y) + to) =
-                bf16_pair(sum.x, sum.y);
+    UNROLL
+    for (unsigned n = 0; n < T::QUADS; n++) {
+        const quad x = quad_of<T>(j, m0, n0, rank, n);
+        if (x.is_there)
+            finish<T>(j, sums, x, add[n]);
     }
+    if (j.split > 1)
+        cluster_barrier();
 }
 
-template <typename T> __global__ void __launch_bounds__(T::LANES, 2) thin_kernel(job j)
+template <typename T> __global__ void __launch_bounds__(T::LANES, T::BLOCKS) thin_kernel(job j)
 {
     DYNAMIC_SHARED(uint16_t, ring);
     const unsigned rank = blockIdx.x % j.split, tile = blockIdx.x / j.split;
@@ -235,13 +314,7 @@ template <typename T> __global__ void __launch_bounds__(T::LANES, 2) thin_kernel
         next = next + 1 == T::STAGES ? 0 : next + 1;
     }
     __syncthreads();
-    float *sums = reinterpret_cast<float *>(ring);
-    file_sums<T>(sums, acc, j.split > 1);
-    if (j.split > 1)
-        cluster_barrier();
-    finish<T>(j, sums, m0, n0, rank);
-    if (j.split > 1)
-        cluster_barrier();
+    finish_all<T>(j, reinterpret_cast<float *>(ring), acc, m0, n0, rank);
 }
 
 template <typename T> void launch(struct device *d, job j)
@@ -256,9 +329,10 @@ template <typename T> void launch(struct device *d, job j)
     deep = (j.pieces + j.split - 1) / j.split;
     bytes = (deep < T::STAGES ? deep : T::STAGES) * T::STAGE * sizeof(uint16_t);
     bytes = bytes > T::sum_bytes ? bytes : T::sum_bytes;
+    /* Always the most: a graph that has been captured may hold launches that need more than this. */
     if (!device_note(d,
                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                          (int)bytes),
+                                          (int)T::bytes),
                      "asking for shared memory"))
         return;
     LAUNCH_CLUSTER(kernel, j.split, n_tiles * j.m_tiles * j.split, T::LANES, bytes, d->stream,
@@ -266,28 +340,41 @@ template <typename T> void launch(struct device *d, job j)
     device_launched(d, "a product of few rows");
 }
 
-/* X(rows of x, columns, WN, WK, slabs, stages): by rows, then columns. At most 96 KiB a block, so
- * that a multiprocessor has room for two. */
+/* X(rows of x, columns, WN, WK, slabs, stages, far): by rows, then columns. At most 96 KiB a block, so
+ * that a multiprocessor has room for two, but for the last. */
 #define TILE_MAP(X)                                                                            \
-    X(8, 16, 1, 4, 4, 8)                                                                       \
-    X(8, 32, 1, 4, 4, 4)                                                                       \
-    X(16, 16, 1, 4, 4, 6)                                                                      \
-    X(16, 32, 1, 4, 4, 4)                                                                      \
-    X(32, 32, 1, 4, 2, 6)                                                                      \
-    X(32, 64, 2, 4, 1, 8)                                                                      \
-    X(64, 64, 2, 4, 1, 6)                                                                      \
-    X(64, 128, 4, 2, 1, 4)
+    X(8, 16, 1, 4, 4, 8, false)                                                                \
+    X(8, 16, 1, 4, 4, 8, true)                                                                 \
+    X(8, 32, 1, 4, 4, 4, false)                                                                \
+    X(16, 16, 1, 4, 4, 6, false)                                                               \
+    X(16, 32, 1, 4, 4, 4, false)                                                               \
+    X(16, 32, 1, 4, 4, 4, true)                                                                \
+    X(32, 32, 1, 4, 2, 6, false)                                                               \
+    X(32, 64, 2, 4, 1, 8, false)                                                               \
+    X(32, 64, 2, 4, 1, 8, true)                                                                \
+    X(64, 64, 2, 4, 1, 6, false)                                                               \
+    X(64, 64, 1, 4, 1, 6, false)                                                               \
+    X(64, 128, 4, 2, 1, 4, false)                                                              \
+    X(64, 128, 2, 2, 1, 4, false)                                                              \
+    X(64, 128, 2, 2, 1, 4, true)                                                               \
+    X(64, 256, 4, 2, 1, 5, false)
 
-#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages) {rows, cols, slabs * SLAB},
+#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages, far)                                     \
+    {rows, cols, wn, wk, slabs * SLAB, tile<cols, rows, wn, wk, slabs, stages, far>::bytes,    \
+     far},
 const struct {
-    unsigned rows, cols, piece;
+    unsigned rows, cols, wn, wk, piece;
+    size_t bytes;
+    bool is_far;
 } shapes[] = {TILE_MAP(TILE_SHAPE)};
 const unsigned n_shapes = sizeof(shapes) / sizeof(shapes[0]);
 
+const size_t CLUSTER_SHARED = 200 << 10;
+
 /* Shapes are found by the place that they have in the map. */
-#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages)                                         \
+#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages, far)                                    \
     if (way == at++)                                                                           \
-        launch<tile<cols, rows, wn, wk, slabs, stages>>(d, j);
+        launch<tile<cols, rows, wn, wk, slabs, stages, far>>(d, j);
 void launch_way(struct device *d, unsigned way, const job &j)
 {
     unsigned at = 0;
@@ -305,14 +392,35 @@ bool fits(const struct open_product *p)
     const size_t size = p->is_f32 ? sizeof(float) : sizeof(uint16_t);
 
     return p->kind == OPEN_FORWARD && p->M <= OPEN_THIN_ROWS && p->K % 8 == 0 &&
-           p->N * p->K >= OPEN_THIN_SIZE && p->N % (p->is_gated ? 16 : 2) == 0 &&
+           p->N * p->K >= OPEN_THIN_SIZE && p->N % (p->is_gated ? 16 : 4) == 0 &&
            p->N <= 1u << 24 && p->K <= 1u << 24 && (p->is_f32 ? !p->is_gated : !p->add) &&
            is_aligned(p->a, p->a_stride, 8, sizeof(uint16_t)) &&
            is_aligned(p->b, p->b_stride, 8, sizeof(uint16_t)) &&
-           is_aligned(p->y, p->y_stride, 2, size) && is_aligned(p->add, 0, 2, size);
+           is_aligned(p->y, p->y_stride, 4, size) && is_aligned(p->add, 0, 4, size);
 }
 
 } // namespace
+
+/* Those that give half of the multiprocessors a block or more, up to four blocks each. */
+static size_t splits_of(const struct device *d, struct open_thin *ways, unsigned shape,
+                        const struct open_product *p)
+{
+    const size_t tiles = (p->M + shapes[shape].rows - 1) / shapes[shape].rows *
+                         ((p->N + shapes[shape].cols - 1) / shapes[shape].cols);
+    const size_t pieces = (p->K + shapes[shape].piece - 1) / shapes[shape].piece;
+    /* GPUs before Hopper have no clusters, and less shared memory. */
+    const unsigned most = d->shared_max < CLUSTER_SHARED ? 1 : OPEN_THIN_SPLIT;
+    size_t n = 0;
+
+    for (unsigned split = 1; split <= most && (split == 1 || split <= pieces); split *= 2) {
+        const bool is_last = 2 * split > pieces || 2 * split > most;
+
+        if ((tiles * split * 2 >= d->multiprocessors || is_last) &&
+            (split == 1 || tiles * split <= 4 * d->multiprocessors))
+            ways[n++] = {shape, split};
+    }
+    return n;
+}
 
 size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways)
@@ -324,28 +432,17 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
         return 0;
     for (unsigned i = 0; i < n_shapes && rows < p->M; i++)
         rows = shapes[i].rows;
-    for (unsigned i = 0; i < n_shapes; i++) {
-        const size_t tiles =
-            (p->M + rows - 1) / rows * ((p->N + shapes[i].cols - 1) / shapes[i].cols);
-        const size_t pieces = (p->K + shapes[i].piece - 1) / shapes[i].piece;
-
-        /* Splits that give half of the multiprocessors a block or more, up to four blocks each. */
-        for (unsigned split = 1; shapes[i].rows == rows && split <= OPEN_THIN_SPLIT;
-             split *= 2) {
-            const bool is_last = 2 * split > pieces || 2 * split > OPEN_THIN_SPLIT;
-            if (split == 1 ? tiles * 2 >= d->multiprocessors || is_last
-                           : split <= pieces && tiles * split <= 4 * d->multiprocessors &&
-                                 (tiles * split * 2 >= d->multiprocessors || is_last))
-                ways[n++] = (struct open_thin){i, split};
-        }
-    }
+    for (unsigned i = 0; i < n_shapes; i++)
+        if (shapes[i].rows == rows && shapes[i].bytes <= d->shared_max)
+            n += splits_of(d, ways + n, i, p);
     return n;
 }
 
 void open_thin_name(char *to, size_t cap, struct open_thin way)
 {
-    (void)snprintf(to, cap, "%ux%u/%u", shapes[way.shape].rows, shapes[way.shape].cols,
-                   way.split);
+    (void)snprintf(to, cap, "%ux%u %u,%u/%u%s", shapes[way.shape].rows, shapes[way.shape].cols,
+                   shapes[way.shape].wn, shapes[way.shape].wk, way.split,
+                   shapes[way.shape].is_far ? " far" : "");
 }
 
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way)

@@ -8,6 +8,7 @@ set(ENGINE_CUDA_KERNELS
   cuda/limits.cu
   cuda/logits.cu
   cuda/math.cu
+  cuda/open_sample.cu # exact noise
   cuda/optimizer.cu
   cuda/rows.cu
   cuda/top.cu

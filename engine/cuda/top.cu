@@ -13,17 +13,36 @@
 namespace
 {
 
-const unsigned top_n = 128, block = 256, warps = block / 32, bins = 256;
+const unsigned top_n = 128, block = 256, warps = block / 32, bins = 256, each = bins / 32;
 
-/* The bin in which the n-th from the highest lies, and how many lie above that bin; in all threads. */
+/* The bin in which the n-th from the highest lies, and how many lie above that bin; in all threads. The
+ * first warp looks, a lane at eight bins, of which the first lane has the highest. */
 __device__ void find_bin(const unsigned *count, unsigned n, unsigned *bin, unsigned *above)
 {
-    unsigned sum = 0, b = bins - 1;
+    __shared__ unsigned found[2];
+    const unsigned lane = threadIdx.x, top = bins - 1 - lane * each;
+    unsigned sum = 0, before;
 
-    for (; b > 0 && sum + count[b] < n; b--)
-        sum += count[b];
-    *bin = b;
-    *above = sum;
+    if (threadIdx.x < 32) {
+        for (unsigned i = 0; i < each; i++)
+            sum += count[top - i];
+        before = sum;
+        for (unsigned by = 1; by < 32; by *= 2) {
+            const unsigned other = __shfl_up_sync(0xffffffffu, before, by);
+            before += lane >= by ? other : 0;
+        }
+        before -= sum;
+        if (before < n && before + sum >= n) { /* of one lane, for there are n */
+            unsigned i = 0;
+            for (; before + count[top - i] < n; i++)
+                before += count[top - i];
+            found[0] = top - i;
+            found[1] = before;
+        }
+    }
+    __syncthreads();
+    *bin = found[0];
+    *above = found[1];
 }
 
 __device__ void clear_bins(unsigned *count)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Networks in which a weight version is recomputed by a drawn validator, and challenged: a trainer that
-# begins with other weights than the task gives loses at once; one that alters one gradient loses its stake by the referee, one that says nothing by the clock; a validator
+# begins with other weights than the task gives, or publishes another file than it signs, loses at once; one that alters one gradient loses its stake by the referee, one that says nothing by the clock; a validator
 # that challenges a right version loses its bond, and the run goes on to the weights it has anyway; a
 # trainer that is killed in the middle of a dispute goes on with it. Every ledger is audited, disputes replayed.
 set -euo pipefail
@@ -50,6 +50,13 @@ closed first | grep -q '"n_moves": 0,'
 [ "$(figure first disputes_replayed)" = 1 ]
 "$muster" ledger dispute "$work/first" 1 "$work/dispute-first"
 "$muster" verify "$work/dispute-first" | grep -q "the trainer loses: the task gives other masters of version 0"
+
+run file 1 --cheat-trainer other-file
+closed file | grep -q "\"loser\": \"$(trainer_of file)\", \"is_silent\": false"
+closed file | grep -q '"n_moves": 0,'
+[ "$(figure file disputes_replayed)" = 1 ]
+"$muster" ledger dispute "$work/file" 1 "$work/dispute-file"
+"$muster" verify "$work/dispute-file" | grep -q "the trainer loses: its file of weights has another number than its masters"
 
 run gradient 1 --cheat-trainer altered-gradient
 closed gradient | grep -q "\"loser\": \"$(trainer_of gradient)\", \"is_silent\": false"

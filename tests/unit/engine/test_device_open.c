@@ -393,9 +393,103 @@ static void what_it_does_not_compute_is_refused(void **state)
     weights_free(&w);
 }
 
+/* ---- drawing --------------------------------------------------------------------------------- */
+
+/* Rows of logits: almost alike, as of a model that is sure, ties, and far apart. */
+static float *rows_to_draw_from(struct rng *r, size_t V)
+{
+    float *x = xcalloc(4 * V, sizeof(*x));
+
+    for (size_t v = 0; v < V; v++) {
+        x[v] = 0.01f * rng_f32(r);
+        x[V + v] = 30.0f * rng_f32(r) * rng_f32(r) * rng_f32(r);
+        x[2 * V + v] = (float)rng_below(r, 3);
+        x[3 * V + v] = 1e4f * (rng_f32(r) - 0.5f);
+    }
+    return x;
+}
+
+/* Tokens are those of f32-1. Of log-probabilities: each x / T * log2(e) is off by three roundings, 2^-22
+ * of it at most, in the exponent; each power by 2 units, and so is the sum's logarithm; f32-1 is as far
+ * off again. */
+static void draws_are_f32_1_s(void **state)
+{
+    enum { DRAWS = 28 };
+    static const float temperatures[] = {1.0f, 0.0f, 0.7f, 1e-3f, 100.0f, 1e-39f, 3e38f};
+    const size_t sizes[] = {1, 6, 1000, 9001, 8192};
+    struct rng r = rng_of(21, 21);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const size_t V = sizes[i], n = V > 1000 ? 7 : DRAWS;
+        float *x = rows_to_draw_from(&r, V), *on_x = there(x, 4 * V * sizeof(*x));
+        struct device_draw draws[DRAWS], *on_draws;
+        struct device_drawn got[DRAWS] = {{0}}, *on = there(got, sizeof(got));
+
+        for (size_t j = 0; j < n; j++)
+            draws[j] = (struct device_draw){.seed = rng_u64(&r),
+                                            .position = rng_u32(&r),
+                                            .row = (uint32_t)(j % 4),
+                                            .temperature = temperatures[j % 7]};
+        on_draws = there(draws, n * sizeof(draws[0]));
+        kernels->ops->sample(device, on, on_draws, on_x, n, V);
+        device_get(device, got, on, n * sizeof(got[0]));
+        for (size_t j = 0; j < n; j++) {
+            const float *row = x + draws[j].row * V,
+                        T = draws[j].temperature == 0.0f ? 1.0f : draws[j].temperature;
+            float logp, most = 0.0f;
+
+            assert_int_equal(got[j].token,
+                             sample_token(kernels_best(), &logp, row, V, draws[j].temperature,
+                                          draws[j].seed, draws[j].position));
+            assert_int_equal(got[j].is_finite, 1);
+            for (size_t v = 0; v < V; v++)
+                most = fabsf(row[v] / T) > most ? fabsf(row[v] / T) : most;
+            if (T > 1e-30f)
+                assert_float_equal(got[j].logp, logp, 0x1p-20f * (1.0f + most));
+        }
+        device_release(device, on_x);
+        device_release(device, on_draws);
+        device_release(device, on);
+        free(x);
+    }
+}
+
+/* In whichever slice it is. */
+static void odd_rows_are_told(void **state)
+{
+    enum { V = 8192, ROWS = 4 };
+    const float odd[ROWS] = {NAN, INFINITY, -INFINITY, NAN};
+    float *x = xcalloc(ROWS * V, sizeof(*x)), *on_x;
+    struct device_draw draws[ROWS], *on_draws;
+    struct device_drawn got[ROWS] = {{0}}, *on = there(got, sizeof(got));
+
+    (void)state;
+    for (uint32_t i = 0; i < ROWS; i++) {
+        x[i * V + 2047 * i] = odd[i];
+        draws[i] = (struct device_draw){.row = i, .temperature = i == 3 ? 0.0f : 1.0f};
+    }
+    on_x = there(x, ROWS * V * sizeof(*x));
+    on_draws = there(draws, sizeof(draws));
+    kernels->ops->sample(device, on, on_draws, on_x, ROWS, V);
+    device_get(device, got, on, sizeof(got));
+    for (size_t i = 0; i < ROWS; i++)
+        assert_int_equal(got[i].is_finite, 0);
+    assert_int_not_equal(got[0].token, 0);
+    assert_int_equal(got[1].token, 2047);
+    assert_int_not_equal(got[2].token, 2 * 2047);
+    assert_int_equal(got[3].token, 0);
+    device_release(device, on_x);
+    device_release(device, on_draws);
+    device_release(device, on);
+    free(x);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(prompts_and_new_rows_are_near),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(draws_are_f32_1_s),
+                                       cmocka_unit_test(odd_rows_are_told),
+                                       cmocka_unit_test(prompts_and_new_rows_are_near),
                                        cmocka_unit_test(gradients_are_near),
                                        cmocka_unit_test(products_are_near),
                                        cmocka_unit_test(rows_are_near),

@@ -294,9 +294,9 @@ static size_t pages_of(size_t len)
     return (len + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
 }
 
-/* Keys and values of the batch: n sequences of these lengths, one after the other. The last page of the
- * last one comes first in memory. */
-static struct paged paged_of(const struct batch *b, const size_t *len, size_t n)
+/* Keys and values of the batch: n sequences of these lengths, one after the other, without the newest of
+ * each that `lacks`. The last page of the last one comes first in memory. */
+static struct paged paged_of(const struct batch *b, const size_t *len, size_t n, size_t lacks)
 {
     const size_t D = b->d.D, values = b->d.G * ATTENTION_PAGE * D, page = 4 * values;
     struct paged p = {.page_at = 2 * values};
@@ -310,7 +310,7 @@ static struct paged paged_of(const struct batch *b, const size_t *len, size_t n)
     at = pages;
     for (size_t i = 0; i < n; i++) {
         for (size_t t = 0; t < len[i]; t++, row++)
-            for (size_t g = 0; g < b->d.G; g++)
+            for (size_t g = 0; t + lacks < len[i] && g < b->d.G; g++)
                 for (size_t j = 0; j < D; j++) {
                     const size_t to = (at - 1 - t / ATTENTION_PAGE) * page + p.page_at +
                                       (g * ATTENTION_PAGE + t % ATTENTION_PAGE) * D + j;
@@ -346,7 +346,7 @@ static void pages_are_near_the_definition(void **state)
     (void)state;
     for (size_t i = 0; i < N_SHAPES; i++) {
         struct batch b = batch_of(&r, shapes[i], len);
-        struct paged p = paged_of(&b, &len, 1);
+        struct paged p = paged_of(&b, &len, 1, 0);
         define(&b, &all, 1);
 
         for (size_t j = 0; j < 2; j++) {
@@ -399,17 +399,44 @@ static const struct new_rows *case_of(size_t j)
     return j < sizeof(new_rows) / sizeof(new_rows[0]) ? &new_rows[j] : &long_rows;
 }
 
-/* The newest row of each sequence, twice, which must give the same bits. Returns whether it was done in
- * parts. */
+/* The batch's rows as they come from the products. */
+static uint16_t *products_of(const struct batch *b)
+{
+    const size_t Q = b->q_stride, K = b->d.G * b->d.D, width = Q + 2 * K;
+    struct numbers x = room_of(b->rows * width);
+
+    for (size_t i = 0; i < b->rows; i++) {
+        memcpy(x.x + i * width, b->q.x + i * Q, Q * sizeof(float));
+        memcpy(x.x + i * width + Q, b->k.x + i * b->kv_stride, K * sizeof(float));
+        memcpy(x.x + i * width + Q + K, b->v.x + i * b->kv_stride, K * sizeof(float));
+    }
+    numbers_put(&x);
+    free(x.x);
+    return x.on;
+}
+
+/* The pages of sequences, all filed but for the newest position, must now have that too. */
+static void assert_filed(const struct batch *b, const struct new_rows *c, struct paged *p)
+{
+    struct paged want = paged_of(b, c->len, c->n, 0);
+
+    numbers_get(&p->room);
+    assert_memory_equal(p->room.x, want.room.x, p->room.n * sizeof(float));
+    paged_clear(&want);
+}
+
+/* The newest row of each sequence, twice, which must give the same bits. Nothing is rotated: cosines are
+ * 1. Returns whether it was done in parts. */
 static bool attend_new_rows(struct batch *b, const struct new_rows *c)
 {
     const size_t bytes = b->rows * b->q_stride * sizeof(uint16_t);
-    struct paged p = paged_of(b, c->len, c->n);
+    const size_t n_partial = OPEN_BLOCKS * (b->d.H / b->d.G) * (b->d.D + 4);
+    struct paged p = paged_of(b, c->len, c->n, 1);
     struct device_run runs[SEQUENCES];
     struct open_attention a = call_of(b, NULL, c->n, 1, 0);
     uint16_t *got[2];
     uint32_t row = 0, pages = 0;
-    float *partial = garbage(OPEN_BLOCKS * (b->d.H / b->d.G) * (b->d.D + 4));
+    float *partial = garbage(n_partial), *one, *zero;
 
     for (size_t i = 0; i < c->n; i++) {
         row += (uint32_t)c->len[i];
@@ -417,21 +444,42 @@ static bool attend_new_rows(struct batch *b, const struct new_rows *c)
         pages += (uint32_t)pages_of(c->len[i]);
         a.max_len = c->len[i] > a.max_len ? c->len[i] : a.max_len;
     }
-    a.k = a.v = NULL;
+    one = xcalloc(a.max_len * b->d.D / 2, sizeof(float));
+    zero = zeros(a.max_len * b->d.D / 2);
+    for (size_t i = 0; i < a.max_len * b->d.D / 2; i++)
+        one[i] = 1.0f;
+    a.q = a.k = a.v = NULL;
     a.lse = NULL;
     a.pages = p.on_table;
     a.page_at = p.page_at;
     a.runs = put(runs, sizeof(runs));
-    a.partial = put(partial, OPEN_BLOCKS * (b->d.H / b->d.G) * (b->d.D + 4) * sizeof(float));
+    a.partial = put(partial, n_partial * sizeof(float));
+    struct open_heads h = {.x = products_of(b),
+                           .cos = put(one, a.max_len * b->d.D / 2 * sizeof(float)),
+                           .sin = put(zero, a.max_len * b->d.D / 2 * sizeof(float)),
+                           .runs = a.runs,
+                           .n_runs = a.n_runs,
+                           .max_n = 1,
+                           .pages = a.pages,
+                           .page_at = a.page_at,
+                           .H = a.H,
+                           .G = a.G,
+                           .D = a.D};
     for (size_t i = 0; i < 2; i++) {
         got[i] = xcalloc(bytes, 1);
-        open_attention_decode(device, &a);
+        open_attention_decode(device, &a, &h);
         device_get(device, got[i], b->out.on, bytes);
     }
     assert_memory_equal(got[0], got[1], bytes);
+    assert_filed(b, c, &p);
     numbers_get(&b->out);
     device_release(device, (void *)(uintptr_t)a.runs);
     device_release(device, a.partial);
+    device_release(device, (void *)(uintptr_t)h.x);
+    device_release(device, (void *)(uintptr_t)h.cos);
+    device_release(device, (void *)(uintptr_t)h.sin);
+    free(one);
+    free(zero);
     free(got[0]);
     free(got[1]);
     free(partial);

@@ -222,8 +222,8 @@ static void samples_are_the_definition_s(void **state)
 {
     const struct on_device *t = *state;
     const size_t sizes[] = {1, 3, 16, 257, 1000, 6001};
-    const float temperatures[] = {1.0f, 0.0f, 0.6f};
-    enum { ROWS = 3, DRAWS = 6 };
+    const float temperatures[] = {1.0f, 0.0f, 0.6f, 1e-3f, 1e30f};
+    enum { ROWS = 3, DRAWS = 15 };
     struct rng r = random_seeded(7);
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -238,7 +238,7 @@ static void samples_are_the_definition_s(void **state)
             draws[j] = (struct device_draw){.seed = rng_u64(&r),
                                             .position = rng_u32(&r),
                                             .row = (uint32_t)(j % ROWS),
-                                            .temperature = temperatures[j % 5 % 3]};
+                                            .temperature = temperatures[j / ROWS]};
         float *on_x = PUT(t, x, ROWS * V);
         struct device_draw *on_draws = PUT(t, draws, DRAWS);
         struct device_drawn *on = PUT(t, none, DRAWS), *got;

@@ -5,13 +5,18 @@
  */
 #include "ledger/body.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "base/rng.h"
+#include "ledger/entry.h"
 #include "support/random.h"
 #include "support/test.h"
+
+#define CORPUS MUSTER_SOURCE_DIR "/tests/fuzz/corpus/ledger_entry/"
 
 struct both {
     union ledger_body *in, *out; /* owned */
@@ -449,6 +454,37 @@ static void lists_that_are_too_long_cannot_be_encoded(void **state)
     assert_status(encode(b, LEDGER_DRAW, &e), ERR_LIMIT, NULL);
 }
 
+/* The fuzzer of entries begins with one of each type that it can take apart. */
+static void the_corpus_has_every_type(void **state)
+{
+    struct both *b = *state;
+
+    for (unsigned type = 1; type < LEDGER_TYPE_COUNT; type++) {
+        const char *name = ledger_type_name((enum ledger_type)type);
+        struct ledger_entry en;
+        struct buf file;
+        char path[256];
+        struct err e;
+
+        if (!name)
+            continue;
+        buf_init(&file, LEDGER_ENTRY_MAX);
+        snprintf(path, sizeof(path), CORPUS "body-%s", name);
+        assert_ok(file_read(&file, path, &e), &e);
+        assert_int_equal(file.data[0], type);
+        assert_ok(ledger_body_decode(b->out, (enum ledger_type)type,
+                                     bytes_slice(buf_bytes(&file), 1, file.len - 1), &e),
+                  &e);
+        buf_reset(&file);
+        snprintf(path, sizeof(path), CORPUS "entry-%s", name);
+        assert_ok(file_read(&file, path, &e), &e);
+        assert_ok(ledger_entry_decode(&en, buf_bytes(&file), &e), &e);
+        assert_int_equal(en.type, type);
+        assert_ok(ledger_body_decode(b->out, en.type, en.body, &e), &e);
+        buf_clear(&file);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -461,6 +497,7 @@ int main(void)
         TEST(values_out_of_range_are_refused_by_name),
         TEST(text_is_made_printable),
         TEST(lists_that_are_too_long_cannot_be_encoded),
+        TEST(the_corpus_has_every_type),
     };
     return cmocka_run_group_tests_name("ledger/body", tests, NULL, NULL);
 }

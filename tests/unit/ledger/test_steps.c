@@ -27,19 +27,30 @@ struct place {
 };
 
 /* One version made from a batch, and drawn. */
-static int setup(void **state)
+static int setup_with(void **state,
+                      void (*init)(struct world *w, const char *dir, int64_t bond, int64_t fee))
 {
     struct place *p = xcalloc(1, sizeof(*p));
     const uint64_t unit = 0;
 
     p->dir = tempdir_make();
-    world_init_steps(&p->w, p->dir, BOND, FEE);
+    init(&p->w, p->dir, BOND, FEE);
     world_accept_unit(&p->w, unit, 1, false);
     assert_ok(world_try_batch(&p->w, &unit, 1), &p->w.e);
     assert_ok(world_try_step(&p->w), &p->w.e);
     world_commit_unit(&p->w, 1, 1); /* whose draw covers the version */
     *state = p;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return setup_with(state, world_init_steps);
+}
+
+static int setup_granted(void **state)
+{
+    return setup_with(state, world_init_granted);
 }
 
 static int teardown(void **state)
@@ -193,6 +204,17 @@ static void the_first_of_all_is_drawn_and_disputed_without_moves(void **state)
     audit_says(p, AUDIT_CLEAN, "");
 }
 
+/* What is without moves has a proof in its challenge. */
+static void a_dispute_of_another_kind_than_its_challenge_is_found(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+
+    w->bend = BEND_GAME;
+    assert_ok(world_try_step_verdict(w, 1, drawn(w), false), &w->e);
+    audit_says(p, AUDIT_VIOLATION, "I10: a dispute of another kind than its challenge");
+}
+
 static void moves_alternate_and_end_the_game(void **state)
 {
     struct place *p = *state;
@@ -232,6 +254,85 @@ static void silence_loses_after_the_deadline_and_not_before(void **state)
     assert_ok(world_try_dispute_close(w, challenger, true, 0), &w->e);
     assert_int_equal(world_balance(w, ACCOUNT_STAKE, challenger), WORLD_STAKE - BOND);
     audit_says(p, AUDIT_CLEAN, "");
+}
+
+/* Four times what one move may take, for all of a party's together: the other's do not count. */
+static void a_partys_moves_together_have_a_limit(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    const int64_t slow_us = WORLD_DISPUTE_MS * 1000 - 2000000;
+    const struct ledger_dispute *d;
+    int64_t left;
+
+    assert_ok(world_try_step_verdict(w, 1, drawn(w), false), &w->e);
+    for (unsigned i = 0; i < LEDGER_PATIENCE; i++) {
+        w->now_us += slow_us;
+        assert_ok(world_try_dispute_move(w, LEDGER_MOVE_SHOW), &w->e);
+        w->now_us += slow_us / 2;
+        assert_ok(world_try_dispute_move(w, LEDGER_MOVE_PICK), &w->e);
+    }
+    d = ledger_books_open_dispute(world_books(w));
+    left = ledger_books_dispute_patience_us(world_books(w), d);
+    assert_true(left > 0 && left <= LEDGER_PATIENCE * 2000000);
+    w->now_us += left - 1000000;
+    world_refused(w, world_try_dispute_close(w, trainer_of(w), true, 0), ERR_DENIED,
+                  "I15: the deadline of move 8 has not passed");
+    w->now_us += 1000000;
+    assert_ok(world_try_dispute_close(w, trainer_of(w), true, 0), &w->e);
+    audit_says(p, AUDIT_CLEAN, "");
+}
+
+/* While the orchestrator was away a party could not move: at most one move's time is lost to it. */
+static void a_long_absence_takes_one_moves_time(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    const struct ledger_dispute *d;
+
+    assert_ok(world_try_step_verdict(w, 1, drawn(w), false), &w->e);
+    w->now_us += INT64_C(3600000000);
+    assert_ok(world_try_dispute_move(w, LEDGER_MOVE_SHOW), &w->e);
+    assert_ok(world_try_dispute_move(w, LEDGER_MOVE_PICK), &w->e);
+    d = ledger_books_open_dispute(world_books(w));
+    assert_int_equal(d->used_us[0], WORLD_DISPUTE_MS * 1000);
+    assert_int_equal(ledger_books_dispute_patience_us(world_books(w), d),
+                     WORLD_DISPUTE_MS * 1000);
+}
+
+static void each_lost_challenge_doubles_the_bond_of_the_next(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    unsigned i = drawn(w);
+    const struct public_key *challenger = &world_validator(w, i)->node;
+
+    assert_ok(world_try_step_verdict(w, 1, i, false), &w->e);
+    play(w);
+    assert_ok(world_try_dispute_close(w, challenger, false, 0), &w->e);
+    assert_ok(world_try_step_verdict(w, 0, i, false), &w->e);
+    assert_int_equal(world_balance(w, ACCOUNT_BOND, challenger), 2 * BOND);
+    assert_ok(world_try_dispute_close(w, challenger, false, 0), &w->e);
+    assert_int_equal(world_balance(w, ACCOUNT_STAKE, challenger), WORLD_STAKE - 3 * BOND);
+    assert_int_equal(world_balance(w, ACCOUNT_BOND, challenger), 0);
+    assert_int_equal(ledger_books_dispute_bond(world_books(w), challenger), 4 * BOND);
+}
+
+/* Else a key that cost nothing could keep others from their disputes. */
+static void who_was_not_asked_binds_its_own(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    unsigned i = drawn(w), other = 0;
+
+    while (other == i || key_equal(&world_validator(w, other)->node,
+                                   &ledger_books_step(world_books(w), 0)->validator))
+        other++;
+    world_refused(w, world_try_step_verdict(w, 1, other, false), ERR_INSUFFICIENT,
+                  "I8: the challenger was not given version 1, and its stake is below 2000 ucr "
+                  "beside what was granted");
+    assert_ok(world_try_step_verdict(w, 0, i, false), &w->e); /* on the way to version 1 */
+    assert_ok(world_try_dispute_close(w, &world_validator(w, i)->node, false, 0), &w->e);
 }
 
 static void pay_waits_for_a_dispute(void **state)
@@ -318,8 +419,14 @@ int main(void)
         TEST(a_trainer_that_loses_is_slashed_and_barred),
         TEST(a_challenger_that_loses_loses_its_bond),
         TEST(the_first_of_all_is_drawn_and_disputed_without_moves),
+        TEST(a_dispute_of_another_kind_than_its_challenge_is_found),
         TEST(moves_alternate_and_end_the_game),
         TEST(silence_loses_after_the_deadline_and_not_before),
+        TEST(a_partys_moves_together_have_a_limit),
+        TEST(a_long_absence_takes_one_moves_time),
+        TEST(each_lost_challenge_doubles_the_bond_of_the_next),
+        cmocka_unit_test_setup_teardown(who_was_not_asked_binds_its_own, setup_granted,
+                                        teardown),
         TEST(pay_waits_for_a_dispute),
         TEST(what_is_looked_at_is_not_abandoned),
         TEST(who_confirmed_a_wrong_version_is_struck),

@@ -181,6 +181,7 @@ static void add_task(struct world *w)
                                  .fee_full = 20,
                                  .price_step = 50,
                                  .stake_required = WORLD_STAKE,
+                                 .stake_granted = w->stake_granted,
                                  .steps = 100,
                                  .tokens_max = TOKENS_MAX,
                                  .verdicts_max = 3,

@@ -40,7 +40,7 @@ enum world_bend {
     BEND_SEAL,       /* VERDICT_SEAL: of another verdict */
     BEND_WEIGHTS,    /* STEP: of another content */
     BEND_STATE,      /* STEP: begins with another state than the one before ended with */
-    BEND_GAME,       /* DISPUTE_OPEN: of version 0, with moves */
+    BEND_GAME,       /* DISPUTE_OPEN: with moves where there are none, and the reverse */
     BEND_PREVIOUS,   /* DISPUTE_MOVE: it follows another move */
 };
 
@@ -70,6 +70,7 @@ struct world {
     uint64_t salts; /* other numbers, other salts */
     uint64_t recheck_rate;
     int64_t dispute_bond, fee_step; /* 0: versions are not recomputed */
+    int64_t stake_granted;          /* as TASK_OPEN says: every stake is as large */
     bool lies[WORLD_VALIDATORS];    /* it makes no prefills, and invents states */
     struct world_verdict sealed[WORLD_VALIDATORS];
     bool is_sole;   /* of ACCEPT */
@@ -89,6 +90,8 @@ void world_init_rechecks(struct world *w, const char *dir, uint64_t rate);
 void world_init_witnesses(struct world *w, const char *dir, uint32_t witnesses);
 /* With the first two versions recomputed, for `fee`, and challenges that bind `bond`. */
 void world_init_steps(struct world *w, const char *dir, int64_t bond, int64_t fee);
+/* The same, and all that anybody has at stake was granted. */
+void world_init_granted(struct world *w, const char *dir, int64_t bond, int64_t fee);
 #define WORLD_DISPUTE_MS 60000
 void world_clear(struct world *w);
 /* Everything put since the last time, in one transaction. */

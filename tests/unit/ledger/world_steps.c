@@ -17,6 +17,15 @@ void world_init_steps(struct world *w, const char *dir, int64_t bond, int64_t fe
     world_begin(w, dir);
 }
 
+void world_init_granted(struct world *w, const char *dir, int64_t bond, int64_t fee)
+{
+    memset(w, 0, sizeof(*w));
+    w->dispute_bond = bond;
+    w->fee_step = fee;
+    w->stake_granted = WORLD_STAKE;
+    world_begin(w, dir);
+}
+
 enum status world_try_head(struct world *w)
 {
     struct ledger_cause why = world_cause(w);
@@ -49,7 +58,7 @@ enum status world_try_step_verdict(struct world *w, int64_t version, unsigned va
     struct ledger_dispute_open wrong = {.version = version,
                                         .challenger = n->node,
                                         .opt_steps = s->opt_steps,
-                                        .is_direct = !version && w->bend != BEND_GAME};
+                                        .is_direct = !version != (w->bend == BEND_GAME)};
     struct digest envelope;
     struct buf body;
 

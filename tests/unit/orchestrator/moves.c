@@ -225,8 +225,8 @@ void move_all_units(struct world *w)
     }
 }
 
-bool move_batch(struct world *w, uint64_t batch, const struct msg_batch **b,
-                struct msg_wait *wait)
+bool move_batch_of(struct world *w, enum role role, uint64_t batch, const struct msg_batch **b,
+                   struct msg_wait *wait)
 {
     static struct msg_batch answer;
     const struct msg_batch_ask ask = {.batch = batch};
@@ -235,7 +235,7 @@ bool move_batch(struct world *w, uint64_t batch, const struct msg_batch **b,
 
     buf_init(&body, 256);
     CHECK(!msg_batch_ask_encode(&body, &ask, NULL));
-    world_ask(w, world_node_of(w, ROLE_TRAINER, 0), MSG_BATCH_ASK, buf_bytes(&body), &m);
+    world_ask(w, world_node_of(w, role, 0), MSG_BATCH_ASK, buf_bytes(&body), &m);
     buf_clear(&body);
     if (m.kind != MSG_BATCH) {
         decode_wait(&m, wait);
@@ -244,6 +244,12 @@ bool move_batch(struct world *w, uint64_t batch, const struct msg_batch **b,
     assert_ok(msg_batch_decode(&answer, m.body, NULL), NULL);
     *b = &answer;
     return true;
+}
+
+bool move_batch(struct world *w, uint64_t batch, const struct msg_batch **b,
+                struct msg_wait *wait)
+{
+    return move_batch_of(w, ROLE_TRAINER, batch, b, wait);
 }
 
 struct counter {

@@ -39,6 +39,9 @@ void move_all_units(struct world *w);
 /* False, with *wait filled, if the answer was WAIT. *b is large: static in the callee. */
 bool move_batch(struct world *w, uint64_t batch, const struct msg_batch **b,
                 struct msg_wait *wait);
+/* The same, asked by the first node of a role. */
+bool move_batch_of(struct world *w, enum role role, uint64_t batch, const struct msg_batch **b,
+                   struct msg_wait *wait);
 /* How many entries of a type the ledger has. */
 uint64_t move_count(struct world *w, enum ledger_type type);
 

@@ -90,6 +90,25 @@ static void an_old_batch_is_given_out_again_after_a_restart(void **state)
     assert_int_equal(move_count(w, LEDGER_BATCH), 1);
 }
 
+/* One key cannot keep the orchestrator at reading: it waits, and others do not. */
+static void who_asks_for_batches_without_end_waits(void **state)
+{
+    struct world *w = *state;
+    const struct msg_batch *b;
+    struct msg_wait wait;
+    uint32_t n = 0;
+
+    move_all_units(w);
+    while (n < 1000 && move_batch(w, 0, &b, &wait))
+        n++;
+    assert_true(n > 100 && n < 1000);
+    assert_int_equal(wait.code, REASON_BUSY);
+    assert_true(wait.retry_ms > 0 && wait.retry_ms < 1000);
+    assert_true(move_batch_of(w, ROLE_VERIFIER, 0, &b, &wait));
+    world_pass(w, wait.retry_ms);
+    assert_true(move_batch(w, 0, &b, &wait));
+}
+
 static void the_same_version_twice_gets_the_first_receipt(void **state)
 {
     struct world *w = *state;
@@ -373,6 +392,7 @@ int main(void)
         TEST(a_batch_waits_for_all_its_units_and_says_for_which),
         TEST(a_batch_holds_its_units_in_order_without_the_flat),
         TEST(an_old_batch_is_given_out_again_after_a_restart),
+        TEST(who_asks_for_batches_without_end_waits),
         TEST(the_same_version_twice_gets_the_first_receipt),
         TEST(another_content_for_a_version_stops_the_run),
         TEST(a_version_must_follow_from_its_batch),

@@ -11,6 +11,7 @@
 #include "ledger/tables.h"
 #include "proto/digest.h"
 #include "proto/sign.h"
+#include "proto/transcript.h"
 #include "support/tempdir.h"
 
 /* ---- disk ------------------------------------------------------------------------------ */
@@ -142,6 +143,18 @@ static void deliver(struct world *w)
     }
 }
 
+/* A draw is made at once; what a dispute comes to the test says (orch_judged). */
+static void note_job(struct world *w, const struct effect *f, uint64_t *draw)
+{
+    if (f->job == ORCH_JOB_DRAW) {
+        *draw = f->peer;
+        return;
+    }
+    w->n_judged++;
+    buf_reset(&w->transcript);
+    buf_append(&w->transcript, f->value);
+}
+
 static void carry_out(struct world *w)
 {
     for (size_t i = 0; i < w->out.n; i++) {
@@ -149,7 +162,7 @@ static void carry_out(struct world *w)
         if (f->kind == EFFECT_SEND)
             world_post(w, (uint32_t)f->peer - 1, false, false, f->value);
         else if (f->kind == EFFECT_START)
-            w->job = f->peer;
+            note_job(w, f, &w->job);
         else if (f->kind == EFFECT_TIMER)
             w->timer_ms = f->at_ms;
     }
@@ -225,7 +238,7 @@ static void rest(struct world *w, uint32_t node)
         for (size_t i = 0; i < w->out.n; i++) {
             const struct effect *f = &w->out.v[i];
             if (f->kind == EFFECT_START)
-                job = f->peer;
+                note_job(w, f, &job);
             if (f->kind == EFFECT_TIMER)
                 w->timer_ms = f->at_ms;
             if (f->kind != EFFECT_SEND || f->peer != node + 1)
@@ -359,6 +372,7 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
     w->now_ms = 1000000;
     effects_init(&w->out);
     buf_init(&w->bundle, BUNDLE_MAX_BYTES);
+    buf_init(&w->transcript, TRANSCRIPT_MAX_BYTES);
     world_make_bundle(w);
     CHECK(!db_open(&w->db, w->dir, &dbo, NULL));
     key_derive(&w->key, orch_seed);
@@ -395,6 +409,7 @@ void world_free(struct world **wp)
     free(w->packet);
     free(w->receipt);
     buf_clear(&w->bundle);
+    buf_clear(&w->transcript);
     effects_clear(&w->out);
     key_free(&w->key);
     tempdir_remove(&w->dir);

@@ -47,6 +47,7 @@ struct world_options {
     bool has_closed;      /* the first worker does not */
     bool is_light;        /* nothing is drawn for a full check but the first units of workers */
     bool has_two_trainers; /* the second is not the run's; for moves only */
+    const char *init;      /* model.init; NULL: random */
     bool has_mute;         /* the first validator gives no nonce it has committed to */
 };
 
@@ -114,7 +115,9 @@ struct world {
     uint32_t n_nodes;
     struct world_packet *packet;
     size_t n_packets, cap_packets;
-    uint64_t job; /* the started DRAW job; 0: none */
+    uint64_t job;          /* the started DRAW job; 0: none */
+    uint32_t n_judged;     /* JUDGE jobs that were started, */
+    struct buf transcript; /* and what the last was given */
     int64_t now_ms, timer_ms;
     uint32_t n_crashes;
     struct world_receipt *receipt;

@@ -269,7 +269,8 @@ static void a_cheating_trainer_has_other_weights(void **state)
         assert_int_equal(digest_equal(&c.weights, &first), cheat != TRAIN_CHEAT_FIRST);
         assert_ok(course_step(&c, &b->m, &f->e), &f->e);
         assert_int_equal(digest_equal(&c.weights, &f->c.weights), cheat == TRAIN_CHEAT_NONE);
-        assert_int_equal(digest_equal(&c.masters, &f->c.masters), cheat == TRAIN_CHEAT_NONE);
+        assert_int_equal(digest_equal(&c.masters, &f->c.masters),
+                         cheat == TRAIN_CHEAT_NONE || cheat == TRAIN_CHEAT_FILE);
         course_clear(&c);
     }
     batch_free(&b);

@@ -208,14 +208,12 @@ static void other_moments_are_challenged(void **state)
     assert_false(verdict(f).is_accepted);
 }
 
-/* While another dispute is open: it is said again, and not computed again. */
-static void a_challenge_that_is_not_taken_waits_and_is_said_again(void **state)
+/* The verdict was not taken; the version is asked for again. */
+static void refuse_verdict(struct fixture *f)
 {
-    struct fixture *f = *state;
     struct msg_envelope said;
     struct bytes data;
 
-    recompute(f, 1u << WEIGHTS | 1u << MASTERS);
     said = orders_get(&f->o, MSG_STEP_VERDICT, 0);
     data = orders_receipt(&f->o, &said, false, REASON_DUPLICATE);
     orders_forget(&f->o);
@@ -225,6 +223,15 @@ static void a_challenge_that_is_not_taken_waits_and_is_said_again(void **state)
     dispute_state_tick(f->s, 6000, &f->o.out);
     give_audit(f, true);
     assert_null(orders_job(&f->o));
+}
+
+/* While another dispute is open: it is said again, and not computed again. */
+static void a_challenge_that_is_not_taken_waits_and_is_said_again(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 1u << WEIGHTS | 1u << MASTERS);
+    refuse_verdict(f);
     assert_false(verdict(f).is_accepted);
 }
 
@@ -237,10 +244,45 @@ static void nothing_is_challenged_that_no_game_is_about(struct fixture *f, unsig
     assert_contains(dispute_state_why(f->s), why);
 }
 
-static void a_file_alone_is_not_challenged(void **state)
+/* Masters and moments are right, and the file is not: that is shown, not played for. */
+static void a_file_alone_is_challenged_with_a_proof(void **state)
 {
-    nothing_is_challenged_that_no_game_is_about(*state, 1u << WEIGHTS,
-                                                "not those of its state");
+    struct fixture *f = *state;
+    const struct effect *job;
+    struct msg_step_verdict m;
+    struct buf proof;
+
+    recompute(f, 1u << WEIGHTS);
+    assert_int_equal(orders_sent(&f->o, MSG_STEP_VERDICT), 0);
+    assert_int_equal(dispute_state_needs(f->s), 1);
+    job = orders_job(&f->o);
+    assert_non_null(job);
+    assert_int_equal(job->job, DISPUTE_JOB_PROVE);
+    assert_true(bytes_equal(job->value, buf_bytes(&f->manifest)));
+    buf_init(&proof, 64);
+    buf_append(&proof, BYTES_LIT("a shard and a tile"));
+    end_job(f, DISPUTE_JOB_PROVE, 3, &proof);
+    m = verdict(f);
+    assert_false(m.is_accepted);
+    assert_true(bytes_equal(m.proof, buf_bytes(&proof)));
+    refuse_verdict(f);
+    assert_true(
+        bytes_equal(verdict(f).proof, buf_bytes(&proof))); /* said again, not made again */
+    buf_clear(&proof);
+}
+
+/* The file is gone: it can say nothing, and does not say that the version is right. */
+static void a_file_that_is_not_here_is_not_challenged(void **state)
+{
+    struct fixture *f = *state;
+
+    recompute(f, 1u << WEIGHTS);
+    orders_forget(&f->o);
+    dispute_state_job(f->s, DISPUTE_JOB_PROVE, 3, ERR_NOT_FOUND, (struct bytes){NULL, 0}, NULL,
+                      0, &f->o.out);
+    assert_int_equal(orders_sent(&f->o, MSG_STEP_VERDICT), 0);
+    assert_null(orders_job(&f->o));
+    assert_int_equal(dispute_state_needs(f->s), -1);
 }
 
 static void what_follows_from_another_state_is_not_challenged(void **state)
@@ -328,7 +370,8 @@ int main(void)
         TEST(other_masters_are_challenged),
         TEST(other_moments_are_challenged),
         TEST(a_challenge_that_is_not_taken_waits_and_is_said_again),
-        TEST(a_file_alone_is_not_challenged),
+        TEST(a_file_alone_is_challenged_with_a_proof),
+        TEST(a_file_that_is_not_here_is_not_challenged),
         TEST(what_follows_from_another_state_is_not_challenged),
         TEST(what_follows_from_other_moments_is_not_challenged),
         TEST(version_0_is_made_from_the_task),

@@ -12,6 +12,7 @@
 #include "proto/digest.h"
 #include "proto/sign.h"
 #include "replay/course.h"
+#include "replay/file_proof.h"
 #include "rollout/setup.h"
 #include "support/test.h"
 
@@ -40,6 +41,7 @@ struct fixture {
     struct public_key defender, challenger;
     struct secret_key defender_secret, challenger_secret;
     struct buf manifest, body, moves, file; /* of the altered step */
+    struct buf challenge;                   /* of a dispute without moves */
     struct err e;
 };
 
@@ -139,6 +141,7 @@ static int setup(void **state)
     buf_init(&f->body, MSG_MAX_BYTES);
     buf_init(&f->moves, TRANSCRIPT_MAX_BYTES);
     buf_init(&f->file, TRANSCRIPT_MAX_BYTES);
+    buf_init(&f->challenge, MSG_MAX_BYTES);
     open_task(f);
     make_batch(f);
     assert_ok(graph_new(&f->g, &f->setup->config, &f->c.settings, NUMERICS_F32_1, &f->batch, 0,
@@ -166,6 +169,7 @@ static int teardown(void **state)
     buf_clear(&f->body);
     buf_clear(&f->moves);
     buf_clear(&f->file);
+    buf_clear(&f->challenge);
     test_free(f);
     return 0;
 }
@@ -176,6 +180,7 @@ static struct transcript transcript_of(const struct fixture *f)
                                .manifest = buf_bytes(&f->manifest),
                                .batch = buf_bytes(&f->body),
                                .moves = buf_bytes(&f->moves),
+                               .challenge = buf_bytes(&f->challenge),
                                .challenger = f->challenger};
 }
 
@@ -380,25 +385,49 @@ static void what_was_not_published_is_not_disputed(void **state)
     assert_contains(f->e.text, "the batch is not that of the manifest");
 }
 
-/* A manifest of version 0 as the task makes it, but for what `alter` does. */
-static void publish_first(struct fixture *f, void (*alter)(struct msg_manifest *m))
+/* A challenge of what the manifest publishes, which proves it or says so. */
+static void challenge(struct fixture *f, int64_t version, struct bytes proof)
 {
     const struct idem idem = {{1}};
-    struct msg_manifest m;
+    struct msg_step_verdict m = {.version = version, .proof = proof};
     struct buf body;
+
+    digest_of(&m.manifest, buf_bytes(&f->manifest));
+    buf_init(&body, MSG_MAX_BYTES);
+    assert_ok(msg_step_verdict_encode(&body, &m, &f->e), &f->e);
+    buf_reset(&f->challenge);
+    buf_reset(&f->body);
+    assert_ok(msg_envelope_encode(&f->challenge, MSG_STEP_VERDICT, &run, &idem,
+                                  buf_bytes(&body), &f->challenger_secret, &f->e),
+              &f->e);
+    buf_clear(&body);
+}
+
+static void publish(struct fixture *f, const struct msg_manifest *m)
+{
+    const struct idem idem = {{1}};
+    struct buf body;
+
+    buf_init(&body, MSG_MAX_BYTES);
+    assert_ok(msg_manifest_encode(&body, m, &f->e), &f->e);
+    buf_reset(&f->manifest);
+    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &run, &idem, buf_bytes(&body),
+                                  &f->defender_secret, &f->e),
+              &f->e);
+    buf_clear(&body);
+}
+
+/* A manifest of version 0 as the task makes it, but for what `alter` does, and a challenge of it. */
+static void publish_first(struct fixture *f, void (*alter)(struct msg_manifest *m))
+{
+    struct msg_manifest m;
 
     assert_int_equal(f->c.version, 0);
     assert_ok(msg_manifest_decode(&m, buf_bytes(&f->c.manifest), &f->e), &f->e);
     if (alter)
         alter(&m);
-    buf_init(&body, MSG_MAX_BYTES);
-    assert_ok(msg_manifest_encode(&body, &m, &f->e), &f->e);
-    buf_reset(&f->manifest);
-    buf_reset(&f->body);
-    assert_ok(msg_envelope_encode(&f->manifest, MSG_PUBLISH, &run, &idem, buf_bytes(&body),
-                                  &f->defender_secret, &f->e),
-              &f->e);
-    buf_clear(&body);
+    publish(f, &m);
+    challenge(f, 0, (struct bytes){NULL, 0});
 }
 
 static void alter_masters(struct msg_manifest *m)
@@ -434,8 +463,75 @@ static void version_0_is_what_the_task_makes(void **state)
         assert_contains(r.why, why[i]);
     }
     assert_ok(msg_batch_encode(&f->body, &f->made->m, &f->e), &f->e);
+    assert_status(replay(f, &r), ERR_DENIED, NULL); /* it is made from none */
+    buf_reset(&f->challenge);
+    assert_status(replay(f, &r), ERR_DENIED, NULL);
+    assert_contains(f->e.text, "version 0 has no game");
+}
+
+/* A step whose masters are right: version 1, but published with the file of version 0. */
+static void a_file_that_is_not_the_masters_has_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct transcript_result r;
+    struct msg_manifest first, m;
+    struct buf file, proof;
+
+    buf_init(&file, course_file_bytes(&f->c));
+    buf_init(&proof, MSG_MAX_PROOF);
+    assert_ok(course_file(&f->c, &file, &f->e), &f->e);
+    assert_ok(msg_manifest_decode(&first, buf_bytes(&f->c.manifest), &f->e), &f->e);
+    assert_ok(course_step(&f->c, &f->made->m, &f->e), &f->e);
+    assert_ok(msg_manifest_decode(&m, buf_bytes(&f->c.manifest), &f->e), &f->e);
+
+    /* As it is, no proof is true. */
+    publish(f, &m);
+    challenge(f, 1, BYTES_LIT("\x01"));
+    assert_ok(replay(f, &r), &f->e);
+    assert_int_equal(r.loser, DISPUTE_CHALLENGER);
+
+    m.weights = first.weights;
+    publish(f, &m);
+    assert_ok(file_proof_make(&proof, &m, buf_bytes(&file), f->c.learner->masters, NULL, &f->e),
+              &f->e);
+    challenge(f, 1, buf_bytes(&proof));
+    assert_ok(replay(f, &r), &f->e);
+    assert_int_equal(r.loser, DISPUTE_DEFENDER);
+    assert_int_equal(r.version, 1);
+    assert_contains(r.why, "another number than its masters");
+    buf_clear(&proof);
+    buf_clear(&file);
+}
+
+/* It must be the challenger's, of this manifest, and nothing must be beside it. */
+static void a_challenge_belongs_to_its_dispute(void **state)
+{
+    struct fixture *f = *state;
+    struct transcript_result r;
+    struct msg_manifest m;
+
+    publish_first(f, NULL);
+    f->challenger.b[0] ^= 1;
+    assert_status(replay(f, &r), ERR_DENIED, NULL);
+    assert_contains(f->e.text, "not the challenger's");
+    f->challenger.b[0] ^= 1;
+    f->challenge.data[f->challenge.len - 1] ^= 1;
     assert_status(replay(f, &r), ERR_DIGEST, NULL);
-    assert_contains(f->e.text, "version 0 is made from no batch");
+    f->challenge.data[f->challenge.len - 1] ^= 1;
+    buf_put_blob(&f->moves, BYTES_LIT("a move"));
+    assert_status(replay(f, &r), ERR_DENIED, NULL);
+    assert_contains(f->e.text, "of another dispute");
+    buf_reset(&f->moves);
+    assert_ok(msg_manifest_decode(&m, buf_bytes(&f->c.manifest), &f->e), &f->e);
+    m.loss += 1.0f;
+    publish(f, &m);
+    assert_status(replay(f, &r), ERR_DENIED, NULL);
+    assert_contains(f->e.text, "of another dispute");
+    m.version = 1; /* a step without a proof is for a game */
+    publish(f, &m);
+    challenge(f, 1, (struct bytes){NULL, 0});
+    assert_status(replay(f, &r), ERR_DENIED, NULL);
+    assert_contains(f->e.text, "has no proof");
 }
 
 static void every_changed_byte_of_a_file_is_found(void **state)
@@ -469,6 +565,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_was_not_published_is_not_disputed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(version_0_is_what_the_task_makes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_is_not_the_masters_has_lost, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_challenge_belongs_to_its_dispute, setup, teardown),
         cmocka_unit_test_setup_teardown(every_changed_byte_of_a_file_is_found, setup, teardown),
     };
 

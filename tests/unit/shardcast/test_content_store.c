@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #define SHARD 1008u
 #define N     5u /* shards, the last of 100 bytes */
 #define TOTAL ((N - 1) * SHARD + 100)
+#define MIB   1048576u
 
 static const struct content FULL3 = {3, CONTENT_FULL, -1};
 static const struct content DELTA4 = {4, CONTENT_DELTA, 3};
@@ -25,6 +27,7 @@ struct fixture {
     struct content_store *store;
     uint8_t file[TOTAL];
     unsigned n_checked;
+    uint8_t *large; /* a shard of MIB zeros, while one is needed */
 };
 
 static struct bytes shard(const struct fixture *f, uint32_t i)
@@ -426,12 +429,63 @@ static void a_damaged_meta_is_refused(void **state)
     assert_null(f->store);
 }
 
+/* Bytes that the disk has given to the file of full version v. */
+static uint64_t blocks_of(const struct fixture *f, int64_t v)
+{
+    char name[40];
+    struct stat sb;
+
+    snprintf(name, sizeof(name), "%d-1--1.part", (int)v);
+    assert_int_equal(stat(file_of(f, name), &sb), 0);
+    return (uint64_t)sb.st_blocks * 512;
+}
+
+static void put_first(struct fixture *f, int64_t v, uint64_t total)
+{
+    const struct content c = {v, CONTENT_FULL, -1};
+    struct err e;
+
+    assert_ok(content_store_begin(f->store, &c, MIB, &e), &e);
+    assert_ok(content_store_size(f->store, &c, total, &e), &e);
+    assert_ok(content_store_put(f->store, &c, 0, (struct bytes){f->large, MIB}, NULL, &e), &e);
+}
+
+/* A length is what somebody says. All contents together take no more than the quota leaves, */
+static void lengths_reserve_no_more_than_the_quota(void **state)
+{
+    struct fixture *f = *state;
+
+    content_store_close(&f->store);
+    open_store(f, 64 * MIB, false);
+    f->large = test_calloc(1, MIB);
+    put_first(f, 1, 48 * MIB);
+    put_first(f, 2, 48 * MIB);
+    put_first(f, 3, 48 * MIB);
+    assert_true(blocks_of(f, 1) <= 49 * MIB);
+    assert_true(blocks_of(f, 2) <= 17 * MIB);
+    assert_true(blocks_of(f, 3) <= 3 * MIB);
+    test_free(f->large);
+}
+
+/* and one that has hardly come no more than CONTENT_AHEAD_BYTES. */
+static void a_length_reserves_no_more_than_is_likely(void **state)
+{
+    struct fixture *f = *state;
+
+    f->large = test_calloc(1, MIB);
+    put_first(f, 1, CONTENT_AHEAD_BYTES * 3 / 2);
+    assert_true(blocks_of(f, 1) <= CONTENT_AHEAD_BYTES + MIB);
+    test_free(f->large);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_shard_is_lent_as_it_was_put_also_after_reopening),
         TEST(put_refuses_what_does_not_fit),
+        TEST(lengths_reserve_no_more_than_the_quota),
+        TEST(a_length_reserves_no_more_than_is_likely),
         TEST(a_complete_content_is_the_file_itself),
         TEST(the_size_may_come_last),
         TEST(what_a_killed_process_wrote_is_found_again),

@@ -451,6 +451,35 @@ static void a_dialler_that_connected_anew_is_reached_by_its_new_link(void **stat
     assert_int_equal(f->out.v[0].link, 5002);
 }
 
+/* What comes too soon changes nothing and is not answered; what comes later begins anew. */
+static void one_key_does_not_knock_without_end(void **state)
+{
+    struct fixture *f = *state;
+    uint32_t met = 0, sent = 0;
+
+    make_roster(f, 4);
+    f->entries->entry[2].endpoint[0] = '\0';
+    tell_roster(f);
+    carry_out(f);
+    for (uint32_t k = 0; k < 100; k++) {
+        say_neighbour(f, 2, 2);
+        for (size_t i = 0; i < f->out.n; i++) {
+            met += f->out.v[i].kind == OVERLAY_MEET;
+            sent += f->out.v[i].kind == OVERLAY_SEND;
+        }
+        carry_out(f);
+    }
+    assert_int_equal(met, 1);
+    assert_int_equal(sent, 1);
+    assert_int_equal(overlay_counters(f->o).hasty, 99);
+
+    f->now_ms += OVERLAY_KNOCK_MS;
+    say_neighbour(f, 2, 5002);
+    assert_int_equal(overlay_counters(f->o).hasty, 99);
+    carry_out(f);
+    assert_true(f->is_linked[2]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -469,6 +498,7 @@ int main(void)
         TEST(any_frame_shows_that_a_neighbour_lives),
         TEST(a_frame_of_no_neighbour_is_answered_by_leave),
         TEST(a_dialler_that_connected_anew_is_reached_by_its_new_link),
+        TEST(one_key_does_not_knock_without_end),
     };
     return cmocka_run_group_tests_name("shardcast/overlay", tests, NULL, NULL);
 }
