@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -328,8 +329,6 @@ static enum status report(struct bench *b, const struct proofs_seen *s, const ch
 }
 
 /* ---- another implementation's states ---------------------------------------------------------- */
-
-extern char **environ;
 
 /* Runs COMMAND DIR by the shell. */
 static enum status run_peer(const struct bench *b, struct err *e)

@@ -87,6 +87,35 @@ static void without_time_between_chunks(void **state)
     proofs_are_those_of_whole_rows(1000, 1000);
 }
 
+#define SEQUENCES 40u
+
+/* Every step takes its share and no more, and all is done before the next chunks are full. */
+static void a_share_in_every_step_is_enough(void **state)
+{
+    struct prover p[SEQUENCES];
+    const float row[DIM] = {3.0f, 1.0f};
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < SEQUENCES; i++) {
+        assert_ok(prover_init(&p[i], DIM, true, &e), &e);
+        for (size_t r = 0; r < ROLLOUT_PROOF_EVERY; r++)
+            assert_ok(prover_add(&p[i], kernels_best(), row, &e), &e);
+    }
+    for (size_t step = 1; step < ROLLOUT_PROOF_EVERY; step++) {
+        size_t left = prover_share(SEQUENCES), done = 0, due = step * left;
+
+        assert_ok(prover_work_some(p, SEQUENCES, &left, &e), &e);
+        for (size_t i = 0; i < SEQUENCES; i++)
+            done += p[i].n_due == 0;
+        assert_int_equal(done, due < SEQUENCES ? due : SEQUENCES);
+    }
+    for (size_t i = 0; i < SEQUENCES; i++) {
+        assert_int_equal(p[i].proofs.len, TOPLOC_PROOF_BYTES);
+        prover_clear(&p[i]);
+    }
+}
+
 static void one_other_value_is_another_digest(void **state)
 {
     struct both b[2] = {0};
@@ -212,6 +241,7 @@ int main(void)
         cmocka_unit_test(of_many_values),
         cmocka_unit_test(of_equal_magnitudes_the_first_count),
         cmocka_unit_test(without_time_between_chunks),
+        cmocka_unit_test(a_share_in_every_step_is_enough),
         cmocka_unit_test(one_other_value_is_another_digest),
         cmocka_unit_test(a_sampler_on_a_device_gives_the_largest_of_what_it_would_give),
         cmocka_unit_test(only_open_cuda_takes_them),
