@@ -231,8 +231,8 @@ static enum status measure(const struct device_bench *b, const struct shape *s, 
 
     if (st)
         return st;
-    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu", numerics_name(b->kernels->numerics),
-             what_names[what], s->M, s->N, s->K);
+    snprintf(name, sizeof(name), "%s_%s_%zux%zux%zu",
+             numerics_name(kernels_numerics(b->kernels)), what_names[what], s->M, s->N, s->K);
     if (ops / b->flops > bytes / b->bytes)
         print(name, ops / took * 1e-12, "TFLOP/s", "fma on registers", b->flops * 1e-12);
     else

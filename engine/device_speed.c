@@ -332,10 +332,8 @@ static int32_t *random_tokens(const struct device_speed *s, size_t n)
 
 /* ---- decoding and prefill -------------------------------------------------------------------- */
 
-struct largest {
-    uint32_t *index; /* (rows, MODEL_TOP) */
-    uint16_t *value;
-};
+/* Of one number among a row's largest: where it is, and its value. */
+#define TOP_BYTES (sizeof(uint32_t) + sizeof(uint16_t))
 
 struct forward {
     struct device_speed *s;
@@ -347,7 +345,7 @@ struct forward {
     float *rows, *hidden, *logits;
     struct device_draw *draws;
     struct device_drawn *drawn, *got; /* got: the host's */
-    struct largest top, top_got;      /* likewise; NULL: not asked for */
+    uint32_t *top, *top_got;          /* likewise: indices, then values; NULL: not asked for */
     size_t n_seqs, context;
 };
 
@@ -374,15 +372,12 @@ static void forward_step(void *arg, size_t i)
                  s->c.norm_eps);
     ops->forward(s->d, &(struct product){.y = f->logits, .W = &s->head}, f->hidden, f->n_seqs);
     ops->sample(s->d, f->drawn, f->draws, f->logits, f->n_seqs, s->c.vocab);
-    if (f->top.index)
-        ops->top(s->d, f->top.index, f->top.value, f->hidden, f->n_seqs, C);
+    if (f->top)
+        ops->top(s->d, f->top, (uint16_t *)(f->top + f->n_seqs * MODEL_TOP), f->hidden,
+                 f->n_seqs, C);
     device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
-    if (f->top.index) {
-        const size_t n = f->n_seqs * MODEL_TOP;
-
-        device_get(s->d, f->top_got.index, f->top.index, n * sizeof(*f->top.index));
-        device_get(s->d, f->top_got.value, f->top.value, n * sizeof(*f->top.value));
-    }
+    if (f->top)
+        device_get(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
 }
 
 /* Several times, for what the host does in between takes as long as one. */
@@ -453,10 +448,8 @@ static enum status time_forward(double *seconds, struct device_speed *s, const s
     f.draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
     f.drawn = own(s, n_seqs * sizeof(f.drawn[0]), "draws");
     if (t->with_top) {
-        f.top = (struct largest){own(s, n_seqs * MODEL_TOP * sizeof(uint32_t), "largest"),
-                                 own(s, n_seqs * MODEL_TOP * sizeof(uint16_t), "largest")};
-        f.top_got = (struct largest){xcalloc(n_seqs * MODEL_TOP, sizeof(uint32_t)),
-                                     xcalloc(n_seqs * MODEL_TOP, sizeof(uint16_t))};
+        f.top = own(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
+        f.top_got = xcalloc(n_seqs * MODEL_TOP, TOP_BYTES);
     }
     if (s->error.code == OK)
         *seconds = median(s->d, t->step, &f, steps);
@@ -464,8 +457,7 @@ static enum status time_forward(double *seconds, struct device_speed *s, const s
     free(f.runs);
     free(f.got);
     free(f.tokens);
-    free(f.top_got.index);
-    free(f.top_got.value);
+    free(f.top_got);
     free(draws);
     free(last);
     return st;

@@ -347,8 +347,14 @@ enum status model_top_begin(struct model *m, struct err *e)
 enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value, struct err *e)
 {
     const size_t n = m->n_last * MODEL_TOP;
+    enum status st = room_grow(&m->host_logits, NULL, (uint64_t)m->n_last * TOP_FLOATS,
+                               "the largest states", e);
 
-    device_get(m->device, index, m->top.at, n * sizeof(*index));
-    device_get(m->device, value, top_values(m), n * sizeof(*value));
+    if (st)
+        return st;
+    device_get(m->device, m->host_logits.at, m->top.at, /* one wait is shorter than two */
+               n * (sizeof(*index) + sizeof(*value)));
+    memcpy(index, m->host_logits.at, n * sizeof(*index));
+    memcpy(value, m->host_logits.at + n, n * sizeof(*value));
     return device_wait(m->device, e);
 }
