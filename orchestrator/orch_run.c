@@ -17,6 +17,7 @@
 #include "ledger/tables.h"
 #include "node/key.h"
 #include "node/shell.h"
+#include "orchestrator/orch_judge.h"
 #include "orchestrator/orch_state.h"
 #include "proto/digest.h"
 
@@ -30,10 +31,11 @@
 struct run {
     const struct orch_config *c;
     int lock_fd;
-    struct node_key *key; /* owned */
-    struct db *db;        /* owned */
-    struct orch *orch;    /* owned */
-    struct shell *shell;  /* owned */
+    struct node_key *key;     /* owned */
+    struct db *db;            /* owned */
+    struct orch *orch;        /* owned */
+    struct shell *shell;      /* owned */
+    struct orch_judge *judge; /* owned */
     struct shell_part *part;
     uint32_t control_link, enrol_link;
     char control[256], enrol[256]; /* as bound */
@@ -138,49 +140,58 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
     after_move(r, now_ms);
 }
 
+static void judged(struct run *r, enum status st, const struct ledger_judgement *j,
+                   const struct err *e, int64_t now_ms, struct effects *out)
+{
+    if (st)
+        LOG_ERROR("judge failed why=\"%s\"", e ? e->text : status_text(st));
+    orch_judged(r->orch, st, j, now_ms, clock_wall_us(), out);
+}
+
 static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
                    struct bytes result, const struct err *e, int64_t now_ms,
                    struct effects *out)
 {
     struct run *r = ctx;
-    struct ledger_judgement j;
 
-    if (job == ORCH_JOB_JUDGE) {
-        if (st)
-            LOG_ERROR("judge failed why=\"%s\"", e ? e->text : status_text(st));
-        else
-            memcpy(&j, result.data, sizeof(j));
-        orch_judged(r->orch, st, &j, now_ms, clock_wall_us(), out);
-    } else {
+    (void)result;
+    if (job != ORCH_JOB_JUDGE)
         orch_job(r->orch, job, number, now_ms, clock_wall_us(), out);
-    }
+    else if (st) /* it could not even begin */
+        judged(r, st, NULL, e, now_ms, out);
     after_move(r, now_ms);
 }
 
 static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 {
     struct run *r = ctx;
+    struct ledger_judgement j;
+    enum status st;
+    struct err e;
 
+    if (orch_judge_take(r->judge, &st, &j, &e))
+        judged(r, st, &j, &e, now_ms, out);
     orch_tick(r->orch, now_ms, clock_wall_us(), out);
     after_move(r, now_ms);
 }
 
-/* DRAW computes nothing: that the job came back says that its round was committed. */
+static void wake(void *ctx)
+{
+    struct run *r = ctx;
+
+    shell_wake(r->part);
+}
+
+/* DRAW computes nothing: that the job came back says that its round was committed. JUDGE only begins here, or
+ * draws would wait for it. */
 static enum status run_job(void *ctx, uint32_t job, uint64_t number, struct bytes args,
                            struct buf *result, struct err *e)
 {
     struct run *r = ctx;
-    struct ledger_judgement j;
-    enum status st;
 
     (void)number;
-    if (job != ORCH_JOB_JUDGE)
-        return OK;
-    if (!r->c->judge)
-        return err_set(e, ERR_UNSUPPORTED, "this process has no judge");
-    st = r->c->judge(args, &j, e);
-    buf_append(result, BYTES_OF(j)); /* from one thread of this process to another */
-    return st ? st : buf_status(result, e);
+    (void)result;
+    return job == ORCH_JOB_JUDGE ? orch_judge_start(r->judge, args, e) : OK;
 }
 
 /* ---- start: directory, keys, ledger ---------------------------------------------------- */
@@ -357,7 +368,8 @@ static enum status open_sockets(struct run *r, struct err *e)
     if (st)
         return st;
     ops.ctx = r;
-    r->part = shell_add_part(r->shell, &ops, r->db, sizeof(struct ledger_judgement));
+    r->part = shell_add_part(r->shell, &ops, r->db, 0);
+    orch_judge_new(&r->judge, r->c->judge, wake, r);
     st = bind_one(r, "control", r->c->listen, false, &r->control_link, r->control, e);
     if (!st)
         st = bind_one(r, "enrol", r->c->enrol, true, &r->enrol_link, r->enrol, e);
@@ -497,7 +509,10 @@ static enum status begin(struct run *r, struct err *e)
 
 static void close_run(struct run *r)
 {
-    shell_free(&r->shell);
+    if (r->judge)
+        orch_judge_stop(r->judge); /* it wakes the shell */
+    shell_free(&r->shell);         /* whose jobs begin it */
+    orch_judge_free(&r->judge);
     orch_free(&r->orch);
     db_close(&r->db);
     key_free(&r->key);

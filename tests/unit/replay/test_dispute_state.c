@@ -361,6 +361,44 @@ static void who_is_told_of_a_dispute_that_is_over_does_nothing(void **state)
     assert_null(orders_job(&f->o));
 }
 
+/* That the orchestrator has no time for the question does not end the dispute; that there is none does. */
+static void a_party_that_is_to_wait_stays_in_its_dispute(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_wait busy = {.code = REASON_BUSY, .retry_ms = 300},
+                          closed = {.code = REASON_NO_WORK, .retry_ms = 300};
+    struct msg_envelope asked;
+    struct msg_dispute_state m = {.dispute = {{1}},
+                                  .version = 1,
+                                  .challenger = f->o.key->node,
+                                  .manifest = buf_bytes(&f->manifest)};
+    struct msg_dispute_ask ask;
+    struct bytes data;
+
+    dispute_state_ready(f->s, ORDERS_PEER, &f->o.run, false, 0, &f->o.out);
+    asked = orders_get(&f->o, MSG_DISPUTE_ASK, 0);
+    buf_reset(&f->o.body);
+    assert_ok(msg_dispute_state_encode(&f->o.body, &m, NULL), NULL);
+    answer(f, &asked, MSG_DISPUTE_STATE); /* it begins to go to version 0 */
+    orders_forget(&f->o);
+    dispute_state_job(f->s, DISPUTE_JOB_SEEK, 1, ERR_IO, (struct bytes){NULL, 0}, NULL, 0,
+                      &f->o.out); /* and is idle for a while */
+    for (int i = 0; i < 2; i++) {
+        orders_forget(&f->o);
+        dispute_state_tick(f->s, 1000 + 400 * i, &f->o.out);
+        asked = orders_get(&f->o, MSG_DISPUTE_ASK, 0);
+        assert_ok(msg_dispute_ask_decode(&ask, asked.body, NULL), NULL);
+        assert_true(digest_equal(&ask.dispute, &m.dispute)); /* also after it was to wait */
+        data = orders_wait(&f->o, &asked, i ? &closed : &busy);
+        assert_true(dispute_state_message(f->s, data, 1000 + 400 * i, &f->o.out));
+    }
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 9000, &f->o.out);
+    asked = orders_get(&f->o, MSG_DISPUTE_ASK, 0);
+    assert_ok(msg_dispute_ask_decode(&ask, asked.body, NULL), NULL);
+    assert_true(digest_is_zero(&ask.dispute));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -379,6 +417,7 @@ int main(void)
         TEST(a_file_of_version_0_is_challenged),
         TEST(who_finds_another_state_before_version_1_makes_version_0),
         TEST(who_is_told_of_a_dispute_that_is_over_does_nothing),
+        TEST(a_party_that_is_to_wait_stays_in_its_dispute),
     };
 
     return cmocka_run_group_tests_name("replay/dispute_state", tests, NULL, NULL);
