@@ -51,7 +51,7 @@ void open_products_close(struct device *d);
 
 /* ---- products of few rows: open_thin.cu ---- */
 
-#define OPEN_THIN_ROWS  64u       /* of x, at most */
+#define OPEN_THIN_ROWS  64u        /* of x, at most */
 #define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
 #define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
 #define OPEN_THIN_WAYS  8u
@@ -65,12 +65,15 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways);
 /* "64x64/2": rows and columns of a tile, split */
 void open_thin_name(char *to, size_t cap, struct open_thin way);
+/* b is read before the kernel that was launched just before has ended, which must not write it. */
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */
 
+#define OPEN_WIDTH_MAX 16384u /* of a row of the stream */
+
 void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n);
-/* y (N, C) = rmsnorm of x */
+/* y (N, C) = rmsnorm of x; w is none that the kernel launched just before writes. C <= OPEN_WIDTH_MAX */
 void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N,
                size_t C, float eps);
 /* act (T, F) = swiglu of gu (T, 2F): gate, then up */

@@ -20,7 +20,6 @@
 #include "engine/layer.h"
 
 #define ALIGN      256u
-#define WIDTH_MAX  16384u
 #define GROUP_MAX  16u
 #define BF16_BYTES sizeof(uint16_t)
 
@@ -60,7 +59,7 @@ const char *open_body_refuses(const struct model_config *c)
         return "class open-cuda has heads of 32, 64 or 128 channels";
     if (c->heads / c->kv_heads > GROUP_MAX)
         return "class open-cuda has at most 16 heads to a group";
-    if (c->dim % 8 != 0 || c->ffn % 8 != 0 || c->dim > WIDTH_MAX)
+    if (c->dim % 8 != 0 || c->ffn % 8 != 0 || c->dim > OPEN_WIDTH_MAX)
         return "class open-cuda has widths that are multiples of 8, and rows of at most 16384";
     return NULL;
 }

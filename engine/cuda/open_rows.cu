@@ -5,6 +5,7 @@
 #include "engine/cuda/open_heads.cuh"
 #include "engine/cuda/open_swiglu.cuh"
 
+#include "base/check.h"
 #include "engine/cuda/open.h"
 
 namespace
@@ -68,26 +69,41 @@ __device__ __forceinline__ float block_sum(float x)
     return sum;
 }
 
-/* A block a row. */
+/* A block a row, of which a thread keeps N times four numbers. w is fetched while the kernel before
+ * still runs. */
+template <unsigned N>
 __global__ void __launch_bounds__(block)
     norm_kernel(uint16_t *y, const float *x, const float *w, size_t C, float eps)
 {
     const float4 *row = reinterpret_cast<const float4 *>(x + blockIdx.x * C);
     uint2 *to = reinterpret_cast<uint2 *>(y + blockIdx.x * C);
+    const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float4 v[N], g[N];
     float sum = 0.0f;
 
+#pragma unroll
+    for (unsigned n = 0; n < N; n++) {
+        const unsigned i = threadIdx.x + n * block;
+        g[n] = i < C / 4 ? reinterpret_cast<const float4 *>(w)[i] : zero;
+    }
     begin_next();
     await_before();
-    for (unsigned i = threadIdx.x; i < C / 4; i += block) {
-        float4 v = row[i];
-        sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+#pragma unroll
+    for (unsigned n = 0; n < N; n++) {
+        const unsigned i = threadIdx.x + n * block;
+        v[n] = i < C / 4 ? row[i] : zero;
     }
-    float r = 1.0f / sqrtf(block_sum(sum) / (float)C + eps);
-    for (unsigned i = threadIdx.x; i < C / 4; i += block) {
-        float4 v = row[i], g = reinterpret_cast<const float4 *>(w)[i];
-        uint2 z = {bf16_pair(v.x * r * g.x, v.y * r * g.y),
-                   bf16_pair(v.z * r * g.z, v.w * r * g.w)};
-        to[i] = z;
+#pragma unroll
+    for (unsigned n = 0; n < N; n++)
+        sum += v[n].x * v[n].x + v[n].y * v[n].y + v[n].z * v[n].z + v[n].w * v[n].w;
+    const float r = 1.0f / sqrtf(block_sum(sum) / (float)C + eps);
+#pragma unroll
+    for (unsigned n = 0; n < N; n++) {
+        const unsigned i = threadIdx.x + n * block;
+        const uint2 z = {bf16_pair(v[n].x * r * g[n].x, v[n].y * r * g[n].y),
+                         bf16_pair(v[n].z * r * g[n].z, v[n].w * r * g[n].w)};
+        if (i < C / 4)
+            to[i] = z;
     }
 }
 
@@ -157,9 +173,17 @@ void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n)
 void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N,
                size_t C, float eps)
 {
+    const size_t each = (C / 4 + block - 1) / block;
+    void (*const kernel)(uint16_t *, const float *, const float *, size_t, float) =
+        each <= 1   ? norm_kernel<1>
+        : each <= 2 ? norm_kernel<2>
+        : each <= 4 ? norm_kernel<4>
+                    : norm_kernel<OPEN_WIDTH_MAX / 4 / block>;
+
+    CHECK(C <= OPEN_WIDTH_MAX);
     if (N == 0 || !device_is_well(d))
         return;
-    LAUNCH_EARLY(norm_kernel, (unsigned)N, block, 0, d->stream, y, x, w, C, eps);
+    LAUNCH_EARLY(kernel, (unsigned)N, block, 0, d->stream, y, x, w, C, eps);
     device_launched(d, "norm");
 }
 
