@@ -8,7 +8,8 @@
 #include "rollout/prover.h"
 
 struct decoding {
-    struct prover *prover; /* owned, (batch); NULL: no proofs */
+    struct prover *prover;    /* owned, (batch); NULL: no proofs */
+    struct prover_crew *crew; /* owned */
     size_t batch;
     enum status status; /* the first failure inside a callback */
     struct err *e;
@@ -22,22 +23,16 @@ static void add_token(void *ctx, const struct sampler_token *t)
         x->status = prover_add_top(&x->prover[t->tag], t->top_index, t->top_value, x->e);
 }
 
-static void work(void *ctx)
-{
-    struct decoding *x = ctx;
-    size_t left = prover_share(x->batch);
-
-    if (!x->status)
-        x->status = prover_work_some(x->prover, x->batch, &left, x->e);
-}
-
 static enum status make_provers(struct decoding *x, size_t dim)
 {
     enum status st = OK;
 
     x->prover = xcalloc(x->batch, sizeof(*x->prover));
-    for (size_t i = 0; !st && i < x->batch; i++)
+    prover_crew_new(&x->crew);
+    for (size_t i = 0; !st && i < x->batch; i++) {
         st = prover_init(&x->prover[i], dim, true, x->e);
+        x->prover[i].crew = x->crew;
+    }
     return st;
 }
 
@@ -71,7 +66,6 @@ static enum status decode(double *seconds, struct model *m, size_t batch, size_t
                                        .max_len = n_new + 1,
                                        .on_token = add_token,
                                        .wants_top = with_proofs,
-                                       .meanwhile = with_proofs ? work : NULL,
                                        .ctx = &x};
     struct sampler *s = NULL;
     enum status st = with_proofs ? make_provers(&x, model_config(m)->dim) : OK;
@@ -87,11 +81,14 @@ static enum status decode(double *seconds, struct model *m, size_t batch, size_t
     if (!st)
         st = x.status;
     for (size_t i = 0; !st && x.prover && i < batch; i++)
+        st = prover_close(&x.prover[i], e);
+    for (size_t i = 0; !st && x.prover && i < batch; i++)
         st = prover_end(&x.prover[i], e);
     *seconds = (double)(clock_mono_us() - start) * 1e-6;
     sampler_free(&s);
     for (size_t i = 0; x.prover && i < batch; i++)
         prover_clear(&x.prover[i]);
+    prover_crew_free(&x.crew);
     free(x.prover);
     return st;
 }

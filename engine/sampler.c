@@ -546,8 +546,6 @@ enum status sampler_step(struct sampler *s, struct err *e)
     n_draws = plan_draws(s, n);
     if (s->top_index)
         st = model_top_begin(s->model, e);
-    if (!st && s->opt.meanwhile)
-        s->opt.meanwhile(s->opt.ctx);
     if (!st)
         st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
     if (!st && s->top_index)

@@ -67,10 +67,7 @@ struct sampler_options {
     sampler_done_fn *on_done;   /* may be NULL */
     bool wants_hidden; /* on_token is given hidden states, which a device has to hand over */
     bool wants_top;    /* on_token is given the largest of them instead (model_has_top) */
-    /* Or NULL: called in every step when a device has been asked to compute and before its answer is waited
-     * for, so that what the caller does there costs nothing. */
-    void (*meanwhile)(void *ctx);
-    draw_fn *choose; /* or NULL: sample_token (engine/model.h) */
+    draw_fn *choose;   /* or NULL: sample_token (engine/model.h) */
     void *choose_ctx;
     void *ctx;
 };

@@ -87,20 +87,6 @@ static void on_token(void *ctx, const struct sampler_token *t)
         gen->st = prover_add(p, model_kernels(gen->w->model), t->hidden, gen->e);
 }
 
-/* While the device computes: a share of what is due. */
-static void meanwhile(void *ctx)
-{
-    struct generation *gen = ctx;
-    size_t n = 0, left;
-
-    for (size_t i = 0; i < gen->n_groups; i++)
-        n += gen->groups[i].n_samples;
-    left = prover_share(n);
-    for (size_t i = 0; !gen->st && i < gen->n_groups; i++)
-        gen->st =
-            prover_work_some(gen->groups[i].prover, gen->groups[i].n_samples, &left, gen->e);
-}
-
 /* The next turn of one episode: all that was said so far is its prompt. */
 static enum status ask_again(struct generation *gen, const struct group *g, struct episode *ep,
                              uint64_t tag, uint64_t seed)
@@ -152,16 +138,31 @@ static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampl
         return;
     }
     if (p)
-        gen->st = prover_end(p, gen->e);
+        gen->st = prover_close(p, gen->e);
 }
 
-static enum status provers_new(struct group *g, size_t dim, bool takes_top, struct err *e)
+static enum status provers_new(struct group *g, size_t dim, struct prover_crew *crew,
+                               bool takes_top, struct err *e)
 {
     enum status st = OK;
 
     g->prover = xcalloc(g->n_samples, sizeof(*g->prover));
     for (size_t s = 0; !st && s < g->n_samples; s++)
         st = prover_init(&g->prover[s], dim, takes_top, e);
+    for (size_t s = 0; !st && s < g->n_samples; s++)
+        g->prover[s].crew = crew;
+    return st;
+}
+
+/* All proofs are made, or, where something has failed, none is being made. */
+static enum status provers_end(struct group *groups, size_t n, enum status st, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t s = 0; groups[i].prover && s < groups[i].n_samples; s++) {
+            if (!st)
+                st = prover_end(&groups[i].prover[s], e);
+            prover_leave(&groups[i].prover[s]);
+        }
     return st;
 }
 
@@ -245,16 +246,18 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         .on_token = on_token,
         .wants_hidden = with_provers && !takes_top,
         .wants_top = takes_top,
-        .meanwhile = takes_top ? meanwhile : NULL,
         .on_done = on_done,
         .choose = w->choose,
         .choose_ctx = w->choose_ctx,
         .ctx = &gen,
     };
+    struct prover_crew *crew = NULL;
     enum status st = sampler_new(&gen.sampler, w->model, &opt, e);
 
+    if (takes_top)
+        prover_crew_new(&crew);
     for (size_t i = 0; !st && with_provers && i < n; i++)
-        st = provers_new(&groups[i], dim, takes_top, e);
+        st = provers_new(&groups[i], dim, crew, takes_top, e);
     if (!st)
         st = ask_first(&gen);
     while (!st && sampler_active(gen.sampler)) {
@@ -262,6 +265,8 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         if (!st)
             st = gen.st;
     }
+    st = provers_end(groups, n, st, e);
+    prover_crew_free(&crew);
     if (!st)
         st = score_all(w, groups, n, e);
     sampler_free(&gen.sampler);

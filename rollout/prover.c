@@ -1,9 +1,12 @@
 #include "rollout/prover.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/check.h"
 #include "engine/ops.h"
 #include "proto/merkle.h"
 #include "proto/opening.h"
@@ -60,6 +63,7 @@ enum status prover_init(struct prover *p, size_t dim, bool takes_top, struct err
 
 void prover_clear(struct prover *p)
 {
+    prover_leave(p);
     buf_clear(&p->proofs);
     buf_clear(&p->states);
     free(p->rows);
@@ -100,7 +104,7 @@ static enum status put_chunk(struct prover *p, uint8_t **proof, struct err *e)
 
 /* The largest of all rows are among the largest of each, which are in order: of equal ones the first is still
  * the first. */
-enum status prover_work(struct prover *p, struct err *e)
+static enum status make_due(struct prover *p, struct err *e)
 {
     const struct prover_row *row = p->tops + (1 - p->filling) * ROLLOUT_PROOF_EVERY;
     uint16_t all[ROLLOUT_PROOF_EVERY * MODEL_TOP], value[MODEL_TOP];
@@ -132,25 +136,135 @@ enum status prover_work(struct prover *p, struct err *e)
     return toploc_prove_points(proof, place, value, n, ROLLOUT_PROOF_TOPK, e);
 }
 
-enum status prover_work_some(struct prover *p, size_t n, size_t *left, struct err *e)
-{
-    enum status st = OK;
+/* ---- the crew -------------------------------------------------------------------------------- */
 
-    for (size_t i = 0; !st && *left > 0 && i < n; i++) {
-        *left -= p[i].n_due > 0;
-        st = prover_work(&p[i], e);
+struct prover_crew {
+    pthread_t thread[PROVER_CREW_MOST];
+    size_t n_threads;
+    pthread_mutex_t lock; /* of what follows, and of the members of provers that say so */
+    pthread_cond_t wake, done;
+    struct prover *first, **last; /* those that wait */
+    bool is_ending;
+};
+
+/* What waits longest; NULL at the end. Called and returns with the lock. */
+static struct prover *next_of(struct prover_crew *c)
+{
+    struct prover *p;
+
+    while (!c->first && !c->is_ending)
+        pthread_cond_wait(&c->wake, &c->lock);
+    p = c->first;
+    if (p && !(c->first = p->next))
+        c->last = &c->first;
+    return p;
+}
+
+static void *crew_run(void *arg)
+{
+    struct prover_crew *c = arg;
+    struct prover *p;
+
+    pthread_mutex_lock(&c->lock);
+    while ((p = next_of(c))) {
+        enum status st;
+
+        pthread_mutex_unlock(&c->lock);
+        st = make_due(p, &p->why);
+        pthread_mutex_lock(&c->lock);
+        p->made = st;
+        p->is_out = false;
+        pthread_cond_broadcast(&c->done);
     }
-    return st;
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+void prover_crew_new(struct prover_crew **out)
+{
+    struct prover_crew *c = xcalloc(1, sizeof(*c));
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    pthread_cond_init(&c->done, NULL);
+    c->last = &c->first;
+    while (c->n_threads < PROVER_CREW_MOST && (long)c->n_threads < cores &&
+           pthread_create(&c->thread[c->n_threads], NULL, crew_run, c) == 0)
+        c->n_threads++;
+    *out = c;
+    if (c->n_threads == 0)
+        prover_crew_free(out);
+}
+
+void prover_crew_free(struct prover_crew **p)
+{
+    struct prover_crew *c = *p;
+
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    CHECK(!c->first);
+    c->is_ending = true;
+    pthread_cond_broadcast(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    for (size_t i = 0; i < c->n_threads; i++)
+        pthread_join(c->thread[i], NULL);
+    pthread_cond_destroy(&c->wake);
+    pthread_cond_destroy(&c->done);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    *p = NULL;
+}
+
+static void give(struct prover *p)
+{
+    struct prover_crew *c = p->crew;
+
+    pthread_mutex_lock(&c->lock);
+    p->is_out = true;
+    p->next = NULL;
+    *c->last = p;
+    c->last = &p->next;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void await_crew(struct prover *p)
+{
+    pthread_mutex_lock(&p->crew->lock);
+    while (p->is_out)
+        pthread_cond_wait(&p->crew->done, &p->crew->lock);
+    pthread_mutex_unlock(&p->crew->lock);
+}
+
+void prover_leave(struct prover *p)
+{
+    if (p->crew)
+        await_crew(p);
+    p->crew = NULL;
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------- */
+
+/* Nothing is due any more. */
+static enum status settle(struct prover *p, struct err *e)
+{
+    if (p->crew)
+        await_crew(p);
+    return p->made ? err_set(e, p->made, "%s", p->why.text) : make_due(p, e);
 }
 
 /* What has filled up becomes what is due. */
 static enum status turn(struct prover *p, struct err *e)
 {
-    enum status st = prover_work(p, e);
+    enum status st = settle(p, e);
 
     p->filling = 1 - p->filling;
     p->n_due = p->n;
     p->n = 0;
+    if (!st && p->crew && p->n_due > 0)
+        give(p);
     return st;
 }
 
@@ -164,6 +278,11 @@ enum status prover_add_top(struct prover *p, const uint32_t *index, const uint16
     return ++p->n < ROLLOUT_PROOF_EVERY ? OK : turn(p, e);
 }
 
+enum status prover_close(struct prover *p, struct err *e)
+{
+    return p->tops && p->n > 0 ? turn(p, e) : OK;
+}
+
 enum status prover_end(struct prover *p, struct err *e)
 {
     uint8_t *proof;
@@ -171,8 +290,8 @@ enum status prover_end(struct prover *p, struct err *e)
     enum status st;
 
     if (p->tops) {
-        st = turn(p, e);
-        return st ? st : prover_work(p, e);
+        st = prover_close(p, e);
+        return st ? st : settle(p, e);
     }
     if (rows == 0)
         return OK;

@@ -36,6 +36,16 @@ MUST_USE enum status prover_top_of_row(struct prover_row *top, const uint16_t *r
                                        struct err *e);
 void prover_digest_top(struct digest_state *s, const struct prover_row *top);
 
+/* Threads that make proofs of full chunks beside whoever adds states: a proof takes some tens of microseconds,
+ * and a GPU fills thousands of chunks a second. */
+struct prover_crew;
+/* As many threads as there are cores, PROVER_CREW_MOST at most. NULL if none could be had: then who adds states makes
+ * the proofs. */
+#define PROVER_CREW_MOST 8u
+void prover_crew_new(struct prover_crew **out);
+/* No prover may have it any more. */
+void prover_crew_free(struct prover_crew **c);
+
 struct prover {
     struct buf proofs, states; /* owned: of the chunks that are over */
     uint16_t *
@@ -46,6 +56,12 @@ struct prover {
      * one that is full and has n_due rows, from which nothing was made yet. Else NULL. */
     struct prover_row *tops;
     size_t filling, n_due;
+    /* Borrowed, or NULL; to be set after prover_init. It works on what is full while is_out. */
+    struct prover_crew *crew;
+    struct prover *next; /* that waits for it */
+    bool is_out;
+    enum status made; /* what came of it */
+    struct err why;
 };
 
 /* On failure *p is cleared. */
@@ -55,20 +71,16 @@ void prover_clear(struct prover *p);
 /* The state (dim) that predicted the next sampled token. */
 MUST_USE enum status prover_add(struct prover *p, const struct kernels *k, const float *state,
                                 struct err *e);
-/* The same of one that takes tops, by whoever has them: the largest of the state. What a full chunk comes to is made by prover_work,
- * which is called when there is time, or when the next one is full as well. */
+/* The same of one that takes tops, by whoever has them: the largest of the state. What a full chunk comes to is made
+ * by the crew, or when the next one is full as well. */
 MUST_USE enum status prover_add_top(struct prover *p, const uint32_t *index,
                                     const uint16_t *value, struct err *e);
-MUST_USE enum status prover_work(struct prover *p, struct err *e);
-/* Of n provers whose sequences began together, and fill their chunks together: as many have something due as can be worked
- * off before the next chunks are full, if each step does `prover_share` of them. Takes those that it worked off from *left. */
-static inline size_t prover_share(size_t n)
-{
-    return 1 + 2 * n / ROLLOUT_PROOF_EVERY;
-}
-MUST_USE enum status prover_work_some(struct prover *p, size_t n, size_t *left, struct err *e);
-/* After the last: ends a chunk that is not full. */
+/* After the last state: a chunk that is not full is taken for one. Does not wait for the crew. */
+MUST_USE enum status prover_close(struct prover *p, struct err *e);
+/* The same, and all is made when it returns. */
 MUST_USE enum status prover_end(struct prover *p, struct err *e);
+/* Waits for the crew and does without it from now on. */
+void prover_leave(struct prover *p);
 
 /* The opening of the submission by the provers of its samples, and its root as m->opening. Appends
  * the encoded OPENING to `out`. */

@@ -49,12 +49,13 @@ static void assert_same_proofs(struct both *b)
 }
 
 /* `values`: of how many a state's elements are drawn; few make equal magnitudes, of which the first count. */
-static void proofs_are_those_of_whole_rows(size_t values, size_t work_every)
+static void proofs_are_those_of_whole_rows(size_t values, struct prover_crew *crew)
 {
     struct rng r = random_seeded(values);
     struct both b = {0};
 
     begin(&b);
+    b.top.crew = crew;
     for (size_t i = 0; i < ROWS; i++) {
         float state[DIM];
 
@@ -62,8 +63,6 @@ static void proofs_are_those_of_whole_rows(size_t values, size_t work_every)
             state[c] =
                 ((float)rng_below(&r, values) + 1.0f) * (rng_u32(&r) & 1 ? 0.01f : -0.01f);
         add(&b, state);
-        if (i % work_every == 0)
-            assert_ok(prover_work(&b.top, &b.e), &b.e);
     }
     assert_same_proofs(&b);
     clear(&b);
@@ -72,48 +71,87 @@ static void proofs_are_those_of_whole_rows(size_t values, size_t work_every)
 static void of_many_values(void **state)
 {
     (void)state;
-    proofs_are_those_of_whole_rows(100000, 3);
+    proofs_are_those_of_whole_rows(100000, NULL);
 }
 
 static void of_equal_magnitudes_the_first_count(void **state)
 {
     (void)state;
-    proofs_are_those_of_whole_rows(3, 5);
+    proofs_are_those_of_whole_rows(3, NULL);
 }
 
-static void without_time_between_chunks(void **state)
+static void by_a_crew(void **state)
 {
+    struct prover_crew *crew;
+
     (void)state;
-    proofs_are_those_of_whole_rows(1000, 1000);
+    prover_crew_new(&crew);
+    for (size_t i = 0; i < 20; i++)
+        proofs_are_those_of_whole_rows(1000 + i, crew);
+    prover_crew_free(&crew);
+    assert_null(crew);
 }
 
 #define SEQUENCES 40u
 
-/* Every step takes its share and no more, and all is done before the next chunks are full. */
-static void a_share_in_every_step_is_enough(void **state)
+/* Those of many at once, each to its own prover; and one that is given up while the crew works on it. */
+static void a_crew_has_many_provers(void **state)
 {
     struct prover p[SEQUENCES];
-    const float row[DIM] = {3.0f, 1.0f};
+    struct prover_crew *crew;
+    struct prover alone;
     struct err e;
 
     (void)state;
+    prover_crew_new(&crew);
     for (size_t i = 0; i < SEQUENCES; i++) {
         assert_ok(prover_init(&p[i], DIM, true, &e), &e);
-        for (size_t r = 0; r < ROLLOUT_PROOF_EVERY; r++)
-            assert_ok(prover_add(&p[i], kernels_best(), row, &e), &e);
+        p[i].crew = crew;
     }
-    for (size_t step = 1; step < ROLLOUT_PROOF_EVERY; step++) {
-        size_t left = prover_share(SEQUENCES), done = 0, due = step * left;
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t i = 0; i < SEQUENCES; i++) {
+            const float row[DIM] = {[3] = (float)(i + 1), [5] = (float)(r + 1)};
 
-        assert_ok(prover_work_some(p, SEQUENCES, &left, &e), &e);
-        for (size_t i = 0; i < SEQUENCES; i++)
-            done += p[i].n_due == 0;
-        assert_int_equal(done, due < SEQUENCES ? due : SEQUENCES);
-    }
-    for (size_t i = 0; i < SEQUENCES; i++) {
-        assert_int_equal(p[i].proofs.len, TOPLOC_PROOF_BYTES);
+            assert_ok(prover_add(&p[i], kernels_best(), row, &e), &e);
+        }
+    for (size_t i = 0; i < SEQUENCES; i++)
+        assert_ok(prover_close(&p[i], &e), &e);
+    prover_clear(&p[0]);
+    for (size_t i = 1; i < SEQUENCES; i++) {
+        assert_ok(prover_init(&alone, DIM, true, &e), &e);
+        for (size_t r = 0; r < ROWS; r++) {
+            const float row[DIM] = {[3] = (float)(i + 1), [5] = (float)(r + 1)};
+
+            assert_ok(prover_add(&alone, kernels_best(), row, &e), &e);
+        }
+        assert_ok(prover_end(&alone, &e), &e);
+        assert_ok(prover_end(&p[i], &e), &e);
+        assert_int_equal(p[i].proofs.len, 3 * TOPLOC_PROOF_BYTES);
+        assert_memory_equal(p[i].proofs.data, alone.proofs.data, alone.proofs.len);
+        assert_int_equal(p[i].states.len, alone.states.len);
+        assert_memory_equal(p[i].states.data, alone.states.data, alone.states.len);
+        prover_clear(&alone);
         prover_clear(&p[i]);
     }
+    prover_crew_free(&crew);
+}
+
+/* NaN is no state: whoever adds the next chunk, or ends, is told. */
+static void what_a_crew_cannot_make_is_told(void **state)
+{
+    struct prover_row row = {.index = {1, 2}, .value = {0x7fc0, 0x7fc0}};
+    struct prover_crew *crew;
+    struct prover p;
+    struct err e;
+
+    (void)state;
+    prover_crew_new(&crew);
+    assert_ok(prover_init(&p, DIM, true, &e), &e);
+    p.crew = crew;
+    assert_ok(prover_add_top(&p, row.index, row.value, &e), &e);
+    assert_status(prover_end(&p, &e), ERR_NUMERIC, &e);
+    prover_clear(&p);
+    prover_crew_free(&crew);
 }
 
 static void one_other_value_is_another_digest(void **state)
@@ -136,7 +174,7 @@ static void one_other_value_is_another_digest(void **state)
 /* What the callbacks of a sampler were given: the largest of states, or the states. */
 struct given {
     struct prover_row top[8];
-    size_t n, steps;
+    size_t n;
 };
 
 static void on_token(void *ctx, const struct sampler_token *t)
@@ -154,11 +192,6 @@ static void on_token(void *ctx, const struct sampler_token *t)
         assert_ok(prover_top_of_row(&g->top[g->n], narrow, 128, &e), &e);
     }
     g->n++;
-}
-
-static void on_step(void *ctx)
-{
-    ((struct given *)ctx)->steps++;
 }
 
 /* Without a device, the emulated one among them, there is nothing to see. */
@@ -201,7 +234,6 @@ static void a_sampler_on_a_device_gives_the_largest_of_what_it_would_give(void *
                                            .on_token = on_token,
                                            .wants_hidden = i == 0,
                                            .wants_top = i == 1,
-                                           .meanwhile = on_step,
                                            .ctx = &g[i]};
         struct sampler *s;
 
@@ -220,7 +252,6 @@ static void a_sampler_on_a_device_gives_the_largest_of_what_it_would_give(void *
     }
     assert_int_equal(g[0].n, 6);
     assert_int_equal(g[1].n, 6);
-    assert_int_equal(g[1].steps, 3);
     assert_memory_equal(g[0].top, g[1].top, sizeof(g[0].top));
     model_free(&m);
     weights_free(&w);
@@ -240,8 +271,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_many_values),
         cmocka_unit_test(of_equal_magnitudes_the_first_count),
-        cmocka_unit_test(without_time_between_chunks),
-        cmocka_unit_test(a_share_in_every_step_is_enough),
+        cmocka_unit_test(by_a_crew),
+        cmocka_unit_test(a_crew_has_many_provers),
+        cmocka_unit_test(what_a_crew_cannot_make_is_told),
         cmocka_unit_test(one_other_value_is_another_digest),
         cmocka_unit_test(a_sampler_on_a_device_gives_the_largest_of_what_it_would_give),
         cmocka_unit_test(only_open_cuda_takes_them),
