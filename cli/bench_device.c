@@ -56,7 +56,7 @@ static const struct decode_shape decode_shapes[] = {
     {"7b_o", 3584, 3584, true, false},        {"7b_gate_up", 37888, 3584, false, true},
     {"7b_down", 3584, 18944, true, false},    {"7b_head", 152064, 3584, true, false},
 };
-static const size_t decode_rows[] = {1, 16, 64, 128};
+static const size_t decode_rows[] = {1, 16, 32, 64};
 
 #define N_OF(a) (sizeof(a) / sizeof((a)[0]))
 

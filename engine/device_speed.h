@@ -16,7 +16,7 @@
 #include "engine/config.h"
 #include "engine/device.h"
 
-#define DEVICE_WAYS 40u
+#define DEVICE_WAYS 24u
 
 /* y (M, N) = x (M, K) W (N, K)', all bf16 but y if it is f32; gated: W is gate, then up, and y (M, N / 2)
  * = swiglu of the product, for which there is room (M, N). Arrays of the device. */
@@ -29,7 +29,7 @@ struct device_product {
 /* One way in which the class can compute it. */
 struct device_way {
     char name
-        [40]; /* "cuBLASLt 0", "64x128/2": rows by columns of a tile, and blocks that split it */
+        [40]; /* "cuBLASLt 0", "64x64/2": rows by columns of a tile, and blocks that split it */
     double seconds;
 };
 /* All ways, at most DEVICE_WAYS, each timed as a step of decoding meets it: the weights in no cache, and a

@@ -118,16 +118,12 @@ ALWAYS_INLINE float lane_log1p(float x)
     return x >= -1.0f ? y : lane_float(LANE_NAN);
 }
 
-/* Gumbel noise of a 32-bit word is -log(-log(1 - w)) (docs/numerics.md, "Sampling"). */
-ALWAYS_INLINE float lane_gumbel_w(uint32_t r)
-{
-    float low = ((float)(int32_t)(r & 65535u) + 0.5f) * 0x1p-32f;
-    return fmaf((float)(int32_t)(r >> 16), 0x1p-16f, low);
-}
-
+/* Gumbel noise of a 32-bit word is -log of this (docs/numerics.md, "Sampling"). */
 ALWAYS_INLINE float lane_gumbel_inner(uint32_t r)
 {
-    return -lane_log1p(-lane_gumbel_w(r));
+    float low = ((float)(int32_t)(r & 65535u) + 0.5f) * 0x1p-32f;
+    float w = fmaf((float)(int32_t)(r >> 16), 0x1p-16f, low);
+    return -lane_log1p(-w);
 }
 
 ALWAYS_INLINE uint16_t lane_bf16(float x)

@@ -3,16 +3,17 @@
  *
  * A token is the argmax of x / T + noise, the noise as docs/numerics.md has it ("Sampling"), to the
  * bit: two logarithms a logit, which take longer than to read it. Nearly all are spared: the noise of w
- * is -log(-log(1 - w)) <= -log(w), so that
+ * is -log(-log(1 - w)) <= -log(w), so that, in units of log 2,
  *
- *   x * (1 / T) - ln 2 * log2(w), by the fast unit, and a margin
+ *   y - log2(w), by the fast unit,    y = x * (1 / T * log2(e)),    w = (word + 1/2) / 2^32
  *
- * is never below what the exact operations give, and a logit for which it is less than the best that
- * the warp has so far is passed over. The margin: each logarithm is within 2 ulp, that is 2^-22 of w and
- * 2^-18 of a noise below 23; the unit's error is at most 2^-22 of log2(w) >= -33, which makes less than
- * 2^-17; four roundings of numbers below |y| + 32 are 2^-22 |y| + 2^-17 at most, and those of y = x / T
- * against x * (1 / T) 2^-22 |y|. Where 1 / T is subnormal, |y| < 1 and off by less than 2^-20. In all
- * less than 2^-20 |y| + 2^-14. Infinities make infinities or NaN of it, which are not less than anything.
+ * is not less than what the exact operations give but for a margin, and a logit for which it is less than
+ * the best that the warp has so far is passed over. The margin, in these units: y has four roundings, the
+ * exact x / T one, the two differences one each, 2^-21 |y| together; the unit's error is at most 2^-22 of
+ * log2(w) >= -33, less than 2^-16; the exact logarithms are within 2 ulp, which is 2^-22 of -log(1 - w)
+ * and 2^-18 of a noise below 23; roundings of numbers below 33 are 2^-18 together. Where 1 / T is
+ * subnormal, |y| < 2 and off by less than 2^-19. In all less than 2^-20 |y| + 2^-13. Infinities make
+ * infinities or NaN of it, which are not less than anything.
  */
 #ifndef ENGINE_CUDA_DRAW_CUH
 #define ENGINE_CUDA_DRAW_CUH
@@ -92,43 +93,57 @@ struct drawing {
     uint64_t seed;
     uint32_t position;
     bool is_greedy; /* the highest logit, without noise; T is 1 */
-    float T, inv;   /* 1 / T */
+    float T, by;    /* log2(e) / T */
     best mine;
-    float least; /* that somebody of the warp has already */
-    bool is_odd; /* a logit is not finite */
+    float least;  /* somebody of the warp has more than what lies below, times log2(e) */
+    uint32_t top; /* of all logits' bits but the sign */
 };
 
 static __device__ __forceinline__ drawing drawing_of(const struct device_draw &d)
 {
     const bool is_greedy = d.temperature == 0.0f;
-    const float T = is_greedy ? 1.0f : d.temperature;
+    const float T = is_greedy ? 1.0f : d.temperature, by = 1.0f / T * 1.4426950408889634f;
 
-    return {d.seed, d.position, is_greedy, T, 1.0f / T, {-INFINITY, NO_RANK}, -INFINITY, false};
+    return {d.seed, d.position, is_greedy, T, by, {-INFINITY, NO_RANK}, -INFINITY, 0};
 }
 
-static __device__ __forceinline__ float draw_bound(const drawing &d, float x, uint32_t word)
+/* Whether a logit is not finite. */
+static __device__ __forceinline__ bool is_odd(const drawing &d)
 {
-    const float y = x * d.inv, noise = fast_log2(lane_gumbel_w(word));
-
-    if (d.is_greedy)
-        return x;
-    return fmaf(noise, -0.6931471805599453f, fmaf(fabsf(y), 0x1p-20f, y) + 0x1p-14f);
+    return d.top >= LANE_INF;
 }
 
-/* Logits v .. v + n - 1, n at most 4, may be 0; v is a multiple of 4 and ascends. The whole warp. */
-static __device__ __forceinline__ void draw_4(drawing &d, const float (&x)[4], unsigned v,
-                                              unsigned n)
+/* What none of the warp's has is not worth computing. */
+static __device__ __forceinline__ void raise_least(drawing &d)
 {
-    uint32_t word[4] = {0, 0, 0, 0};
+    float most = d.mine.value;
+
+    for (int by = 16; by > 0; by /= 2)
+        most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, by));
+    most *= 1.4426950408889634f;
+    d.least = most - fmaf(fabsf(most), 0x1p-20f, 0x1p-13f);
+}
+
+/* Logits v .. v + n - 1, n at most 4, may be 0, and y = x * d.by; v is a multiple of 4 and ascends. The
+ * whole warp. */
+static __device__ __forceinline__ void draw_4(drawing &d, const float (&x)[4],
+                                              const float (&y)[4], unsigned v, unsigned n)
+{
+    uint32_t word[4];
     bool may[4], any = false;
 
     if (!d.is_greedy)
         philox(word, d.seed, v / 4, d.position);
 #pragma unroll
     for (unsigned j = 0; j < 4; j++) {
-        may[j] = j < n && !(draw_bound(d, x[j], word[j]) < d.least);
+        const float noise =
+            d.is_greedy ? 0.0f : fast_log2(fmaf((float)word[j], 0x1p-32f, 0x1p-33f));
+        const uint32_t bits = lane_bits(x[j]) & 0x7fffffffu;
+
+        may[j] = j < n && !(fmaf(fabsf(y[j]), 0x1p-20f, y[j]) - noise < d.least);
         any |= may[j];
-        d.is_odd |= j < n && (lane_bits(x[j]) & 0x7fffffffu) >= LANE_INF;
+        if (j < n)
+            d.top = d.top > bits ? d.top : bits;
     }
     if (!__any_sync(0xffffffffu, any))
         return;
@@ -140,9 +155,7 @@ static __device__ __forceinline__ void draw_4(drawing &d, const float (&x)[4], u
             if (z > d.mine.value)
                 d.mine = {z, v + j};
         }
-    d.least = d.mine.value;
-    for (int by = 16; by > 0; by /= 2)
-        d.least = fmaxf(d.least, __shfl_xor_sync(0xffffffffu, d.least, by));
+    raise_least(d);
 }
 
 #endif

@@ -6,7 +6,7 @@
  *
  * A block computes THIN_COLS columns, one a lane; each warp has ROWS rows of x. Pieces of 256 bytes of
  * each row of W, and the like steps of x, come into shared memory THIN_STAGES - 1 pieces ahead. Steps
- * past the end are +0 in x and -0 in W (gemm_tile.cuh).
+ * past the end are +0 in x and -0 in W (gemm_source.cuh).
  */
 #ifndef ENGINE_CUDA_GEMM_THIN_CUH
 #define ENGINE_CUDA_GEMM_THIN_CUH
@@ -29,6 +29,38 @@ template <layout LB> struct thin {
 template <layout LB> size_t thin_bytes(size_t rows)
 {
     return THIN_STAGES * (thin<LB>::w_bytes + rows * thin<LB>::steps * sizeof(float));
+}
+
+/* -0 in a type whose value says nothing. */
+__device__ __forceinline__ float minus_zero(float)
+{
+    return -0.0f;
+}
+
+__device__ __forceinline__ unsigned short minus_zero(unsigned short)
+{
+    return 0x8000u;
+}
+
+/* Four steps of a row. */
+__device__ __forceinline__ void read_steps(float (&to)[4], const float *from)
+{
+    const float4 x = *reinterpret_cast<const float4 *>(from);
+
+    to[0] = x.x;
+    to[1] = x.y;
+    to[2] = x.z;
+    to[3] = x.w;
+}
+
+__device__ __forceinline__ void read_steps(float (&to)[4], const unsigned short *from)
+{
+    const uint2 x = *reinterpret_cast<const uint2 *>(from);
+
+    to[0] = __uint_as_float(x.x << 16);
+    to[1] = __uint_as_float(x.x & 0xffff0000u);
+    to[2] = __uint_as_float(x.y << 16);
+    to[3] = __uint_as_float(x.y & 0xffff0000u);
 }
 
 /* The piece that begins at step s. */

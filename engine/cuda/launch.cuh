@@ -132,8 +132,8 @@ static __device__ __forceinline__ void ask_for(const void *at)
 }
 
 /* BYTES is 16 or 4, and both addresses are multiples of it. Where nothing `is_there`, zeros come and
- * `from` is not read. IS_FAR: of 16 bytes, the cache gets the 256 around them. */
-template <int BYTES, bool IS_FAR = false>
+ * `from` is not read. */
+template <int BYTES>
 static __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there)
 {
     static_assert(BYTES == 16 || BYTES == 4, "a size that the instruction has");
@@ -143,11 +143,7 @@ static __device__ __forceinline__ void copy_async(void *to, const void *from, bo
     unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
     unsigned bytes = is_there ? BYTES : 0;
 
-    if constexpr (BYTES == 16 && IS_FAR)
-        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(at),
-                     "l"(from), "r"(bytes)
-                     : "memory");
-    else if constexpr (BYTES == 16)
+    if constexpr (BYTES == 16)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
                      "r"(bytes)
                      : "memory");

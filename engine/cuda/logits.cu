@@ -99,20 +99,22 @@ __global__ void __launch_bounds__(row_block)
 
 /* The highest logit (T = 0), or the highest with its noise; and whether a logit is not finite. */
 __device__ best best_of_row(const float *x, size_t V, const struct device_draw &draw,
-                            bool *is_odd)
+                            bool *has_odd)
 {
     drawing d = drawing_of(draw);
 
     for (size_t at = threadIdx.x / 32 * 128; at < V; at += 4 * row_block) {
         const size_t i = at + threadIdx.x % 32 * 4;
         const unsigned n = i >= V ? 0 : V - i < 4 ? (unsigned)(V - i) : 4;
-        float four[4];
+        float four[4], y[4];
 
-        for (unsigned j = 0; j < 4; j++)
+        for (unsigned j = 0; j < 4; j++) {
             four[j] = j < n ? x[i + j] : -INFINITY;
-        draw_4(d, four, (unsigned)i, n);
+            y[j] = four[j] * d.by;
+        }
+        draw_4(d, four, y, (unsigned)i, n);
     }
-    *is_odd = d.is_odd;
+    *has_odd = is_odd(d);
     return best_of_block(d.mine);
 }
 

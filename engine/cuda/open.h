@@ -51,10 +51,10 @@ void open_products_close(struct device *d);
 
 /* ---- products of few rows: open_thin.cu ---- */
 
-#define OPEN_THIN_ROWS  128u       /* of x, at most */
+#define OPEN_THIN_ROWS  64u       /* of x, at most */
 #define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
 #define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
-#define OPEN_THIN_WAYS  24u
+#define OPEN_THIN_WAYS  8u
 
 /* One way to compute a product: the shape of tiles, and among how many blocks channels are split. */
 struct open_thin {
@@ -63,7 +63,7 @@ struct open_thin {
 /* Those that may be the fastest, OPEN_THIN_WAYS at most; 0: the kernel does not compute such. */
 size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways);
-/* "64x128/2": rows and columns of a tile, split */
+/* "64x64/2": rows and columns of a tile, split */
 void open_thin_name(char *to, size_t cap, struct open_thin way);
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 

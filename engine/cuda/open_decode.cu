@@ -7,8 +7,8 @@
  * larger groups. What the first product gives is the second's operand, but for a transposition of 8 x 8
  * numbers, for which there is an instruction.
  *
- * A block computes a group of one sequence, or a part of its pages. Each of its warps streams every
- * fourth tile of positions through shared memory of its own, STAGES tiles ahead, across pages, without
+ * A block computes a group of one sequence, or a part of its pages. Each of its WARPS warps streams
+ * every WARPS-th tile of positions through shared memory of its own, STAGES tiles ahead, across pages, without
  * a barrier of the block; the pointers of the pages come 32 at a time, as many again ahead. Where there
  * are few sequences they are cut into parts (open_attention_parts), and the block that is the last one
  * of a group to end merges them: which one that is makes no difference, for it takes them in order.
@@ -26,8 +26,6 @@
 #include "engine/cuda/open_mma.cuh"
 
 #include "engine/cuda/open.h"
-
-#include <stdlib.h>
 
 namespace
 {
@@ -505,20 +503,15 @@ void launch(struct device *d, const struct open_attention *a, const struct open_
                  S::shared_bytes, d->stream, x);
 }
 
-/* TODO: of these one is kept, after measuring (MUSTER_DECODE=0..4). */
+/* Eight warps, whose tiles fill a multiprocessor's memory, where blocks do not share one. */
 template <int D, int COLUMNS>
-void launch_variant(struct device *d, const struct open_attention *a,
-                    const struct open_heads *h, unsigned parts)
+void launch_as(struct device *d, const struct open_attention *a, const struct open_heads *h,
+               unsigned parts)
 {
-    const char *text = getenv("MUSTER_DECODE");
-
-    switch (text ? text[0] : '0') {
-    case '1': launch<sizes<D, COLUMNS, 4, 2>>(d, a, h, parts); break;
-    case '2': launch<sizes<D, COLUMNS, 8, 3>>(d, a, h, parts); break;
-    case '3': launch<sizes<D, COLUMNS, 2, 4>>(d, a, h, parts); break;
-    case '4': launch<sizes<D, COLUMNS, 4, 6>>(d, a, h, parts); break;
-    default: launch<sizes<D, COLUMNS, 4, 3>>(d, a, h, parts); break;
-    }
+    if (a->n_runs * a->G * parts <= d->multiprocessors)
+        launch<sizes<D, COLUMNS, 8, 3>>(d, a, h, parts);
+    else
+        launch<sizes<D, COLUMNS, 4, 3>>(d, a, h, parts);
 }
 
 template <int D>
@@ -526,9 +519,9 @@ void launch_of(struct device *d, const struct open_attention *a, const struct op
                unsigned parts)
 {
     if (a->H / a->G <= 8)
-        launch_variant<D, 8>(d, a, h, parts);
+        launch_as<D, 8>(d, a, h, parts);
     else
-        launch<sizes<D, 16, 4, 3>>(d, a, h, parts);
+        launch_as<D, 16>(d, a, h, parts);
 }
 
 } // namespace

@@ -22,8 +22,10 @@
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA advises for Hopper */
 #define PLANS           1024u              /* a power of two */
 #define PROBES          8u
-#define CANDIDATES      16
-#define TRIES           3
+#define CANDIDATES      8
+#define WAYS            (CANDIDATES + OPEN_THIN_WAYS + 1) /* and none */
+#define TRIES           2
+#define ROUNDS          6
 #define NORM_WIDTH      1024u /* of the row that is normed before a product that is timed */
 #define TUNE_AT         3u    /* a plan is tuned when it is used so often */
 #define TUNE_OPS        (1ull << 39) /* and only if a product has at most so many operations, */
@@ -370,45 +372,54 @@ static void try_once(struct device *d, struct trial *t)
         t->is_well = multiply(d, t->plan, &t->x, t->candidate) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* As in a step of decoding: the weights are not in the cache, and the kernel before is a short one
- * whose end may hide the product's beginning. */
+/* As in a step of decoding: the weights are not in the cache, and the kernels before and behind are
+ * short ones, whose end and beginning the product may hide. */
 static void repeat(struct device *d, const void *arg)
 {
     struct trial *t = *(struct trial *const *)arg;
+    uint16_t *y = (uint16_t *)(void *)(t->row + NORM_WIDTH);
 
     for (int i = 0; i < TRIES; i++) {
         (void)device_note(d, cudaMemsetAsync(t->row, 0, t->bytes, d->stream), "clearing");
-        open_norm(d, (uint16_t *)(void *)(t->row + NORM_WIDTH), t->row, t->row, 1, NORM_WIDTH,
-                  1.0f);
+        open_norm(d, y, t->row, t->row, 1, NORM_WIDTH, 1.0f);
         try_once(d, t);
+        open_norm(d, y, t->row, t->row, 1, NORM_WIDTH, 1.0f);
     }
 }
 
-/* 0: it cannot be timed. A graph leaves the time out that launching takes the CPU; its first launch
- * is not timed. */
-static float time_of(struct device *d, struct trial *t)
+/* A graph leaves the time out that launching takes the CPU. NULL: the candidate cannot. */
+static cudaGraphExec_t graph_of(struct device *d, struct trial *t, size_t candidate)
 {
-    const struct open_products *o = d->products;
     cudaGraphExec_t graph;
-    float ms = 0.0f;
 
+    t->candidate = candidate;
     t->is_well = true;
     try_once(d, t);
     if (!t->is_well || !(graph = open_graph_make(d, repeat, &t)))
-        return 0.0f;
-    if (!t->is_well || !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
-        !device_note(d, cudaEventRecord(o->from, d->stream), "timing") ||
-        !device_note(d, cudaGraphLaunch(graph, d->stream), "timing") ||
-        !device_note(d, cudaEventRecord(o->to, d->stream), "timing") ||
-        !device_note(d, cudaEventSynchronize(o->to), "timing") ||
-        !device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing"))
-        ms = 0.0f;
+        return NULL;
+    if (t->is_well)
+        return graph;
     (void)cudaGraphExecDestroy(graph);
+    return NULL;
+}
+
+/* Of one try; 0: the device failed. */
+static float time_graph(struct device *d, cudaGraphExec_t graph)
+{
+    const struct open_products *o = d->products;
+    float ms = 0.0f;
+
+    if (device_note(d, cudaEventRecord(o->from, d->stream), "timing") &&
+        device_note(d, cudaGraphLaunch(graph, d->stream), "timing") &&
+        device_note(d, cudaEventRecord(o->to, d->stream), "timing") &&
+        device_note(d, cudaEventSynchronize(o->to), "timing"))
+        (void)device_note(d, cudaEventElapsedTime(&ms, o->from, o->to), "timing");
     return ms / TRIES;
 }
 
-/* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. The results go
- * to memory of their own, for y may be what is added to. */
+/* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. They take turns,
+ * for a GPU that was idle becomes faster meanwhile; the best of each one's counts. The results go to memory of
+ * their own, for y may be what is added to. */
 static void time_all(struct device *d, float *ms, const struct plan *p,
                      const struct open_product *x)
 {
@@ -416,6 +427,7 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
     const size_t n = p->n_algo + p->n_thin;
     struct trial t = {
         .plan = p, .x = *x, .bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float)};
+    cudaGraphExec_t graphs[WAYS] = {NULL};
     void *y;
 
     memset(ms, 0, (n + 1) * sizeof(ms[0]));
@@ -425,10 +437,18 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
     }
     t.x.y = y;
     t.row = (float *)(void *)((unsigned char *)y + y_bytes);
-    for (size_t i = 0; i <= n; i++) {
-        t.candidate = i < n ? i : NOTHING;
-        ms[i] = time_of(d, &t);
-    }
+    for (size_t i = 0; i <= n; i++)
+        graphs[i] = graph_of(d, &t, i < n ? i : NOTHING);
+    for (size_t round = 0; round < ROUNDS; round++)
+        for (size_t i = 0; i <= n; i++) {
+            const float took = graphs[i] ? time_graph(d, graphs[i]) : 0.0f;
+
+            if (took > 0.0f && (ms[i] == 0.0f || took < ms[i]))
+                ms[i] = took;
+        }
+    for (size_t i = 0; i <= n; i++)
+        if (graphs[i])
+            (void)cudaGraphExecDestroy(graphs[i]);
     (void)device_note(d, cudaFree(y), "releasing memory");
 }
 
@@ -473,7 +493,7 @@ static bool is_worth_it(const struct plan *p)
 /* Finds the fastest candidate. */
 static void tune(struct device *d, struct plan *p, const struct open_product *x)
 {
-    float ms[CANDIDATES + OPEN_THIN_WAYS + 1], best = 0.0f;
+    float ms[WAYS], best = 0.0f;
 
     p->is_tuned = true;
     if (adopt(d, p))
@@ -503,7 +523,7 @@ size_t open_products_ways(struct device *d, struct device_way *ways,
                                    .y = p->y,
                                    .is_gated = p->is_gated,
                                    .room = p->room};
-    float ms[CANDIDATES + OPEN_THIN_WAYS + 1];
+    float ms[WAYS];
     const struct plan *plan;
     size_t n = 0;
 

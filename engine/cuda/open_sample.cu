@@ -66,14 +66,10 @@ __device__ __forceinline__ void read_4(float (&x)[4], const float *row, unsigned
     }
 }
 
-__device__ __forceinline__ void add_4(float *m, float *sum, const float (&x)[4], float by)
+__device__ __forceinline__ void add_4(float *m, float *sum, const float (&y)[4])
 {
-    float y[4], top = *m;
+    const float top = fmaxf(fmaxf(fmaxf(y[0], y[1]), fmaxf(y[2], y[3])), *m);
 
-    for (int j = 0; j < 4; j++) {
-        y[j] = x[j] * by;
-        top = fmaxf(top, y[j]);
-    }
     *sum *= fast_exp2(*m - top);
     *m = top;
     for (int j = 0; j < 4; j++)
@@ -86,7 +82,6 @@ __device__ __forceinline__ found find(const struct device_draw &draw, const floa
 {
     const unsigned first = from + threadIdx.x / 32 * 128, lane = threadIdx.x % 32;
     drawing d = drawing_of(draw);
-    const float by = d.inv * log2_e;
     float m = -INFINITY, sum = 0.0f, next[4];
     const auto left = [=](unsigned at) {
         const unsigned v = at + lane * 4;
@@ -97,13 +92,14 @@ __device__ __forceinline__ found find(const struct device_draw &draw, const floa
     for (unsigned at = first; at < end; at += block * 4) {
         const unsigned n = left(at);
         const float x[4] = {next[0], next[1], next[2], next[3]};
+        const float y[4] = {x[0] * d.by, x[1] * d.by, x[2] * d.by, x[3] * d.by};
 
         read_4(next, row, at + block * 4 + lane * 4, left(at + block * 4), is_aligned);
         if (n > 0)
-            add_4(&m, &sum, x, by);
-        draw_4(d, x, at + lane * 4, n);
+            add_4(&m, &sum, y);
+        draw_4(d, x, y, at + lane * 4, n);
     }
-    return join_lanes({d.mine, m, sum, d.is_odd});
+    return join_lanes({d.mine, m, sum, is_odd(d)});
 }
 
 /* The last block of a row ends with `out`. Block (slice, draw). `all` (draws, slices), `ended` (draws): zeros between launches. */

@@ -34,10 +34,8 @@ struct job {
     bool is_f32, is_gated;
 };
 
-template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_, bool IS_FAR_>
-struct tile {
+template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struct tile {
     static constexpr int COLS = COLS_, ROWS = ROWS_, WN = WN_, WK = WK_, SLABS = SLABS_;
-    static constexpr bool IS_FAR = IS_FAR_;
     static constexpr int STAGES = STAGES_, LANES = WN * WK * 32;
     static constexpr int MT = COLS / 16 / WN, NT = ROWS / 8;
     static constexpr int STEPS = SLABS * 4 / WK; /* of 16 channels: a warp's of a piece */
@@ -48,7 +46,6 @@ struct tile {
     static constexpr unsigned QUADS = (ROWS * COLS / 4 + LANES - 1) / LANES; /* of a thread */
     static constexpr size_t sum_bytes = sizeof(float) * WK * ROWS * PITCH;
     static constexpr size_t ring_bytes = sizeof(uint16_t) * STAGES * STAGE;
-    static constexpr int BLOCKS = ring_bytes > (112 << 10) ? 1 : 2; /* on a multiprocessor */
     static constexpr size_t bytes = ring_bytes > sum_bytes ? ring_bytes : sum_bytes;
     static_assert(COLS * SLABS * 8 % LANES == 0 && ROWS * SLABS * 8 % LANES == 0,
                   "each thread copies as many chunks");
@@ -76,8 +73,8 @@ __device__ __forceinline__ void fetch_w(uint16_t *to, const job &j, unsigned n0,
                        k = piece * T::SLABS * SLAB + c * 8;
         const unsigned from = row_of<T>(j, n0, row);
         const bool is_there = from < j.N && k < j.K;
-        copy_async<16, T::IS_FAR>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
-                                  j.w + (is_there ? from * j.w_stride + k : 0), is_there);
+        copy_async<16>(to + c / 8 * (T::COLS * SLAB) + tile_at<SLAB>(row, c % 8),
+                       j.w + (is_there ? from * j.w_stride + k : 0), is_there);
     }
 }
 
@@ -280,7 +277,7 @@ __device__ __forceinline__ void finish_all(const job &j, float *sums,
         cluster_barrier();
 }
 
-template <typename T> __global__ void __launch_bounds__(T::LANES, T::BLOCKS) thin_kernel(job j)
+template <typename T> __global__ void __launch_bounds__(T::LANES, 2) thin_kernel(job j)
 {
     DYNAMIC_SHARED(uint16_t, ring);
     const unsigned rank = blockIdx.x % j.split, tile = blockIdx.x / j.split;
@@ -340,41 +337,31 @@ template <typename T> void launch(struct device *d, job j)
     device_launched(d, "a product of few rows");
 }
 
-/* X(rows of x, columns, WN, WK, slabs, stages, far): by rows, then columns. At most 96 KiB a block, so
- * that a multiprocessor has room for two, but for the last. */
+/* X(rows of x, columns, WN, WK, slabs, stages): by rows, then columns. At most 96 KiB a block, so
+ * that a multiprocessor has room for two. */
 #define TILE_MAP(X)                                                                            \
-    X(8, 16, 1, 4, 4, 8, false)                                                                \
-    X(8, 16, 1, 4, 4, 8, true)                                                                 \
-    X(8, 32, 1, 4, 4, 4, false)                                                                \
-    X(16, 16, 1, 4, 4, 6, false)                                                               \
-    X(16, 32, 1, 4, 4, 4, false)                                                               \
-    X(16, 32, 1, 4, 4, 4, true)                                                                \
-    X(32, 32, 1, 4, 2, 6, false)                                                               \
-    X(32, 64, 2, 4, 1, 8, false)                                                               \
-    X(32, 64, 2, 4, 1, 8, true)                                                                \
-    X(64, 64, 2, 4, 1, 6, false)                                                               \
-    X(64, 64, 1, 4, 1, 6, false)                                                               \
-    X(64, 128, 4, 2, 1, 4, false)                                                              \
-    X(64, 128, 2, 2, 1, 4, false)                                                              \
-    X(64, 128, 2, 2, 1, 4, true)                                                               \
-    X(64, 256, 4, 2, 1, 5, false)
+    X(8, 16, 1, 4, 4, 8)                                                                       \
+    X(8, 32, 1, 4, 4, 4)                                                                       \
+    X(16, 16, 1, 4, 4, 6)                                                                      \
+    X(16, 32, 1, 4, 4, 4)                                                                      \
+    X(32, 32, 1, 4, 2, 6)                                                                      \
+    X(32, 64, 2, 4, 1, 8)                                                                      \
+    X(64, 64, 2, 4, 1, 6)
 
-#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages, far)                                     \
-    {rows, cols, wn, wk, slabs * SLAB, tile<cols, rows, wn, wk, slabs, stages, far>::bytes,    \
-     far},
+#define TILE_SHAPE(rows, cols, wn, wk, slabs, stages)                                          \
+    {rows, cols, slabs * SLAB, tile<cols, rows, wn, wk, slabs, stages>::bytes},
 const struct {
-    unsigned rows, cols, wn, wk, piece;
+    unsigned rows, cols, piece;
     size_t bytes;
-    bool is_far;
 } shapes[] = {TILE_MAP(TILE_SHAPE)};
 const unsigned n_shapes = sizeof(shapes) / sizeof(shapes[0]);
 
 const size_t CLUSTER_SHARED = 200 << 10;
 
 /* Shapes are found by the place that they have in the map. */
-#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages, far)                                    \
+#define TILE_LAUNCH(rows, cols, wn, wk, slabs, stages)                                         \
     if (way == at++)                                                                           \
-        launch<tile<cols, rows, wn, wk, slabs, stages, far>>(d, j);
+        launch<tile<cols, rows, wn, wk, slabs, stages>>(d, j);
 void launch_way(struct device *d, unsigned way, const job &j)
 {
     unsigned at = 0;
@@ -440,9 +427,8 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
 
 void open_thin_name(char *to, size_t cap, struct open_thin way)
 {
-    (void)snprintf(to, cap, "%ux%u %u,%u/%u%s", shapes[way.shape].rows, shapes[way.shape].cols,
-                   shapes[way.shape].wn, shapes[way.shape].wk, way.split,
-                   shapes[way.shape].is_far ? " far" : "");
+    (void)snprintf(to, cap, "%ux%u/%u", shapes[way.shape].rows, shapes[way.shape].cols,
+                   way.split);
 }
 
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way)

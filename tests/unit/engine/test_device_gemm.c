@@ -4,15 +4,22 @@
  */
 #include "on_device.h"
 
-/* M, N, K; each of them is in turn what is summed over. In the emulator 4 tiles of a kind are enough
- * for it to be chosen, on a GPU as many as it has multiprocessors. */
+/* M, N, K; each of them is in turn what is summed over. */
 static const size_t shapes[][3] = {
     {1, 1, 1},    {1, 33, 20},    {1, 40, 520},   {2, 64, 8},    {3, 70, 64},   {5, 31, 129},
     {8, 64, 200}, {13, 40, 260},  {16, 33, 136},  {17, 65, 33},  {40, 100, 72}, {33, 32, 1},
-    {70, 130, 8}, {129, 140, 36}, {136, 256, 24}, {7, 512, 300},
+    {70, 130, 8}, {129, 140, 36}, {136, 256, 24}, {7, 512, 300}, {44, 68, 48},
 };
+/* So many tiles that larger ones are chosen: in the emulator, which has four multiprocessors, ... */
+static const size_t tile_shapes[][3] = {
+    {125, 124, 40}, {124, 20, 128}, {20, 124, 128}, {129, 141, 40},
+    {60, 2000, 16}, {60, 12, 2000}, {12, 60, 2000}, {251, 508, 24},
+    {250, 510, 16}, {252, 20, 508}, {20, 252, 508},
+};
+/* ... and on a GPU. */
 static const size_t large_shapes[][3] = {
-    {1536, 1544, 264}, {1000, 1000, 1000}, {64, 3000, 896}, {1, 5000, 4864}, {16, 4864, 896},
+    {1536, 1544, 264}, {1000, 1000, 1000}, {64, 3000, 896},  {1, 5000, 4864}, {16, 4864, 896},
+    {2040, 2044, 40},  {2040, 20, 2044},   {20, 2040, 2044}, {60, 67000, 8},  {60, 8, 67000},
 };
 
 struct case_of {
@@ -118,12 +125,52 @@ static void products_have_the_bits_of_the_definition(void **state)
     each_shape(*state, shapes, sizeof(shapes) / sizeof(shapes[0]), RANGES);
 }
 
+static void larger_tiles_have_them_too(void **state)
+{
+    each_shape(*state, tile_shapes, sizeof(tile_shapes) / sizeof(tile_shapes[0]), ANY_SIZE);
+}
+
 static void large_products_have_them_too(void **state)
 {
     const struct on_device *t = *state;
 
     if (!t->is_small)
         each_shape(t, large_shapes, sizeof(large_shapes) / sizeof(large_shapes[0]), ANY_SIZE);
+}
+
+/* All arrays in one room, so that what is written beside them shows. */
+static void arrays_may_begin_anywhere(void **state)
+{
+    const struct on_device *t = *state;
+    const size_t M = 40, N = 72, K = 64;
+    struct rng r = random_seeded(4);
+
+    for (size_t shift = 0; shift < 4; shift++)
+        for (int which = 0; which < 4; which++) { /* whose array it is that is shifted */
+            const size_t x = which == 0 ? shift : 0, W = x + M * K + (which == 1 ? shift : 0);
+            const size_t bias = W + N * K + (which == 2 ? shift : 0);
+            const size_t y = bias + N + (which == 3 ? shift : 0), n = y + M * N + 4;
+            float *want = numbers(&r, n, MODERATE), *got = PUT(t, want, n);
+            struct packed p, on = {.data = got + W, .N = N, .K = K};
+            struct err e;
+
+            assert_ok(packed_init(&p, t->cpu, N, K, &e), &e);
+            packed_set(t->cpu, NULL, &p, want + W, DTYPE_F32);
+            const struct product plain = {
+                .y = want + y, .W = &p, .bias = want + bias, .add = want + y};
+            const struct product device = {
+                .y = got + y, .W = &on, .bias = got + bias, .add = got + y};
+
+            matmul_forward_all(t->cpu, NULL, want + x, &plain, 1, M);
+            t->ops->forward(t->device, &device, got + x, M);
+            matmul_dw(t->cpu, NULL, want + W, want + y, want + x, M, N, K);
+            t->ops->dw(t->device, got + W, got + y, got + x, M, N, K);
+            matmul_dx(t->cpu, NULL, want + x, want + y, want + W, M, N, K);
+            t->ops->dx(t->device, got + x, got + y, got + W, M, N, K, false);
+            assert_device_has(t, got, want, n, "a room of arrays");
+            packed_clear(&p);
+            free(want);
+        }
 }
 
 static void gate_and_up_become_swiglu(void **state)
@@ -198,7 +245,9 @@ int main(int argc, char **argv)
     struct on_device t = on_device_open(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(products_have_the_bits_of_the_definition, &t),
+        cmocka_unit_test_prestate(larger_tiles_have_them_too, &t),
         cmocka_unit_test_prestate(large_products_have_them_too, &t),
+        cmocka_unit_test_prestate(arrays_may_begin_anywhere, &t),
         cmocka_unit_test_prestate(gate_and_up_become_swiglu, &t),
         cmocka_unit_test_prestate(weights_are_widened_exactly, &t),
     };

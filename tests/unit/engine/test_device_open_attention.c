@@ -368,12 +368,13 @@ static void pages_are_near_the_definition(void **state)
 
 /* ---- new rows -------------------------------------------------------------------------------- */
 
-enum { SEQUENCES = 3 };
+enum { SEQUENCES = 5 };
 struct new_rows {
     size_t len[SEQUENCES], n;
 };
 /* Ends of tiles and of pages; the last one is cut into parts, of which one or more have no pages. */
-static const struct new_rows new_rows[] = {{{1, 64, 130}, 3}, {{16, 33, 65}, 3}, {{300}, 1}};
+static const struct new_rows new_rows[] = {
+    {{1, 64, 130}, 3}, {{16, 33, 65, 1, 5}, 5}, {{300}, 1}};
 /* Pointers are read 32 at a time: a part of more pages than that, for the smallest shape only. */
 static const struct new_rows long_rows = {{9000}, 1};
 static const struct shape new_shapes[] = {{1, 1, 32}, {9, 1, 32}, {6, 2, 64}, {7, 1, 128}};
