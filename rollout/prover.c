@@ -55,7 +55,8 @@ enum status prover_init(struct prover *p, size_t dim, bool takes_top, struct err
     st = alloc_array(&p->rows, (takes_top ? 1 : (size_t)ROLLOUT_PROOF_EVERY) * dim,
                      sizeof(*p->rows), "hidden states", e);
     if (!st && takes_top)
-        st = alloc_array(&p->tops, 2 * ROLLOUT_PROOF_EVERY, sizeof(*p->tops), "states", e);
+        st = alloc_array(&p->tops, 2 * (size_t)ROLLOUT_PROOF_EVERY, sizeof(*p->tops), "states",
+                         e);
     if (st)
         prover_clear(p);
     return st;
