@@ -52,10 +52,11 @@ enum status prover_init(struct prover *p, size_t dim, bool takes_top, struct err
     p->dim = dim;
     buf_init(&p->proofs, MSG_MAX_BYTES);
     buf_init(&p->states, MSG_MAX_BYTES);
-    st = alloc_array(&p->rows, (takes_top ? 1 : ROLLOUT_PROOF_EVERY) * dim, sizeof(*p->rows),
-                     "hidden states", e);
+    st = alloc_array(&p->rows, (takes_top ? 1 : (size_t)ROLLOUT_PROOF_EVERY) * dim,
+                     sizeof(*p->rows), "hidden states", e);
     if (!st && takes_top)
-        st = alloc_array(&p->tops, 2 * ROLLOUT_PROOF_EVERY, sizeof(*p->tops), "states", e);
+        st = alloc_array(&p->tops, 2 * (size_t)ROLLOUT_PROOF_EVERY, sizeof(*p->tops), "states",
+                         e);
     if (st)
         prover_clear(p);
     return st;

@@ -44,7 +44,7 @@ struct prover_crew;
 #define PROVER_CREW_MOST 8u
 void prover_crew_new(struct prover_crew **out);
 /* No prover may have it any more. */
-void prover_crew_free(struct prover_crew **c);
+void prover_crew_free(struct prover_crew **p);
 
 struct prover {
     struct buf proofs, states; /* owned: of the chunks that are over */
