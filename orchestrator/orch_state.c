@@ -329,7 +329,8 @@ enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct e
     for (size_t i = 0; i < s->n_nodes; i++)
         s->node[i].seen_ms = now_ms; /* a chance to be heard before it counts as gone */
     orch_tick(s, now_ms, wall_us, out);
-    s->is_draw_started = s->is_judging = false; /* of a beginning only the PUTs are carried out */
+    s->is_draw_started = s->is_judging =
+        false; /* of a beginning only the PUTs are carried out */
     return OK;
 }
 
