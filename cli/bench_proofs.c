@@ -512,7 +512,7 @@ int bench_proofs(int argc, char **argv)
     struct err e;
     struct opt table[] = {
         {"what", OPT_CHOICE, &b.what, "distances", "distances|cost",
-         "or tokens a second with and without proofs", false},
+         "distances, or cost: tokens a second with and without proofs", false},
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
         {"shape", OPT_CHOICE, &b.shape, "0.5b", BENCH_PASSES_SHAPES,
          "of which model (Qwen2.5's shapes)", false},

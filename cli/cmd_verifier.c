@@ -21,7 +21,9 @@ int cmd_verifier(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster verifier --dir DIR [--join LINK] [options]",
-        .about = "Checks the rollouts of others, to the last bit, for a fee per verdict.",
+        .about = "Checks the rollouts of others, to the last bit or, in open classes, within "
+                 "tolerances, for a\n"
+                 "fee per verdict.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

@@ -144,13 +144,15 @@ int cmd_verify(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster verify FILE [options]",
-        .about = "Replays the evidence of a rejection, as a validator wrote it into its\n"
-                 "DIR/evidence, or the moves of a dispute over a training step, or checks the "
-                 "proof\n"
-                 "that a trainer published two contents for one version, as every node wrote "
-                 "it into\n"
-                 "its DIR/evidence. Status 0: the rejection was right, the trainer lost, or\n"
-                 "equivocated; 1: it was not, it did not, or the file is unsound.",
+        .about =
+            "Replays the evidence of a rejection, as a validator wrote it into its\n"
+            "DIR/evidence, or a dispute over a version (its moves, or a challenge that needs\n"
+            "none: of version 0 it makes the whole warm-up), or checks the "
+            "proof\n"
+            "that a trainer published two contents for one version, as every node wrote "
+            "it into\n"
+            "its DIR/evidence. Status 0: the rejection was right, the trainer lost, or\n"
+            "equivocated; 1: it was not, it did not, or the file is unsound.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,

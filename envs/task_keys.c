@@ -151,7 +151,7 @@ static const struct key keys[] = {
      "the "
      "last ones neither"},
     {"acceptance.step_first", OPT_INT, AT(acceptance.step_first), "3", "0..1000000",
-     "a trainer's first versions, all recomputed"},
+     "a trainer's first versions, all recomputed; version 0 too unless this is 0"},
 
     {"budget.deposit", OPT_INT, AT(budget.deposit), "1000000000", MONEY,
      "ucr put in escrow at the opening"},
@@ -172,7 +172,8 @@ static const struct key keys[] = {
     {"budget.fee_step", OPT_INT, AT(budget.fee_step), "1000", MONEY,
      "ucr to a validator for recomputing one and finding it right"},
     {"budget.dispute_bond", OPT_INT, AT(budget.dispute_bond), "100000", MONEY,
-     "ucr of its stake that a validator loses by challenging a right version"},
+     "ucr of its stake that a validator loses by challenging a right version; doubled by each "
+     "challenge it has lost"},
 
     {"prices.f32-1", OPT_INT, AT(prices.f32_1), "10", MONEY,
      "ucr per sampled token in class f32-1; 0: the run is not in this class"},
@@ -190,7 +191,8 @@ static const struct key keys[] = {
     {"leases.check_ms", OPT_INT, AT(leases.check_ms), "30000", "100..86400000",
      "a check without a verdict goes to another validator after this time"},
     {"leases.dispute_ms", OPT_INT, AT(leases.dispute_ms), "120000", "100..86400000",
-     "a party to a dispute that makes no move for so long loses"},
+     "a party to a dispute that makes no move for so long loses, and one whose moves take four "
+     "times that together"},
     {"leases.opening_ms", OPT_INT, AT(leases.opening_ms), "120000", "100..86400000",
      "in open classes, a drawn unit that its worker does not open for so long is refused; more "
      "than a restart takes"},
