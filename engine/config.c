@@ -105,6 +105,19 @@ static enum status check_rope(const struct model_config *c, struct err *e)
     return OK;
 }
 
+const char *model_config_refuses(const struct model_config *c, enum numerics n)
+{
+    if (n != NUMERICS_OPEN_CUDA)
+        return NULL;
+    if (c->head_dim != 32 && c->head_dim != 64 && c->head_dim != 128)
+        return "class open-cuda has heads of 32, 64 or 128 channels";
+    if (c->heads / c->kv_heads > OPEN_GROUP_MAX)
+        return "class open-cuda has at most 16 heads to a group";
+    if (c->dim % 8 != 0 || c->ffn % 8 != 0 || c->dim > OPEN_WIDTH_MAX)
+        return "class open-cuda has widths that are multiples of 8, and rows of at most 16384";
+    return NULL;
+}
+
 enum status model_config_check(const struct model_config *c, struct err *e)
 {
     enum status st;

@@ -30,6 +30,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/dtype.h"
+#include "engine/kernels.h"
 #include "engine/rope.h"
 
 #define MODEL_STOPS_MAX 8u
@@ -72,6 +73,13 @@ struct model_config {
  * else in engine/ takes a config that passed this, and may multiply its fields in 64 bits without
  * looking back. */
 MUST_USE enum status model_config_check(const struct model_config *c, struct err *e);
+
+#define OPEN_GROUP_MAX 16u    /* class open-cuda: heads of a group */
+#define OPEN_WIDTH_MAX 16384u /* and numbers of a row of the stream */
+
+/* Why a class does not compute a sound configuration, or NULL: it does. Only open-cuda has limits of its own
+ * (docs/numerics.md, section 13). */
+const char *model_config_refuses(const struct model_config *c, enum numerics n);
 
 /* Parses config.json and checks it. ERR_MALFORMED, ERR_INVALID, ERR_UNSUPPORTED. */
 MUST_USE enum status model_config_decode(struct model_config *out, struct bytes json,

@@ -97,8 +97,6 @@ struct device_train_pass {
 
 struct device_ops {
     /* ---- whole passes, or NULL: the caller goes operation by operation ---- */
-    /* Why the class does not compute this model, or NULL: it does. NULL itself: any. */
-    const char *(*refuses)(const struct model_config *c);
     size_t (*pass_bytes)(const struct model_config *c, size_t rows);
     void (*pass)(struct device *d, const struct device_pass *p);
     /* Of a pass of new rows the attention alone, on whatever is in the scratch: for benches */

@@ -174,8 +174,8 @@ enum status device_speed_new(struct device_speed **out, const struct kernels *k,
     if (!k->device || !k->ops->pass)
         return err_set(e, ERR_UNSUPPORTED, "class %s has no passes of its own",
                        numerics_name(k->numerics));
-    if (k->ops->refuses && k->ops->refuses(c))
-        return err_set(e, ERR_UNSUPPORTED, "%s", k->ops->refuses(c));
+    if (model_config_refuses(c, k->numerics))
+        return err_set(e, ERR_UNSUPPORTED, "%s", model_config_refuses(c, k->numerics));
     s = xcalloc(1, sizeof(*s));
     s->d = k->device;
     s->ops = k->ops;

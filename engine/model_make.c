@@ -369,7 +369,7 @@ static enum status check_device(const struct model_config *c, const struct model
                                 struct err *e)
 {
     const struct kernels *k = opt->kernels;
-    const char *why = k && k->device && k->ops->refuses ? k->ops->refuses(c) : NULL;
+    const char *why = k && k->device ? model_config_refuses(c, k->numerics) : NULL;
 
     if (why)
         return err_set(e, ERR_UNSUPPORTED, "class %s does not compute this model on %s: %s",

@@ -77,6 +77,18 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
     return st;
 }
 
+/* Whether the class that the task pays for computes its model. */
+static enum status check_class(const struct setup *s, struct err *e)
+{
+    enum numerics n;
+    enum status st = numerics_parse(&n, task_numerics(&s->task), e);
+    const char *why = st ? NULL : model_config_refuses(&s->config, n);
+
+    return why ? err_set(e, ERR_UNSUPPORTED,
+                         "the task is paid in a class that does not compute its model: %s", why)
+               : st;
+}
+
 enum status setup_open(struct setup **out, struct bytes bundle,
                        const struct env_options *env_opt, struct err *e)
 {
@@ -94,6 +106,8 @@ enum status setup_open(struct setup **out, struct bytes bundle,
         st = task_parse(&s->task, b.file[BUNDLE_TASK], "task.yaml", e);
     if (!st)
         st = setup_model_config(&s->config, &s->tokenizer, &s->task, &b, e);
+    if (!st)
+        st = check_class(s, e);
     if (!st)
         st = env_open(&s->env, &s->task, &b, env_opt, e);
     if (st) {

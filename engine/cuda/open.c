@@ -196,7 +196,6 @@ static size_t page_floats(const struct attention_shape *s)
 
 /* What goes on within a layer is done by the passes, in bf16; there are no operations for it. */
 const struct device_ops device_ops_open = {
-    .refuses = open_body_refuses,
     .pass_bytes = open_body_bytes,
     .pass = open_body_forward,
     .pass_attention = open_body_attention,

@@ -16,6 +16,8 @@
 extern "C" {
 #endif
 
+#include "engine/config.h"
+
 /* ---- products: open_products.c ---- */
 
 /* Finds cuBLASLt, once. ERR_UNSUPPORTED: it is not on this machine. */
@@ -69,8 +71,6 @@ void open_thin_name(char *to, size_t cap, struct open_thin way);
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */
-
-#define OPEN_WIDTH_MAX 16384u /* of a row of the stream */
 
 void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n);
 /* y (N, C) = rmsnorm of x; w is none that the kernel launched just before writes. C <= OPEN_WIDTH_MAX */

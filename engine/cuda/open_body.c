@@ -20,7 +20,6 @@
 #include "engine/layer.h"
 
 #define ALIGN      256u
-#define GROUP_MAX  16u
 #define BF16_BYTES sizeof(uint16_t)
 
 /* The buffers of a layer; those of one line may be one and the same if there is no backward. */
@@ -51,17 +50,6 @@ static struct widths widths_of(const struct model_config *c)
     const size_t Q = (size_t)c->heads * c->head_dim, K = (size_t)c->kv_heads * c->head_dim;
 
     return (struct widths){c->dim, c->ffn, c->heads, c->kv_heads, c->head_dim, Q, K, Q + 2 * K};
-}
-
-const char *open_body_refuses(const struct model_config *c)
-{
-    if (c->head_dim != 32 && c->head_dim != 64 && c->head_dim != 128)
-        return "class open-cuda has heads of 32, 64 or 128 channels";
-    if (c->heads / c->kv_heads > GROUP_MAX)
-        return "class open-cuda has at most 16 heads to a group";
-    if (c->dim % 8 != 0 || c->ffn % 8 != 0 || c->dim > OPEN_WIDTH_MAX)
-        return "class open-cuda has widths that are multiples of 8, and rows of at most 16384";
-    return NULL;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -349,7 +337,7 @@ void open_body_forward(struct device *d, const struct device_pass *p)
         unsigned char bytes[OPEN_GRAPH_KEY_BYTES];
     } k = {.bytes = {0}};
 
-    CHECK(!open_body_refuses(p->config) && p->rows > 0);
+    CHECK(!model_config_refuses(p->config, NUMERICS_OPEN_CUDA) && p->rows > 0);
     if (!p->pages || p->max_n > 1) {
         layers(d, p);
         return;
@@ -393,7 +381,7 @@ void open_body_train_forward(struct device *d, const struct device_train_pass *p
 {
     struct training t;
 
-    CHECK(!open_body_refuses(p->p.config) && !p->p.pages);
+    CHECK(!model_config_refuses(p->p.config, NUMERICS_OPEN_CUDA) && !p->p.pages);
     (void)carve_training(&t, (struct carver){.base = p->p.scratch}, p->p.config, p->p.rows,
                          p->recompute);
     for (size_t i = 0; i < p->p.config->layers; i++) {

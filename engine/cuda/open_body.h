@@ -1,14 +1,13 @@
 /*
  * engine/cuda/open_body.h - all layers at once, in class open-cuda (private to engine/cuda/)
  *
- * The members `refuses`, `pass_bytes`, ... of struct device_ops (engine/device_ops.h).
+ * The members `pass_bytes`, ... of struct device_ops (engine/device_ops.h).
  */
 #ifndef ENGINE_CUDA_OPEN_BODY_H
 #define ENGINE_CUDA_OPEN_BODY_H
 
 #include "engine/cuda/open.h"
 
-const char *open_body_refuses(const struct model_config *c);
 size_t open_body_bytes(const struct model_config *c, size_t rows);
 /* What a pass has of open_attention_decode, all layers: for benches. */
 void open_body_attention(struct device *d, const struct device_pass *p);

@@ -205,6 +205,21 @@ static void the_task_of_the_integration_tests_opens(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* A class has limits of its own: the model of `yaml` has heads of 8 channels. */
+static void a_model_that_the_class_does_not_compute_is_refused(void **state)
+{
+    struct fixture *f = *state;
+#define OPEN(dim)                                                                              \
+    "name: x\nmodel: {dim: " dim ", heads: 2, max_len: 8, alphabet: 'ab'}\n"                   \
+    "sampling: {max_new_tokens: 4}\nprices: {f32-1: 0, open-cuda: 1}\n"
+
+    f->b.file[BUNDLE_TASK] = bytes_str(OPEN("16"));
+    assert_int_equal(open_it(f), ERR_UNSUPPORTED);
+    assert_non_null(strstr(f->e.text, "heads of 32, 64 or 128 channels"));
+    f->b.file[BUNDLE_TASK] = bytes_str(OPEN("64"));
+    assert_ok(open_it(f), &f->e);
+}
+
 int main(int argc, char **argv)
 {
     SMALL_WORLD_MAIN(argc, argv);
@@ -216,6 +231,7 @@ int main(int argc, char **argv)
         CASE(a_task_without_demonstrations_says_so),
         CASE(a_config_in_the_bundle_is_the_shape),
         CASE(a_config_that_cannot_serve_the_task_is_refused),
+        CASE(a_model_that_the_class_does_not_compute_is_refused),
         CASE(a_tokenizer_that_is_not_known_is_refused),
         CASE(rubbish_is_refused_and_nothing_is_held),
         CASE(the_task_of_the_integration_tests_opens),
