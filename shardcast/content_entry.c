@@ -250,7 +250,7 @@ void entry_reserve(const struct content_store *s, struct entry *x)
     most = most < came + room ? most : came + room;
     if (!x->total_bytes || x->reserved >= most || came < x->reserved / CONTENT_AHEAD_TIMES / 2)
         return;
-    if (!x->reserved && (fstat(x->fd, &sb) || (uint64_t)sb.st_size >= x->total_bytes)) {
+    if (!x->reserved && (fstat(x->fd, &sb) || (uint64_t)sb.st_blocks * 512 >= x->total_bytes)) {
         x->reserved = x->total_bytes; /* it was there before, as a whole */
         return;
     }

@@ -326,7 +326,12 @@ static void layers(struct device *d, const void *arg)
 struct pass_key {
     const void *packed, *w, *x, *scratch, *cos, *sin, *runs, *pages;
     uint64_t rows, page_layer, parts, first_matrix;
+    const void *q_bias, *q_norm,
+        *input_norm; /* of the first layer: another model's are elsewhere */
+    double eps;
 };
+
+_Static_assert(sizeof(struct pass_key) <= OPEN_GRAPH_KEY_BYTES, "all of it is compared");
 
 void open_body_forward(struct device *d, const struct device_pass *p)
 {
@@ -353,7 +358,11 @@ void open_body_forward(struct device *d, const struct device_pass *p)
                               p->rows,
                               p->page_layer,
                               open_attention_parts(d, &shape),
-                              (uint64_t)(uintptr_t)p->packed[0].q.data};
+                              (uint64_t)(uintptr_t)p->packed[0].q.data,
+                              p->w[0].q_bias,
+                              p->w[0].q_norm,
+                              p->w[0].input_norm,
+                              p->config->norm_eps};
     open_graph_run(d, k.bytes, layers, p);
 }
 

@@ -503,13 +503,19 @@ void launch(struct device *d, const struct open_attention *a, const struct open_
                  S::shared_bytes, d->stream, x);
 }
 
-/* Eight warps, whose tiles fill a multiprocessor's memory, where blocks do not share one. */
+const size_t static_bytes = 4096; /* more than the kernels have of other shared memory */
+
+/* Eight warps, whose tiles fill a multiprocessor's memory, where blocks do not share one and it is that
+ * large. */
 template <int D, int COLUMNS>
 void launch_as(struct device *d, const struct open_attention *a, const struct open_heads *h,
                unsigned parts)
 {
-    if (a->n_runs * a->G * parts <= d->multiprocessors)
-        launch<sizes<D, COLUMNS, 8, 3>>(d, a, h, parts);
+    using wide = sizes<D, COLUMNS, 8, 3>;
+
+    if (a->n_runs * a->G * parts <= d->multiprocessors &&
+        wide::shared_bytes + static_bytes <= d->shared_max)
+        launch<wide>(d, a, h, parts);
     else
         launch<sizes<D, COLUMNS, 4, 3>>(d, a, h, parts);
 }
