@@ -409,6 +409,7 @@ static enum status audit_dispute_open(struct audit *a, const struct ledger_entry
                                       struct err *e)
 {
     const struct ledger_dispute_open *x = &a->body->dispute_open_;
+    const struct ledger_step_state *s = ledger_books_step(ledger_log_books(a->log), x->version);
     struct msg_step_verdict m;
     enum status st = audit_recomputed(a, en, x->version, &x->challenger, &x->envelope, &m, e);
 
@@ -417,7 +418,7 @@ static enum status audit_dispute_open(struct audit *a, const struct ledger_entry
         (!digest_equal(&m.weights, &x->weights) || !digest_equal(&m.masters, &x->masters) ||
          !digest_equal(&m.optimizer, &x->optimizer)))
         st = err_set(e, ERR_CORRUPT, "I10: STEP_VERDICT has other roots than the entry");
-    if (!st && (m.proof.len || !x->version) != x->is_direct)
+    if (!st && (m.proof.len || !s->has_batch) != x->is_direct)
         st = err_set(e, ERR_CORRUPT, "I10: a dispute of another kind than its challenge");
     return st;
 }

@@ -71,10 +71,14 @@ int64_t ledger_books_dispute_patience_us(const struct ledger_books *b,
                                          const struct ledger_dispute *d)
 {
     const int64_t move_us = (int64_t)b->task.open.dispute_ms * 1000;
+    int64_t left_us;
 
     if (!ledger_books_turn(b, d))
         return 0;
-    return least(move_us, LEDGER_PATIENCE * move_us - d->used_us[d->n_moves % 2]);
+    left_us = LEDGER_PATIENCE * move_us - d->used_us[d->n_moves % 2];
+    return least(move_us, left_us > move_us / LEDGER_PATIENCE_PART
+                              ? left_us
+                              : move_us / LEDGER_PATIENCE_PART);
 }
 
 int64_t ledger_books_dispute_bond(const struct ledger_books *b,

@@ -383,6 +383,9 @@ enum status post_abandon(const struct ledger_books *b, const struct ledger_aband
         (!top || top->version != x->version || !digest_equal(&top->weights, &x->weights)))
         return err_set(e, ERR_DENIED, "I4: version %" PRId64 " is neither the newest nor next",
                        x->version);
+    if (!top || (b->n_versions == 1 && x->version == top->version))
+        return err_set(e, ERR_DENIED,
+                       "I4: the first version is what the task makes, and is not abandoned");
     s = x->version != b->next_version ? ledger_books_step(b, x->version) : NULL;
     if (s && (s->is_disputed || (s->is_wanted && !s->is_done)))
         return err_set(e, ERR_DENIED,

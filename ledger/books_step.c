@@ -256,8 +256,7 @@ void books_abandon(struct ledger_books *b, const struct ledger_abandon *x)
     }
     books_find_step(b, x->version)->pub.is_abandoned = true;
     b->n_versions--;
-    if (b->n_versions)
-        b->n_trained--;
+    b->n_trained--; /* the first version stays */
 }
 
 void books_assign_step(struct ledger_books *b, const struct ledger_step_assign *x)

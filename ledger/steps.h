@@ -51,8 +51,10 @@ struct ledger_step_state {
     struct public_key given[LEDGER_GIVEN_MAX];
 };
 #define LEDGER_MOVES_MAX 64u /* so many moves end a game */
-/* A party's moves together may take so many times dispute_ms, each at most once that. */
-#define LEDGER_PATIENCE 4
+/* A party's moves together may take so many times dispute_ms, each at most once that; a party that has used
+ * it up, by the entries' clock, which runs while the orchestrator is away, has a part of dispute_ms for each. */
+#define LEDGER_PATIENCE      4
+#define LEDGER_PATIENCE_PART 8
 struct ledger_dispute {
     struct digest id;
     int64_t version;

@@ -93,7 +93,7 @@ static uint32_t choose_validator(const struct orch *s, const struct ledger_step_
     return best;
 }
 
-/* Is whoever was given the version still at it? */
+/* Is whoever was given the version still at it? To make the first takes as long as the warm-up. */
 static bool is_in_hands(const struct orch *s, const struct ledger_step_state *x, size_t i,
                         int64_t now_ms)
 {
@@ -102,7 +102,7 @@ static bool is_in_hands(const struct orch *s, const struct ledger_step_state *x,
 
     return node != ORCH_NONE_NODE && !s->node[node].is_revoked &&
            orch_is_alive(s, node, now_ms) &&
-           now_ms - s->step_since[i] < s->task.leases.hard_deadline_ms;
+           (!x->has_batch || now_ms - s->step_since[i] < s->task.leases.hard_deadline_ms);
 }
 
 static bool is_last_made(const struct orch *s)
@@ -117,8 +117,8 @@ static void give_out(struct orch *s, struct turn *t, size_t i)
     struct ledger_step_assign a = {.version = x->version, .from = x->validator};
     uint32_t to;
 
-    if (!s->step_since[i])
-        s->step_since[i] = t->now_ms;
+    if (!s->step_since[i] || ledger_books_open_dispute(orch_books(s)))
+        s->step_since[i] = t->now_ms; /* while one is open, no other challenge is taken */
     if (is_in_hands(s, x, i, t->now_ms))
         return;
     to = choose_validator(s, x, t->now_ms);

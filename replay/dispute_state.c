@@ -414,13 +414,17 @@ static void on_state(struct dispute_state *s, struct bytes body)
     s->is_over = m.is_over;
 }
 
-static void on_wait(struct dispute_state *s, enum msg_kind asked, struct bytes body,
-                    int64_t now_ms)
+static void on_wait(struct dispute_state *s, enum msg_kind asked, uint64_t tag,
+                    struct bytes body, int64_t now_ms)
 {
     struct msg_wait m;
 
     if (msg_wait_decode(&m, body, NULL))
         return;
+    if (asked == MSG_AUDIT_ASK && !tag && s->doubts_first) {
+        s->doubts_first = false; /* it cannot be had now: other versions are looked at */
+        s->audit_ms = now_ms + BARRED_MS;
+    }
     if (asked == MSG_DISPUTE_ASK && m.code != REASON_NO_WORK)
         s->dispute_ms = now_ms + m.retry_ms;
     else if (asked == MSG_DISPUTE_ASK && s->goal == GOAL_DISPUTE && !s->is_busy)
@@ -462,7 +466,7 @@ bool dispute_state_message(struct dispute_state *s, struct bytes data, int64_t n
     else if (asked == MSG_DISPUTE_ASK && env.kind == MSG_DISPUTE_STATE)
         on_state(s, env.body);
     else if (env.kind == MSG_WAIT)
-        on_wait(s, asked, env.body, now_ms);
+        on_wait(s, asked, tag, env.body, now_ms);
     else if (env.kind == MSG_REFUSED)
         s->again_ms = now_ms + FAILED_MS;
     if (asked == MSG_STEP_VERDICT && s->phase == PHASE_SAID && s->goal == GOAL_AUDIT) {

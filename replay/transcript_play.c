@@ -91,7 +91,7 @@ static enum status open_challenge(struct transcript_step *s, const struct transc
     if (!digest_equal(&m.manifest, &manifest) || m.is_accepted || t->moves.len || t->batch.len)
         return err_set(e, ERR_DENIED, "the challenge is of another dispute");
     s->proof = m.proof;
-    s->is_first = !s->manifest.version;
+    s->is_first = digest_is_zero(&s->manifest.batch);
     s->is_file = !s->is_first && m.proof.len;
     return s->is_first || s->is_file
                ? OK

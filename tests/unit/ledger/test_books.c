@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "ledger/steps.h"
 #include "proto/canary.h"
 #include "support/test.h"
 #include "unit/ledger/world.h"
@@ -573,6 +574,27 @@ static void an_abandoned_version_does_not_stand(void **state)
     assert_int_equal(world_balance(w, ACCOUNT_PENDING, &w->node[WORLD_TRAINER].node), 2 * paid);
 }
 
+/* Made from the task: a later one in its place would follow from nothing that anybody can check. */
+static void the_first_version_is_not_abandoned(void **state)
+{
+    struct world *w = *state;
+    struct ledger_cause why = world_cause(w);
+    struct ledger_abandon x = {0, *ledger_books_weights(world_books(w))};
+
+    world_refused(w, ledger_append_abandon(w->log, &x, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                  "I4: the first version");
+    assert_ok(world_try_batch(w, NULL, 0), &w->e);
+    assert_ok(world_try_step(w), &w->e);
+    x = (struct ledger_abandon){1, *ledger_books_weights(world_books(w))};
+    assert_ok(ledger_append_abandon(w->log, &x, &why, &w->out, NULL, &w->e), &w->e);
+    x = (struct ledger_abandon){0, *ledger_books_weights(world_books(w))};
+    world_refused(w, ledger_append_abandon(w->log, &x, &why, &w->out, NULL, &w->e), ERR_DENIED,
+                  "I4: the first version");
+    assert_ok(world_try_step(w), &w->e);
+    assert_true(
+        ledger_books_step(world_books(w), ledger_books_version(world_books(w)))->has_batch);
+}
+
 /* ---- maturing and closing -------------------------------------------------------------------- */
 
 static void pay_matures_after_the_window(void **state)
@@ -688,6 +710,7 @@ int main(void)
         TEST(a_step_is_paid_and_the_first_version_is_not),
         TEST(a_step_names_its_parent_and_its_batch),
         TEST(an_abandoned_version_does_not_stand),
+        TEST(the_first_version_is_not_abandoned),
         TEST(pay_matures_after_the_window),
         TEST(closing_gives_the_rest_back_and_lets_all_pay_mature),
         TEST(a_head_is_of_this_log_and_these_balances),

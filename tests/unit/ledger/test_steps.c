@@ -300,6 +300,30 @@ static void a_long_absence_takes_one_moves_time(void **state)
                      WORLD_DISPUTE_MS * 1000);
 }
 
+/* However often it was away: whoever's turn it is then has an eighth of a move's time. */
+static void no_absence_leaves_a_party_without_time(void **state)
+{
+    struct place *p = *state;
+    struct world *w = &p->w;
+    const int64_t least_us = WORLD_DISPUTE_MS * 1000 / 8;
+
+    assert_ok(world_try_step_verdict(w, 1, drawn(w), false), &w->e);
+    for (unsigned i = 0; i < LEDGER_PATIENCE; i++) {
+        w->now_us += INT64_C(3600000000);
+        assert_ok(world_try_dispute_move(w, LEDGER_MOVE_SHOW), &w->e);
+        assert_ok(world_try_dispute_move(w, LEDGER_MOVE_PICK), &w->e);
+    }
+    assert_int_equal(ledger_books_dispute_patience_us(
+                         world_books(w), ledger_books_open_dispute(world_books(w))),
+                     least_us);
+    w->now_us += least_us - 1000000;
+    world_refused(w, world_try_dispute_close(w, trainer_of(w), true, 0), ERR_DENIED,
+                  "I15: the deadline of move 8 has not passed");
+    w->now_us += 1000000;
+    assert_ok(world_try_dispute_close(w, trainer_of(w), true, 0), &w->e);
+    audit_says(p, AUDIT_CLEAN, "");
+}
+
 static void each_lost_challenge_doubles_the_bond_of_the_next(void **state)
 {
     struct place *p = *state;
@@ -424,6 +448,7 @@ int main(void)
         TEST(silence_loses_after_the_deadline_and_not_before),
         TEST(a_partys_moves_together_have_a_limit),
         TEST(a_long_absence_takes_one_moves_time),
+        TEST(no_absence_leaves_a_party_without_time),
         TEST(each_lost_challenge_doubles_the_bond_of_the_next),
         cmocka_unit_test_setup_teardown(who_was_not_asked_binds_its_own, setup_granted,
                                         teardown),

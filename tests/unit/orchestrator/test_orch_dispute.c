@@ -77,6 +77,20 @@ static uint32_t given(struct world *w, int64_t version)
     return 0;
 }
 
+static void say_verdict(struct world *w, uint32_t verifier, const struct msg_step_verdict *v,
+                        struct msg_receipt *r)
+{
+    struct msg_envelope m;
+    struct buf body;
+
+    buf_init(&body, 1024);
+    assert_ok(msg_step_verdict_encode(&body, v, NULL), NULL);
+    world_ask(w, world_node_of(w, ROLE_VERIFIER, verifier), MSG_STEP_VERDICT, buf_bytes(&body),
+              &m);
+    buf_clear(&body);
+    assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
+}
+
 static void verdict(struct world *w, uint32_t verifier, int64_t version, struct bytes proof,
                     struct msg_receipt *r)
 {
@@ -85,15 +99,22 @@ static void verdict(struct world *w, uint32_t verifier, int64_t version, struct 
                                            ledger_books_step(move_books(w), version)->envelope,
                                        .weights = {{1}},
                                        .proof = proof};
-    struct msg_envelope m;
-    struct buf body;
 
-    buf_init(&body, 1024);
-    assert_ok(msg_step_verdict_encode(&body, &v, NULL), NULL);
-    world_ask(w, world_node_of(w, ROLE_VERIFIER, verifier), MSG_STEP_VERDICT, buf_bytes(&body),
-              &m);
-    buf_clear(&body);
-    assert_ok(msg_receipt_decode(r, m.body, NULL), NULL);
+    say_verdict(w, verifier, &v, r);
+}
+
+/* The validator finds the version right. */
+static void confirm(struct world *w, uint32_t verifier, int64_t version)
+{
+    const struct ledger_step_state *s = ledger_books_step(move_books(w), version);
+    const struct msg_step_verdict v = {.version = version,
+                                       .manifest = s->envelope,
+                                       .is_accepted = true,
+                                       .weights = s->weights};
+    struct msg_receipt r;
+
+    say_verdict(w, verifier, &v, &r);
+    assert_true(r.is_accepted);
 }
 
 /* A dispute over version 1 is open; its challenger. */
@@ -240,22 +261,44 @@ static void a_move_that_the_other_side_could_not_fetch_is_none(void **state)
     assert_int_equal(moves_that_can_be_fetched(w, v), 3);
 }
 
+/* To make version 0 takes as long as the warm-up: whoever is at it keeps it, and the run waits. */
+static void version_0_stays_with_whoever_is_alive(void **state)
+{
+    struct world *w = *state;
+    uint32_t v = given(w, 0);
+
+    for (uint32_t i = 0; i < 60; i++)
+        pass(w, 1000);
+    assert_int_equal(given(w, 0), v);
+    assert_int_equal(ledger_books_step(move_books(w), 0)->n_given, 1);
+    for (uint32_t i = 0; i < 400 && version_1(w)->n_given < LEDGER_GIVEN_MAX; i++)
+        pass(w, 1000);
+    for (uint32_t i = 0; i < 60; i++)
+        pass(w, 1000);
+    assert_true(is_open(w));
+    for (uint32_t i = 0; i < 600 && is_open(w); i++)
+        world_pass(w, 1000); /* nobody is heard of */
+    assert_false(is_open(w));
+}
+
 /* Two that pass a version to each other keep neither a third from it nor the run from its end. */
 static void who_says_nothing_about_a_version_does_not_keep_it(void **state)
 {
     struct world *w = *state;
-    struct public_key given[VERIFIERS];
+    uint32_t holder = given(w, 0);
+    struct public_key by[VERIFIERS];
     uint64_t n;
 
+    confirm(w, holder, 0);
     for (uint32_t i = 0; i < 400 && version_1(w)->n_given < VERIFIERS; i++) {
         move_hello(w);
         world_pass(w, 1000);
     }
     assert_int_equal(version_1(w)->n_given, VERIFIERS);
-    memcpy(given, version_1(w)->given, sizeof(given));
+    memcpy(by, version_1(w)->given, sizeof(by));
     for (uint32_t i = 0; i < VERIFIERS; i++) /* each of them once */
         for (uint32_t k = 0; k < i; k++)
-            assert_false(key_equal(&given[i], &given[k]));
+            assert_false(key_equal(&by[i], &by[k]));
 
     for (uint32_t i = 0; i < 2000 && version_1(w)->n_given < LEDGER_GIVEN_MAX; i++) {
         move_hello(w);
@@ -339,6 +382,29 @@ static void there_is_one_dispute_at_a_time(void **state)
     assert_int_equal(r.code, REASON_DUPLICATE);
     assert_int_equal(ledger_books_n_disputes(move_books(w)), 1);
     play(w, v, LEDGER_MOVE_SHOW);
+}
+
+/* Else who accepts everything might be given the version in the meantime. */
+static void a_challenge_that_had_to_wait_is_taken_after_the_dispute(void **state)
+{
+    struct world *w = *state;
+    uint32_t first = given(w, 0), v = given(w, 1);
+    struct msg_receipt r;
+
+    verdict(w, first, 0, (struct bytes){NULL, 0}, &r);
+    assert_true(r.is_accepted);
+    verdict(w, v, 1, (struct bytes){NULL, 0}, &r);
+    assert_int_equal(r.code, REASON_DUPLICATE);
+    for (uint32_t i = 0; i < 60; i++)
+        pass(w, 1000);
+    assert_non_null(open_dispute(w));
+    assert_int_equal(given(w, 1), v);
+    judge(w, OK, false);
+    pass(w, 2000);
+    assert_int_equal(given(w, 1), v);
+    assert_int_equal(version_1(w)->n_given, 1);
+    verdict(w, v, 1, (struct bytes){NULL, 0}, &r);
+    assert_true(r.is_accepted);
 }
 
 /* ---- clocks ------------------------------------------------------------------------------- */
@@ -526,11 +592,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_move_that_the_other_side_could_not_fetch_is_none),
+        TEST(version_0_stays_with_whoever_is_alive),
         TEST(who_says_nothing_about_a_version_does_not_keep_it),
         TEST(only_whose_turn_it_is_moves),
         TEST(a_move_follows_the_one_before),
         TEST(a_repeated_move_is_one),
         TEST(there_is_one_dispute_at_a_time),
+        TEST(a_challenge_that_had_to_wait_is_taken_after_the_dispute),
         TEST(a_trainer_that_says_nothing_loses_and_the_task_ends),
         TEST(a_challenger_that_says_nothing_loses_and_the_task_goes_on),
         TEST(a_partys_clock_runs_through_all_its_moves),

@@ -288,23 +288,48 @@ static void nobody_abandons_another_trainers_version(void **state)
 
 static void an_abandoned_version_is_no_more_and_its_units_are_taken_back(void **state)
 {
-    struct world *w = *state;
+    struct world_options o = few;
+    struct world *w;
     const struct msg_batch *b;
     struct msg_receipt r;
     struct msg_lease l;
-    struct msg_wait wait;
+    uint64_t unit;
+
+    (void)state;
+    o.steps = 4;
+    move_world(&w, &o);
+    move_all_units(w);
+    assert_true(move_batch(w, 0, &b, NULL));
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_true(r.is_accepted);
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    unit = l.item[0].unit;
+    assert_int_equal(move_unit(w, unit)->version, 1);
+    abandon(w, 1, &r);
+
+    assert_true(r.is_accepted);
+    assert_int_equal(move_unit(w, unit)->state, UNIT_FREE);
+    assert_int_equal(ledger_books_version(move_books(w)), 0);
+    move_publish(w, 1, &b->root, 0, &r);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_OUT_OF_ORDER);
+    world_free(&w);
+}
+
+/* What is published then would follow from no version, and be checked by nobody. */
+static void the_first_version_is_not_abandoned(void **state)
+{
+    struct world *w = *state;
+    struct msg_receipt r;
+    struct msg_lease l;
 
     assert_true(move_lease(w, 0, 1, &l, NULL));
     abandon(w, 0, &r);
 
-    assert_true(r.is_accepted);
-    assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
-    assert_false(move_lease(w, 0, 1, &l, &wait));
-    assert_int_equal(wait.code, REASON_NO_VERSION);
-    move_publish(w, 0, NULL, 0, &r);
     assert_false(r.is_accepted);
     assert_int_equal(r.code, REASON_OUT_OF_ORDER);
-    assert_false(move_batch(w, 0, &b, &wait));
+    assert_int_equal(move_count(w, LEDGER_ABANDON), 0);
+    assert_int_equal(move_unit(w, l.item[0].unit)->state, UNIT_LEASED);
 }
 
 /* Every unit but unit 0 is judged, and what is complete becomes versions. */
@@ -400,7 +425,8 @@ int main(void)
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
         cmocka_unit_test(nobody_abandons_another_trainers_version),
-        TEST(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
+        cmocka_unit_test(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
+        TEST(the_first_version_is_not_abandoned),
         cmocka_unit_test(a_submission_that_arrival_left_behind_is_taken_back),
         TEST(a_task_is_published_once),
         TEST(the_bundle_is_given_to_whoever_has_its_id),

@@ -343,6 +343,31 @@ static void who_finds_another_state_before_version_1_makes_version_0(void **stat
     assert_false(verdict_on(f, 0).is_accepted);
 }
 
+/* Version 0 cannot be had: other versions are looked at, and not that for ever. */
+static void who_is_not_given_version_0_asks_for_others(void **state)
+{
+    struct fixture *f = *state;
+    const struct msg_wait none = {.code = REASON_NO_WORK, .retry_ms = 300};
+    struct msg_audit_ask ask;
+    struct msg_envelope asked;
+    struct bytes data;
+
+    recompute(f, 1u << MASTERS | 1u << MASTERS_BEFORE);
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 1000, &f->o.out);
+    asked = orders_get(&f->o, MSG_AUDIT_ASK, 0);
+    assert_ok(msg_audit_ask_decode(&ask, asked.body, NULL), NULL);
+    assert_int_equal(ask.version, 0);
+    data = orders_wait(&f->o, &asked, &none);
+    orders_forget(&f->o);
+    assert_true(dispute_state_message(f->s, data, 1000, &f->o.out));
+    orders_forget(&f->o);
+    dispute_state_tick(f->s, 100000, &f->o.out);
+    asked = orders_get(&f->o, MSG_AUDIT_ASK, 0);
+    assert_ok(msg_audit_ask_decode(&ask, asked.body, NULL), NULL);
+    assert_int_equal(ask.version, -1);
+}
+
 /* A dispute without moves is nothing to play. */
 static void who_is_told_of_a_dispute_that_is_over_does_nothing(void **state)
 {
@@ -416,6 +441,7 @@ int main(void)
         TEST(roots_of_version_0_are_challenged),
         TEST(a_file_of_version_0_is_challenged),
         TEST(who_finds_another_state_before_version_1_makes_version_0),
+        TEST(who_is_not_given_version_0_asks_for_others),
         TEST(who_is_told_of_a_dispute_that_is_over_does_nothing),
         TEST(a_party_that_is_to_wait_stays_in_its_dispute),
     };

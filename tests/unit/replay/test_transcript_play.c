@@ -528,6 +528,7 @@ static void a_challenge_belongs_to_its_dispute(void **state)
     assert_status(replay(f, &r), ERR_DENIED, NULL);
     assert_contains(f->e.text, "of another dispute");
     m.version = 1; /* a step without a proof is for a game */
+    m.batch = f->made->m.root;
     publish(f, &m);
     challenge(f, 1, (struct bytes){NULL, 0});
     assert_status(replay(f, &r), ERR_DENIED, NULL);
