@@ -215,6 +215,10 @@ static bool can_judge_first(struct orch *s, struct err *e)
         st = orch_read_blob(s, &s->task_id, e);
         if (!st)
             st = s->opt.first_bytes(&s->first_bytes, buf_bytes(&s->blob), e);
+        if (st || s->first_bytes > limit) /* told once: anybody may ask again and again */
+            orch_note(s, 'W',
+                      "no challenge of version 0 is taken here mib=%" PRIu64 " free=%" PRIu64,
+                      (s->first_bytes >> 20) + 1, limit >> 20);
     }
     if (!st && s->first_bytes > limit)
         st = err_set(e, ERR_LIMIT, "it takes %" PRIu64 " MiB, more than the %" PRIu64 " free",
@@ -237,7 +241,6 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
     uint64_t seq;
 
     if (!x->has_batch && !can_judge_first(s, &e)) {
-        orch_note(s, 'W', "challenge refused version=0 why=\"%.150s\"", e.text);
         orch_receipt_refused(s, t, 0, REASON_UNSUPPORTED,
                              "version 0 is not judged here: %.150s", e.text);
         return;
