@@ -9,6 +9,7 @@
 #include "cli/role_options.h"
 #include "cli/usage.h"
 #include "orchestrator/orch_run.h"
+#include "replay/transcript_play.h"
 
 struct settings {
     struct orch_config c;
@@ -38,6 +39,7 @@ static int run(struct settings *o)
     o->c.beacon_length = (uint64_t)o->beacon;
     o->c.mature_window = (uint64_t)o->mature;
     o->c.judge = judge_dispute;
+    o->c.first_bytes = transcript_first_bytes;
     o->c.map_bytes = (uint64_t)o->map_mib << 20;
     return role_finish("orchestrator", orch_run(&o->c, &e), &e);
 }

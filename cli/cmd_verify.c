@@ -87,7 +87,7 @@ static int verify_dispute(struct bytes in, const char *path, bool as_json)
     struct transcript t;
     struct err e;
 
-    if (transcript_decode(&t, in, &e) || transcript_replay(&r, &t, &e)) {
+    if (transcript_decode(&t, in, &e) || transcript_replay(&r, &t, NULL, &e)) {
         (void)err_prefix(&e, e.code, "'%s'", path);
         return usage_fail(e.text);
     }

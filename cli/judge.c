@@ -5,7 +5,8 @@
 
 #include "replay/transcript_play.h"
 
-enum status judge_dispute(struct bytes transcript, struct ledger_judgement *out, struct err *e)
+enum status judge_dispute(struct bytes transcript, const atomic_bool *is_stopped,
+                          struct ledger_judgement *out, struct err *e)
 {
     struct transcript_result r;
     struct transcript t;
@@ -13,7 +14,7 @@ enum status judge_dispute(struct bytes transcript, struct ledger_judgement *out,
 
     memset(out, 0, sizeof(*out));
     if (!st)
-        st = transcript_replay(&r, &t, e);
+        st = transcript_replay(&r, &t, is_stopped, e);
     if (st)
         return st;
     *out = (struct ledger_judgement){.is_over = r.loser != DISPUTE_NOBODY,

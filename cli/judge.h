@@ -8,7 +8,7 @@
 
 #include "ledger/steps.h"
 
-MUST_USE enum status judge_dispute(struct bytes transcript, struct ledger_judgement *out,
-                                   struct err *e);
+MUST_USE enum status judge_dispute(struct bytes transcript, const atomic_bool *is_stopped,
+                                   struct ledger_judgement *out, struct err *e);
 
 #endif

@@ -491,7 +491,7 @@ static enum status audit_dispute_close(struct audit *a, struct err *e)
     buf_init(&transcript, TRANSCRIPT_MAX_BYTES);
     st = ledger_transcript(&transcript, books, d, &src, e);
     if (!st)
-        st = a->options->judge(buf_bytes(&transcript), &j, e);
+        st = a->options->judge(buf_bytes(&transcript), NULL, &j, e);
     buf_clear(&transcript);
     if (st)
         return err_prefix(e, st, "I9: the dispute");

@@ -22,6 +22,7 @@
 #ifndef LEDGER_STEPS_H
 #define LEDGER_STEPS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -107,7 +108,7 @@ void step_draw_value(struct digest *out, const struct digest *beacon_value,
                      const struct digest *mix, int64_t version, const struct digest *envelope);
 
 /* What the moves of a dispute come to. This module knows no model: whoever does lends the function
- * (replay/transcript_play.h). */
+ * (replay/transcript_play.h). What takes long ends soon after *is_stopped (NULL: never) is set: ERR_TIMEOUT. */
 struct ledger_judgement {
     bool is_over; /* else nobody has lost yet */
     bool has_trainer_lost;
@@ -116,8 +117,8 @@ struct ledger_judgement {
     uint32_t segment;
     char why[200];
 };
-typedef enum status ledger_judge(struct bytes transcript, struct ledger_judgement *out,
-                                 struct err *e);
+typedef enum status ledger_judge(struct bytes transcript, const atomic_bool *is_stopped,
+                                 struct ledger_judgement *out, struct err *e);
 
 /* Where entries and blobs are read from: OK with the bytes appended to `out`. */
 struct ledger_source {

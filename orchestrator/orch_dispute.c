@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/memory.h"
 #include "ledger/tables.h"
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
@@ -12,7 +13,8 @@
 #define OPENING_BYTES_MAX ((size_t)20 << 20)
 #define MOVE_BYTES_MAX    ((size_t)1 << 20)
 
-#define JUDGE_MS 10000 /* until what could not be judged is tried again */
+#define JUDGE_MS        10000 /* until what could not be judged is tried again */
+#define JUDGE_MEMORY_MS 60000 /* for want of memory */
 
 #define ASK_MS 1000u /* a party without a dispute, a validator without a version, asks again */
 
@@ -198,6 +200,32 @@ void orch_on_audit_ask(struct orch *s, struct turn *t)
         orch_wait(s, t, REASON_NO_WORK, ASK_MS, "no version is to be recomputed");
 }
 
+/* Nobody need have the model that a task begins with, nor the memory to make one. What could not be judged would
+ * stay open for ever: it is not begun. */
+static bool can_judge_first(struct orch *s, struct err *e)
+{
+    const uint64_t limit = memory_available();
+    enum status st = OK;
+
+    if (strcmp(s->task.model.init, "random")) {
+        (void)err_set(e, ERR_UNSUPPORTED, "this task begins with a model of a directory");
+        return false;
+    }
+    if (!s->first_bytes && s->opt.first_bytes) {
+        st = orch_read_blob(s, &s->task_id, e);
+        if (!st)
+            st = s->opt.first_bytes(&s->first_bytes, buf_bytes(&s->blob), e);
+        if (st || s->first_bytes > limit) /* told once: anybody may ask again and again */
+            orch_note(s, 'W',
+                      "no challenge of version 0 is taken here mib=%" PRIu64 " free=%" PRIu64,
+                      (s->first_bytes >> 20) + 1, limit >> 20);
+    }
+    if (!st && s->first_bytes > limit)
+        st = err_set(e, ERR_LIMIT, "it takes %" PRIu64 " MiB, more than the %" PRIu64 " free",
+                     (s->first_bytes >> 20) + 1, limit >> 20);
+    return !st;
+}
+
 static void challenge(struct orch *s, struct turn *t, const struct msg_step_verdict *m,
                       const struct ledger_step_state *x)
 {
@@ -208,14 +236,13 @@ static void challenge(struct orch *s, struct turn *t, const struct msg_step_verd
                                     .weights = m->weights,
                                     .masters = m->masters,
                                     .optimizer = m->optimizer};
+    struct err e;
     char who[17];
     uint64_t seq;
 
-    if (!x->has_batch &&
-        strcmp(s->task.model.init, "random")) { /* nobody need have that model */
+    if (!x->has_batch && !can_judge_first(s, &e)) {
         orch_receipt_refused(s, t, 0, REASON_UNSUPPORTED,
-                             "this task begins with a model of a directory: its version 0 is "
-                             "not judged here");
+                             "version 0 is not judged here: %.150s", e.text);
         return;
     }
     transcript_id(&o.dispute, &x->envelope, x->opt_steps, &o.challenger);
@@ -301,6 +328,7 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
     int64_t left = s->dispute_since_ms +
                    ledger_books_dispute_patience_us(orch_books(s), d) / 1000 - t->now_ms;
     struct buf moves;
+    enum status st;
     struct err e;
 
     if (!orch_may_read(s, t))
@@ -310,14 +338,15 @@ static void answer_state(struct orch *s, struct turn *t, const struct ledger_dis
     read_moves(s, d, &m);
     buf_append(&moves, m.moves); /* s->frame is the answer's */
     m.moves = buf_bytes(&moves);
-    if (orch_read_blob(s, &d->manifest, &e)) {
+    st = orch_read_blob(s, &d->manifest, &e);
+    orch_has_read(s, t, moves.len + s->blob.len);
+    if (st) {
         orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the dispute cannot be read: %.100s",
                   e.text);
     } else {
         m.manifest = buf_bytes(&s->blob);
         buf_reset(&s->body);
         CHECK(!msg_dispute_state_encode(&s->body, &m, NULL));
-        orch_has_read(s, t, s->body.len);
         orch_answer(s, t, MSG_DISPUTE_STATE);
     }
     buf_clear(&moves);
@@ -457,9 +486,16 @@ void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *
     if (!d || !d->is_called)
         return;
     if (st || !j->is_over) {
-        s->judge_ms = now_ms + JUDGE_MS;
-        orch_note(s, 'E', "dispute is not judged why=\"%s\"",
-                  st ? status_text(st) : "by its moves it is not over");
+        bool is_memory = st == ERR_LIMIT || st == ERR_NO_MEMORY;
+
+        s->judge_ms = now_ms + (is_memory ? JUDGE_MEMORY_MS : JUDGE_MS);
+        orch_note(
+            s, 'E', "dispute is not judged why=\"%s\"%s",
+            st ? status_text(st) : "by its moves it is not over",
+            is_memory
+                ? " try=\"this machine needs more free memory: end other processes, or go "
+                  "on with the directory on a larger one\""
+                : "");
         return;
     }
     x = (struct ledger_dispute_close){.dispute = d->id,

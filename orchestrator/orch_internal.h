@@ -69,8 +69,8 @@ void orch_roster_changed(struct orch *s);
 void orch_node_short(char out[17], const struct orch *s, uint32_t node); /* 16 hex digits */
 /* May the sender be answered from the store now? Else it was told to wait. */
 bool orch_may_read(struct orch *s, struct turn *t);
-void orch_has_read(struct orch *s, const struct turn *t,
-                   size_t bytes); /* so much, in an answer */
+/* So much was read for it, whether or not it can be answered. */
+void orch_has_read(struct orch *s, const struct turn *t, size_t bytes);
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport);
 void orch_on_hello(struct orch *s, struct turn *t);
 void orch_on_roster_ask(struct orch *s, struct turn *t);

@@ -1,6 +1,7 @@
 #include "orchestrator/orch_judge.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,11 +13,11 @@ struct orch_judge {
     ledger_judge *judge;
     void (*notify)(void *arg);
     void *arg;
-    pthread_mutex_t lock; /* of all below */
+    atomic_bool is_stopped; /* looked at by the judge */
+    pthread_mutex_t lock;   /* of all below */
     pthread_t thread;
     bool is_started; /* there is a thread to join */
     bool is_done;    /* which has ended its work */
-    bool is_stopped;
     struct buf transcript;
     struct ledger_judgement out;
     enum status st;
@@ -41,7 +42,7 @@ void orch_judge_stop(struct orch_judge *j)
     bool is_started;
 
     pthread_mutex_lock(&j->lock);
-    j->is_stopped = true;
+    atomic_store(&j->is_stopped, true);
     is_started = j->is_started;
     j->is_started = false;
     pthread_mutex_unlock(&j->lock);
@@ -67,7 +68,7 @@ static void *work(void *arg)
     struct orch_judge *j = arg;
     struct ledger_judgement out = {0};
     struct err e = {OK, ""};
-    enum status st = j->judge(buf_bytes(&j->transcript), &out, &e);
+    enum status st = j->judge(buf_bytes(&j->transcript), &j->is_stopped, &out, &e);
 
     pthread_mutex_lock(&j->lock);
     j->out = out;
@@ -86,7 +87,7 @@ enum status orch_judge_start(struct orch_judge *j, struct bytes transcript, stru
     if (!j->judge)
         return err_set(e, ERR_UNSUPPORTED, "this process has no judge");
     pthread_mutex_lock(&j->lock);
-    if (j->is_started || j->is_stopped) {
+    if (j->is_started || atomic_load(&j->is_stopped)) {
         st = err_set(e, ERR_EXISTS, "another dispute is being judged");
     } else {
         buf_reset(&j->transcript);

@@ -20,7 +20,7 @@ struct orch_judge;
 /* `notify(arg)` is called on the thread when a judgement can be taken. `judge` may be NULL: there is none. */
 void orch_judge_new(struct orch_judge **out, ledger_judge *judge, void (*notify)(void *arg),
                     void *arg);
-/* Waits for the one that runs; then none can be started. */
+/* Tells the one that runs to stop, and waits for it: of a warm-up that is one step. Then none can be started. */
 void orch_judge_stop(struct orch_judge *j);
 void orch_judge_free(struct orch_judge **j); /* stops it */
 /* Copies the transcript. ERR_UNSUPPORTED: there is no judge; ERR_EXISTS: it is at another, or what it came to

@@ -28,9 +28,12 @@
 #define ORCH_RETRY_FAR 500 /* when it is not */
 /* Of the store one node is read so much at once, and a second later so much more; an answer counts with
  * what it holds, and at least this. A batch is at most 64 MiB, and is asked for once a step. */
-#define ORCH_READ_BURST  ((uint64_t)256 << 20)
-#define ORCH_READ_RATE   ((uint64_t)16 << 20)
-#define ORCH_READ_LEAST  ((uint64_t)1 << 20)
+#define ORCH_READ_BURST ((uint64_t)256 << 20)
+#define ORCH_READ_RATE  ((uint64_t)16 << 20)
+#define ORCH_READ_LEAST ((uint64_t)1 << 20)
+/* The parties of the open dispute have an account of their own: one that was killed goes over as many as 16
+ * batches again and reads the game, while its clock runs. Twice that. */
+#define ORCH_READ_PARTY  ((uint64_t)2 << 30)
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
@@ -84,6 +87,12 @@ struct orch_fact {
     uint64_t before; /* the entry before it about the same unit; 0: none */
 };
 
+/* What a node was answered with from the store: less with time (orch_may_read). */
+struct orch_reads {
+    int64_t ms; /* as of then */
+    uint64_t bytes;
+};
+
 struct orch_node {
     struct public_key node, transport, owner;
     enum role role;
@@ -104,9 +113,8 @@ struct orch_node {
         struct idem idem;
         uint64_t settled; /* as it was told last */
     } opener;
-    bool is_back;        /* heard from again after a silence */
-    int64_t read_ms;     /* what it was answered with from the store, as of then: */
-    uint64_t read_bytes; /* less with time (orch_may_read) */
+    bool is_back;                         /* heard from again after a silence */
+    struct orch_reads reads, party_reads; /* the second as a party of the open dispute */
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;
@@ -171,6 +179,7 @@ struct orch {
     int64_t round_ms;        /* when */
     bool is_judging;         /* a JUDGE job is on its way */
     int64_t judge_ms;        /* volatile: none before */
+    uint64_t first_bytes;    /* of memory that judging version 0 takes; 0: not reckoned yet */
     int64_t
         dispute_since_ms; /* volatile: the open dispute's move is due since; 0: not looked yet */
     int64_t *step_since;  /* volatile, owned, by index in the books: who has it, has it since */

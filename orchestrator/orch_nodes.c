@@ -434,25 +434,40 @@ static enum status admit_node(struct orch *s, struct turn *t, const struct msg_j
     return OK;
 }
 
-bool orch_may_read(struct orch *s, struct turn *t)
+static bool is_party(const struct orch *s, uint32_t node)
+{
+    const struct ledger_dispute *d = ledger_books_open_dispute(orch_books(s));
+    const struct public_key *key = &s->node[node].node;
+
+    return d && (key_equal(&d->trainer, key) || key_equal(&d->challenger, key));
+}
+
+static struct orch_reads *reads_of(struct orch *s, const struct turn *t)
 {
     struct orch_node *n = &s->node[t->from];
-    uint64_t less = (uint64_t)(t->now_ms - n->read_ms) * ORCH_READ_RATE / 1000;
 
-    n->read_ms = t->now_ms;
-    n->read_bytes = less < n->read_bytes ? n->read_bytes - less : 0;
-    if (n->read_bytes < ORCH_READ_BURST)
+    return is_party(s, t->from) ? &n->party_reads : &n->reads;
+}
+
+bool orch_may_read(struct orch *s, struct turn *t)
+{
+    const uint64_t burst = is_party(s, t->from) ? ORCH_READ_PARTY : ORCH_READ_BURST;
+    struct orch_reads *r = reads_of(s, t);
+    uint64_t less = (uint64_t)(t->now_ms - r->ms) * ORCH_READ_RATE / 1000;
+
+    r->ms = t->now_ms;
+    r->bytes = less < r->bytes ? r->bytes - less : 0;
+    if (r->bytes < burst)
         return true;
     orch_wait(s, t, REASON_BUSY,
-              (uint32_t)((n->read_bytes - ORCH_READ_BURST) * 1000 / ORCH_READ_RATE) +
-                  ORCH_RETRY_MS,
-              "it was answered with %" PRIu64 " MiB lately", n->read_bytes >> 20);
+              (uint32_t)((r->bytes - burst) * 1000 / ORCH_READ_RATE) + ORCH_RETRY_MS,
+              "it was answered with %" PRIu64 " MiB lately", r->bytes >> 20);
     return false;
 }
 
 void orch_has_read(struct orch *s, const struct turn *t, size_t bytes)
 {
-    s->node[t->from].read_bytes += bytes > ORCH_READ_LEAST ? bytes : ORCH_READ_LEAST;
+    reads_of(s, t)->bytes += bytes > ORCH_READ_LEAST ? bytes : ORCH_READ_LEAST;
 }
 
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport)

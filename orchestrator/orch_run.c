@@ -301,6 +301,7 @@ static enum status visit_meta(void *arg, struct bytes key, struct bytes value, s
 static enum status load_orch(struct run *r, struct err *e)
 {
     struct orch_options opt = {.key = r->key,
+                               .first_bytes = r->c->first_bytes,
                                .store = {r, get_blob, get_entry},
                                .beacon_length = r->c->beacon_length,
                                .mature_window = r->c->mature_window};

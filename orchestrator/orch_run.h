@@ -21,6 +21,7 @@
 #include "base/attr.h"
 #include "base/status.h"
 #include "ledger/steps.h"
+#include "orchestrator/orch_state.h"
 
 struct orch_config {
     const char *dir;
@@ -32,6 +33,7 @@ struct orch_config {
     uint64_t beacon_length, mature_window; /* of a new run */
     uint64_t map_bytes;                    /* ceiling of the ledger's file */
     ledger_judge *judge;                   /* of disputes; NULL: they stay open */
+    orch_first_bytes *first_bytes;         /* that judging version 0 takes; NULL: none */
     bool exit_when_done;                   /* return some seconds after the task is closed */
 };
 

@@ -55,12 +55,16 @@ struct orch_store {
     enum status (*entry)(void *ctx, uint64_t seq, struct buf *out, struct err *e);
 };
 
+/* What judging version 0 of a bundle's task takes of memory: replay/transcript_play.h, lent. */
+typedef enum status orch_first_bytes(uint64_t *out, struct bytes bundle, struct err *e);
+
 struct orch_options {
     const struct node_key *key; /* borrowed: signs rosters, receipts, orders, calls */
     struct orch_store store;
-    struct digest beacon_seed; /* secret */
-    uint64_t beacon_length;    /* of a new run's GENESIS: rounds of draws it can have */
-    uint64_t mature_window;    /* of a new run's GENESIS: entries */
+    orch_first_bytes *first_bytes; /* NULL: none */
+    struct digest beacon_seed;     /* secret */
+    uint64_t beacon_length;        /* of a new run's GENESIS: rounds of draws it can have */
+    uint64_t mature_window;        /* of a new run's GENESIS: entries */
     char control[MSG_TEXT_BYTES], enrol[MSG_TEXT_BYTES]; /* for the links of invites */
 };
 

@@ -104,13 +104,16 @@ static enum status read_batch(struct orch *s, const struct orch_batch *b, struct
 static void answer_batch(struct orch *s, struct turn *t, uint64_t number)
 {
     struct msg_batch *m = s->out_batch;
+    enum status st;
     struct err e;
 
     if (!orch_may_read(s, t))
         return;
     m->batch = number;
     m->root = s->batch[number].root;
-    if (read_batch(s, &s->batch[number], m, &e)) {
+    st = read_batch(s, &s->batch[number], m, &e);
+    orch_has_read(s, t, s->blob.len);
+    if (st) {
         orch_note(s, 'E', "batch n=%" PRIu64 " cannot be read: %s", number, e.text);
         orch_wait(s, t, REASON_INTERNAL, ORCH_RETRY_FAR, "the batch cannot be read: %.100s",
                   e.text);
@@ -124,7 +127,6 @@ static void answer_batch(struct orch *s, struct turn *t, uint64_t number)
                   "the batch is larger than a message may be");
         return;
     }
-    orch_has_read(s, t, s->body.len);
     orch_answer(s, t, MSG_BATCH);
 }
 

@@ -90,13 +90,41 @@ static enum status plan_memory(struct course *c, const struct lane_group_options
                    c->options.max_bytes ? "allowed" : "free");
 }
 
+/* Rows of a micro-batch, which takes at least the longest sequence. */
+static size_t rows_of(const struct task *t)
+{
+    const size_t longest = (size_t)t->model.max_len;
+
+    return longest > MICRO_ROWS ? longest : MICRO_ROWS;
+}
+
+enum status course_first_bytes(uint64_t *out, const struct task *t,
+                               const struct model_config *config, struct err *e)
+{
+    struct learner_options lo = {.max_rows = rows_of(t)};
+    struct learn_settings settings;
+    enum numerics numerics;
+    enum status st = course_settings(&settings, t, e);
+    /* At the end the moments are made anew beside the old ones, and then the file is: no more than two
+     * models in either case. */
+    const uint64_t end = 2 * sizeof(float) * model_config_params(config);
+
+    if (!st)
+        st = numerics_parse(&numerics, task_train_numerics(t), e);
+    if (st)
+        return st;
+    lo.kernels = kernels_in_class(kernels_best(), numerics);
+    *out = learner_bytes(config, &settings, &lo);
+    *out = *out > UINT64_MAX - end ? UINT64_MAX : *out + end;
+    return OK;
+}
+
 static enum status make_learner(struct course *c, struct weights **w, struct adamw **opt,
                                 struct err *e)
 {
-    size_t longest = (size_t)c->setup->task.model.max_len;
     struct learner_options lo = {
         .pool = c->options.pool,
-        .max_rows = longest > MICRO_ROWS ? longest : MICRO_ROWS,
+        .max_rows = rows_of(&c->setup->task),
         .max_bytes = c->options.max_bytes,
         .tamper = train_cheat_is_gradient(c->options.cheat) ? train_cheat_gradient : NULL,
     };

@@ -57,6 +57,11 @@ void course_clear(struct course *c);
 MUST_USE enum status course_settings(struct learn_settings *out, const struct task *t,
                                      struct err *e);
 
+/* What course_begin and course_warm_up take of the host's memory in one process, from nothing to version 0's
+ * manifest: known before anything of it is taken. UINT64_MAX: does not fit. Errors as course_settings. */
+MUST_USE enum status course_first_bytes(uint64_t *out, const struct task *t,
+                                        const struct model_config *config, struct err *e);
+
 /* What batch `head` of a task must agree with; it makes version head + 1. */
 struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
                                 uint32_t vocab, int64_t head, const struct digest *run);

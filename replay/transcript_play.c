@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/memory.h"
+#include "base/pool.h"
 #include "engine/kernels.h"
 #include "proto/digest.h"
 #include "replay/course.h"
@@ -23,11 +26,10 @@ struct terms {
     bool is_contradicted; /* by the manifest: of this task, and with other settings */
 };
 
-static enum status open_terms(struct terms *t, struct bytes bundle,
-                              const struct msg_manifest *m, struct err *e)
+/* The task, and the shape of its model. */
+static enum status open_bundle(struct terms *t, struct bytes bundle, struct err *e)
 {
     struct tokenizer *tokenizer = NULL;
-    struct digest settings;
     struct bundle b;
     enum status st = bundle_decode(&b, bundle, e);
 
@@ -36,6 +38,26 @@ static enum status open_terms(struct terms *t, struct bytes bundle,
     if (!st)
         st = setup_model_config(&t->config, &tokenizer, &t->task, &b, e);
     tokenizer_free(&tokenizer);
+    return st;
+}
+
+enum status transcript_first_bytes(uint64_t *out, struct bytes bundle, struct err *e)
+{
+    struct terms terms = {0};
+    enum status st = open_bundle(&terms, bundle, e);
+
+    if (!st)
+        st = course_first_bytes(out, &terms.task, &terms.config, e);
+    task_clear(&terms.task);
+    return st;
+}
+
+static enum status open_terms(struct terms *t, struct bytes bundle,
+                              const struct msg_manifest *m, struct err *e)
+{
+    struct digest settings;
+    enum status st = open_bundle(t, bundle, e);
+
     if (!st)
         st = course_settings(&t->settings, &t->task, e);
     if (!st)
@@ -236,32 +258,66 @@ static void judge_empty(struct transcript_result *out, const struct transcript_s
              is_right ? "nothing" : "something");
 }
 
+static void compare_first(struct transcript_result *out, const struct transcript_step *s,
+                          const struct course *c)
+{
+    const char *other = !digest_equal(&c->masters, &s->claim.masters_after)       ? "masters"
+                        : !digest_equal(&c->optimizer, &s->claim.optimizer_after) ? "moments"
+                        : !digest_equal(&c->weights, &s->manifest.weights)        ? "weights"
+                                                                                  : NULL;
+
+    out->loser = other ? DISPUTE_DEFENDER : DISPUTE_CHALLENGER;
+    snprintf(out->why, sizeof(out->why), "the task gives %s %s of version 0",
+             other ? "other" : "these", other ? other : "weights, masters and moments");
+}
+
+static bool goes_on(void *arg, uint64_t step, uint64_t steps, float loss)
+{
+    const atomic_bool *is_stopped = arg;
+
+    (void)step;
+    (void)steps;
+    (void)loss;
+    return !is_stopped || !atomic_load(is_stopped);
+}
+
+static enum status check_memory(struct bytes bundle, struct err *e)
+{
+    const uint64_t limit = memory_available();
+    uint64_t bytes;
+    enum status st = transcript_first_bytes(&bytes, bundle, e);
+
+    if (st || bytes <= limit)
+        return st;
+    return err_set(e, ERR_LIMIT,
+                   "making version 0 takes %" PRIu64 " MiB, more than the %" PRIu64 " MiB free",
+                   (bytes >> 20) + 1, limit >> 20);
+}
+
 /* Version 0 is what the task makes, and whoever judges makes it. */
 static enum status judge_first(struct transcript_result *out, const struct transcript_step *s,
-                               struct bytes bundle, struct err *e)
+                               struct bytes bundle, const atomic_bool *is_stopped,
+                               struct err *e)
 {
-    const struct course_options co = {.run = s->run, .kernels = kernels_best()};
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct course_options co = {.run = s->run, .kernels = kernels_best()};
     struct setup *setup = NULL;
     struct course c;
-    const char *other;
-    enum status st = setup_open(&setup, bundle, NULL, e);
+    enum status st = check_memory(bundle, e);
 
+    if (!st)
+        st = setup_open(&setup, bundle, NULL, e);
     if (st)
         return st;
+    pool_new(&co.pool, cores > 1 ? (size_t)cores : 1);
     course_init(&c, setup, &co);
     st = course_begin(&c, e);
     if (!st)
-        st = course_warm_up(&c, NULL, NULL, e);
-    if (!st) {
-        other = !digest_equal(&c.masters, &s->claim.masters_after)       ? "masters"
-                : !digest_equal(&c.optimizer, &s->claim.optimizer_after) ? "moments"
-                : !digest_equal(&c.weights, &s->manifest.weights)        ? "weights"
-                                                                         : NULL;
-        out->loser = other ? DISPUTE_DEFENDER : DISPUTE_CHALLENGER;
-        snprintf(out->why, sizeof(out->why), "the task gives %s %s of version 0",
-                 other ? "other" : "these", other ? other : "weights, masters and moments");
-    }
+        st = course_warm_up(&c, goes_on, (void *)(uintptr_t)is_stopped, e);
+    if (!st)
+        compare_first(out, s, &c);
     course_clear(&c);
+    pool_free(&co.pool);
     setup_close(&setup);
     return st;
 }
@@ -294,7 +350,7 @@ static void tell(struct transcript_result *out, const struct dispute *d)
 }
 
 enum status transcript_replay(struct transcript_result *out, const struct transcript *t,
-                              struct err *e)
+                              const atomic_bool *is_stopped, struct err *e)
 {
     struct transcript_step s;
     struct dispute d;
@@ -306,7 +362,7 @@ enum status transcript_replay(struct transcript_result *out, const struct transc
     out->run = s.run;
     out->version = s.version;
     if (!st && s.is_first && !s.is_contradicted) {
-        st = judge_first(out, &s, t->bundle, e);
+        st = judge_first(out, &s, t->bundle, is_stopped, e);
     } else if (!st && s.is_file && !s.is_contradicted) {
         st = judge_file(out, &s, e);
     } else if (!st && s.is_empty) {

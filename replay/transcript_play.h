@@ -9,6 +9,10 @@
 #ifndef REPLAY_TRANSCRIPT_PLAY_H
 #define REPLAY_TRANSCRIPT_PLAY_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/bytes.h"
 #include "base/status.h"
 #include "learn/dispute.h"
@@ -58,11 +62,17 @@ MUST_USE enum status transcript_moves(struct dispute *d, uint32_t *n,
                                       const struct transcript_step *s,
                                       const struct public_key *challenger, struct bytes moves,
                                       struct err *e);
+/* What judging version 0 of a task takes of the host's memory; depends on nothing but the bundle. The errors of
+ * bundle_decode, task_parse, setup_model_config and course_first_bytes. */
+MUST_USE enum status transcript_first_bytes(uint64_t *out, struct bytes bundle, struct err *e);
+
 /* Replays the moves; of a challenge without, looks at its proof (replay/file_proof.h); of version 0, makes it (replay/course.h), for which a task that begins with a model's
  * directory needs that. OK: they are what they claim to be, whoever lost. ERR_MALFORMED, ERR_DIGEST,
- * ERR_DENIED: the file accuses nobody. Of version 0 also the errors of setup_open, course_begin and
- * course_warm_up. */
+ * ERR_DENIED: the file accuses nobody. Of version 0, which takes all cores, also the errors of setup_open,
+ * course_begin and course_warm_up; ERR_LIMIT, before any of it is taken: more memory than is free. It ends after the supervised step at which
+ * *is_stopped (NULL: never) is set: ERR_TIMEOUT. */
 MUST_USE enum status transcript_replay(struct transcript_result *out,
-                                       const struct transcript *t, struct err *e);
+                                       const struct transcript *t,
+                                       const atomic_bool *is_stopped, struct err *e);
 
 #endif

@@ -23,7 +23,7 @@ static void try_file(struct bytes in)
     CHECK(transcript_encode(&again, &t, NULL) == OK);
     CHECK(bytes_equal(buf_bytes(&again), in));
     buf_clear(&again);
-    if (transcript_replay(&result, &t, NULL) == OK)
+    if (transcript_replay(&result, &t, NULL, NULL) == OK)
         CHECK(result.loser == DISPUTE_NOBODY || result.turn == DISPUTE_NOBODY);
 }
 

@@ -83,11 +83,12 @@ static const struct public_key *trainer_of(const struct world *w)
 }
 
 /* What an audit of the directory says, with a judge to whom the trainer always loses. */
-static enum status everybody_loses(struct bytes transcript, struct ledger_judgement *out,
-                                   struct err *e)
+static enum status everybody_loses(struct bytes transcript, const atomic_bool *is_stopped,
+                                   struct ledger_judgement *out, struct err *e)
 {
     struct transcript t;
 
+    (void)is_stopped;
     memset(out, 0, sizeof(*out));
     out->is_over = out->has_trainer_lost = true;
     out->op = 7;

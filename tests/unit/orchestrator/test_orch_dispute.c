@@ -12,8 +12,25 @@
 
 #define DISPUTE_MS 5000 /* as the world's task says */
 
+/* What judging version 0 takes of memory. */
+static enum status little(uint64_t *out, struct bytes bundle, struct err *e)
+{
+    (void)e;
+    assert_true(bundle.len > 0);
+    *out = 1;
+    return OK;
+}
+
+static enum status too_much(uint64_t *out, struct bytes bundle, struct err *e)
+{
+    (void)bundle;
+    (void)e;
+    *out = UINT64_MAX - 1;
+    return OK;
+}
+
 /* Version 1 is made, and is to be recomputed. */
-static int setup_with(void **state, const char *init)
+static int setup_with(void **state, const char *init, orch_first_bytes *first_bytes)
 {
     const struct world_options o = {.n_workers = 1,
                                     .n_verifiers = VERIFIERS,
@@ -22,7 +39,8 @@ static int setup_with(void **state, const char *init)
                                     .lag = 1,
                                     .order = "unit",
                                     .step_ppm = 1000000,
-                                    .init = init};
+                                    .init = init,
+                                    .first_bytes = first_bytes};
     const struct msg_batch *b;
     struct msg_receipt r;
     struct world *w;
@@ -38,12 +56,17 @@ static int setup_with(void **state, const char *init)
 
 static int setup(void **state)
 {
-    return setup_with(state, NULL);
+    return setup_with(state, NULL, little);
 }
 
 static int setup_directory(void **state)
 {
-    return setup_with(state, "/nowhere");
+    return setup_with(state, "/nowhere", little);
+}
+
+static int setup_large(void **state)
+{
+    return setup_with(state, NULL, too_much);
 }
 
 static int teardown(void **state)
@@ -476,6 +499,33 @@ static void a_restart_keeps_the_moves_and_gives_the_whole_time(void **state)
     assert_int_equal(move_count(w, LEDGER_DISPUTE_MOVE), 2);
 }
 
+/* One that was killed goes over the batches again while its clock runs: what it read before does not count. */
+static void a_party_is_not_kept_from_the_batches(void **state)
+{
+    struct world *w = *state;
+    uint32_t v = given(w, 1), n = 0;
+    const struct msg_batch *b;
+    struct msg_receipt r;
+    struct msg_wait wait;
+
+    while (n < 1000 && move_batch(w, 0, &b, &wait))
+        n++;
+    assert_int_equal(wait.code, REASON_BUSY);
+    verdict(w, v, 1, (struct bytes){NULL, 0}, &r);
+    assert_true(r.is_accepted);
+    for (n = 0; n < 10000 && move_batch(w, 0, &b, &wait); n++)
+        continue;
+    assert_true(n >= 1024 &&
+                n < 10000); /* 16 batches of 64 MiB; each of these counts as 1 MiB */
+    assert_int_equal(wait.code, REASON_BUSY);
+    play(w, v, LEDGER_MOVE_SHOW);
+    play(w, v, LEDGER_MOVE_CALL);
+    judge(w, OK, false);
+    for (n = 0; n < 1000 && move_batch(w, 0, &b, &wait); n++)
+        continue;
+    assert_true(n < 16); /* no party any more: the account is as it was */
+}
+
 /* ---- the end ------------------------------------------------------------------------------ */
 
 static void what_is_called_is_judged_once(void **state)
@@ -507,12 +557,17 @@ static void a_game_that_cannot_be_judged_is_tried_again(void **state)
     play(w, v, LEDGER_MOVE_CALL);
     pass(w, 100);
     assert_int_equal(w->n_judged, 1);
-    judge(w, ERR_NO_MEMORY, true);
+    judge(w, ERR_IO, true);
     assert_non_null(open_dispute(w));
     pass(w, 5000);
     assert_int_equal(w->n_judged, 1);
     pass(w, 6000);
     assert_int_equal(w->n_judged, 2);
+    judge(w, ERR_LIMIT, true); /* memory does not come back so soon */
+    pass(w, 50000);
+    assert_int_equal(w->n_judged, 2);
+    pass(w, 11000);
+    assert_int_equal(w->n_judged, 3);
     judge(w, OK, true);
     assert_null(open_dispute(w));
     assert_false(is_open(w));
@@ -586,6 +641,21 @@ static void version_0_of_a_directory_is_not_judged(void **state)
     assert_null(open_dispute(w));
 }
 
+/* Nor the memory to make it. */
+static void version_0_that_does_not_fit_here_is_not_judged(void **state)
+{
+    struct world *w = *state;
+    uint32_t v = given(w, 0);
+    struct msg_receipt r;
+
+    verdict(w, v, 0, (struct bytes){NULL, 0}, &r);
+    assert_int_equal(r.code, REASON_UNSUPPORTED);
+    assert_null(open_dispute(w));
+    assert_int_equal(w->n_judged, 0);
+    verdict(w, given(w, 1), 1, (struct bytes){NULL, 0}, &r); /* others have a game */
+    assert_true(r.is_accepted);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -603,6 +673,7 @@ int main(void)
         TEST(a_challenger_that_says_nothing_loses_and_the_task_goes_on),
         TEST(a_partys_clock_runs_through_all_its_moves),
         TEST(a_restart_keeps_the_moves_and_gives_the_whole_time),
+        TEST(a_party_is_not_kept_from_the_batches),
         TEST(what_is_called_is_judged_once),
         TEST(a_game_that_cannot_be_judged_is_tried_again),
         TEST(a_restart_has_it_judged_again),
@@ -610,6 +681,8 @@ int main(void)
         TEST(a_proof_is_judged_without_moves),
         cmocka_unit_test_setup_teardown(version_0_of_a_directory_is_not_judged, setup_directory,
                                         teardown),
+        cmocka_unit_test_setup_teardown(version_0_that_does_not_fit_here_is_not_judged,
+                                        setup_large, teardown),
     };
 
     return cmocka_run_group_tests_name("orchestrator/orch_dispute", tests, NULL, NULL);

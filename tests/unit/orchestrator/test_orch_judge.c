@@ -2,6 +2,8 @@
 #include "orchestrator/orch_judge.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "support/test.h"
@@ -14,8 +16,14 @@ static struct gate {
     unsigned n_notified;
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-static enum status judge(struct bytes transcript, struct ledger_judgement *out, struct err *e)
+static enum status judge(struct bytes transcript, const atomic_bool *is_stopped,
+                         struct ledger_judgement *out, struct err *e)
 {
+    if (transcript.len && transcript.data[0] == 7) { /* one that takes long */
+        while (!atomic_load(is_stopped))
+            sched_yield();
+        return err_set(e, ERR_TIMEOUT, "seven");
+    }
     pthread_mutex_lock(&gate.lock);
     while (!gate.is_open)
         pthread_cond_wait(&gate.changed, &gate.lock);
@@ -126,6 +134,17 @@ static void a_stopped_one_is_not_begun_again(void **state)
     assert_status(orch_judge_start(j, BYTES_LIT("\x06"), &e), ERR_EXISTS, NULL);
 }
 
+/* A warm-up of hours is not waited for: the gate stays shut. */
+static void one_that_takes_long_is_told_to_stop(void **state)
+{
+    struct orch_judge *j = *state;
+    struct err e;
+
+    assert_ok(orch_judge_start(j, BYTES_LIT("\x07"), &e), &e);
+    orch_judge_stop(j);
+    assert_int_equal(gate.n_notified, 1);
+}
+
 static void without_a_judge_nothing_starts(void **state)
 {
     struct orch_judge *j;
@@ -146,6 +165,7 @@ int main(void)
         TEST(nobody_waits_for_a_judgement),
         TEST(what_a_judge_fails_with_is_told_and_another_may_come),
         TEST(a_stopped_one_is_not_begun_again),
+        TEST(one_that_takes_long_is_told_to_stop),
         TEST(without_a_judge_nothing_starts),
     };
 

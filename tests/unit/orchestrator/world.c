@@ -76,6 +76,7 @@ static enum status visit_meta(void *arg, struct bytes key, struct bytes value, s
 static void start_orch(struct world *w)
 {
     struct orch_options opt = {.key = w->key,
+                               .first_bytes = w->opt.first_bytes,
                                .store = {w, get_blob, get_entry},
                                .beacon_length = 4096,
                                .mature_window = 40,

@@ -46,9 +46,10 @@ struct world_options {
     bool is_open;         /* class open-openblas: workers open what is drawn */
     bool has_closed;      /* the first worker does not */
     bool is_light;        /* nothing is drawn for a full check but the first units of workers */
-    bool has_two_trainers; /* the second is not the run's; for moves only */
-    const char *init;      /* model.init; NULL: random */
-    bool has_mute;         /* the first validator gives no nonce it has committed to */
+    bool has_two_trainers;         /* the second is not the run's; for moves only */
+    const char *init;              /* model.init; NULL: random */
+    orch_first_bytes *first_bytes; /* that judging version 0 takes; NULL: none */
+    bool has_mute;                 /* the first validator gives no nonce it has committed to */
 };
 
 #define WORLD_ORDERS 64u /* a worker remembers */

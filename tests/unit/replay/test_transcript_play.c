@@ -45,16 +45,23 @@ struct fixture {
     struct err e;
 };
 
+static void encode_bundle(struct buf *out, const char *task)
+{
+    struct bundle b = {0};
+    struct err e;
+
+    b.file[BUNDLE_TASK] = bytes_str(task);
+    b.file[BUNDLE_ENV] = bytes_str(lua);
+    buf_init(out, BUNDLE_MAX_BYTES);
+    assert_ok(bundle_encode(out, &b, &e), &e);
+}
+
 static void open_task(struct fixture *f)
 {
     const struct course_options opt = {.run = run, .kernels = kernels_best()};
-    struct bundle b = {0};
     struct buf encoded;
 
-    b.file[BUNDLE_TASK] = bytes_str(yaml);
-    b.file[BUNDLE_ENV] = bytes_str(lua);
-    buf_init(&encoded, BUNDLE_MAX_BYTES);
-    assert_ok(bundle_encode(&encoded, &b, &f->e), &f->e);
+    encode_bundle(&encoded, yaml);
     assert_ok(setup_open(&f->setup, buf_bytes(&encoded), NULL, &f->e), &f->e);
     buf_clear(&encoded);
     course_init(&f->c, f->setup, &opt);
@@ -224,7 +231,7 @@ static enum status replay(struct fixture *f, struct transcript_result *r)
     buf_reset(&f->file);
     assert_ok(transcript_encode(&f->file, &t, &f->e), &f->e);
     assert_ok(transcript_decode(&again, buf_bytes(&f->file), &f->e), &f->e);
-    return transcript_replay(r, &again, &f->e);
+    return transcript_replay(r, &again, NULL, &f->e);
 }
 
 static void anyone_sees_who_lost(void **state)
@@ -469,6 +476,54 @@ static void version_0_is_what_the_task_makes(void **state)
     assert_contains(f->e.text, "version 0 has no game");
 }
 
+/* Else a process that judges is killed for memory, begins again, and is killed. */
+static void version_0_that_does_not_fit_is_not_begun(void **state)
+{
+    static const char large[] = "name: letters\n"
+                                "seed: 3\n"
+                                "model: {dim: 16384, layers: 128, heads: 128, ffn: 65536, "
+                                "max_len: 48, alphabet: \"abc\"}\n"
+                                "sampling: {group: 4, temperature: 1, max_new_tokens: 40}\n"
+                                "warmup: {steps: 1, batch: 8, lr: 3e-3}\n"
+                                "algorithm: {units_per_batch: 2, steps: 4, lag: 1}\n"
+                                "optimizer: {lr: 1e-3}\n";
+    struct fixture *f = *state;
+    struct transcript_result r;
+    struct msg_manifest m;
+    struct transcript t;
+    uint64_t little, much;
+    struct buf bundle;
+
+    assert_ok(transcript_first_bytes(&little, buf_bytes(&f->setup->bundle), &f->e), &f->e);
+    assert_true(little < (uint64_t)64 << 20);
+    encode_bundle(&bundle, large);
+    assert_ok(transcript_first_bytes(&much, buf_bytes(&bundle), &f->e), &f->e);
+    assert_true(much > (uint64_t)1
+                           << 42); /* of masters, moments and gradients 16 bytes a weight */
+    assert_ok(msg_manifest_decode(&m, buf_bytes(&f->c.manifest), &f->e), &f->e);
+    bundle_id(m.task.b, buf_bytes(&bundle));
+    publish(f, &m);
+    challenge(f, 0, (struct bytes){NULL, 0});
+    t = transcript_of(f);
+    t.bundle = buf_bytes(&bundle);
+    assert_status(transcript_replay(&r, &t, NULL, &f->e), ERR_LIMIT, NULL);
+    assert_contains(f->e.text, "making version 0 takes");
+    buf_clear(&bundle);
+}
+
+static void version_0_is_left_where_it_is_stopped(void **state)
+{
+    const atomic_bool is_stopped = true;
+    struct fixture *f = *state;
+    struct transcript_result r;
+    struct transcript t;
+
+    publish_first(f, NULL);
+    t = transcript_of(f);
+    assert_status(transcript_replay(&r, &t, &is_stopped, &f->e), ERR_TIMEOUT, NULL);
+    assert_contains(f->e.text, "stopped at step 1");
+}
+
 /* A step whose masters are right: version 1, but published with the file of version 0. */
 static void a_file_that_is_not_the_masters_has_lost(void **state)
 {
@@ -566,6 +621,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(what_was_not_published_is_not_disputed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(version_0_is_what_the_task_makes, setup, teardown),
+        cmocka_unit_test_setup_teardown(version_0_that_does_not_fit_is_not_begun, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(version_0_is_left_where_it_is_stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_is_not_the_masters_has_lost, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_challenge_belongs_to_its_dispute, setup, teardown),
