@@ -232,11 +232,10 @@ static enum status read_terms(struct econ_terms *t, const char *path, int64_t co
 {
     struct ledger_task_open open = {0};
     struct bundle b;
-    struct task task;
+    struct task task = {0};
     struct buf bundle;
     enum status st;
 
-    task_init(&task);
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     st = bundle_load(&bundle, path, e);
     if (!st)
