@@ -192,7 +192,7 @@ static const struct key keys[] = {
      "a check without a verdict goes to another validator after this time"},
     {"leases.dispute_ms", OPT_INT, AT(leases.dispute_ms), "120000", "100..86400000",
      "a party to a dispute that makes no move for so long loses, and one whose moves take four "
-     "times that together"},
+     "times that together; each may take an eighth of it"},
     {"leases.opening_ms", OPT_INT, AT(leases.opening_ms), "120000", "100..86400000",
      "in open classes, a drawn unit that its worker does not open for so long is refused; more "
      "than a restart takes"},
