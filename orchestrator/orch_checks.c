@@ -150,7 +150,7 @@ static struct orch_check *next_check(struct orch *s, struct turn *t,
         const struct ledger_unit *u = ledger_books_unit(orch_books(s), i);
         struct orch_check *c =
             u && u->state == UNIT_COMMITTED ? orch_find_check(s, i, t->from) : NULL;
-        if (!c || c->is_over || orch_is_held(s, t, i, c) ||
+        if (!c || c->is_over || c->is_lost || orch_is_held(s, t, i, c) ||
             (c->depth == CHECK_FULL ? orch_awaits_opening(s, t, i) : !is_ripe))
             continue;
         if (u->version < ask->oldest_version || u->version > ask->newest_version) {
@@ -508,7 +508,7 @@ static bool is_late(const struct orch *s, const struct turn *t, uint64_t unit,
     const struct orch_node *v = &s->node[c->node];
     int64_t most = s->task.leases.check_ms;
 
-    if (v->is_revoked || !orch_is_alive(s, c->node, t->now_ms))
+    if (v->is_revoked || c->is_lost || !orch_is_alive(s, c->node, t->now_ms))
         return true;
     if (orch_is_held(s, t, unit, c))
         return false; /* it waits for the others */

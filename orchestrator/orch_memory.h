@@ -59,6 +59,7 @@ struct orch_check {
     int64_t heard_ms; /* when it last came */
     bool is_told;     /* it was answered: the verdict may come */
     bool is_skipped;  /* late, and nobody else is there: others do not wait for it */
+    bool is_lost;     /* it sealed, forgot what, and others have shown: it cannot seal anew */
 };
 
 struct orch_unit {

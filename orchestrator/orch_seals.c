@@ -98,6 +98,7 @@ void orch_show(struct orch *s, struct turn *t, uint64_t unit)
 /* Appends the entry. REASON_NONE, or why not. */
 static enum reason take_seal(struct orch *s, struct turn *t, const struct msg_verdict_seal *m)
 {
+    struct orch_check *c = orch_find_check(s, m->unit, t->from);
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), m->unit);
     struct ledger_verdict_seal x = {.unit = m->unit,
                                     .lease = m->lease,
@@ -106,8 +107,12 @@ static enum reason take_seal(struct orch *s, struct turn *t, const struct msg_ve
 
     if (!u || u->state != UNIT_COMMITTED || u->lease != m->lease)
         return REASON_DUPLICATE;
-    if (!orch_find_check(s, m->unit, t->from))
+    if (!c)
         return REASON_NO_LEASE;
+    if (u->n_opinions && is_sealed(s, m->unit, c)) {
+        c->is_lost = true;
+        return REASON_DUPLICATE;
+    }
     digest_of(&x.envelope, t->m->raw);
     if (orch_append_verdict_seal(s, t, &x, AS_ANSWER, NULL, NULL))
         return REASON_DUPLICATE;

@@ -406,6 +406,53 @@ static void sealed_runs_end_too(void **state)
     }
 }
 
+/* The validator whose verdict on the unit is sealed, none being shown. */
+static uint32_t sealer_of(struct world *w, uint64_t unit)
+{
+    const struct ledger_unit *u = ledger_books_unit(books_of(w), unit);
+
+    for (uint32_t i = 0; u && u->state == UNIT_COMMITTED && i < w->opt.n_verifiers; i++) {
+        uint32_t node = world_node_of(w, ROLE_VERIFIER, i);
+        if (!u->n_opinions && ledger_books_seal(books_of(w), unit, &w->node[node].key->node))
+            return node;
+    }
+    return WORLD_NODES_MAX;
+}
+
+/* Of two validators one seals, is killed before it shows, and comes back when the other has shown: it
+ * cannot seal anew, and the other's verdict stands. */
+static void who_forgot_what_it_sealed_stops_nobody(void **state)
+{
+    struct world_options o = calm;
+    struct rng r = random_seeded(37);
+
+    (void)state;
+    o.n_verifiers = 2;
+    o.units_per_batch = 1;
+    o.lag = 0;
+    o.check_ms = 10000; /* what was sent is sent again within this time */
+    o.recheck_ppm = 1000000;
+    for (int i = 0; i < 8; i++) {
+        struct world *w;
+        uint32_t first;
+        world_new(&w, &o, rng_u64(&r));
+        while ((first = sealer_of(w, 0)) == WORLD_NODES_MAX)
+            world_round(w);
+        world_crash_node(w, first);
+        w->node[first].is_dead = true;
+        while (!ledger_books_unit(books_of(w), 0)->n_opinions)
+            world_round(w);
+        w->node[first].is_dead = false;
+
+        assert_true(world_run(w, HOUR_MS));
+
+        the_honest_lost_nothing(w, true);
+        batches_are_the_expected_ones(w);
+        audit_is_clean(w);
+        world_free(&w);
+    }
+}
+
 static void a_witness_that_keeps_its_nonces_stops_nobody(void **state)
 {
     struct world_options o = calm;
@@ -486,6 +533,7 @@ int main(void)
         cmocka_unit_test(canaries_reach_no_batch_and_hurt_nobody_honest),
         cmocka_unit_test(witnessed_runs_end_too),
         cmocka_unit_test(sealed_runs_end_too),
+        cmocka_unit_test(who_forgot_what_it_sealed_stops_nobody),
         cmocka_unit_test(a_witness_that_keeps_its_nonces_stops_nobody),
         cmocka_unit_test(a_lazy_validator_is_caught_by_canaries),
         cmocka_unit_test(a_framing_validator_is_caught_by_canaries),

@@ -40,6 +40,7 @@ struct world_options {
     bool has_lazy;        /* the first validator accepts all it is given */
     bool has_framer;      /* the first validator accuses everybody */
     int64_t recheck_ppm;  /* of full checks; 0: verdicts are not sealed */
+    int64_t check_ms;     /* 0: WORLD_CHECK_MS */
     int64_t canary_ppm;   /* of first attempts; workers obey orders */
     int64_t witnesses;    /* that a draw needs; all validators are */
     int64_t step_ppm;     /* least share of versions that are recomputed; nobody here does it */

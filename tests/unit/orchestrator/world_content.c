@@ -183,21 +183,23 @@ void world_make_bundle(struct world *w)
     struct buf yaml;
 
     buf_init(&yaml, 1u << 16);
-    buf_printf(
-        &yaml,
-        "name: made-up\nmodel: {init: %s}\nsampling:\n  group: %u\n  max_new_tokens: 8\n"
-        "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64 "\n  lag: %" PRId64
-        "\n  order: %s\n"
-        "acceptance:\n  canary_ppm: %" PRId64 "\n  recheck_ppm: %" PRId64
-        "\n  witnesses: %" PRId64 "\n  step_ppm: %" PRId64 "\n%s"
-        "leases:\n  dispute_ms: 5000\n  lease_ms: %d\n  hard_deadline_ms: %d\n  check_ms: %d\n "
-        " tries: %" PRId64 "\n  opening_ms: %d\nprices: {f32-1: %d, open-openblas: %d}\n",
-        w->opt.init ? w->opt.init : "random", WORLD_GROUP, w->opt.units_per_batch, w->opt.steps,
-        w->opt.lag, w->opt.order, w->opt.canary_ppm, w->opt.recheck_ppm, w->opt.witnesses,
-        w->opt.step_ppm, w->opt.is_light ? "  audit_saving_ppm: 0\n  audit_floor_ppm: 0\n" : "",
-        WORLD_LEASE_MS, 4 * WORLD_LEASE_MS, WORLD_CHECK_MS,
-        w->opt.tries ? w->opt.tries : (int64_t)1000, WORLD_OPENING_MS, w->opt.is_open ? 0 : 10,
-        w->opt.is_open ? 10 : 0);
+    buf_printf(&yaml,
+               "name: made-up\nmodel: {init: %s}\nsampling:\n  group: %u\n  max_new_tokens: 8\n"
+               "algorithm:\n  units_per_batch: %" PRId64 "\n  steps: %" PRId64
+               "\n  lag: %" PRId64 "\n  order: %s\n"
+               "acceptance:\n  canary_ppm: %" PRId64 "\n  recheck_ppm: %" PRId64
+               "\n  witnesses: %" PRId64 "\n  step_ppm: %" PRId64 "\n%s"
+               "leases:\n  dispute_ms: 5000\n  lease_ms: %d\n  hard_deadline_ms: %d\n"
+               "  check_ms: %" PRId64 "\n  tries: %" PRId64
+               "\n  opening_ms: %d\nprices: {f32-1: %d, open-openblas: %d}\n",
+               w->opt.init ? w->opt.init : "random", WORLD_GROUP, w->opt.units_per_batch,
+               w->opt.steps, w->opt.lag, w->opt.order, w->opt.canary_ppm, w->opt.recheck_ppm,
+               w->opt.witnesses, w->opt.step_ppm,
+               w->opt.is_light ? "  audit_saving_ppm: 0\n  audit_floor_ppm: 0\n" : "",
+               WORLD_LEASE_MS, 4 * WORLD_LEASE_MS,
+               w->opt.check_ms ? w->opt.check_ms : (int64_t)WORLD_CHECK_MS,
+               w->opt.tries ? w->opt.tries : (int64_t)1000, WORLD_OPENING_MS,
+               w->opt.is_open ? 0 : 10, w->opt.is_open ? 10 : 0);
     b.file[BUNDLE_TASK] = buf_bytes(&yaml);
     b.file[BUNDLE_ENV] = BYTES_LIT("return {}");
     CHECK(!bundle_encode(&w->bundle, &b, NULL));
