@@ -40,23 +40,21 @@ closed() { # name: the entry that says who lost
     grep '"DISPUTE_CLOSE"' "$work/$1.entries"
 }
 
+direct() { # name, cheat, why: the trainer loses without a move, and who has the file of the dispute sees why
+    run "$1" 1 --cheat-trainer "$2"
+    closed "$1" | grep -q "\"loser\": \"$(trainer_of "$1")\", \"is_silent\": false"
+    closed "$1" | grep -q '"n_moves": 0,'
+    [ "$(figure "$1" disputes_replayed)" = 1 ]
+    "$muster" ledger dispute "$work/$1" 1 "$work/dispute-$1"
+    "$muster" verify "$work/dispute-$1" | grep -q "$3"
+}
+
 run honest 1
 [ "$(figure honest versions_recomputed)" = 5 ] # the first four always, and the last, which no draw covers
 [ "$(figure honest disputes)" = 0 ]
 
-run first 1 --cheat-trainer other-first
-closed first | grep -q "\"loser\": \"$(trainer_of first)\", \"is_silent\": false"
-closed first | grep -q '"n_moves": 0,'
-[ "$(figure first disputes_replayed)" = 1 ]
-"$muster" ledger dispute "$work/first" 1 "$work/dispute-first"
-"$muster" verify "$work/dispute-first" | grep -q "the trainer loses: the task gives other masters of version 0"
-
-run file 1 --cheat-trainer other-file
-closed file | grep -q "\"loser\": \"$(trainer_of file)\", \"is_silent\": false"
-closed file | grep -q '"n_moves": 0,'
-[ "$(figure file disputes_replayed)" = 1 ]
-"$muster" ledger dispute "$work/file" 1 "$work/dispute-file"
-"$muster" verify "$work/dispute-file" | grep -q "the trainer loses: its file of weights has another number than its masters"
+direct first other-first "the trainer loses: the task gives other masters of version 0"
+direct file other-file "the trainer loses: its file of weights has another number than its masters"
 
 run gradient 1 --cheat-trainer altered-gradient
 closed gradient | grep -q "\"loser\": \"$(trainer_of gradient)\", \"is_silent\": false"

@@ -94,3 +94,19 @@ void submission_encode(struct buf *out, const struct submission_spec *spec)
     free(mem);
     free(m);
 }
+
+void batch_add_units(struct batch_made *b, const struct digest *run,
+                     const struct submission_spec *spec, uint32_t n)
+{
+    struct submission_spec one = *spec;
+    struct buf body;
+
+    buf_init(&body, MSG_MAX_BYTES);
+    for (uint32_t i = 0; i < n; i++) {
+        one.unit = spec->unit + i;
+        buf_reset(&body);
+        submission_encode(&body, &one);
+        batch_add(b, MSG_SUBMIT, run, (uint8_t)(1 + i), buf_bytes(&body));
+    }
+    buf_clear(&body);
+}

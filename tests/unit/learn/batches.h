@@ -38,5 +38,8 @@ struct submission_spec {
 /* Appends its encoded body: prompt of 3 tokens, every third token but the
  * first of mask 0. The root is right. */
 void submission_encode(struct buf *out, const struct submission_spec *spec);
+/* Adds n such submissions, of units spec->unit, spec->unit + 1, ..., by workers 1, 2, ... */
+void batch_add_units(struct batch_made *b, const struct digest *run,
+                     const struct submission_spec *spec, uint32_t n);
 
 #endif

@@ -591,12 +591,22 @@ static void a_restart_has_it_judged_again(void **state)
 
 /* ---- without moves ------------------------------------------------------------------------ */
 
+/* The judge is given a challenge and nothing else. */
+static void judge_is_asked(struct world *w)
+{
+    struct transcript t;
+
+    pass(w, 100);
+    assert_int_equal(w->n_judged, 1);
+    assert_ok(transcript_decode(&t, buf_bytes(&w->transcript), NULL), NULL);
+    assert_true(t.challenge.len > 0 && !t.moves.len && !t.batch.len);
+}
+
 static void version_0_is_judged_without_moves(void **state)
 {
     struct world *w = *state;
     uint32_t v = given(w, 0);
     struct msg_receipt r;
-    struct transcript t;
     struct msg_dispute m;
 
     verdict(w, v, 0, (struct bytes){NULL, 0}, &r);
@@ -604,10 +614,7 @@ static void version_0_is_judged_without_moves(void **state)
     m = next_move(w);
     move_by(w, world_node_of(w, ROLE_TRAINER, 0), &m, &r);
     assert_int_equal(r.code, REASON_OUT_OF_ORDER);
-    pass(w, 100);
-    assert_int_equal(w->n_judged, 1);
-    assert_ok(transcript_decode(&t, buf_bytes(&w->transcript), NULL), NULL);
-    assert_true(t.challenge.len > 0 && !t.moves.len && !t.batch.len);
+    judge_is_asked(w);
     judge(w, OK, true);
     assert_false(is_open(w));
 }
@@ -617,14 +624,10 @@ static void a_proof_is_judged_without_moves(void **state)
     struct world *w = *state;
     uint32_t v = given(w, 1);
     struct msg_receipt r;
-    struct transcript t;
 
     verdict(w, v, 1, BYTES_LIT("\x03 a shard and a tile"), &r);
     assert_true(r.is_accepted);
-    pass(w, 100);
-    assert_int_equal(w->n_judged, 1);
-    assert_ok(transcript_decode(&t, buf_bytes(&w->transcript), NULL), NULL);
-    assert_true(t.challenge.len > 0 && !t.moves.len && !t.batch.len);
+    judge_is_asked(w);
     judge(w, OK, false);
     assert_true(is_open(w));
 }

@@ -113,26 +113,19 @@ static int teardown(void **state)
 /* Batch `number`: the first ones train, later ones are empty. */
 static struct batch_made *batch_of(const struct fixture *f, uint64_t number)
 {
+    const struct submission_spec spec = {.unit = 2 * number,
+                                         .version = (int64_t)number,
+                                         .task = f->setup->task_id,
+                                         .numerics = "f32-1",
+                                         .n_samples = 4,
+                                         .reward = {0.0f, 1.0f, 0.5f, 0.25f},
+                                         .n_tokens = 4,
+                                         .token = 1,
+                                         .vocab = (int32_t)f->setup->config.vocab};
     struct batch_made *b = batch_new(number);
-    struct buf body;
 
-    buf_init(&body, MSG_MAX_BYTES);
-    for (uint64_t i = 0; number < 3 && i < 2; i++) {
-        const struct submission_spec spec = {.unit = 2 * number + i,
-                                             .version = (int64_t)number,
-                                             .task = f->setup->task_id,
-                                             .numerics = "f32-1",
-                                             .n_samples = 4,
-                                             .reward = {0.0f, 1.0f, 0.5f, 0.25f},
-                                             .n_tokens = 4,
-                                             .token = 1,
-                                             .vocab = (int32_t)f->setup->config.vocab};
-
-        buf_reset(&body);
-        submission_encode(&body, &spec);
-        batch_add(b, MSG_SUBMIT, &run, (uint8_t)(1 + i), buf_bytes(&body));
-    }
-    buf_clear(&body);
+    if (number < 3)
+        batch_add_units(b, &run, &spec, 2);
     return b;
 }
 

@@ -73,26 +73,16 @@ static void make_batch(struct fixture *f)
 {
     const struct learn_rules rules =
         course_rules(&f->setup->task, &f->setup->task_id, f->setup->config.vocab, 0, &run);
-    struct buf body;
+    const struct submission_spec spec = {.task = f->setup->task_id,
+                                         .numerics = "f32-1",
+                                         .n_samples = 4,
+                                         .reward = {0.0f, 1.0f, 0.5f, 0.25f},
+                                         .n_tokens = 40,
+                                         .token = 1,
+                                         .vocab = (int32_t)f->setup->config.vocab};
 
     f->made = batch_new(0);
-    buf_init(&body, MSG_MAX_BYTES);
-    for (uint64_t unit = 0; unit < 2; unit++) {
-        const struct submission_spec spec = {.unit = unit,
-                                             .version = 0,
-                                             .task = f->setup->task_id,
-                                             .numerics = "f32-1",
-                                             .n_samples = 4,
-                                             .reward = {0.0f, 1.0f, 0.5f, 0.25f},
-                                             .n_tokens = 40,
-                                             .token = 1,
-                                             .vocab = (int32_t)f->setup->config.vocab};
-
-        buf_reset(&body);
-        submission_encode(&body, &spec);
-        batch_add(f->made, MSG_SUBMIT, &run, (uint8_t)(1 + unit), buf_bytes(&body));
-    }
-    buf_clear(&body);
+    batch_add_units(f->made, &run, &spec, 2);
     assert_ok(learn_batch_build(&f->batch, &f->made->m, &rules, &f->e), &f->e);
     assert_ok(msg_batch_encode(&f->body, &f->made->m, &f->e), &f->e);
 }
