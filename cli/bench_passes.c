@@ -255,9 +255,10 @@ static enum status run(struct bench *b, struct err *e)
         return train(b, e);
     if (!st && strcmp(b->what, "prefill") == 0)
         return prefill(b, e);
+    if (!st && b->batch)
+        return decode_part(b, (size_t)b->batch, e);
     for (size_t i = 0; !st && i < N_OF(batches); i++)
-        if (b->batch == 0 || (size_t)b->batch == batches[i])
-            st = decode_part(b, batches[i], e);
+        st = decode_part(b, batches[i], e);
     return st;
 }
 

@@ -496,8 +496,11 @@ static enum status distances(struct bench *b, struct err *e)
 
 static enum status run(struct bench *b, struct err *e)
 {
+    const struct kernels *k;
     enum status st = device_open(&b->on, b->device, e);
 
+    if (!st)
+        st = device_kernels(&k, b->on, NUMERICS_OPEN_CUDA, e); /* before weights are made */
     b->c = *bench_passes_config(b->shape);
     b->c.dtype = DTYPE_BF16;
     b->c.bos = b->c.pad = -1;
