@@ -23,8 +23,6 @@
 #include "learn/learner.h"
 #include "proto/types.h"
 
-#define SFT_LINE_MAX (16u << 20) /* bytes */
-
 /* What to do with a sequence that is too long. */
 enum sft_long { SFT_LONG_REFUSE, SFT_LONG_CUT, SFT_LONG_DROP };
 
