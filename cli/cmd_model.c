@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,12 @@
 #include "cli/loaded_model.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
+#include "engine/chat.h"
 #include "engine/model.h"
 #include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 
+#define MIB              1048576.0
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 
 /* ---- info ------------------------------------------------------------------------------------ */
@@ -46,7 +49,41 @@ static uint64_t stored_bytes(const struct weights_map *m)
     return n;
 }
 
-static void info_json(const struct weights_map *m, const char *digest, const char *tokenizer)
+/* What turns text into ids here, and conversations. */
+struct speech {
+    char tokenizer[16], chat[32];
+    char why[ERR_TEXT_BYTES]; /* why the chat template is not supported */
+};
+
+static void speech_of(struct speech *s, const char *dir)
+{
+    struct tokenizer *t;
+    struct chat *chat = NULL;
+    struct err e;
+    enum status st = tokenizer_load(&t, dir, NULL);
+    const char *kind = "muster-byte";
+
+    memset(s, 0, sizeof(*s));
+    snprintf(s->chat, sizeof(s->chat), "none");
+    if (st) {
+        snprintf(s->tokenizer, sizeof(s->tokenizer), "%s",
+                 st == ERR_NOT_FOUND ? "none" : "not supported");
+        return;
+    }
+    if (tokenizer_kind(t) != TOKENIZER_BYTE)
+        kind = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
+    snprintf(s->tokenizer, sizeof(s->tokenizer), "%s", kind);
+    st = chat_open(&chat, dir, t, &e);
+    if (st != ERR_NOT_FOUND)
+        snprintf(s->chat, sizeof(s->chat), "%s", st ? "not supported" : chat_name(chat));
+    if (st && st != ERR_NOT_FOUND)
+        snprintf(s->why, sizeof(s->why), ": %.500s", e.text);
+    chat_close(&chat);
+    tokenizer_free(&t);
+}
+
+static void info_json(const struct weights_map *m, const char *digest,
+                      const struct speech *says)
 {
     const struct model_config *c = &m->config;
     struct buf config, stored;
@@ -59,9 +96,11 @@ static void info_json(const struct weights_map *m, const char *digest, const cha
             config.data[i] = ' ';
     printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"files\": %zu, "
            "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"root\": \"%s\", "
-           "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
+           "\"tokenizer\": \"%s\", \"chat\": \"%s\", \"runtime_bytes\": %" PRIu64
+           ", \"config\": %s}\n",
            model_config_params(c), m->n_tensors, m->n_files, stored_as(&stored, m),
-           stored_bytes(m), digest, tokenizer, model_map_bytes(m, NULL, 0), buf_cstr(&config));
+           stored_bytes(m), digest, says->tokenizer, says->chat, model_map_bytes(m, NULL, 0),
+           buf_cstr(&config));
     buf_clear(&config);
     buf_clear(&stored);
 }
@@ -85,7 +124,8 @@ static void print_stops(const struct model_config *c)
     printf("%s\n", c->n_stops ? "" : "no token");
 }
 
-static void info_text(const struct weights_map *m, const char *digest, const char *tokenizer)
+static void info_text(const struct weights_map *m, const char *digest,
+                      const struct speech *says)
 {
     const struct model_config *c = &m->config;
     struct buf stored;
@@ -102,28 +142,16 @@ static void info_text(const struct weights_map *m, const char *digest, const cha
     printf("vocabulary     %" PRIu32 "%s\n", c->vocab, c->tie ? ", head tied" : "");
     print_rope(c);
     print_stops(c);
-    printf("tokenizer      %s\n", tokenizer);
+    printf("tokenizer      %s\n", says->tokenizer);
+    printf("chat template  %s%s\n", says->chat, says->why);
     printf("stored as      %s, %" PRIu64 " bytes in %zu file%s\n", stored_as(&stored, m),
            stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
-    printf("published as   %s\n", dtype_hf_name(c->dtype));
-    printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
-           model_map_bytes(m, NULL, 0), kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len);
+    printf("written as     %s\n", dtype_hf_name(c->dtype));
+    printf("memory to run  %.0f MiB, and %.0f MiB for 1024 cached positions\n",
+           ceil((double)model_map_bytes(m, NULL, 0) / MIB),
+           ceil((double)kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len * 1024 / MIB));
     printf("root           %s\n", digest);
     buf_clear(&stored);
-}
-
-static const char *tokenizer_text(const char *dir)
-{
-    struct tokenizer *t;
-    enum status st = tokenizer_load(&t, dir, NULL);
-    const char *text = "muster-byte";
-
-    if (st)
-        return st == ERR_NOT_FOUND ? "none" : "not supported";
-    if (tokenizer_kind(t) != TOKENIZER_BYTE)
-        text = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
-    tokenizer_free(&t);
-    return text;
 }
 
 static int cmd_info(int argc, char **argv)
@@ -133,14 +161,17 @@ static int cmd_info(int argc, char **argv)
     uint8_t digest[WEIGHTS_DIGEST_BYTES];
     char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
     struct weights_map *m;
+    struct speech says;
     struct err e;
     struct opt table[] = {
         {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false}};
     struct usage u = {
         .line = "muster model info DIR [options]",
-        .about =
-            "Says what the model in DIR is: family, shape, size, the memory it takes, and the "
-            "BLAKE2b-256 of\nits f32 weights in name order.",
+        .about = "Says what the model in DIR is: family, shape, size, tokenizer and chat "
+                 "template, how "
+                 "`model convert`\nwould write its numbers, the memory it takes, and the "
+                 "BLAKE2b-256 of "
+                 "its f32 weights in name order.",
         .table = table,
         .n = N_OPTIONS(table),
         .operand = &dir,
@@ -160,7 +191,8 @@ static int cmd_info(int argc, char **argv)
     }
     weights_map_digest(digest, m);
     hex_encode(hex, (struct bytes){digest, sizeof(digest)});
-    (is_json ? info_json : info_text)(m, hex, tokenizer_text(dir));
+    speech_of(&says, dir);
+    (is_json ? info_json : info_text)(m, hex, &says);
     weights_map_close(&m);
     return 0;
 }

@@ -80,8 +80,7 @@ static enum status open_chat(struct generate *g, struct err *e)
         if (st && !g->chat)
             return OK;
         if (st)
-            return err_set(e, st, "%.400s; --template NAME chooses one by hand",
-                           g->no_chat.text);
+            return err_set(e, st, "%s", g->no_chat.text);
     }
     if (st)
         return st;

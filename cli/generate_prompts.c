@@ -62,7 +62,7 @@ enum status prompts_add_messages(struct prompts *p, const struct chat_message *m
     enum status st;
 
     if (!p->chat)
-        return err_set(e, ERR_UNSUPPORTED, "\"messages\": %s; --template names one",
+        return err_set(e, ERR_UNSUPPORTED, "\"messages\": %s",
                        p->no_chat ? p->no_chat : "there is no chat template");
     for (size_t i = 0; i < n; i++)
         bytes += m[i].text.len;

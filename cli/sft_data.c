@@ -99,7 +99,7 @@ static enum status put_messages(struct line *l, const json_t *messages, struct e
     enum status st;
 
     if (!how->chat)
-        return err_set(e, ERR_UNSUPPORTED, "\"messages\": %s; --template names one",
+        return err_set(e, ERR_UNSUPPORTED, "\"messages\": %s",
                        how->no_chat ? how->no_chat : "there is no chat template");
     st = jsonl_messages(&m, &n, &bytes, messages, e);
     if (!st)

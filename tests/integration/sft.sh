@@ -136,10 +136,15 @@ refuse 'resume goes on' --steps 100000
 refuse 'other settings' --steps 100000 --resume --lr 0.001
 refuse 'other settings' --steps 99999 --resume
 refuse 'other settings' --steps 100000 --resume --numerics bf16-1
+head -n 60 "$work/data.jsonl" >"$work/less.jsonl"
+refuse 'is of other data' --steps 100000 --resume --data "$work/less.jsonl"
 refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1
 refuse '8 processes cannot share 4 grad_lanes' --steps 9 --resume --grad-lanes 4 --processes 8
 refuse 'training in 2 processes takes [0-9]* MiB, more than the 4 MiB allowed' --steps 100000 \
     --resume --max-memory 4 --grad-lanes 2 --processes 2
+mv "$work/model" "$work/first"
+"$muster" model init "$work/model" --dim 64 --layers 3 --heads 4 --kv-heads 2 --max-len 64 --seed 4
+refuse 'is of another model' --steps 100000 --resume
 # and what no command takes for another
 fails sft whole >/dev/null
 tail -n 1 "$work/whole.err" | grep -q 'holds a model already'
