@@ -12,6 +12,7 @@
 /* Rows that go through a product together when no mask comes between them. */
 #define WIDE   12u
 #define PIECES (ATTENTION_BLOCK / ATTENTION_PAGE)
+#define LINE   64u /* of a cache */
 
 float attention_scale(size_t D)
 {
@@ -64,8 +65,8 @@ struct piece {
     const float *panels; /* of the keys */
     const float *rows;   /* of the values */
     size_t row;
-    size_t at, n;                         /* first key, counted in the block, and how many */
-    const float *next_panels, *next_rows; /* read after them; NULL: nothing worth fetching */
+    size_t at, n; /* first key, counted in the block, and how many */
+    struct span next_of_keys, next_of_values; /* read after them */
 };
 
 /* Everything one thread works in. */
@@ -87,6 +88,7 @@ struct chunk {
     size_t group; /* the key/value head */
     size_t first; /* row 0 is query first / R, head first % R of the group; R = H / G */
     size_t n;
+    struct span then; /* read first when this chunk is done */
 };
 
 static size_t min(size_t a, size_t b)
@@ -116,34 +118,66 @@ static size_t row_at(const struct chunk *c, size_t i, size_t stride, size_t widt
     return r / R * stride + (c->group * R + r % R) * width;
 }
 
-/* The pages of n_keys keys of the block at b0. They come from memory, each a little more than what
- * one product reads meanwhile: so a product fetches what the next one reads, up to the keys of the
- * next block or head. */
+/* Where the keys, or the values, of the first n keys of a head's page lie: in one stretch. */
+static struct span page_keys(const float *head, size_t n, size_t D)
+{
+    return (struct span){head, attention_width(n) * D * sizeof(float)};
+}
+
+static struct span page_rows(const float *head, size_t n, size_t D)
+{
+    return (struct span){head + attention_page_values(D),
+                         n * attention_width(D) * sizeof(float)};
+}
+
+/* The keys that a chunk of this head reads first. */
+static struct span first_keys(const struct attention_run *run, size_t group, size_t D)
+{
+    const size_t n = min(run->first + run->n, ATTENTION_PAGE);
+
+    return page_keys(run->pages[0] + run->page_at + group * attention_page_head(D), n, D);
+}
+
+/* The pages of n_keys keys of the block at b0. They come from memory, so every product fetches what
+ * the next one reads, up to the keys of the next block or chunk. */
 static void load_pages(struct scratch *w, const struct chunk *c, size_t b0, size_t n_keys)
 {
     const struct attention_run *run = c->run;
     const size_t D = c->s->D, n = (n_keys + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
     const size_t head = run->page_at + c->group * attention_page_head(D);
-    const bool is_last = b0 + ATTENTION_BLOCK > row_position(c, c->n - 1);
+    const size_t end = row_position(c, c->n - 1) + 1, b1 = b0 + ATTENTION_BLOCK;
+    struct span keys = c->then, rows;
 
-    for (size_t i = 0; i < n; i++) {
+    if (b1 < end)
+        keys =
+            page_keys(run->pages[b1 / ATTENTION_PAGE] + head, min(end - b1, ATTENTION_PAGE), D);
+    for (size_t i = n; i-- > 0;) {
         const float *page = run->pages[b0 / ATTENTION_PAGE + i] + head;
+        const size_t m = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE);
+
         w->piece[i] = (struct piece){
             .panels = page,
             .rows = page + attention_page_values(D),
             .row = attention_width(D),
             .at = i * ATTENTION_PAGE,
-            .n = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE),
+            .n = m,
+            .next_of_values = i + 1 < n ? rows : keys,
         };
+        rows = page_rows(page, m, D);
     }
     w->n_pieces = n;
-    for (size_t i = 0; i + 1 < n; i++) {
-        w->piece[i].next_panels = w->piece[i + 1].panels;
-        w->piece[i].next_rows = w->piece[i + 1].rows;
-    }
-    w->piece[n - 1].next_panels = w->piece[0].rows;
-    w->piece[n - 1].next_rows = is_last ? run->pages[0] + head + attention_page_head(D)
-                                        : run->pages[b0 / ATTENTION_PAGE + n] + head;
+    for (size_t i = 0; i + 1 < n; i++)
+        w->piece[i].next_of_keys = page_keys(w->piece[i + 1].panels, w->piece[i + 1].n, D);
+    w->piece[n - 1].next_of_keys = rows;
+}
+
+/* Fetches what a product of so many steps and columns does not get to. */
+static void fetch_rest(struct span next, size_t steps, size_t cols)
+{
+    const size_t done = steps * attention_width(cols) / PACK_LANES * LINE;
+
+    for (size_t at = done; at < next.bytes; at += LINE)
+        PREFETCH((const char *)next.at + at);
 }
 
 /* Finds, or makes, the pieces of n_keys keys of the block at b0. */
@@ -162,7 +196,7 @@ static void load_pieces(const struct kernels *k, struct scratch *w, const struct
     k->pack(w->block.panels, run->k + b0 * s->k_stride + key, s->k_stride, n_keys, D);
     attention_block_load(&w->block, run->v + b0 * s->v_stride + key, s->v_stride, n_keys, D);
     w->piece[w->n_pieces++] =
-        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, NULL, NULL};
+        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, {0}, {0}};
 }
 
 /* p = q k for rows lo..hi-1 and the first n_keys keys. */
@@ -173,8 +207,11 @@ static void score_keys(const struct kernels *k, struct scratch *w, const struct 
 
     for (size_t i = 0; i < w->n_pieces && w->piece[i].at < n_keys; i++) {
         const struct piece *x = &w->piece[i];
-        attention_scores(k, w->p + x->at, w->q + lo * width, width, x->panels, hi - lo,
-                         min(n_keys - x->at, x->n), c->s->D, x->next_panels);
+        const size_t n = min(n_keys - x->at, x->n);
+
+        fetch_rest(x->next_of_keys, c->s->D, n);
+        attention_scores(k, w->p + x->at, w->q + lo * width, width, x->panels, hi - lo, n,
+                         c->s->D, x->next_of_keys);
     }
 }
 
@@ -199,9 +236,12 @@ static void weigh_keys(const struct kernels *k, struct scratch *w, size_t D, siz
                          .cols = D,
                          .steps = to - from,
                          .resume = from > 0,
-                         .next = x->next_rows};
-        if (from < to)
-            k->gemm(&g);
+                         .next = x->next_of_values};
+        if (from >= to)
+            continue;
+        if (lo == 0)
+            fetch_rest(x->next_of_values, to - from, D);
+        k->gemm(&g);
     }
 }
 
@@ -324,6 +364,19 @@ static size_t run_chunks(const struct attention_job *j, const struct attention_r
     return (run->n * (j->s->H / j->s->G) + CHUNK - 1) / CHUNK;
 }
 
+/* What task `at`, counted from the first of `run`, reads first. */
+static struct span next_keys(const struct attention_job *j, const struct attention_run *run,
+                             size_t at)
+{
+    const size_t G = j->s->G, chunks = run_chunks(j, run);
+
+    if (at == G * chunks) {
+        run++;
+        at = 0;
+    }
+    return run->pages ? first_keys(run, at / chunks % G, j->s->D) : (struct span){0};
+}
+
 /* One task is one chunk of one key/value head of one run. */
 static void attention_tasks(void *arg, size_t lo, size_t hi)
 {
@@ -338,7 +391,9 @@ static void attention_tasks(void *arg, size_t lo, size_t hi)
             first += s->G * run_chunks(j, run++);
         size_t chunks = run_chunks(j, run), rows = run->n * (s->H / s->G);
         size_t group = (task - first) / chunks, row = (task - first) % chunks * CHUNK;
-        struct chunk c = {run, s, group, row, min(rows - row, CHUNK)};
+        struct chunk c = {run, s, group, row, min(rows - row, CHUNK), {0}};
+        if (task + 1 < hi)
+            c.then = next_keys(j, run, task + 1 - first);
         if (run->pages && !j->is_filed)
             file_head(j->k, run, s, group);
         chunk_forward(j->k, &w, &c);

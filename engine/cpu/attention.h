@@ -39,10 +39,10 @@ struct attention_block {
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
                           size_t D);
 
-/* p (n, ATTENTION_BLOCK) = q (n, width) times the packed keys; `next` as in struct gemm. */
+/* p (n, ATTENTION_BLOCK) = q (n, width) times the packed keys; `next` is fetched meanwhile. */
 ALWAYS_INLINE void attention_scores(const struct kernels *k, float *p, const float *q,
                                     size_t width, const float *panels, size_t n, size_t n_keys,
-                                    size_t D, const float *next)
+                                    size_t D, struct span next)
 {
     struct gemm g = {.c = p,
                      .a = q,
