@@ -20,6 +20,9 @@
 #include "cli/usage.h"
 #include "engine/weights_map.h"
 
+#define LOG_MODULE "generate"
+#include "base/log.h"
+
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
 #define GENERATE_LINE                                                                          \
     "muster model generate DIR --prompt TEXT|--file FILE|--prompts FILE|--chat [options]"
@@ -33,7 +36,7 @@ struct generate {
     const char *dir;
     char *prompt, *file, *prompts, *system, *template, *date, *stop;
     bool has_prompt; /* though it be empty */
-    bool chat, json;
+    bool chat, json, special;
     int64_t batch, context;
     struct generate_settings s;
     struct model_manner how;
@@ -123,13 +126,19 @@ static enum status prepare(struct generate *g, struct err *e)
                                 .c = &g->c,
                                 .chat = g->talk,
                                 .is_chat = g->chat,
+                                .reads_special = g->special,
                                 .no_chat = g->no_chat.text,
                                 .system = bytes_str(g->system)};
     if (is_conversation(g))
         return OK;
-    return *g->prompts ? prompts_read(&g->asked, g->prompts, e)
-           : *g->file  ? add_file(g, e)
-                       : prompts_add(&g->asked, bytes_str(g->prompt), e);
+    st = *g->prompts ? prompts_read(&g->asked, g->prompts, e)
+         : *g->file  ? add_file(g, e)
+                     : prompts_add(&g->asked, bytes_str(g->prompt), e);
+    if (!st && g->asked.n_spelt)
+        LOG_WARN("special tokens are spelt in prompts=%zu and taken for text: --special reads "
+                 "them, --chat writes them",
+                 g->asked.n_spelt);
+    return st;
 }
 
 /* ---- a conversation -------------------------------------------------------------------------- */
@@ -262,6 +271,8 @@ static int check(const struct generate *g, size_t n_operands)
         return usage_complain(GENERATE_LINE,
                               "nothing to continue: --prompt, --file or --prompts say what, "
                               "--chat alone is a conversation");
+    if (g->chat && g->special)
+        return usage_complain(GENERATE_LINE, "--special is for texts, without --chat");
     if (!g->chat && *g->system)
         return usage_complain(GENERATE_LINE, "--system wants --chat");
     if (!g->chat && *g->template && !*g->prompts)
@@ -273,7 +284,7 @@ static int check(const struct generate *g, size_t n_operands)
     return USAGE_RUN;
 }
 
-#define GENERATE_OPTIONS 24u
+#define GENERATE_OPTIONS 25u
 #define OPTION_PROMPT    0u
 
 static void put_options(struct opt *to, struct generate *g)
@@ -296,6 +307,9 @@ static void put_options(struct opt *to, struct generate *g)
          "a chat template by its name, instead of the model's own", false},
         {"date", OPT_STRING, &g->date, "", NULL,
          "the day, for a chat template that says it, like \"26 Jul 2024\"; default: today",
+         false},
+        {"special", OPT_FLAG, &g->special, "false", NULL,
+         "without --chat: read special tokens spelt out in the text, as transformers does",
          false},
         {"max-new", OPT_INT, &s->max_new, "0", "0..16777216",
          "most new tokens; 0: 128, with --chat 1024", false},

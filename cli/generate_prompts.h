@@ -33,11 +33,13 @@ struct prompts {
     const struct model_config *c; /* borrowed */
     const struct chat *chat;      /* borrowed; NULL: texts are continued as they stand */
     bool is_chat;                 /* "prompt" is a message */
+    bool reads_special;           /* special tokens spelt in a text are tokens, not text */
     const char *no_chat;          /* borrowed: why there is no chat, for who sends messages */
     struct bytes system;          /* before a "prompt" that is a message; empty: none */
     struct prompt *at;            /* owned */
     size_t n, cap;
     size_t longest; /* ids */
+    size_t n_spelt; /* texts that spell special tokens, which were not read as such */
 };
 
 /* Each adds one. ERR_INVALID: empty, or it fills the model; ERR_MALFORMED: not UTF-8. A text begins

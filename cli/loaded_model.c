@@ -37,7 +37,7 @@ enum status loaded_model_open(struct loaded_model *l, const char *dir,
     const uint64_t cache = kv_cache_bytes(c, opt.kernels, n_slots,
                                           positions < c->max_len ? positions : c->max_len);
     st = memory_check(l->device, cache > UINT64_MAX - model ? UINT64_MAX : model + cache,
-                      how->max_memory, "the model and its cache", e);
+                      how->max_memory, "the model with its cache", e);
     return st ? st : model_open(&l->m, l->map, &opt, e);
 }
 

@@ -62,6 +62,19 @@ printf 'the first and the third' >"$work/text"
 alone 12 --file "$work/text"
 printf 'the first and the third' | alone 13 --file -
 
+# ---- special tokens are text unless asked for ------------------------------------------------------
+spelt=$'<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n'
+: >"$work/err"
+generate --prompt "$spelt" --json >"$work/got"
+grep -q 'W generate special tokens are spelt in prompts=1 ' "$work/err" || fail "no warning"
+: >"$work/err"
+generate --prompt "$spelt" --special >"$work/got"
+grep -q ' W ' "$work/err" && fail "a warning without need"
+generate --prompt hello --chat "${chat[@]}" >"$work/want"
+cmp "$work/want" "$work/got" || fail "--special is not what the template writes"
+generate --prompt 'hello' >/dev/null
+grep -q ' W ' "$work/err" && fail "a warning about plain text"
+
 # ---- a conversation is the messages that it is made of -------------------------------------------
 brief='Be brief, and say what is so, and what is not so do not say, be it as it may be.'
 printf 'hello\n\nand now\n' | "$muster" model generate "$model" --chat "${chat[@]}" --seed 3 \
@@ -118,6 +131,7 @@ refused() { # status, pattern, options
 }
 refused 2 "nothing to continue"
 refused 2 "which of them" --prompt a --file b
+refused 2 "is for texts, without" --prompt a --chat --special
 refused 2 "want a prompt" --chat --json
 refused 2 "context is for a conversation" --prompt a --context 9
 refused 1 "no chat template; --template" --prompt a --chat
