@@ -126,7 +126,7 @@ static enum status prepare(struct generate *g, struct err *e)
                                 .c = &g->c,
                                 .chat = g->talk,
                                 .is_chat = g->chat,
-                                .reads_special = g->special,
+                                .spelt = {.reads_special = g->special},
                                 .no_chat = g->no_chat.text,
                                 .system = bytes_str(g->system)};
     if (is_conversation(g))
@@ -134,10 +134,10 @@ static enum status prepare(struct generate *g, struct err *e)
     st = *g->prompts ? prompts_read(&g->asked, g->prompts, e)
          : *g->file  ? add_file(g, e)
                      : prompts_add(&g->asked, bytes_str(g->prompt), e);
-    if (!st && g->asked.n_spelt)
+    if (!st && g->asked.spelt.n)
         LOG_WARN("special tokens are spelt in prompts=%zu and taken for text: --special reads "
                  "them, --chat writes them",
-                 g->asked.n_spelt);
+                 g->asked.spelt.n);
     return st;
 }
 

@@ -192,7 +192,7 @@ static const char about[] =
     "\nOptions from --eval on are for --data.";
 
 /* The options from --eval on, which are for --data. */
-#define DATA_OPTIONS 23u
+#define DATA_OPTIONS 24u
 
 static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_manner *m)
 {
@@ -211,6 +211,8 @@ static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_
          "what becomes of longer ones: an error, the part that fits, or nothing", false},
         {"template", OPT_STRING, &s->template, "", NULL,
          "for messages: a chat template by its name, instead of the model's own", false},
+        {"special", OPT_FLAG, &m->special, "false", NULL,
+         "texts are rendered already: read special tokens spelt out in them", false},
         {"schedule", OPT_CHOICE, &s->schedule, "cosine", "constant|linear|cosine",
          "how the learning rate falls", false},
         {"lr-end", OPT_REAL, &s->lr_end, "0.1", "0..1",

@@ -37,20 +37,6 @@ static enum status end_put(struct prompts *p, struct err *e)
     return OK;
 }
 
-/* Whether some part of `text`, whose n ids are known, would be a special token if it were read so. */
-static bool spells_special(const struct tokenizer *t, struct bytes text, size_t cap, size_t n)
-{
-    int32_t *ids = xcalloc(cap, sizeof(*ids));
-    size_t n_read = n;
-    const enum status st = tokenizer_encode_trusted(t, text, ids, cap, &n_read, NULL);
-    bool spells = st == OK && n_read != n;
-
-    for (size_t i = 0; !spells && st == OK && i < n_read; i++)
-        spells = tokenizer_is_special(t, ids[i]);
-    free(ids);
-    return spells;
-}
-
 /* Sequences begin as they did in training: a tokenizer.json of Hugging Face's says how, for ours
  * config.json does. */
 enum status prompts_add_text(struct prompts *p, struct bytes text, struct err *e)
@@ -64,10 +50,7 @@ enum status prompts_add_text(struct prompts *p, struct bytes text, struct err *e
     struct prompt *last = &p->at[p->n - 1];
     if (n_bos)
         last->ids[0] = bos;
-    st = (p->reads_special ? tokenizer_encode_trusted
-                           : tokenizer_encode)(p->t, text, last->ids + n_bos, cap, &last->n, e);
-    if (!st && !p->reads_special && spells_special(p->t, text, cap, last->n))
-        p->n_spelt++;
+    st = spelt_encode(&p->spelt, p->t, text, last->ids + n_bos, cap, &last->n, e);
     last->n += n_bos;
     return st ? st : end_put(p, e);
 }

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "cli/spelt.h"
 #include "engine/chat.h"
 #include "engine/config.h"
 #include "engine/tokenizer.h"
@@ -33,13 +34,12 @@ struct prompts {
     const struct model_config *c; /* borrowed */
     const struct chat *chat;      /* borrowed; NULL: texts are continued as they stand */
     bool is_chat;                 /* "prompt" is a message */
-    bool reads_special;           /* special tokens spelt in a text are tokens, not text */
+    struct spelt spelt;           /* whether special tokens are read out of texts */
     const char *no_chat;          /* borrowed: why there is no chat, for who sends messages */
     struct bytes system;          /* before a "prompt" that is a message; empty: none */
     struct prompt *at;            /* owned */
     size_t n, cap;
     size_t longest; /* ids */
-    size_t n_spelt; /* texts that spell special tokens, which were not read as such */
 };
 
 /* Each adds one. ERR_INVALID: empty, or it fills the model; ERR_MALFORMED: not UTF-8. A text begins

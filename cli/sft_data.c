@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "cli/jsonl.h"
+#include "cli/spelt.h"
 #include "proto/digest.h"
 
 void sft_data_init(struct sft_data *d)
@@ -80,11 +81,13 @@ static void put_id(struct line *l, int32_t id, bool is_answer)
 static enum status put_text(struct line *l, struct bytes text, bool is_answer, struct err *e)
 {
     size_t at = l->d->n_tokens + l->n, n = 0;
+    struct spelt s = {l->how->reads_special, 0};
     enum status st =
-        tokenizer_encode(l->t, text, l->d->tokens + at, l->d->cap_tokens - at, &n, e);
+        spelt_encode(&s, l->t, text, l->d->tokens + at, l->d->cap_tokens - at, &n, e);
 
     if (st)
         return st;
+    l->d->n_spelt += s.n;
     memset(l->d->is_answer + at, is_answer, n);
     l->n += n;
     return OK;

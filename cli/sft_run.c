@@ -89,6 +89,7 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
                                     .chat = f->chat,
                                     .no_chat = f->no_chat.text,
                                     .max_tokens = max,
+                                    .reads_special = f->m->special,
                                     .too_long = too_long_of(f->s->too_long)};
     enum status st = sft_data_read(&f->train, f->m->data, &how, e);
 
@@ -110,6 +111,10 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
                        f->s->eval_fraction, f->train.n);
     if (f->n_train == 0)
         return err_set(e, ERR_INVALID, "'%s' has no sequence to train on", f->m->data);
+    if (f->train.n_spelt + f->eval.n_spelt)
+        LOG_WARN(
+            "special tokens are spelt in texts=%zu and taken for text: --special reads them",
+            f->train.n_spelt + f->eval.n_spelt);
     LOG_INFO("data sequences=%zu tokens=%zu longest=%zu held=%zu cut=%zu dropped=%zu",
              f->train.n, f->train.n_tokens, f->train.longest, f->n_held + f->eval.n,
              f->train.n_cut, f->train.n_dropped);
