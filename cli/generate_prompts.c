@@ -96,7 +96,7 @@ static enum status add_list(struct prompts *p, const json_t *list, struct err *e
     return st;
 }
 
-static enum status read_object(void *ctx, const json_t *o, struct err *e)
+enum status prompts_object(void *ctx, const json_t *o, struct err *e)
 {
     struct prompts *p = ctx;
     const json_t *messages = json_object_get(o, "messages");
@@ -117,7 +117,7 @@ static enum status read_object(void *ctx, const json_t *o, struct err *e)
 
 enum status prompts_read(struct prompts *p, const char *path, struct err *e)
 {
-    enum status st = jsonl_read(path, read_object, p, e);
+    enum status st = jsonl_read(path, prompts_object, p, e);
 
     return !st && p->n == 0 ? err_set(e, ERR_INVALID, "'%s' has no prompt", path) : st;
 }

@@ -12,6 +12,7 @@
 #ifndef CLI_GENERATE_PROMPTS_H
 #define CLI_GENERATE_PROMPTS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,8 @@ MUST_USE enum status prompts_add(struct prompts *p, struct bytes text, struct er
 /* Those of a file, as above. ERR_NOT_FOUND, ERR_IO, and with the line's number ERR_MALFORMED,
  * ERR_INVALID, ERR_LIMIT, ERR_UNSUPPORTED. */
 MUST_USE enum status prompts_read(struct prompts *p, const char *path, struct err *e);
+/* One of these objects: a jsonl_fn (cli/jsonl.h) whose ctx is the struct prompts. */
+MUST_USE enum status prompts_object(void *ctx, const json_t *o, struct err *e);
 /* Forgets all prompts. */
 void prompts_clear(struct prompts *p);
 
