@@ -144,7 +144,8 @@ static enum status prepare(struct generate *g, struct err *e)
 /* ---- a conversation -------------------------------------------------------------------------- */
 
 struct conversation {
-    struct chat_message *m; /* owned, and the texts too */
+    struct chat_message *m; /* owned */
+    uint8_t **text;         /* owned, and what each of m has */
     size_t n;
 };
 
@@ -155,13 +156,16 @@ static void put_message(struct conversation *c, enum chat_role role, struct byte
     if (text.len)
         memcpy(copy, text.data, text.len);
     c->m = xrealloc(c->m, (c->n + 1) * sizeof(c->m[0]));
+    c->text = xrealloc(c->text, (c->n + 1) * sizeof(c->text[0]));
+    c->text[c->n] = copy;
     c->m[c->n++] = (struct chat_message){role, {copy, text.len}};
 }
 
 static void conversation_clear(struct conversation *c)
 {
     for (size_t i = 0; i < c->n; i++)
-        free((void *)(uintptr_t)c->m[i].text.data);
+        free(c->text[i]);
+    free(c->text);
     free(c->m);
 }
 

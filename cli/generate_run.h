@@ -38,7 +38,7 @@ MUST_USE enum status generator_new(struct generator **out, struct model *m,
                                    const struct model_config *c, const struct tokenizer *t,
                                    const struct generate_settings *s, size_t n_slots,
                                    size_t max_len, struct err *e);
-void generator_free(struct generator **g);
+void generator_free(struct generator **p);
 
 /* Prints the answer to `p` on stdout as it comes, and a line's end; its text is appended to `said`
  * (NULL: not wanted). Logs how many tokens there were and how fast they came. ERR_INVALID, ERR_NUMERIC,

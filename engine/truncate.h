@@ -39,7 +39,7 @@ struct truncate;
  * for each thread, and nothing later. ERR_INVALID: a number out of its range; ERR_NO_MEMORY. */
 MUST_USE enum status truncate_new(struct truncate **out, const struct truncate_options *opt,
                                   size_t V, size_t n_threads, struct err *e);
-void truncate_free(struct truncate **t);
+void truncate_free(struct truncate **p);
 
 /* A draw_fn (engine/model.h); ctx is the struct truncate. *logp (or NULL) is the token's in the whole
  * distribution, as sample_token has it. Temperature 0: the likeliest token. */
