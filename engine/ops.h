@@ -12,6 +12,12 @@
  * Devices:  with kernels of a device (engine/device.h) all arrays of add, scale, gather, scatter, embed_forward,
  *           rmsnorm, rope, swiglu, logprob, adamw_update and the matrix products are the device's,
  *           and nothing waits. The others are for the host's kernels.
+ * Sources:  RMSNorm arXiv:1910.07467; SwiGLU arXiv:2002.05202; RoPE arXiv:2104.09864; grouped queries
+ *           arXiv:2305.13245; attention in blocks with running maxima arXiv:2205.14135; drawing by
+ *           Gumbel noise arXiv:1411.0030, its random words Philox doi:10.1145/2063384.2063405; AdamW
+ *           arXiv:1711.05101. docs/math.md derives what is not obvious.
+ * Failure:  none: sizes and ids are the caller's to have checked, and numbers that are not finite go
+ *           through (all_finite finds them).
  * Threads:  ops with a pool split their outputs over it (NULL: inline); all are otherwise
  *           reentrant. None allocates; attention uses up to 1 MiB of stack per thread.
  *
