@@ -4,21 +4,20 @@
 
 #include "engine/cpu/table.h"
 
-/* Sums are cut into pieces of so many STEPS that go on from what is in memory: a tile of rows then
- * stays in the first-level cache, and what a task copies in the second. */
+/* Sums are cut into pieces of so many STEPS that go on from what is in memory: a tile's columns of
+ * what is summed over then stay in the first-level cache, and the rows of a block in the second. */
 #define DX_STEPS 288u
 #define DW_STEPS 384u
-#define DX_ROWS  384u /* of one task, at most */
-#define DX_COLS  64u
+#define DX_ROWS  264u /* of one block, at most */
+#define DX_COLS  192u /* that go on from memory together */
 #define DW_ROWS  12u  /* rows copied together: whole tiles of any backend */
-#define DW_TASK  240u /* rows of one task, at most */
-#define DW_COLS  64u  /* columns copied together */
-#define DW_WIDE  384u /* columns of one task, at most */
+#define DW_TASK  240u /* rows of one block, at most */
+#define WIDEST   32u  /* columns of any backend's tile, at most */
 /* Rows that a copy looks ahead, for about as long as memory takes to answer. */
 #define PANEL_AHEAD  32u
 #define COLUMN_AHEAD 8u
-/* Tasks for each thread, at least, if the matrix allows: what is left over at the end is waited for. */
-#define TASKS_PER_THREAD 2u
+/* For each thread, at least, if the matrix allows: what is left over at the end is waited for. */
+#define PARTS_PER_THREAD 2u
 /* Below this many fma, handing work to another thread costs more than it saves. */
 #define INLINE_OPS (1u << 18)
 
@@ -48,44 +47,26 @@ struct matmul_job {
     const float *a;
     const float *b;
     size_t M, N, K;
-    size_t rows, cols; /* of a task */
-    size_t n_groups;   /* tasks side by side */
+    size_t rows;     /* of a block */
+    size_t n_panels; /* side by side */
     bool is_added;
 };
 
-/* What the busiest thread has to do when tasks are so wide: in columns of one block of rows. */
-static size_t longest_share(const struct matmul_job *j, size_t n_rows, size_t n_cols,
-                            size_t cols, size_t threads)
-{
-    return pieces(pieces(n_rows, j->rows) * pieces(n_cols, cols), threads) * cols;
-}
-
-/* Cuts the result, of n_rows by n_cols, into tasks and runs them. */
+/* Cuts the result, of n_rows by n_cols, into panels of columns, numbered through blocks of rows, and
+ * runs them: what one thread gets of a block shares what it copies of the rows. */
 static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n_cols,
                 pool_fn *fn)
 {
-    const size_t threads = pool_threads(pool);
-    const size_t wanted = threads > 1 ? TASKS_PER_THREAD * threads : 1;
-    size_t least;
+    const size_t parts = PARTS_PER_THREAD * pool_threads(pool);
+    size_t n;
 
+    j->n_panels = pieces(n_cols, PACK_LANES);
     j->rows = even(n_rows, j->rows, DW_ROWS);
-    j->cols = even(n_cols, j->cols, PACK_LANES);
-    while (pieces(n_rows, j->rows) * pieces(n_cols, j->cols) < wanted) {
-        if (j->cols > (size_t)4 * PACK_LANES && 2 * j->cols > j->rows)
-            j->cols = even(n_cols, j->cols / 2, PACK_LANES);
-        else if (j->rows > (size_t)4 * DW_ROWS)
-            j->rows = even(n_rows, j->rows / 2, DW_ROWS);
-        else
-            break;
-    }
-    least = j->cols / 2;
-    for (size_t cols = j->cols - PACK_LANES; cols > least && cols < j->cols; cols -= PACK_LANES)
-        if (longest_share(j, n_rows, n_cols, cols, threads) <
-            longest_share(j, n_rows, n_cols, j->cols, threads))
-            j->cols = cols;
-    j->n_groups = pieces(n_cols, j->cols);
-    pool_run(j->M * j->N * j->K < INLINE_OPS ? NULL : pool,
-             pieces(n_rows, j->rows) * j->n_groups, 1, fn, j);
+    while (pieces(n_rows, j->rows) * j->n_panels < 2 * parts && j->rows > 4 * DW_ROWS)
+        j->rows = even(n_rows, j->rows / 2, DW_ROWS);
+    n = pieces(n_rows, j->rows) * j->n_panels;
+    pool_run(j->M * j->N * j->K < INLINE_OPS ? NULL : pool, n, min(n / parts, j->n_panels), fn,
+             j);
 }
 
 /* Panels, and groups of columns, are so many floats apart: one cache line more than they take, or
@@ -116,37 +97,54 @@ static void copy_panels(float *to, const float *w, size_t w_row, size_t c0, size
     }
 }
 
-/* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. */
-static void dx_task(const struct matmul_job *j, size_t task)
+/* Here j->y is dx (M, K), j->a is dy (M, N), and the sum runs over n. Rows m0 .. m0 + rows, columns
+ * k0 .. k1. */
+static void dx_part(const struct matmul_job *j, size_t m0, size_t rows, size_t k0, size_t k1)
 {
-    float panels[DX_COLS * DX_STEPS + DX_COLS], sum[DX_ROWS * DX_COLS];
-    size_t m0 = task / j->n_groups * j->rows, k0 = task % j->n_groups * j->cols;
-    float *dx = j->y + m0 * j->K + k0;
-    struct gemm g = {.c = j->is_added ? sum : dx,
-                     .b = panels,
+    float panels[WIDEST * (DX_STEPS + 1)], sum[DX_ROWS * DX_COLS];
+    float *dx = j->y + m0 * j->K + k0, *c = j->is_added ? sum : dx;
+    const size_t len = even(j->N, DX_STEPS, PACK_LANES), wide = j->k->tile_cols;
+    struct gemm g = {.b = panels,
+                     .after = panels,
                      .c_row = j->is_added ? DX_COLS : j->K,
                      .a_row = j->N,
                      .a_step = 1,
                      .b_step = PACK_LANES,
-                     .rows = min(j->rows, j->M - m0),
-                     .cols = min(j->cols, j->K - k0)};
+                     .ahead_row = j->K,
+                     .rows = rows};
 
-    for (size_t s = 0; s < j->N; s += DX_STEPS) {
-        g.steps = min(DX_STEPS, j->N - s);
+    for (size_t s = 0; s < j->N; s += len) {
+        g.steps = min(len, j->N - s);
         g.a = j->a + m0 * j->N + s;
         g.b_panel = apart(PACK_LANES, g.steps);
         g.resume = s > 0;
-        copy_panels(panels, j->b + s * j->K, j->K, k0, g.cols, g.steps);
-        j->k->gemm(&g);
+        for (size_t k = k0; k < k1; k += wide) {
+            const bool is_last = k + wide >= k1;
+            const float *w = j->b + s * j->K;
+
+            g.c = c + k - k0;
+            g.cols = min(wide, k1 - k);
+            g.ahead = is_last ? w + g.steps * j->K + k0 : w + k + wide;
+            g.n_ahead = is_last ? min(len, j->N - s - g.steps) : g.steps;
+            copy_panels(panels, w, j->K, k, g.cols, g.steps);
+            j->k->gemm(&g);
+        }
     }
     for (size_t m = 0; j->is_added && m < g.rows; m++)
-        j->k->add(dx + m * j->K, dx + m * j->K, sum + m * g.c_row, g.cols);
+        j->k->add(dx + m * j->K, dx + m * j->K, sum + m * g.c_row, k1 - k0);
 }
 
 static void dx_tasks(void *arg, size_t lo, size_t hi)
 {
-    for (size_t task = lo; task < hi; task++)
-        dx_task(arg, task);
+    const struct matmul_job *j = arg;
+
+    for (size_t n; lo < hi; lo += n) {
+        size_t m0 = lo / j->n_panels * j->rows, at = lo % j->n_panels;
+
+        n = min(min(hi - lo, j->n_panels - at), DX_COLS / PACK_LANES);
+        dx_part(j, m0, min(j->rows, j->M - m0), at * PACK_LANES,
+                min(j->K, (at + n) * PACK_LANES));
+    }
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size): as products.h has it
@@ -161,7 +159,6 @@ void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, cons
                              .N = N,
                              .K = K,
                              .rows = DX_ROWS,
-                             .cols = DX_COLS,
                              .is_added = is_added};
     run(pool, &job, M, K, dx_tasks);
 }
@@ -185,15 +182,15 @@ static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_
 }
 
 /* Here j->y is dW (N, K), j->a is dy (T, N), j->b is x (T, K), and the sum runs over t. Columns
- * of dy are copied next to each other: in place they lie a whole row apart, in few cache sets.
- * */
-static void dw_task(const struct matmul_job *j, size_t task)
+ * of dy are copied next to each other: in place they lie a whole row apart, in few cache sets. Rows
+ * n0 .. n0 + rows of dW, columns k0 .. k1. */
+static void dw_part(const struct matmul_job *j, size_t n0, size_t rows, size_t k0, size_t k1)
 {
-    float panels[DW_COLS * DW_STEPS + DW_COLS];
+    float panels[WIDEST * (DW_STEPS + 1)];
     float columns[DW_TASK * DW_STEPS + DW_TASK / DW_ROWS * PACK_LANES];
-    size_t n0 = task / j->n_groups * j->rows, rows = min(j->rows, j->N - n0);
-    size_t k0 = task % j->n_groups * j->cols, k1 = min(j->K, k0 + j->cols);
+    const size_t wide = j->k->tile_cols;
     struct gemm g = {.b = panels,
+                     .after = panels,
                      .c_row = j->K,
                      .a_row = 1,
                      .a_step = DW_ROWS,
@@ -204,13 +201,13 @@ static void dw_task(const struct matmul_job *j, size_t task)
         g.steps = min(DW_STEPS, j->M - s);
         g.b_panel = apart(PACK_LANES, g.steps);
         copy_columns(columns, j->a + s * j->N + n0, j->N, rows, g.steps);
-        for (size_t c = k0; c < k1; c += DW_COLS) {
-            g.cols = min(DW_COLS, k1 - c);
-            copy_panels(panels, j->b + s * j->K, j->K, c, g.cols, g.steps);
+        for (size_t k = k0; k < k1; k += wide) {
+            g.cols = min(wide, k1 - k);
+            copy_panels(panels, j->b + s * j->K, j->K, k, g.cols, g.steps);
             for (size_t n = 0; n < rows; n += DW_ROWS) {
                 g.a = columns + n / DW_ROWS * apart(DW_ROWS, g.steps);
                 g.rows = min(DW_ROWS, rows - n);
-                g.c = j->y + (n0 + n) * j->K + c;
+                g.c = j->y + (n0 + n) * j->K + k;
                 j->k->gemm(&g);
             }
         }
@@ -219,22 +216,22 @@ static void dw_task(const struct matmul_job *j, size_t task)
 
 static void dw_tasks(void *arg, size_t lo, size_t hi)
 {
-    for (size_t task = lo; task < hi; task++)
-        dw_task(arg, task);
+    const struct matmul_job *j = arg;
+
+    for (size_t n; lo < hi; lo += n) {
+        size_t n0 = lo / j->n_panels * j->rows, at = lo % j->n_panels;
+
+        n = min(hi - lo, j->n_panels - at);
+        dw_part(j, n0, min(j->rows, j->N - n0), at * PACK_LANES,
+                min(j->K, (at + n) * PACK_LANES));
+    }
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void products_f32_dw(const struct kernels *k, struct pool *pool, float *dW, const float *dy,
                      const float *x, size_t T, size_t N, size_t K)
 {
-    struct matmul_job job = {.k = k,
-                             .y = dW,
-                             .a = dy,
-                             .b = x,
-                             .M = T,
-                             .N = N,
-                             .K = K,
-                             .rows = DW_TASK,
-                             .cols = DW_WIDE};
+    struct matmul_job job = {
+        .k = k, .y = dW, .a = dy, .b = x, .M = T, .N = N, .K = K, .rows = DW_TASK};
     run(pool, &job, N, K, dw_tasks);
 }

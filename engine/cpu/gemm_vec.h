@@ -21,6 +21,13 @@
 #define PANEL_VECS  (PACK_LANES / VEC_LANES)
 #define AHEAD_BYTES 1024u
 #define CACHE_LINE  64u
+#define TILE_COLS   (TILE_PANELS * PACK_LANES)
+/* Or the sums would pass through the stack before they are stored. */
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
 
 /* Where the panels of a tile begin, and what is to be fetched meanwhile. */
 struct tile_at {
@@ -43,9 +50,12 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
     const uint32_t *narrow = at->narrow;
     const char *next = at->next;
 
-    for (size_t r = 0; r < R; r++)
+    UNROLLED
+    for (size_t r = 0; r < R; r++) {
+        UNROLLED
         for (size_t v = 0; v < n_vecs; v++)
             acc[r][v] = g->resume ? vec_load(c + r * c_row + v * VEC_LANES) : vec_zero();
+    }
 
     for (size_t s = g->steps; s > 0; s--) {
         VEC row[8];
@@ -70,9 +80,12 @@ ALWAYS_INLINE void tile(const struct gemm *g, float *c, size_t c_row, const floa
         next += at->next_step;
     }
 
-    for (size_t r = 0; r < R; r++)
+    UNROLLED
+    for (size_t r = 0; r < R; r++) {
+        UNROLLED
         for (size_t v = 0; v < n_vecs; v++)
             vec_store(c + r * c_row + v * VEC_LANES, acc[r][v]);
+    }
 }
 
 #define TILE_CASE(R, P)                                                                        \
@@ -156,10 +169,10 @@ static void tile_ragged(const struct gemm *g, float *c, const float *a,
         memcpy(c + r * g->c_row, aside + r * PACK_LANES, cols * sizeof(float));
 }
 
-/* Panel p for tile t of n_tiles. One tile alone uses the panel as it comes from memory, so what
- * lies a little ahead is fetched; of several, each fetches its share of the next panels. */
-static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, size_t t,
-                               size_t n_tiles)
+/* Panel p, and what tiles fetch meanwhile. One tile alone uses the panel as it comes from memory, so
+ * what lies a little ahead is fetched; of several, each fetches its share of the next panels. */
+static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, size_t n_tiles,
+                               size_t share)
 {
     const size_t width = g->narrow ? sizeof(uint32_t) : sizeof(float);
     const size_t step = g->b_step * width, panel = g->b_panel * width;
@@ -172,22 +185,41 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
         at.b = NULL;
     }
     if (g->next.bytes > 0) {
-        const size_t all = (g->cols + PACK_LANES - 1) / PACK_LANES * g->steps;
-        const size_t even = (g->next.bytes + all - 1) / all;
-        const size_t share = even < CACHE_LINE ? even : CACHE_LINE;
-
-        at.next_step = (share + n_tiles - 1) / n_tiles;
-        at.next_panel = g->steps * share;
-        at.next = (const char *)g->next.at + p * at.next_panel + t * at.next_step * g->steps;
+        at.next_step = share;
+        at.next_panel = g->steps * share * n_tiles;
+        at.next = (const char *)g->next.at + p * at.next_panel;
     } else if (n_tiles == 1) {
         at.next += AHEAD_BYTES;
     } else {
         const bool is_last = (p + panels) * PACK_LANES >= g->cols;
-        at.next_step = step / n_tiles + 1;
+        at.next_step = share;
         at.next = g->after && is_last ? g->after : at.next + panels * panel;
-        at.next += t * at.next_step * g->steps;
     }
     return at;
+}
+
+/* Bytes of the next panels that a tile fetches with each step, of n_tiles. */
+static size_t fetched_share(const struct gemm *g, size_t n_tiles)
+{
+    if (g->next.bytes > 0) {
+        const size_t all = (g->cols + PACK_LANES - 1) / PACK_LANES * g->steps;
+        const size_t even = (g->next.bytes + all - 1) / all;
+
+        return ((even < CACHE_LINE ? even : CACHE_LINE) + n_tiles - 1) / n_tiles;
+    }
+    return g->b_step * (g->narrow ? sizeof(uint32_t) : sizeof(float)) / n_tiles + 1;
+}
+
+/* What the next tile adds to, and some of the rows that are copied after this product. */
+ALWAYS_INLINE void fetch_meanwhile(const struct gemm *g, const float *c, size_t rows,
+                                   size_t panels, size_t from, size_t n)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t p = 0; p < panels; p++)
+            PREFETCH(c + r * g->c_row + p * PACK_LANES);
+    for (size_t i = from; i < from + n; i++)
+        for (size_t at = 0; at < g->cols; at += PACK_LANES)
+            PREFETCH(g->ahead + i * g->ahead_row + at);
 }
 
 static void gemm(const struct gemm *g)
@@ -199,20 +231,27 @@ static void gemm(const struct gemm *g)
         return;
     const size_t least = g->rows / n_tiles, longer = g->rows % n_tiles;
     const size_t wide = tile_panels(least + (longer > 0));
+    const size_t share = fetched_share(g, n_tiles);
+    const size_t parts = g->n_ahead ? (n_panels + (left > 0) + wide - 1) / wide * n_tiles : 1;
+    const size_t ahead = (g->n_ahead + parts - 1) / parts;
 
     for (size_t p = 0, panels; p < n_panels + (left > 0); p += panels) {
-        size_t r = 0;
         panels = p == n_panels ? 1 : n_panels - p < wide ? n_panels - p : wide;
-        for (size_t t = 0; t < n_tiles; t++) {
-            size_t rows = least + (t < longer);
-            const float *a = g->a + r * g->a_row;
-            struct tile_at at = panel_at(g, p, panels, t, n_tiles);
-            float *c = g->c + r * g->c_row + p * PACK_LANES;
+        struct tile_at at = panel_at(g, p, panels, n_tiles, share);
+        const float *a = g->a;
+        float *c = g->c + p * PACK_LANES;
+        for (size_t t = 0, rows; t < n_tiles; t++) {
+            rows = least + (t < longer);
+            fetch_meanwhile(
+                g, t + 1 < n_tiles ? c + rows * g->c_row : g->c + (p + panels) * PACK_LANES,
+                rows, panels, (p / wide * n_tiles + t) * ahead, ahead);
             if (p == n_panels)
                 tile_ragged(g, c, a, &at, rows, left);
             else
                 tile_of(g, c, g->c_row, a, &at, rows, panels);
-            r += rows;
+            a += rows * g->a_row;
+            c += rows * g->c_row;
+            at.next += n_tiles > 1 || g->next.bytes > 0 ? share * g->steps : 0;
         }
     }
 }

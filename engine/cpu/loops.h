@@ -7,7 +7,7 @@
  * reordering switched off it has no other freedom. That is how one text is both the definition
  * and the fast version. Only the matrix product needs more (gemm_vec.h).
  *
- * The including file has defined BACKEND_NAME, BACKEND_TABLE, gemm(), pack(), max(),
+ * The including file has defined BACKEND_NAME, BACKEND_TABLE, TILE_COLS, gemm(), pack(), max(),
  * bf16_gemm(), fma_peak() and read_floats().
  */
 #include <math.h>
@@ -347,6 +347,7 @@ const struct kernels BACKEND_TABLE = {
     .products = &products_f32,
     .bf16 = &bf16_loops,
     .gemm = gemm,
+    .tile_cols = TILE_COLS,
     .pack = pack,
     .narrow = narrow_panel,
     .sum = sum,

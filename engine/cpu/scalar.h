@@ -23,6 +23,8 @@ ALWAYS_INLINE float narrow_lane(const uint32_t *step, size_t j)
 #include "engine/cpu/bf16_exact.h"
 #include "engine/cpu/pack_plain.h"
 
+#define TILE_COLS PACK_LANES
+
 static void gemm(const struct gemm *g)
 {
     for (size_t r = 0; r < g->rows; r++)

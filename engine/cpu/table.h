@@ -44,6 +44,9 @@ struct gemm {
     struct span next;       /* what will be read after this, to be fetched meanwhile, at most a
                              * cache line a step and panel; of no bytes: the panels after these */
     const void *after;      /* without `next`: the panel read after the last; or NULL */
+    /* Rows that are copied after this product, of as many columns, this many floats apart. */
+    const float *ahead;
+    size_t ahead_row, n_ahead;
 };
 
 struct kernels {
@@ -58,6 +61,7 @@ struct kernels {
     const struct kernels *host; /* for arrays of the host */
 
     void (*gemm)(const struct gemm *g);
+    size_t tile_cols; /* that its tiles of many rows have: at most 32 */
     /* W (N, K), rows w_row apart, into panels of (K, PACK_LANES); lanes past N become +0. */
     void (*pack)(float *panels, const float *w, size_t w_row, size_t N, size_t K);
     /* n steps of a panel to bf16, cutting the lower halves off: the caller knows they are 0. */
