@@ -269,7 +269,8 @@ static int by_time(const void *a, const void *b)
 static double median(struct device *d, void (*step)(void *arg, size_t i), void *arg,
                      size_t steps)
 {
-    int64_t *us = xcalloc(steps, sizeof(us[0])), median;
+    int64_t *us = xcalloc(steps, sizeof(us[0]));
+    double seconds;
 
     for (size_t i = 0; i < WARM_STEPS + steps; i++) {
         int64_t start;
@@ -283,9 +284,9 @@ static double median(struct device *d, void (*step)(void *arg, size_t i), void *
     }
     device_watch(d, false);
     qsort(us, steps, sizeof(us[0]), by_time);
-    median = us[steps / 2];
+    seconds = (double)us[steps / 2] * 1e-6;
     free(us);
-    return (double)median * 1e-6;
+    return seconds;
 }
 
 static void rotation(struct device_speed *s, struct device_pass *p, size_t n_pos)
