@@ -150,21 +150,25 @@ static void info_text(const struct weights_map *m, const char *digest,
     printf("memory to run  %.0f MiB, and %.0f MiB for 1024 cached positions\n",
            ceil((double)model_map_bytes(m, NULL, 0) / MIB),
            ceil((double)kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len * 1024 / MIB));
-    printf("root           %s\n", digest);
+    if (*digest)
+        printf("root           %s\n", digest);
     buf_clear(&stored);
 }
 
 static int cmd_info(int argc, char **argv)
 {
     const char *dir = NULL;
-    bool is_json = false;
+    bool is_json = false, no_root = false;
     uint8_t digest[WEIGHTS_DIGEST_BYTES];
-    char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
+    char hex[2 * WEIGHTS_DIGEST_BYTES + 1] = "";
     struct weights_map *m;
     struct speech says;
     struct err e;
     struct opt table[] = {
-        {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false}};
+        {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false},
+        {"no-root", OPT_FLAG, &no_root, "false", NULL,
+         "without the BLAKE2b-256, for which all of the weights are read", false},
+    };
     struct usage u = {
         .line = "muster model info DIR [options]",
         .about = "Says what the model in DIR is: family, shape, size, tokenizer and chat "
@@ -189,8 +193,10 @@ static int cmd_info(int argc, char **argv)
         weights_map_close(&m);
         return usage_fail(e.text);
     }
-    weights_map_digest(digest, m);
-    hex_encode(hex, (struct bytes){digest, sizeof(digest)});
+    if (!no_root) {
+        weights_map_digest(digest, m);
+        hex_encode(hex, (struct bytes){digest, sizeof(digest)});
+    }
     speech_of(&says, dir);
     (is_json ? info_json : info_text)(m, hex, &says);
     weights_map_close(&m);
@@ -449,17 +455,25 @@ static void print_help(void)
            "'muster model info --help' tells more of each.\n");
 }
 
+static const struct {
+    const char *word;
+    int (*run)(int argc, char **argv);
+} words[] = {{"info", cmd_info},
+             {"logits", cmd_logits},
+             {"generate", cmd_model_generate},
+             {"init", cmd_init},
+             {"convert", cmd_model_convert}};
+
+bool cmd_model_has(const char *word)
+{
+    for (size_t i = 0; i < N_OPTIONS(words); i++)
+        if (!strcmp(word, words[i].word))
+            return true;
+    return false;
+}
+
 int cmd_model(int argc, char **argv)
 {
-    static const struct {
-        const char *word;
-        int (*run)(int argc, char **argv);
-    } words[] = {{"info", cmd_info},
-                 {"logits", cmd_logits},
-                 {"generate", cmd_model_generate},
-                 {"init", cmd_init},
-                 {"convert", cmd_model_convert}};
-
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
         print_help();
         return 0;

@@ -27,6 +27,7 @@ long=$(printf 'a%.0s' {1..200})
 
 # ---- command lines -----------------------------------------------------------------------------
 expect 2 "'model frob'" model frob
+expect 2 "there is 'muster model generate'" generate
 expect 2 "'bench frob'" bench frob
 expect 2 "'shardcast frob'" shardcast frob
 expect 2 "'kernels' is 'frob'" model logits "$model" --tokens 1 --out "$work/never" --kernels frob
