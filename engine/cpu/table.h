@@ -95,11 +95,11 @@ struct kernels {
      * */
     void (*softmax_grad)(float *p, float *dp, float scale, float lse, float D, size_t n);
 
-    /* *m = max(x) / T and the sum of exp(x / T - *m) */
-    float (*exp_sum)(const float *x, float *m, float T, size_t n);
-    /* y = ((exp(x / T - m) * inv) * weight) / T. y may be x. */
-    void (*exp_grad)(float *y, const float *x, float T, float m, float inv, float weight,
-                     size_t n);
+    /* *m = max(x) / T and the sum of e = exp(x / T - *m), which go into `keep`; it may be x, or
+     * NULL. */
+    float (*exp_sum)(float *keep, const float *x, float *m, float T, size_t n);
+    /* y = ((y * inv) * weight) / T */
+    void (*exp_grad)(float *y, float inv, float weight, float T, size_t n);
     /* n <= 64 blocks of four words of Philox4x32-10, at counters (first + i, position, 0, 0).
      * */
     void (*philox)(uint32_t *word, uint64_t key, uint32_t first, uint32_t position, size_t n);
