@@ -162,7 +162,7 @@ static void body_forward(struct train *t, const struct train_batch *b)
     }
     for (size_t i = 0; !t->is_pass && i < c->layers; i++)
         layer_forward(t, b, i);
-    rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
+    layer_norm(m, t->hidden, t->last, m->w->norm, b->rows);
 }
 
 /* The first row of the block that row r lies in, as a name for it. */
@@ -349,7 +349,7 @@ static void mlp_backward(struct train *t, const struct train_batch *b, size_t la
     matmul_dw_seqs(k, m->pool, g->down, s->dx, s->act, b->lengths, b->n_seqs, C, F);
     matmul_dx(k, m->pool, s->act, s->dx, w->down, T, C, F);
     swiglu_backward(k, m->pool, a->gate, a->up, s->act, a->gate, a->up, T * F);
-    rmsnorm_forward(k, s->h, a->x_mid, w->post_norm, T, C, m->config.norm_eps);
+    layer_norm(m, s->h, a->x_mid, w->post_norm, T);
     matmul_dw_seqs(k, m->pool, g->gate, a->gate, s->h, b->lengths, b->n_seqs, F, C);
     matmul_dw_seqs(k, m->pool, g->up, a->up, s->h, b->lengths, b->n_seqs, F, C);
     matmul_dx(k, m->pool, s->dh, a->gate, w->gate, T, F, C);
@@ -423,7 +423,7 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         dq = s->datt;
         dk = s->dk_raw;
     }
-    rmsnorm_forward(k, s->h, a->x_in, w->input_norm, T, C, c->norm_eps);
+    layer_norm(m, s->h, a->x_in, w->input_norm, T);
     project_backward(t, b, g->q, g->q_bias, dq, Q);
     project_backward(t, b, g->k, g->k_bias, dk, K);
     project_backward(t, b, g->v, g->v_bias, s->dv, K);

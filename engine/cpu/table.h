@@ -19,7 +19,8 @@
  * c[r, j] = running fma over steps s ascending of a[r, s] * b[s, j], from +0 or, with `resume`,
  * from c[r, j].
  *
- *   a  element (r, s) at a + r * a_row + s * a_step
+ *   a  element (r, s) at a + r * a_row + s * a_step; with a_group, GEMM_GROUP rows lie so, and the next
+ *      ones a_group floats after them
  *   b  panels of PACK_LANES columns: element (s, j) at
  *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES; all lanes of the last panel
  *      are readable, whatever they hold.
@@ -27,6 +28,8 @@
  *      lower half and column j + 8 in its upper; b_step and b_panel count words.
  *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
  */
+#define GEMM_GROUP 12u /* whole tiles of any backend */
+
 struct gemm {
     float *c;
     const float *a;
@@ -34,6 +37,7 @@ struct gemm {
     size_t c_row, a_row, a_step, b_step, b_panel;
     size_t rows, cols, steps;
     bool resume;
+    size_t a_group;         /* or 0 */
     const uint32_t *narrow; /* or NULL */
     const void *next;  /* what will be read after this, for a cache line each step and panel;
                         * or NULL: the panels that follow these */
@@ -42,6 +46,13 @@ struct gemm {
     const float *ahead;
     size_t ahead_row, n_ahead;
 };
+
+/* Where row r of a begins. */
+ALWAYS_INLINE const float *gemm_row(const struct gemm *g, size_t r)
+{
+    return g->a_group ? g->a + r / GEMM_GROUP * g->a_group + r % GEMM_GROUP * g->a_row
+                      : g->a + r * g->a_row;
+}
 
 struct kernels {
     const char *name;
