@@ -1,12 +1,15 @@
 #include "engine/adamw.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "engine/cpu/table.h"
 #include "engine/device_ops.h"
+
+#define FINITE_GRAIN 65536u
 
 static size_t most_rows(const struct weights *w)
 {
@@ -56,36 +59,67 @@ void adamw_free(struct adamw **a)
     *a = NULL;
 }
 
-static float norm_of(const struct adamw *a, const struct weights *g, const struct kernels *k)
+struct tensors_job {
+    const struct kernels *k;
+    const struct weights *w;
+    float *sums;
+    atomic_bool *has_bad;
+};
+
+static void sum_tensors(void *arg, size_t lo, size_t hi)
+{
+    const struct tensors_job *j = arg;
+
+    for (size_t i = lo; i < hi; i++) {
+        const struct weights_tensor *t = &j->w->tensors[i];
+
+        j->sums[i] = grad_square_sum(j->k, t->data, t->rows, t->cols);
+    }
+}
+
+static float norm_of(const struct adamw *a, const struct weights *g, const struct kernels *k,
+                     struct pool *pool)
 {
     float *sums = xcalloc(g->n_tensors, sizeof(sums[0]));
+    struct tensors_job job = {.k = k, .w = g, .sums = sums};
     float norm;
 
-    for (size_t i = 0; i < g->n_tensors; i++) {
+    for (size_t i = 0; k->device && i < g->n_tensors; i++) {
         const struct weights_tensor *t = &g->tensors[i];
 
-        if (k->device)
-            k->ops->square_sum(k->device, a->sums + i, a->sums + g->n_tensors, t->data, t->rows,
-                               t->cols);
-        else
-            sums[i] = grad_square_sum(k, t->data, t->rows, t->cols);
+        k->ops->square_sum(k->device, a->sums + i, a->sums + g->n_tensors, t->data, t->rows,
+                           t->cols);
     }
     if (k->device)
         device_get(k->device, sums, a->sums, g->n_tensors * sizeof(sums[0]));
+    else
+        pool_run(pool, g->n_tensors, 1, sum_tensors, &job);
     norm = grad_norm(sums, g->n_tensors);
     free(sums);
     return norm;
 }
 
+static void check_numbers(void *arg, size_t lo, size_t hi)
+{
+    const struct tensors_job *j = arg;
+
+    if (!all_finite(j->k, j->w->data + lo, hi - lo))
+        atomic_store(j->has_bad, true);
+}
+
 /* As weights_check_finite, which also says where. */
 static enum status check_finite(const struct adamw *a, const struct weights *w,
-                                const struct kernels *k, struct err *e)
+                                const struct kernels *k, struct pool *pool, struct err *e)
 {
+    atomic_bool has_bad = false;
+    struct tensors_job job = {.k = k, .w = w, .has_bad = &has_bad};
     uint32_t flag = 0;
     enum status st;
 
-    if (!k->device)
-        return weights_check_finite(w, e);
+    if (!k->device) {
+        pool_run(pool, w->n_data, FINITE_GRAIN, check_numbers, &job);
+        return atomic_load(&has_bad) ? weights_check_finite(w, e) : OK;
+    }
     device_zero(k->device, a->sums, sizeof(flag));
     k->ops->not_finite(k->device, (uint32_t *)(void *)a->sums, w->data, w->n_data);
     device_get(k->device, &flag, a->sums, sizeof(flag));
@@ -106,7 +140,7 @@ enum status adamw_step(struct adamw *a, struct weights *masters, struct weights 
         .eps = s->eps,
         .wd = s->weight_decay,
     };
-    float norm = norm_of(a, grads, k);
+    float norm = norm_of(a, grads, k, pool);
     enum status st = device_wait(k->device, e);
 
     if (st)
@@ -124,5 +158,5 @@ enum status adamw_step(struct adamw *a, struct weights *masters, struct weights 
     adamw_update(k, pool, masters->data, a->m->data, a->v->data, grads->data, &scalars,
                  masters->n_data);
     *report = (struct adamw_report){.grad_norm = norm, .scale = scalars.grad_scale};
-    return check_finite(a, masters, k, e);
+    return check_finite(a, masters, k, pool, e);
 }

@@ -3,13 +3,16 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "engine/cpu/table.h"
 #include "engine/device_backend.h"
 
-enum { CPU_ALIGN = 64 };
+/* What is large lies on huge pages where the system has them: products walk down columns, whose
+ * rows would be a page each. */
+enum { CPU_ALIGN = 64, HUGE_PAGE = 2 << 20, HUGE_LEAST = 4 << 20 };
 
 struct device *kernels_device(const struct kernels *k)
 {
@@ -77,14 +80,17 @@ enum status device_kernels(const struct kernels **out, struct device *d, enum nu
 enum status device_alloc(struct device *d, void **out, uint64_t bytes, const char *what,
                          struct err *e)
 {
+    const size_t align = bytes < HUGE_LEAST ? CPU_ALIGN : HUGE_PAGE;
     const size_t n = (size_t)((bytes + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN);
 
     *out = NULL;
     if (d)
         return cuda_alloc(d, out, bytes, what, e);
-    if (bytes > SIZE_MAX - CPU_ALIGN || !(*out = aligned_alloc(CPU_ALIGN, n ? n : CPU_ALIGN)))
+    if (bytes > SIZE_MAX - HUGE_PAGE || !(*out = aligned_alloc(align, n ? n : CPU_ALIGN)))
         return err_set(e, ERR_NO_MEMORY, "no memory for %s (%llu bytes)", what,
                        (unsigned long long)bytes);
+    if (align == HUGE_PAGE)
+        (void)madvise(*out, n, MADV_HUGEPAGE); /* a hint; it works without */
     memset(*out, 0, n);
     return OK;
 }

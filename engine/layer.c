@@ -46,8 +46,7 @@ static void norm_rows(void *arg, size_t lo, size_t hi)
                     j->m->config.norm_eps);
 }
 
-static void layer_norm(const struct model *m, float *y, const float *x, const float *norm,
-                       size_t T)
+void layer_norm(const struct model *m, float *y, const float *x, const float *norm, size_t T)
 {
     struct rows_job j = {.m = m, .y = y, .x = x, .norm = norm};
 

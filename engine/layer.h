@@ -91,6 +91,8 @@ struct layer_acts {
  * longest sequence costs nothing until one gets there. ERR_NO_MEMORY. */
 MUST_USE enum status model_rope(struct model *m, size_t n_pos, struct err *e);
 
+/* y (T, C) = rmsnorm(x, norm) over the model's pool. y may be x. */
+void layer_norm(const struct model *m, float *y, const float *x, const float *norm, size_t T);
 /* From x_in to q, k, v, rotated. `pos` (T) are the rows' positions. */
 void layer_before_attention(const struct model *m, size_t layer, const struct layer_acts *a,
                             const int32_t *pos, size_t T);

@@ -10,7 +10,6 @@
 #define DW_STEPS 384u
 #define DX_ROWS  264u /* of one block, at most */
 #define DX_COLS  192u /* that go on from memory together */
-#define DW_ROWS  12u  /* rows copied together: whole tiles of any backend */
 #define DW_TASK  240u /* rows of one block, at most */
 #define WIDEST   32u  /* columns of any backend's tile, at most */
 /* Rows that a copy looks ahead, for about as long as memory takes to answer. */
@@ -61,9 +60,9 @@ static void run(struct pool *pool, struct matmul_job *j, size_t n_rows, size_t n
     size_t n;
 
     j->n_panels = pieces(n_cols, PACK_LANES);
-    j->rows = even(n_rows, j->rows, DW_ROWS);
-    while (pieces(n_rows, j->rows) * j->n_panels < 2 * parts && j->rows > 4 * DW_ROWS)
-        j->rows = even(n_rows, j->rows / 2, DW_ROWS);
+    j->rows = even(n_rows, j->rows, GEMM_GROUP);
+    while (pieces(n_rows, j->rows) * j->n_panels < 2 * parts && j->rows > 4 * GEMM_GROUP)
+        j->rows = even(n_rows, j->rows / 2, GEMM_GROUP);
     n = pieces(n_rows, j->rows) * j->n_panels;
     pool_run(j->M * j->N * j->K < INLINE_OPS ? NULL : pool, n, min(n / parts, j->n_panels), fn,
              j);
@@ -163,19 +162,19 @@ void products_f32_dx(const struct kernels *k, struct pool *pool, float *dx, cons
     run(pool, &job, M, K, dx_tasks);
 }
 
-/* Copies columns of `steps` rows of dy into groups of (steps, DW_ROWS), `n` columns in all. */
+/* Copies columns of `steps` rows of dy into groups of (steps, GEMM_GROUP), `n` columns in all. */
 static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_t steps)
 {
-    const size_t stride = apart(DW_ROWS, steps), whole = n / DW_ROWS * DW_ROWS;
+    const size_t stride = apart(GEMM_GROUP, steps), whole = n / GEMM_GROUP * GEMM_GROUP;
 
-    for (size_t t = 0; t < steps; t++, to += DW_ROWS) {
+    for (size_t t = 0; t < steps; t++, to += GEMM_GROUP) {
         const float *from = dy + t * row;
         const float *next = dy + min(t + COLUMN_AHEAD, steps - 1) * row;
         float *group = to;
 
-        for (size_t i = 0; i < whole; i += DW_ROWS, group += stride) {
+        for (size_t i = 0; i < whole; i += GEMM_GROUP, group += stride) {
             PREFETCH(next + i);
-            memcpy(group, from + i, DW_ROWS * sizeof(float));
+            memcpy(group, from + i, GEMM_GROUP * sizeof(float));
         }
         memcpy(group, from + whole, (n - whole) * sizeof(float));
     }
@@ -187,29 +186,33 @@ static void copy_columns(float *to, const float *dy, size_t row, size_t n, size_
 static void dw_part(const struct matmul_job *j, size_t n0, size_t rows, size_t k0, size_t k1)
 {
     float panels[WIDEST * (DW_STEPS + 1)];
-    float columns[DW_TASK * DW_STEPS + DW_TASK / DW_ROWS * PACK_LANES];
+    float columns[DW_TASK * DW_STEPS + DW_TASK / GEMM_GROUP * PACK_LANES];
     const size_t wide = j->k->tile_cols;
-    struct gemm g = {.b = panels,
+    struct gemm g = {.a = columns,
+                     .b = panels,
                      .after = panels,
                      .c_row = j->K,
                      .a_row = 1,
-                     .a_step = DW_ROWS,
+                     .a_step = GEMM_GROUP,
                      .b_step = PACK_LANES,
+                     .ahead_row = j->K,
+                     .rows = rows,
                      .resume = true};
 
     for (size_t s = 0; s < j->M; s += DW_STEPS) {
         g.steps = min(DW_STEPS, j->M - s);
         g.b_panel = apart(PACK_LANES, g.steps);
         copy_columns(columns, j->a + s * j->N + n0, j->N, rows, g.steps);
+        g.a_group = apart(GEMM_GROUP, g.steps);
         for (size_t k = k0; k < k1; k += wide) {
+            const float *x = j->b + s * j->K;
+
+            g.c = j->y + n0 * j->K + k;
             g.cols = min(wide, k1 - k);
-            copy_panels(panels, j->b + s * j->K, j->K, k, g.cols, g.steps);
-            for (size_t n = 0; n < rows; n += DW_ROWS) {
-                g.a = columns + n / DW_ROWS * apart(DW_ROWS, g.steps);
-                g.rows = min(DW_ROWS, rows - n);
-                g.c = j->y + (n0 + n) * j->K + k;
-                j->k->gemm(&g);
-            }
+            g.ahead = x + k + wide;
+            g.n_ahead = k + wide < k1 ? g.steps : 0;
+            copy_panels(panels, x, j->K, k, g.cols, g.steps);
+            j->k->gemm(&g);
         }
     }
 }

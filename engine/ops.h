@@ -210,7 +210,18 @@ void logprob_backward(const struct kernels *k, struct pool *pool, float *dlogits
                       const float *weight, const float *logits, const int32_t *token,
                       float temperature, size_t N, size_t V);
 
-/* What both of them are made of: sum(exp(y - m)), and *m = max y. */
+/*
+ * The same two on the host, with each exponential computed once: the first leaves exp(y - m) in logits
+ * (N, V) in/out and 1 / sum in inv (N) out, of which the second makes dlogits, in place.
+ */
+void logprob_forward_exps(const struct kernels *k, struct pool *pool, float *logp, float *inv,
+                          float *logits, const int32_t *token, float temperature, size_t N,
+                          size_t V);
+void logprob_backward_exps(const struct kernels *k, struct pool *pool, float *exps,
+                           const float *inv, const float *weight, const int32_t *token,
+                           float temperature, size_t N, size_t V);
+
+/* What they are made of: sum(exp(y - m)), and *m = max y. */
 float exp_sum_forward(const struct kernels *k, const float *logits, float *m, float temperature,
                       size_t V);
 

@@ -162,7 +162,7 @@ static void body_forward(struct train *t, const struct train_batch *b)
     }
     for (size_t i = 0; !t->is_pass && i < c->layers; i++)
         layer_forward(t, b, i);
-    rmsnorm_forward(m->kernels, t->hidden, t->last, m->w->norm, b->rows, c->dim, c->norm_eps);
+    layer_norm(m, t->hidden, t->last, m->w->norm, b->rows);
 }
 
 /* The first row of the block that row r lies in, as a name for it. */
@@ -221,15 +221,20 @@ static enum status gather(struct train *t, const struct train_batch *b, size_t *
     return OK;
 }
 
-/* The log-probabilities of the n rows at hand, to their places in logp. */
+/* The log-probabilities of the n rows at hand, to their places in logp. With a gradient to follow
+ * the host's logits become exponentials, which are not computed again then. */
 static enum status gathered_logp(struct train *t, const struct train_batch *b, float *logp,
-                                 size_t n, struct err *e)
+                                 size_t n, bool has_gradient, struct err *e)
 {
     const struct model *m = t->model;
     enum status st;
 
-    logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens_at, b->temperature,
-                    n, m->config.vocab);
+    if (has_gradient && !t->device)
+        logprob_forward_exps(m->kernels, m->pool, t->s.logp, t->inv, t->s.logits, t->tokens_at,
+                             b->temperature, n, m->config.vocab);
+    else
+        logprob_forward(m->kernels, m->pool, t->s.logp, t->s.logits, t->tokens_at,
+                        b->temperature, n, m->config.vocab);
     device_get(t->device, t->logp, t->s.logp, n * sizeof(t->logp[0]));
     st = device_wait(t->device, e);
     for (size_t i = 0; !st && i < n; i++) {
@@ -254,7 +259,7 @@ enum status train_forward(struct train *t, const struct train_batch *b, float *l
     do {
         st = gather(t, b, &at, &n, e);
         if (!st && n > 0)
-            st = gathered_logp(t, b, logp, n, e);
+            st = gathered_logp(t, b, logp, n, false, e);
     } while (!st && n > 0);
     return st;
 }
@@ -282,6 +287,7 @@ static enum status weigh_rows(struct train *t, train_weigh *weigh, void *arg, si
             device_copy(t->device, s->rows + to * C, s->rows + i * C, C * sizeof(float));
             t->tokens[to] = t->tokens[i];
             t->index[to] = t->index[i];
+            t->inv[to] = t->inv[i];
         }
         t->weight[to++] = w;
     }
@@ -317,8 +323,12 @@ static void gathered_backward(struct train *t, float temperature, size_t n)
 
     if (n == 0)
         return;
-    logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens_at, temperature, n,
-                     V);
+    if (t->device)
+        logprob_backward(k, m->pool, s->logits, s->weight, s->logits, t->tokens_at, temperature,
+                         n, V);
+    else
+        logprob_backward_exps(k, m->pool, s->logits, t->inv, s->weight, t->tokens_at,
+                              temperature, n, V);
     head_grad(t, grad, n);
     matmul_dx(k, m->pool, s->drows, s->logits, m->w->head ? m->w->head : m->w->embed, n, V, C);
     scatter_rows(k, s->dh, s->drows, t->index_at, n, C);
@@ -339,7 +349,7 @@ static void mlp_backward(struct train *t, const struct train_batch *b, size_t la
     matmul_dw_seqs(k, m->pool, g->down, s->dx, s->act, b->lengths, b->n_seqs, C, F);
     matmul_dx(k, m->pool, s->act, s->dx, w->down, T, C, F);
     swiglu_backward(k, m->pool, a->gate, a->up, s->act, a->gate, a->up, T * F);
-    rmsnorm_forward(k, s->h, a->x_mid, w->post_norm, T, C, m->config.norm_eps);
+    layer_norm(m, s->h, a->x_mid, w->post_norm, T);
     matmul_dw_seqs(k, m->pool, g->gate, a->gate, s->h, b->lengths, b->n_seqs, F, C);
     matmul_dw_seqs(k, m->pool, g->up, a->up, s->h, b->lengths, b->n_seqs, F, C);
     matmul_dx(k, m->pool, s->dh, a->gate, w->gate, T, F, C);
@@ -413,7 +423,7 @@ static void attention_block_backward(struct train *t, const struct train_batch *
         dq = s->datt;
         dk = s->dk_raw;
     }
-    rmsnorm_forward(k, s->h, a->x_in, w->input_norm, T, C, c->norm_eps);
+    layer_norm(m, s->h, a->x_in, w->input_norm, T);
     project_backward(t, b, g->q, g->q_bias, dq, Q);
     project_backward(t, b, g->k, g->k_bias, dk, K);
     project_backward(t, b, g->v, g->v_bias, s->dv, K);
@@ -476,7 +486,7 @@ enum status train_gradients(struct train *t, const struct train_batch *b, train_
         if (!st && n == 0)
             break;
         if (!st)
-            st = gathered_logp(t, b, logp, n, e);
+            st = gathered_logp(t, b, logp, n, true, e);
         if (!st)
             st = weigh_rows(t, weigh, arg, n, &left, e);
         if (st)

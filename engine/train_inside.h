@@ -76,7 +76,8 @@ struct train {
     uint32_t *index;          /* owned, (R): which rows they are */
     const uint32_t *index_at;
     float *logp, *weight; /* owned, (R): the host's */
-    uint64_t *sorted;     /* owned, (T): rows by token, of a device */
+    float *inv; /* owned, (R), of the host: 1 / sum of the exponentials that logits became */
+    uint64_t *sorted; /* owned, (T): rows by token, of a device */
 };
 
 #endif

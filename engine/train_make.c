@@ -205,6 +205,7 @@ static enum status init_arrays(struct train *t, const struct model_config *c, st
     t->index = xcalloc(R, sizeof(t->index[0]));
     t->logp = xcalloc(R, sizeof(t->logp[0]));
     t->weight = xcalloc(R, sizeof(t->weight[0]));
+    t->inv = xcalloc(R, sizeof(t->inv[0]));
     if (c->tie)
         st = apart_init(&t->apart, t->device, c, e);
     if (!st)
@@ -285,6 +286,7 @@ void train_free(struct train **p)
     free(t->index);
     free(t->logp);
     free(t->weight);
+    free(t->inv);
     free(t->sorted);
     free(t);
     *p = NULL;

@@ -222,6 +222,14 @@ ALWAYS_INLINE void fetch_meanwhile(const struct gemm *g, const float *c, size_t 
             PREFETCH(g->ahead + i * g->ahead_row + at);
 }
 
+/* Groups are cut into whole tiles, and what is left. */
+ALWAYS_INLINE size_t rows_of_tile(const struct gemm *g, size_t t, size_t n_tiles)
+{
+    if (g->a_group)
+        return t + 1 < n_tiles ? TILE_ROWS : g->rows - t * TILE_ROWS;
+    return g->rows / n_tiles + (t < g->rows % n_tiles);
+}
+
 static void gemm(const struct gemm *g)
 {
     const size_t n_tiles = (g->rows + TILE_ROWS - 1) / TILE_ROWS;
@@ -229,8 +237,7 @@ static void gemm(const struct gemm *g)
 
     if (n_tiles == 0)
         return;
-    const size_t least = g->rows / n_tiles, longer = g->rows % n_tiles;
-    const size_t wide = tile_panels(least + (longer > 0));
+    const size_t wide = tile_panels(rows_of_tile(g, 0, n_tiles));
     const size_t share = fetched_share(g, n_tiles);
     const size_t parts = g->n_ahead ? (n_panels + (left > 0) + wide - 1) / wide * n_tiles : 1;
     const size_t ahead = (g->n_ahead + parts - 1) / parts;
@@ -238,10 +245,10 @@ static void gemm(const struct gemm *g)
     for (size_t p = 0, panels; p < n_panels + (left > 0); p += panels) {
         panels = p == n_panels ? 1 : n_panels - p < wide ? n_panels - p : wide;
         struct tile_at at = panel_at(g, p, panels, n_tiles, share);
-        const float *a = g->a;
         float *c = g->c + p * PACK_LANES;
-        for (size_t t = 0, rows; t < n_tiles; t++) {
-            rows = least + (t < longer);
+        for (size_t t = 0, r = 0, rows; t < n_tiles; t++, r += rows) {
+            const float *a = gemm_row(g, r);
+            rows = rows_of_tile(g, t, n_tiles);
             fetch_meanwhile(
                 g, t + 1 < n_tiles ? c + rows * g->c_row : g->c + (p + panels) * PACK_LANES,
                 rows, panels, (p / wide * n_tiles + t) * ahead, ahead);
@@ -249,7 +256,6 @@ static void gemm(const struct gemm *g)
                 tile_ragged(g, c, a, &at, rows, left);
             else
                 tile_of(g, c, g->c_row, a, &at, rows, panels);
-            a += rows * g->a_row;
             c += rows * g->c_row;
             at.next += n_tiles > 1 || g->next.bytes > 0 ? share * g->steps : 0;
         }

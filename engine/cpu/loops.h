@@ -232,41 +232,40 @@ static void softmax_grad(float *p, float *dp, float scale, float lse, float D, s
     EACH(dp, whole, p[at] * (dp[at] - D));
 }
 
-static float exp_sum(const float *x, float *m, float T, size_t n)
+static float exp_sum(float *keep, const float *x, float *m, float T, size_t n)
 {
     struct sum_tree tree;
-    float e[SUM_BLOCK];
+    float aside[SUM_BLOCK];
     float top = max(x, n) / T; /* division by T > 0 keeps the order */
 
     sum_tree_init(&tree);
     for (size_t i = 0; i < n; i += SUM_BLOCK) {
         size_t len = n - i < SUM_BLOCK ? n - i : SUM_BLOCK, whole = strips(len);
-        memcpy(e, x + i, len * sizeof(float));
-        for (size_t j = len; j < whole; j++)
-            e[j] = 0.0f;
+        const float *from = x + i;
+        float *e = keep && whole == len ? keep + i : aside;
+        if (whole > len) {
+            memcpy(aside, from, len * sizeof(float));
+            memset(aside + len, 0, (whole - len) * sizeof(float));
+            from = aside;
+        }
         if (T == 1.0f) /* dividing by it changes no bit, and costs as much as half of the exp */
-            EACH(e, whole, lane_exp(e[at] - top));
+            EACH(e, whole, lane_exp(from[at] - top));
         else
-            EACH(e, whole, lane_exp(e[at] / T - top));
+            EACH(e, whole, lane_exp(from[at] / T - top));
+        if (keep && whole > len)
+            memcpy(keep + i, e, len * sizeof(float));
         sum_tree_add(&tree, sum_block(e, len));
     }
     *m = top;
     return sum_tree_total(&tree);
 }
 
-static void exp_grad(float *y, const float *x, float T, float m, float inv, float weight,
-                     size_t n)
+static void exp_grad(float *y, float inv, float weight, float T, size_t n)
 {
-    const size_t whole = n / STRIP * STRIP;
-    float last[STRIP] = {0};
-
     if (T == 1.0f)
-        EACH(y, whole, (lane_exp(x[at] - m) * inv) * weight);
+        EACH(y, n, (y[at] * inv) * weight);
     else
-        EACH(y, whole, ((lane_exp(x[at] / T - m) * inv) * weight) / T);
-    memcpy(last, x + whole, (n - whole) * sizeof(float));
-    EACH(last, STRIP, ((lane_exp(last[at] / T - m) * inv) * weight) / T);
-    memcpy(y + whole, last, (n - whole) * sizeof(float));
+        EACH(y, n, ((y[at] * inv) * weight) / T);
 }
 
 #define PHILOX_BLOCKS 64u

@@ -244,8 +244,8 @@ void swiglu_backward(const struct kernels *k, struct pool *pool, float *dg, floa
 
 struct logprob_job {
     const struct kernels *k;
-    float *y;
-    const float *logits, *weight;
+    float *y, *inv, *exps;
+    const float *logits, *weight, *inv_of;
     const int32_t *token;
     float T;
     size_t V;
@@ -257,9 +257,15 @@ static void logprob_rows(void *arg, size_t lo, size_t hi)
 
     for (size_t n = lo; n < hi; n++) {
         const float *x = j->logits + n * j->V;
-        float m, sum = j->k->exp_sum(x, &m, j->T, j->V);
+        float *keep = j->exps ? j->exps + n * j->V : NULL;
+        float own, m, sum;
+
         CHECK((size_t)j->token[n] < j->V);
-        j->y[n] = (x[j->token[n]] / j->T - m) - log_f32(sum);
+        own = x[j->token[n]] / j->T; /* `keep` may be x */
+        sum = j->k->exp_sum(keep, x, &m, j->T, j->V);
+        j->y[n] = (own - m) - log_f32(sum);
+        if (j->inv)
+            j->inv[n] = 1.0f / sum;
     }
 }
 
@@ -268,42 +274,58 @@ static size_t row_grain(size_t V)
     return V > GRAIN ? 1 : GRAIN / V;
 }
 
+static float divisor(float temperature)
+{
+    CHECK(temperature >= 0.0f);
+    return temperature == 0.0f ? 1.0f : temperature;
+}
+
 // NOLINTNEXTLINE(readability-non-const-parameter): written to through the job
 void logprob_forward(const struct kernels *k, struct pool *pool, float *logp,
                      const float *logits, const int32_t *token, float temperature, size_t N,
                      size_t V)
 {
-    struct logprob_job job = {.k = k,
-                              .y = logp,
-                              .logits = logits,
-                              .token = token,
-                              .T = temperature == 0.0f ? 1.0f : temperature,
-                              .V = V};
-    CHECK(V > 0 && temperature >= 0.0f);
+    struct logprob_job job = {
+        .k = k, .y = logp, .logits = logits, .token = token, .T = divisor(temperature), .V = V};
+    CHECK(V > 0);
     if (k->device)
         k->ops->logprob(k->device, logp, logits, token, job.T, N, V);
     else
         pool_run(pool, N, row_grain(V), logprob_rows, &job);
 }
 
+// NOLINTNEXTLINE(readability-function-size)
+void logprob_forward_exps(const struct kernels *k, struct pool *pool, float *logp, float *inv,
+                          float *logits, const int32_t *token, float temperature, size_t N,
+                          size_t V)
+{
+    struct logprob_job job = {.k = k,
+                              .y = logp,
+                              .inv = inv,
+                              .exps = logits,
+                              .logits = logits,
+                              .token = token,
+                              .T = divisor(temperature),
+                              .V = V};
+    CHECK(V > 0 && !k->device);
+    pool_run(pool, N, row_grain(V), logprob_rows, &job);
+}
+
 float exp_sum_forward(const struct kernels *k, const float *logits, float *m, float temperature,
                       size_t V)
 {
-    return k->exp_sum(logits, m, temperature == 0.0f ? 1.0f : temperature, V);
+    return k->exp_sum(NULL, logits, m, divisor(temperature), V);
 }
 
-/* The element of the token is written apart: it alone has a 1 to subtract. */
-static void logprob_grad_row(const struct logprob_job *j, size_t n)
+/* From exponentials. The element of the token is written apart: it alone has a 1 to subtract. */
+static void logprob_grad_row(const struct logprob_job *j, float *y, float inv, size_t n)
 {
-    const float *x = j->logits + n * j->V;
-    float *y = j->y + n * j->V;
     size_t token = (size_t)j->token[n];
-    float own, m, inv, weight = j->weight[n];
+    float own;
 
     CHECK(token < j->V);
-    inv = 1.0f / j->k->exp_sum(x, &m, j->T, j->V);
-    own = ((exp_f32(x[token] / j->T - m) * inv - 1.0f) * weight) / j->T;
-    j->k->exp_grad(y, x, j->T, m, inv, weight, j->V);
+    own = ((y[token] * inv - 1.0f) * j->weight[n]) / j->T;
+    j->k->exp_grad(y, inv, j->weight[n], j->T, j->V);
     y[token] = own;
 }
 
@@ -311,11 +333,17 @@ static void logprob_grad_rows(void *arg, size_t lo, size_t hi)
 {
     const struct logprob_job *j = arg;
 
-    for (size_t n = lo; n < hi; n++)
+    for (size_t n = lo; n < hi; n++) {
+        float *y = j->y + n * j->V, m;
+
         if (j->weight[n] == 0.0f)
-            memset(j->y + n * j->V, 0, j->V * sizeof(float));
+            memset(y, 0, j->V * sizeof(float));
+        else if (j->inv_of)
+            logprob_grad_row(j, y, j->inv_of[n], n);
         else
-            logprob_grad_row(j, n);
+            logprob_grad_row(j, y,
+                             1.0f / j->k->exp_sum(y, j->logits + n * j->V, &m, j->T, j->V), n);
+    }
 }
 
 // NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size)
@@ -328,11 +356,27 @@ void logprob_backward(const struct kernels *k, struct pool *pool, float *dlogits
                               .logits = logits,
                               .weight = weight,
                               .token = token,
-                              .T = temperature == 0.0f ? 1.0f : temperature,
+                              .T = divisor(temperature),
                               .V = V};
-    CHECK(V > 0 && temperature >= 0.0f);
+    CHECK(V > 0);
     if (k->device)
         k->ops->logprob_backward(k->device, dlogits, weight, logits, token, job.T, N, V);
     else
         pool_run(pool, N, row_grain(V), logprob_grad_rows, &job);
+}
+
+// NOLINTNEXTLINE(readability-non-const-parameter,readability-function-size)
+void logprob_backward_exps(const struct kernels *k, struct pool *pool, float *exps,
+                           const float *inv, const float *weight, const int32_t *token,
+                           float temperature, size_t N, size_t V)
+{
+    struct logprob_job job = {.k = k,
+                              .y = exps,
+                              .inv_of = inv,
+                              .weight = weight,
+                              .token = token,
+                              .T = divisor(temperature),
+                              .V = V};
+    CHECK(V > 0 && !k->device);
+    pool_run(pool, N, row_grain(V), logprob_grad_rows, &job);
 }

@@ -29,7 +29,7 @@ static void gemm(const struct gemm *g)
 {
     for (size_t r = 0; r < g->rows; r++)
         for (size_t j = 0; j < g->cols; j++) {
-            const float *a = g->a + r * g->a_row;
+            const float *a = gemm_row(g, r);
             const size_t panel = (j / PACK_LANES) * g->b_panel;
             float *c = g->c + r * g->c_row + j;
             float acc = g->resume ? *c : 0.0f;

@@ -25,7 +25,8 @@ struct span {
  * c[r, j] = running fma over steps s ascending of a[r, s] * b[s, j], from +0 or, with `resume`,
  * from c[r, j].
  *
- *   a  element (r, s) at a + r * a_row + s * a_step
+ *   a  element (r, s) at a + r * a_row + s * a_step; with a_group, GEMM_GROUP rows lie so, and the next
+ *      ones a_group floats after them
  *   b  panels of PACK_LANES columns: element (s, j) at
  *      b + (j / PACK_LANES) * b_panel + s * b_step + j % PACK_LANES; all lanes of the last panel
  *      are readable, whatever they hold.
@@ -33,6 +34,8 @@ struct span {
  *      lower half and column j + 8 in its upper; b_step and b_panel count words.
  *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
  */
+#define GEMM_GROUP 12u /* whole tiles of any backend */
+
 struct gemm {
     float *c;
     const float *a;
@@ -40,6 +43,7 @@ struct gemm {
     size_t c_row, a_row, a_step, b_step, b_panel;
     size_t rows, cols, steps;
     bool resume;
+    size_t a_group;         /* or 0 */
     const uint32_t *narrow; /* or NULL */
     struct span next;       /* what will be read after this, to be fetched meanwhile, at most a
                              * cache line a step and panel; of no bytes: the panels after these */
@@ -48,6 +52,13 @@ struct gemm {
     const float *ahead;
     size_t ahead_row, n_ahead;
 };
+
+/* Where row r of a begins. */
+ALWAYS_INLINE const float *gemm_row(const struct gemm *g, size_t r)
+{
+    return g->a_group ? g->a + r / GEMM_GROUP * g->a_group + r % GEMM_GROUP * g->a_row
+                      : g->a + r * g->a_row;
+}
 
 struct kernels {
     const char *name;
@@ -101,11 +112,11 @@ struct kernels {
      * */
     void (*softmax_grad)(float *p, float *dp, float scale, float lse, float D, size_t n);
 
-    /* *m = max(x) / T and the sum of exp(x / T - *m) */
-    float (*exp_sum)(const float *x, float *m, float T, size_t n);
-    /* y = ((exp(x / T - m) * inv) * weight) / T. y may be x. */
-    void (*exp_grad)(float *y, const float *x, float T, float m, float inv, float weight,
-                     size_t n);
+    /* *m = max(x) / T and the sum of e = exp(x / T - *m), which go into `keep`; it may be x, or
+     * NULL. */
+    float (*exp_sum)(float *keep, const float *x, float *m, float T, size_t n);
+    /* y = ((y * inv) * weight) / T */
+    void (*exp_grad)(float *y, float inv, float weight, float T, size_t n);
     /* n <= 64 blocks of four words of Philox4x32-10, at counters (first + i, position, 0, 0).
      * */
     void (*philox)(uint32_t *word, uint64_t key, uint32_t first, uint32_t position, size_t n);

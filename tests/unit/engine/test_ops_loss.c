@@ -35,7 +35,7 @@ static void logprob_and_its_gradient_have_the_bits_of_their_definition(void **st
 
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         size_t V = sizes[i];
-        float T = temperatures[i % 3], weight = 0.37f, m, sum, logp, want;
+        float T = temperatures[i % 3], weight = 0.37f, m, sum, logp, want, inv;
         float *x = some_floats(&r, V, 20.0f), *d = zeros(V), *want_d = zeros(V);
         int32_t token = (int32_t)(V / 3);
         want = define_logprob(x, V, token, T, &m, &sum);
@@ -49,7 +49,12 @@ static void logprob_and_its_gradient_have_the_bits_of_their_definition(void **st
 
         assert_same_bits(&logp, &want, 1);
         assert_same_bits(d, want_d, V);
-        logprob_backward(k, NULL, x, &weight, x, &token, T, 1, V); /* in place */
+        memcpy(d, x, V * sizeof(float));
+        logprob_backward(k, NULL, d, &weight, d, &token, T, 1, V); /* in place */
+        assert_same_bits(d, want_d, V);
+        logprob_forward_exps(k, NULL, &logp, &inv, x, &token, T, 1, V);
+        assert_same_bits(&logp, &want, 1);
+        logprob_backward_exps(k, NULL, x, &inv, &weight, &token, T, 1, V);
         assert_same_bits(x, want_d, V);
         free(x);
         free(d);
