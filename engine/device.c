@@ -86,7 +86,7 @@ enum status device_alloc(struct device *d, void **out, uint64_t bytes, const cha
     *out = NULL;
     if (d)
         return cuda_alloc(d, out, bytes, what, e);
-    if (bytes > SIZE_MAX - HUGE_PAGE || !(*out = aligned_alloc(align, n ? n : CPU_ALIGN)))
+    if (bytes > SIZE_MAX - HUGE_PAGE || posix_memalign(out, align, n ? n : CPU_ALIGN))
         return err_set(e, ERR_NO_MEMORY, "no memory for %s (%llu bytes)", what,
                        (unsigned long long)bytes);
     if (align == HUGE_PAGE)
