@@ -4,6 +4,12 @@
 #ifndef CLI_CMD_MODEL_H
 #define CLI_CMD_MODEL_H
 
+#include <stdbool.h>
+
+/* Whether `muster model WORD` is a command. */
+bool cmd_model_has(const char *word);
+
 int cmd_model_convert(int argc, char **argv);
+int cmd_model_generate(int argc, char **argv);
 
 #endif

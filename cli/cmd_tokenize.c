@@ -312,7 +312,8 @@ int cmd_tokenize(int argc, char **argv)
                  "in DIR "
                  "sees it,\nor with --decode the text of ids. Text is text: \"<|im_end|>\" in "
                  "it gives "
-                 "no special id\nwithout --special.",
+                 "no special id\nwithout --special. With --special and --bos the ids are those "
+                 "that transformers gives.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &dir,
@@ -326,6 +327,8 @@ int cmd_tokenize(int argc, char **argv)
             status = usage_complain(u.line, "which directory?");
         else if (c.has_text && *c.file)
             status = usage_complain(u.line, "--text and --file do not go together");
+        else if (c.has_text && *c.decode)
+            status = usage_complain(u.line, "--text is to be encoded, --decode takes ids");
         else
             status = tokenize(dir, &c, &e) ? usage_fail(e.text) : 0;
     }

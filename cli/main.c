@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/cmd_model.h"
 #include "cli/commands.h"
 #include "cli/version.h"
 
@@ -31,7 +32,7 @@ static void print_help(void)
     for (size_t i = 0; i < N_COMMANDS; i++) {
         if (!commands[i].group[0])
             continue;
-        if (strcmp(group, commands[i].group)) {
+        if (strcmp(group, commands[i].group) != 0) {
             group = commands[i].group;
             printf("\n%s\n", group);
         }
@@ -65,10 +66,11 @@ static int run(int argc, char **argv)
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (!strcmp(argv[1], commands[i].word))
             return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr,
-            "muster: '%s' is not a command\n"
-            "'muster --help' lists them\n",
-            argv[1]);
+    fprintf(stderr, "muster: '%s' is not a command\n", argv[1]);
+    if (cmd_model_has(argv[1]))
+        fprintf(stderr, "there is 'muster model %s'\n", argv[1]);
+    else
+        fprintf(stderr, "'muster --help' lists them\n");
     return 2;
 }
 

@@ -194,7 +194,8 @@ static enum status open_config(struct chat **out, struct bytes json, const struc
         st = err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s in line %d", where.text,
                      where.line);
     else if (!json_is_string(text))
-        st = err_set(e, ERR_NOT_FOUND, "the model has no chat template");
+        st = err_set(e, ERR_NOT_FOUND,
+                     "the model has no chat template; --template NAME chooses one");
     else
         st = open_text(
             out,
@@ -231,7 +232,8 @@ enum status chat_open(struct chat **out, const char *dir, const struct tokenizer
         if (!st)
             st = open_config(out, buf_bytes(&text), t, e);
         else if (st == ERR_NOT_FOUND)
-            st = err_set(e, ERR_NOT_FOUND, "'%s' has no chat template", dir);
+            st = err_set(e, ERR_NOT_FOUND,
+                         "'%s' has no chat template; --template NAME chooses one", dir);
     }
     buf_clear(&text);
     return st;

@@ -264,7 +264,7 @@ enum status talk_take_manifest(struct cast_state *s, const struct peer *from,
     struct msg_envelope env;
     struct msg_manifest m;
     struct holding *h;
-    struct bytes other;
+    struct bytes other = {0};
     bool is_new;
     enum status st = signed_open(envelope, MSG_PUBLISH, run, signer_of(s), &env, e);
 
@@ -300,7 +300,7 @@ enum status talk_take_segment(struct cast_state *s, const struct peer *from,
     struct msg_envelope env;
     struct msg_segment m;
     struct holding *h;
-    struct bytes other;
+    struct bytes other = {0};
     bool is_new;
     enum status st = signed_open(envelope, MSG_SEGMENT, run, signer_of(s), &env, e);
 

@@ -107,9 +107,9 @@ enum status content_store_open(struct content_store **out, const char *dir,
     return st;
 }
 
-void content_store_close(struct content_store **out)
+void content_store_close(struct content_store **p)
 {
-    struct content_store *s = *out;
+    struct content_store *s = *p;
 
     if (!s)
         return;
@@ -130,7 +130,7 @@ void content_store_close(struct content_store **out)
     pthread_mutex_destroy(&s->lock);
     free(s->dir);
     free(s);
-    *out = NULL;
+    *p = NULL;
 }
 
 /* ---- contents ---------------------------------------------------------------------------- */

@@ -64,7 +64,7 @@ struct content_store_options {
 MUST_USE enum status content_store_open(struct content_store **out, const char *dir,
                                         const struct content_store_options *opt, struct err *e);
 /* Waits until all that is complete or half-way is on the disk, bitmaps included. */
-void content_store_close(struct content_store **s);
+void content_store_close(struct content_store **p);
 
 /* ---- contents ---------------------------------------------------------------------------- */
 

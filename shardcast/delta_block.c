@@ -421,7 +421,7 @@ static enum status apply_lists(uint8_t *out, const uint8_t *base, const struct l
 enum status delta_apply_block(uint8_t *out, const uint8_t *base, const struct delta_block *b,
                               const struct delta_loops *loops, struct err *e)
 {
-    struct list list[DELTA_STREAMS];
+    struct list list[DELTA_STREAMS] = {{0}};
     enum status st = read_lists(list, b, e);
 
     if (st)

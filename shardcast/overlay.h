@@ -111,14 +111,14 @@ struct overlay_options {
     uint64_t salt;          /* secret, of this life: what others cannot foresee */
 };
 void overlay_new(struct overlay **out, const struct overlay_options *opt);
-void overlay_free(struct overlay **o);
+void overlay_free(struct overlay **p);
 
 /* ---- who there is ------------------------------------------------------------------------ */
 
 /* A ROSTER made ready: revoked nodes left out, sorted, subnets worked out. It does not change, so
  * the machines of a simulation may share one. */
 struct overlay_roster;
-void overlay_roster_new(struct overlay_roster **out, const struct msg_roster *r);
+void overlay_roster_new(struct overlay_roster **out, const struct msg_roster *m);
 void overlay_roster_free(struct overlay_roster **r);
 
 void overlay_set_run(struct overlay *o, const struct digest *run, int64_t now_ms);

@@ -64,7 +64,7 @@ struct fabric_options {
 };
 
 void fabric_new(struct fabric **out, const struct fabric_options *opt);
-void fabric_free(struct fabric **n);
+void fabric_free(struct fabric **p);
 /* Bits a second. Before anything is sent. */
 void fabric_set_rates(struct fabric *n, uint32_t node, double up, double down);
 

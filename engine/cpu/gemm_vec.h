@@ -184,10 +184,10 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
         at.next = (const char *)at.narrow;
         at.b = NULL;
     }
-    if (g->next) {
+    if (g->next.bytes > 0) {
         at.next_step = share;
-        at.next_panel = g->steps * CACHE_LINE;
-        at.next = (const char *)g->next + p * at.next_panel;
+        at.next_panel = g->steps * share * n_tiles;
+        at.next = (const char *)g->next.at + p * at.next_panel;
     } else if (n_tiles == 1) {
         at.next += AHEAD_BYTES;
     } else {
@@ -201,8 +201,12 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
 /* Bytes of the next panels that a tile fetches with each step, of n_tiles. */
 static size_t fetched_share(const struct gemm *g, size_t n_tiles)
 {
-    if (g->next)
-        return (CACHE_LINE + n_tiles - 1) / n_tiles;
+    if (g->next.bytes > 0) {
+        const size_t all = (g->cols + PACK_LANES - 1) / PACK_LANES * g->steps;
+        const size_t even = (g->next.bytes + all - 1) / all;
+
+        return ((even < CACHE_LINE ? even : CACHE_LINE) + n_tiles - 1) / n_tiles;
+    }
     return g->b_step * (g->narrow ? sizeof(uint32_t) : sizeof(float)) / n_tiles + 1;
 }
 
@@ -253,7 +257,7 @@ static void gemm(const struct gemm *g)
             else
                 tile_of(g, c, g->c_row, a, &at, rows, panels);
             c += rows * g->c_row;
-            at.next += n_tiles > 1 || g->next ? share * g->steps : 0;
+            at.next += n_tiles > 1 || g->next.bytes > 0 ? share * g->steps : 0;
         }
     }
 }

@@ -153,6 +153,7 @@ json replay "$net"
 model=$net/trainer/model
 run 0 'parameters' model info "$model"
 json model info "$model"
+json model info "$model" --no-root
 tokens="1 3 4 5 6 7 8 3"
 "$muster" model logits "$model" --tokens "$tokens" --out "$work/want" --threads 1 --kernels scalar
 [ "$(stat -c %s "$work/want")" = $((8 * 10 * 4)) ]

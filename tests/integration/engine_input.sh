@@ -27,9 +27,12 @@ long=$(printf 'a%.0s' {1..200})
 
 # ---- command lines -----------------------------------------------------------------------------
 expect 2 "'model frob'" model frob
+expect 2 "there is 'muster model generate'" generate
 expect 2 "'bench frob'" bench frob
 expect 2 "'shardcast frob'" shardcast frob
 expect 2 "'kernels' is 'frob'" model logits "$model" --tokens 1 --out "$work/never" --kernels frob
+expect 2 "text is to be encoded" tokenize "$model" --text a --decode 1
+expect 2 "is a model: --data names" sft "$model" --out "$work/never"
 expect 2 "want less than 1" sft "$model" --data "$work/data.jsonl" --out "$work/never" --beta1 1
 expect 2 "leave out DIR" bench engine "$model" --what machine
 

@@ -11,7 +11,6 @@
 #include "base/alloc.h"
 #include "base/pool.h"
 #include "engine/kernels.h"
-#include "engine/layer.h"
 #include "support/close.h"
 #include "support/test.h"
 #include "tiny_model.h"

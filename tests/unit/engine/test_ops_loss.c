@@ -195,7 +195,7 @@ static void samples_are_distributed_as_the_softmax(void **state)
         float logp;
         int32_t token = (int32_t)v;
         logprob_forward(k, NULL, &logp, x, &token, T, 1, V);
-        double expected = n * exp(logp);
+        double expected = n * exp((double)logp);
         chi2 += (count[v] - expected) * (count[v] - expected) / expected;
     }
     assert_true(chi2 < 29.9);

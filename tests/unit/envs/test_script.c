@@ -73,7 +73,7 @@ static void assert_value(const char *expression, const char *want)
     struct script_result r;
     char *got = evaluate(expression, &r);
 
-    if (r.end != SCRIPT_DONE || strcmp(got, want))
+    if (r.end != SCRIPT_DONE || strcmp(got, want) != 0)
         fail_msg("%s gives '%s' (%s), want '%s'", expression, got, r.why, want);
     free(got);
 }

@@ -110,7 +110,7 @@ void world_begin(struct world *w, const char *dir); /* what all of world_init_* 
 struct idem world_idem(struct world *w);
 /* Files what the node signs; *envelope is its digest. */
 void world_file(struct world *w, enum msg_kind kind, const struct world_node *n,
-                const struct idem *idem, const struct buf *body, struct digest *envelope);
+                const struct idem *idem, const struct buf *body, struct digest *name);
 /* A cause of its own time, without actor. */
 struct ledger_cause world_cause(struct world *w);
 

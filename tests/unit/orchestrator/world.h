@@ -179,9 +179,9 @@ void world_post(struct world *w, uint32_t node, bool is_up, bool is_enrolment,
 void world_encode(const struct world *w, struct world_node *n, enum msg_kind kind,
                   struct bytes body, struct buf *out);
 void world_join_body(const struct world_node *n, struct buf *body);
-void world_act(struct world *w, uint32_t node);
-void world_hear(struct world *w, uint32_t node, struct bytes data);
+void world_act(struct world *w, uint32_t i);
+void world_hear(struct world *w, uint32_t i, struct bytes data);
 void world_take_orders(const struct world *w, struct world_node *n, struct msg_lease *l);
-void world_crash_node(struct world *w, uint32_t node);
+void world_crash_node(struct world *w, uint32_t i);
 
 #endif

@@ -406,9 +406,8 @@ static void texts_that_a_terminal_would_obey_are_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "\x12\x01\x1b", /* escape */
-        "\x12\x02"
-        "a\n",                      /* new line */
+        "\x12\x01\x1b",             /* escape */
+        "\x12\x02\x61\n",           /* new line */
         "\x12\x01\x7f",             /* delete */
         "\x12\x02\xc2\x9b",         /* the C1 control that starts a sequence */
         "\x12\x01\xff",             /* no UTF-8 */
