@@ -15,6 +15,8 @@
 #include "engine/ops.h"
 #include "engine/products.h"
 
+#define GEMM_GROUP 12u /* whole tiles of any backend */
+
 /* Memory that is going to be read. */
 struct span {
     const void *at;
@@ -34,8 +36,6 @@ struct span {
  *      lower half and column j + 8 in its upper; b_step and b_panel count words.
  *   c  element (r, j) at c + r * c_row + j; only the `cols` columns are written
  */
-#define GEMM_GROUP 12u /* whole tiles of any backend */
-
 struct gemm {
     float *c;
     const float *a;
