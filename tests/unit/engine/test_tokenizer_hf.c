@@ -252,6 +252,49 @@ static void a_letter_repeated_is_no_attack(void **state)
     free(ids);
 }
 
+/* Marks that stand against the order of composition, a number of each class after one letter. */
+static void put_marks(struct buf *text, size_t n)
+{
+    static const uint32_t mark[] = {0x301, 0x323, 0x31b, 0x345, 0x3099}; /* 230 220 216 240 8 */
+
+    buf_put_u8(text, 'e');
+    for (size_t k = 0; k < sizeof(mark) / sizeof(mark[0]); k++)
+        for (size_t i = 0; i < n; i++)
+            utf8_put(text, mark[k]);
+}
+
+static void a_letter_under_a_heap_of_marks_is_no_attack(void **state)
+{
+    (void)state;
+    static const uint32_t ordered[] = {0x3099, 0x31b, 0x323, 0x301, 0x345};
+    const size_t n = 100000;
+    struct tokenizer *t = load(VECTORS "qwen"); /* NFC */
+    int32_t *ids = malloc(12 * n * sizeof(*ids));
+    struct buf text, back, want;
+    struct err e;
+    size_t n_ids;
+
+    buf_init(&text, 16 * n);
+    buf_init(&back, 16 * n);
+    buf_init(&want, 16 * n);
+    put_marks(&text, n);
+    utf8_put(&want,
+             0x1eb9); /* e with the first of the dots below, the one thing that composes */
+    for (size_t k = 0; k < 5; k++)
+        for (size_t i = ordered[k] == 0x323; i < n; i++)
+            utf8_put(&want, ordered[k]);
+
+    assert_ok(tokenizer_encode(t, buf_bytes(&text), ids, 12 * n, &n_ids, &e), &e);
+    assert_ok(tokenizer_decode(&back, t, ids, n_ids, &e), &e);
+
+    assert_true(bytes_equal(buf_bytes(&back), buf_bytes(&want)));
+    buf_clear(&text);
+    buf_clear(&back);
+    buf_clear(&want);
+    free(ids);
+    tokenizer_free(&t);
+}
+
 static void pieces_are_one_text_with_the_ids_given(void **state)
 {
     (void)state;
@@ -380,6 +423,7 @@ int main(void)
         cmocka_unit_test(published_cases_of_gpt2),
         cmocka_unit_test(text_never_gives_a_special_id),
         cmocka_unit_test(a_letter_repeated_is_no_attack),
+        cmocka_unit_test(a_letter_under_a_heap_of_marks_is_no_attack),
         cmocka_unit_test(pieces_are_one_text_with_the_ids_given),
         cmocka_unit_test_setup_teardown(what_is_saved_is_what_was_read, tempdir_setup,
                                         tempdir_teardown),
