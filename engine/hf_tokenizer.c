@@ -365,14 +365,20 @@ static struct match next_match(const struct hf_tokenizer *h, const struct hf_pat
             continue;
         if (found->single_word && !stands_alone(h, text, m.from, m.to))
             continue;
-        while (found->lstrip && m.from > 0 &&
+        /* What an earlier token took is not walked over again: for each of many tokens side by
+         * side that would be the square of their number. */
+        while (found->lstrip && m.from > done &&
                (class_before(h, text, m.from, &next) & UTF8_CLASS) == UTF8_SPACE)
             m.from = next;
         if (found->lstrip && m.from < done)
             m.from = done;
+        if (found->rstrip && m.to < done)
+            m.to = done; /* the token before took the spaces up to here */
         while (found->rstrip && m.to < text.len &&
                (class_after(h, text, m.to, &next) & UTF8_CLASS) == UTF8_SPACE)
             m.to = next;
+        if (m.from >= m.to)
+            continue; /* the token before has taken all of it */
         return m;
     }
     return (struct match){NULL, text.len, text.len};

@@ -295,6 +295,39 @@ static void a_letter_under_a_heap_of_marks_is_no_attack(void **state)
     tokenizer_free(&t);
 }
 
+/* The text of a tokenizer.json whose added token is a space that takes the spaces beside it. */
+#define SPACES                                                                                 \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]},"                 \
+    "\"added_tokens\":[{\"id\":2,\"content\":\" \",\"lstrip\":true,\"rstrip\":true}],"         \
+    "\"decoder\":{\"type\":\"ByteLevel\"}}"
+
+static void spaces_that_tokens_take_are_no_attack(void **state)
+{
+    (void)state;
+    const size_t len = 1000000;
+    uint8_t *text = malloc(len);
+    int32_t *ids = malloc(len * sizeof(*ids));
+    struct tokenizer *t;
+    struct err e;
+    size_t n;
+
+    memset(text, ' ', len);
+    text[0] = 'a';
+    text[len - 1] = 'b';
+    assert_ok(tokenizer_parse(&t, bytes_str(SPACES), &e), &e);
+
+    assert_ok(tokenizer_encode(t, (struct bytes){text, len}, ids, len, &n, &e), &e);
+
+    /* As the reference has it: the first has taken the others. */
+    assert_int_equal(n, 3);
+    assert_int_equal(ids[0], 0);
+    assert_int_equal(ids[1], 2);
+    assert_int_equal(ids[2], 1);
+    tokenizer_free(&t);
+    free(text);
+    free(ids);
+}
+
 static void pieces_are_one_text_with_the_ids_given(void **state)
 {
     (void)state;
@@ -348,6 +381,11 @@ static void what_is_saved_is_what_was_read(void **state)
 
 #define MODEL(more) "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}," more "}"
 #define DECODER     "\"decoder\":{\"type\":\"ByteLevel\"}"
+#define LETTERS     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define REPLACE(from, to)                                                                      \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
+/* Much of a letter, and nothing of that. */
+#define BLOWN_UP REPLACE("a", LETTERS) "," REPLACE("a", LETTERS) "," REPLACE(LETTERS, "")
 
 static void what_is_not_known_is_refused_by_name(void **state)
 {
@@ -386,6 +424,17 @@ static void what_is_not_known_is_refused_by_name(void **state)
         {"{" MODEL("\"merges\":[\"a  b\"]") "," DECODER "}", "merge", ERR_MALFORMED},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}," DECODER "}",
          "id 0", ERR_MALFORMED},
+        {"{" MODEL(
+             "\"merges\":[]") ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BLOWN_UP
+                              "]}}",
+         "more than", ERR_LIMIT},
+        {"{" MODEL(
+             "\"merges\":[]") "," DECODER ",\"normalizer\":{\"type\":\"Sequence\","
+                              "\"normalizers\":[" BLOWN_UP "," REPLACE(
+                                  "b",
+                                  "c") "]},"
+                                       "\"added_tokens\":[{\"id\":3,\"content\":\"aab\"}]}",
+         "an added token of more than", ERR_LIMIT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}," DECODER "}",
          "'a'", ERR_MALFORMED},
     };
@@ -424,6 +473,7 @@ int main(void)
         cmocka_unit_test(text_never_gives_a_special_id),
         cmocka_unit_test(a_letter_repeated_is_no_attack),
         cmocka_unit_test(a_letter_under_a_heap_of_marks_is_no_attack),
+        cmocka_unit_test(spaces_that_tokens_take_are_no_attack),
         cmocka_unit_test(pieces_are_one_text_with_the_ids_given),
         cmocka_unit_test_setup_teardown(what_is_saved_is_what_was_read, tempdir_setup,
                                         tempdir_teardown),
