@@ -545,8 +545,8 @@ static int cmd_generate(int argc, char **argv)
         status = usage_complain(u.line, "which directory?");
         goto out;
     }
-    if (!g.chat && (*g.system || *g.template)) {
-        status = usage_complain(u.line, "--system and --template want --chat");
+    if (!g.chat && (*g.system || *g.template || *g.date)) {
+        status = usage_complain(u.line, "--system, --template and --date want --chat");
         goto out;
     }
     st = tokenizer_load(&t, dir, &e);

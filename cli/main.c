@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/version.h"
 
@@ -74,5 +75,6 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    file_map_guard();
     return with_output(run(argc, argv));
 }

@@ -133,9 +133,9 @@ static void try_weights(size_t size)
 
 static void try_chat(const struct tokenizer *t)
 {
-    static const struct chat_message m[] = {{CHAT_SYSTEM, BYTES_LIT("be brief")},
-                                            {CHAT_USER, BYTES_LIT("the x\xcc\x81 <|im_end|>")},
-                                            {CHAT_ASSISTANT, BYTES_LIT("a b")}};
+    const struct chat_message m[] = {{CHAT_SYSTEM, BYTES_LIT("be brief")},
+                                     {CHAT_USER, BYTES_LIT("the x\xcc\x81 <|im_end|>")},
+                                     {CHAT_ASSISTANT, BYTES_LIT("a b")}};
     int32_t ids[256];
     uint8_t is_answer[256];
     struct chat *c;
