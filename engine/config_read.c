@@ -520,6 +520,7 @@ enum status model_config_add_stops(struct model_config *c, const char *dir, stru
 {
     static const char *const id_keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
     char *path = file_join(dir, "generation_config.json");
+    struct model_config with = *c;
     json_t *root = NULL;
     struct buf text;
     enum status st;
@@ -534,11 +535,13 @@ enum status model_config_add_stops(struct model_config *c, const char *dir, stru
     if (!st)
         st = json_text_check_keys(root, id_keys, sizeof(id_keys) / sizeof(id_keys[0]), e);
     if (!st)
-        st = add_stops(c, root, e);
-    for (uint32_t i = 0; !st && i < c->n_stops; i++)
-        st = config_check_id(c, "eos_token_id", c->stops[i], e);
+        st = add_stops(&with, root, e);
+    for (uint32_t i = 0; !st && i < with.n_stops; i++)
+        st = config_check_id(&with, "eos_token_id", with.stops[i], e);
     if (st)
         st = err_prefix(e, st, "generation_config.json");
+    else
+        *c = with;
 out:
     json_decref(root);
     buf_clear(&text);

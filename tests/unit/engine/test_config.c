@@ -180,6 +180,7 @@ static void the_stops_of_generation_config_are_added(void **state)
     write_text(dir, "generation_config.json", "{\"eos_token_id\":259}");
     assert_status(model_config_add_stops(&c, dir, &e), ERR_INVALID, &e);
     assert_contains(e.text, "generation_config.json");
+    assert_int_equal(c.n_stops, 3);
     write_text(dir, "generation_config.json", "{\"eos_token_id\":");
     assert_status(model_config_add_stops(&c, dir, &e), ERR_MALFORMED, &e);
     write_text(dir, "generation_config.json", "{\"eos_tokem_id\":6}");
