@@ -284,6 +284,18 @@ static enum status tokenize(const char *dir, const struct tokenize *c, struct er
     return st;
 }
 
+/* What is about a text does not go with --decode. */
+static const char *other_than_decode(const struct opt *table, size_t n)
+{
+    static const char *const words[] = {"text", "bos", "lines", "strings", "count", "bench"};
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < sizeof(words) / sizeof(words[0]); j++)
+            if (table[i].was_set && !strcmp(table[i].name, words[j]))
+                return words[j];
+    return NULL;
+}
+
 int cmd_tokenize(int argc, char **argv)
 {
     const char *dir = NULL;
@@ -322,7 +334,13 @@ int cmd_tokenize(int argc, char **argv)
 
     c.has_text = table[0].was_set;
     if (status == USAGE_RUN) {
-        if (u.n_operands != 1)
+        const char *other = table[2].was_set ? other_than_decode(table, u.n) : NULL;
+
+        if (other)
+            status = usage_complain(u.line, "--decode and --%s do not go together", other);
+        else if (table[2].was_set && !*c.decode)
+            status = usage_complain(u.line, "--decode names no token");
+        else if (u.n_operands != 1)
             status = usage_complain(u.line, "which directory?");
         else if (c.has_text && *c.file)
             status = usage_complain(u.line, "--text and --file do not go together");

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/alloc.h"
 #include "base/file.h"
+#include "engine/json_text.h"
 #include "proto/digest.h"
+
+/* Of a line: 100,000 messages. */
+#define SFT_VALUES_MAX ((size_t)1 << 20)
 
 /* Tokens that a template may put around a message, generously. */
 #define SFT_MESSAGE_ROOM 256u
@@ -217,16 +219,14 @@ static enum status end_line(struct line *l, struct err *e)
 
 static enum status read_line(struct line *l, struct bytes line, struct err *e)
 {
-    json_error_t why;
     json_t *o;
     enum status st;
 
     if (line.len > SFT_LINE_MAX)
         return err_set(e, ERR_LIMIT, "%zu bytes, at most %u are read", line.len, SFT_LINE_MAX);
-    o = json_loadb((const char *)line.data, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
-                   &why);
-    if (!o)
-        return err_set(e, ERR_MALFORMED, "no JSON: %s", why.text);
+    st = json_text_read(&o, line, SFT_VALUES_MAX, JSON_ALLOW_NUL, e);
+    if (st)
+        return err_prefix(e, st, "no JSON");
     st = put_line(l, o, e);
     json_decref(o);
     return st ? st : end_line(l, e);

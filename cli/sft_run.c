@@ -168,11 +168,15 @@ static void identify(struct sft *f, const struct weights *w)
 {
     struct digest weights, data, settings;
     struct digest_state d;
+    struct buf config;
 
+    buf_init(&config, 1u << 20);
+    model_config_encode(&config, &w->config);
     weights_digest(weights.b, w);
     sft_data_digest(&data, &f->train);
     learn_settings_digest(&settings, &f->settings);
     digest_begin(&d, "muster/sft");
+    digest_add(&d, buf_bytes(&config));
     digest_add(&d, BYTES_OF(weights.b));
     digest_add(&d, BYTES_OF(data.b));
     digest_add(&d, BYTES_OF(settings.b));
@@ -182,6 +186,7 @@ static void identify(struct sft *f, const struct weights *w)
     digest_add_u64(&d, f->n_steps);
     digest_add(&d, bytes_str(f->s->numerics));
     digest_end(&d, &f->identity);
+    buf_clear(&config);
 }
 
 /* Weights and moments where the checkpoint left them. */
