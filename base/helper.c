@@ -14,8 +14,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-extern char **environ;
-
 /* The variables of this process if they are to be kept, then the mark. */
 static char **environment_of(const struct helper_options *o)
 {

@@ -1,81 +1,28 @@
 /*
- * cli/cmd_model.c - muster model info / logits / generate / init / convert: the engine by hand
+ * cli/cmd_model.c - muster model info / logits / init, and the words that have files of their own
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/file.h"
-#include "base/pool.h"
 #include "cli/cmd_model.h"
 #include "cli/commands.h"
+#include "cli/loaded_model.h"
 #include "cli/memory.h"
 #include "cli/usage.h"
 #include "engine/chat.h"
-#include "engine/device.h"
-#include "engine/kernels.h"
 #include "engine/model.h"
-#include "engine/sampler.h"
 #include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 
+#define MIB              1048576.0
 #define N_OPTIONS(table) (sizeof(table) / sizeof((table)[0]))
-
-/* A model in memory, ready to run. */
-struct loaded {
-    struct weights_map *map;
-    struct model *m;
-    struct pool *pool;
-    struct device *device; /* NULL: the CPU */
-};
-
-/* How it is to run, as the command line has it. */
-struct manner {
-    char *numerics, *kernels, *device;
-    int64_t threads;
-};
-
-static enum status load(struct loaded *l, const char *dir, const struct manner *how,
-                        size_t positions, struct err *e)
-{
-    struct model_options opt = {0};
-    enum numerics class;
-    enum status st = numerics_parse(&class, how->numerics, e);
-
-    if (!st)
-        st = device_choose(&l->device, &opt.kernels, how->device, class, how->kernels, e);
-    if (!st)
-        st = weights_map_open(&l->map, dir, e);
-    if (!st)
-        st = model_config_add_stops(&l->map->config, dir, e);
-    if (st)
-        return st;
-    const size_t n = usage_threads(how->threads);
-    pool_new_with(&l->pool,
-                  &(struct pool_options){.n_threads = n,
-                                         .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0});
-    opt.pool = l->pool;
-    const struct model_config *c = &l->map->config;
-    const uint64_t model = model_map_bytes(l->map, opt.kernels, 0);
-    const uint64_t cache =
-        kv_cache_bytes(c, opt.kernels, 1, positions < c->max_len ? positions : c->max_len);
-    st = memory_check(l->device, model + cache, 0, "the model and its cache", e);
-    return st ? st : model_open(&l->m, l->map, &opt, e);
-}
-
-static void unload(struct loaded *l)
-{
-    model_free(&l->m);
-    weights_map_close(&l->map);
-    if (l->pool)
-        pool_free(&l->pool);
-    device_close(&l->device);
-}
 
 /* ---- info ------------------------------------------------------------------------------------ */
 
@@ -102,7 +49,41 @@ static uint64_t stored_bytes(const struct weights_map *m)
     return n;
 }
 
-static void info_json(const struct weights_map *m, const char *digest, const char *tokenizer)
+/* What turns text into ids here, and conversations. */
+struct speech {
+    char tokenizer[16], chat[32];
+    char why[ERR_TEXT_BYTES]; /* why the chat template is not supported */
+};
+
+static void speech_of(struct speech *s, const char *dir)
+{
+    struct tokenizer *t;
+    struct chat *chat = NULL;
+    struct err e;
+    enum status st = tokenizer_load(&t, dir, NULL);
+    const char *kind = "muster-byte";
+
+    memset(s, 0, sizeof(*s));
+    snprintf(s->chat, sizeof(s->chat), "none");
+    if (st) {
+        snprintf(s->tokenizer, sizeof(s->tokenizer), "%s",
+                 st == ERR_NOT_FOUND ? "none" : "not supported");
+        return;
+    }
+    if (tokenizer_kind(t) != TOKENIZER_BYTE)
+        kind = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
+    snprintf(s->tokenizer, sizeof(s->tokenizer), "%s", kind);
+    st = chat_open(&chat, dir, t, &e);
+    if (st != ERR_NOT_FOUND)
+        snprintf(s->chat, sizeof(s->chat), "%s", st ? "not supported" : chat_name(chat));
+    if (st && st != ERR_NOT_FOUND)
+        snprintf(s->why, sizeof(s->why), ": %.500s", e.text);
+    chat_close(&chat);
+    tokenizer_free(&t);
+}
+
+static void info_json(const struct weights_map *m, const char *digest,
+                      const struct speech *says)
 {
     const struct model_config *c = &m->config;
     struct buf config, stored;
@@ -115,9 +96,11 @@ static void info_json(const struct weights_map *m, const char *digest, const cha
             config.data[i] = ' ';
     printf("{\"parameters\": %" PRIu64 ", \"tensors\": %zu, \"files\": %zu, "
            "\"stored\": \"%s\", \"stored_bytes\": %" PRIu64 ", \"root\": \"%s\", "
-           "\"tokenizer\": \"%s\", \"runtime_bytes\": %" PRIu64 ", \"config\": %s}\n",
+           "\"tokenizer\": \"%s\", \"chat\": \"%s\", \"runtime_bytes\": %" PRIu64
+           ", \"config\": %s}\n",
            model_config_params(c), m->n_tensors, m->n_files, stored_as(&stored, m),
-           stored_bytes(m), digest, tokenizer, model_map_bytes(m, NULL, 0), buf_cstr(&config));
+           stored_bytes(m), digest, says->tokenizer, says->chat, model_map_bytes(m, NULL, 0),
+           buf_cstr(&config));
     buf_clear(&config);
     buf_clear(&stored);
 }
@@ -141,7 +124,8 @@ static void print_stops(const struct model_config *c)
     printf("%s\n", c->n_stops ? "" : "no token");
 }
 
-static void info_text(const struct weights_map *m, const char *digest, const char *tokenizer)
+static void info_text(const struct weights_map *m, const char *digest,
+                      const struct speech *says)
 {
     const struct model_config *c = &m->config;
     struct buf stored;
@@ -158,28 +142,16 @@ static void info_text(const struct weights_map *m, const char *digest, const cha
     printf("vocabulary     %" PRIu32 "%s\n", c->vocab, c->tie ? ", head tied" : "");
     print_rope(c);
     print_stops(c);
-    printf("tokenizer      %s\n", tokenizer);
+    printf("tokenizer      %s\n", says->tokenizer);
+    printf("chat template  %s%s\n", says->chat, says->why);
     printf("stored as      %s, %" PRIu64 " bytes in %zu file%s\n", stored_as(&stored, m),
            stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
-    printf("published as   %s\n", dtype_hf_name(c->dtype));
-    printf("memory to run  %" PRIu64 " bytes, and %" PRIu64 " for each cached position\n",
-           model_map_bytes(m, NULL, 0), kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len);
+    printf("written as     %s\n", dtype_hf_name(c->dtype));
+    printf("memory to run  %.0f MiB, and %.0f MiB for 1024 cached positions\n",
+           ceil((double)model_map_bytes(m, NULL, 0) / MIB),
+           ceil((double)kv_cache_bytes(c, NULL, 1, c->max_len) / c->max_len * 1024 / MIB));
     printf("root           %s\n", digest);
     buf_clear(&stored);
-}
-
-static const char *tokenizer_text(const char *dir)
-{
-    struct tokenizer *t;
-    enum status st = tokenizer_load(&t, dir, NULL);
-    const char *text = "muster-byte";
-
-    if (st)
-        return st == ERR_NOT_FOUND ? "none" : "not supported";
-    if (tokenizer_kind(t) != TOKENIZER_BYTE)
-        text = tokenizer_kind(t) == TOKENIZER_CHAR ? "muster-char" : "bpe";
-    tokenizer_free(&t);
-    return text;
 }
 
 static int cmd_info(int argc, char **argv)
@@ -189,14 +161,17 @@ static int cmd_info(int argc, char **argv)
     uint8_t digest[WEIGHTS_DIGEST_BYTES];
     char hex[2 * WEIGHTS_DIGEST_BYTES + 1];
     struct weights_map *m;
+    struct speech says;
     struct err e;
     struct opt table[] = {
         {"json", OPT_FLAG, &is_json, "false", NULL, "one JSON object", false}};
     struct usage u = {
         .line = "muster model info DIR [options]",
-        .about =
-            "Says what the model in DIR is: family, shape, size, the memory it takes, and the "
-            "BLAKE2b-256 of\nits f32 weights in name order.",
+        .about = "Says what the model in DIR is: family, shape, size, tokenizer and chat "
+                 "template, how "
+                 "`model convert`\nwould write its numbers, the memory it takes, and the "
+                 "BLAKE2b-256 of "
+                 "its f32 weights in name order.",
         .table = table,
         .n = N_OPTIONS(table),
         .operand = &dir,
@@ -216,7 +191,8 @@ static int cmd_info(int argc, char **argv)
     }
     weights_map_digest(digest, m);
     hex_encode(hex, (struct bytes){digest, sizeof(digest)});
-    (is_json ? info_json : info_text)(m, hex, tokenizer_text(dir));
+    speech_of(&says, dir);
+    (is_json ? info_json : info_text)(m, hex, &says);
     weights_map_close(&m);
     return 0;
 }
@@ -258,8 +234,9 @@ static enum status check_length(const struct model_config *c, size_t n, struct e
 }
 
 /* Appends the logits after each of the n tokens. */
-static enum status compute_logits(struct buf *out, struct loaded *l, const int32_t *tokens,
-                                  size_t n, bool one_by_one, struct err *e)
+static enum status compute_logits(struct buf *out, struct loaded_model *l,
+                                  const int32_t *tokens, size_t n, bool one_by_one,
+                                  struct err *e)
 {
     size_t C = l->map->config.dim, V = l->map->config.vocab, step = one_by_one ? 1 : n;
     float *hidden = NULL, *logits = NULL;
@@ -293,9 +270,9 @@ static int cmd_logits(int argc, char **argv)
 {
     const char *dir = NULL;
     char *tokens = NULL, *path = NULL;
-    struct manner how = {0};
+    struct model_manner how = {0};
     bool one_by_one = false;
-    struct loaded l = {0};
+    struct loaded_model l = {0};
     int32_t *ids = NULL;
     size_t n;
     struct buf out;
@@ -333,7 +310,7 @@ static int cmd_logits(int argc, char **argv)
     }
     st = parse_tokens(&ids, &n, tokens, &e);
     if (!st)
-        st = load(&l, dir, &how, n, &e);
+        st = loaded_model_open(&l, dir, &how, 1, n, &e);
     if (!st)
         st = check_length(&l.map->config, n, &e);
     if (!st)
@@ -343,228 +320,8 @@ static int cmd_logits(int argc, char **argv)
     status = st ? usage_fail(e.text) : 0;
 out:
     buf_clear(&out);
-    unload(&l);
+    loaded_model_close(&l);
     free(ids);
-    opt_clear(table, u.n);
-    return status;
-}
-
-/* ---- generate -------------------------------------------------------------------------------- */
-
-/* Prints what is certain: never half a character. Ids that models round their vocabulary up with
- * say nothing. */
-static void print_token(void *ctx, const struct sampler_token *t)
-{
-    struct tokenizer_stream *stream = ctx;
-    struct buf text;
-
-    buf_init(&text, 1u << 20);
-    if (tokenizer_stream_push(stream, &text, t->token, NULL) == OK && text.len > 0)
-        fwrite(text.data, 1, text.len, stdout);
-    fflush(stdout);
-    buf_clear(&text);
-}
-
-static void print_rest(struct tokenizer_stream *stream)
-{
-    struct buf text;
-
-    buf_init(&text, 1u << 20);
-    if (tokenizer_stream_flush(stream, &text, NULL) == OK && text.len > 0)
-        fwrite(text.data, 1, text.len, stdout);
-    putchar('\n');
-    buf_clear(&text);
-}
-
-struct generate {
-    char *prompt, *system, *template, *date;
-    int64_t max_new, seed;
-    double temperature;
-    bool chat;
-};
-
-/* As templates write a day. */
-static void today(char out[CHAT_DATE_MAX + 1])
-{
-    const time_t now = time(NULL);
-    struct tm day;
-
-    if (!gmtime_r(&now, &day) || strftime(out, CHAT_DATE_MAX + 1, "%d %b %Y", &day) == 0)
-        out[0] = '\0';
-}
-
-/* The prompt as a message of the user's. *end is the id that ends the answer. */
-static enum status chat_prompt(int32_t *ids, size_t cap, size_t *n, int32_t *end,
-                               const char *dir, const struct tokenizer *t,
-                               const struct generate *g, struct err *e)
-{
-    const struct chat_message m[] = {{CHAT_SYSTEM, bytes_str(g->system)},
-                                     {CHAT_USER, bytes_str(g->prompt)}};
-    const bool has_system = *g->system != '\0';
-    char date[CHAT_DATE_MAX + 1];
-    struct chat *c = NULL;
-    enum status st =
-        *g->template ? chat_open_named(&c, g->template, t, e) : chat_open(&c, dir, t, e);
-
-    if (st)
-        return st;
-    *end = chat_end(c);
-    today(date);
-    st = chat_set_date(c, *g->date ? g->date : date, e);
-    if (!st)
-        st = chat_render(c, m + !has_system, 1 + has_system, true, ids, NULL, cap, n, e);
-    chat_close(&c);
-    return st;
-}
-
-/* The prompt as it stands. Sequences begin as they did in training: a tokenizer.json of Hugging
- * Face's says how, for ours config.json does. */
-static enum status raw_prompt(int32_t *ids, size_t cap, size_t *n, const struct tokenizer *t,
-                              const struct generate *g, const struct model_config *c,
-                              struct err *e)
-{
-    const int32_t bos = tokenizer_kind(t) == TOKENIZER_BPE ? tokenizer_bos(t) : c->bos;
-    const size_t n_bos = bos >= 0;
-    enum status st = tokenizer_encode(t, bytes_str(g->prompt), ids + n_bos, cap - n_bos, n, e);
-
-    if (n_bos)
-        ids[0] = bos;
-    *n += n_bos;
-    return st;
-}
-
-static enum status check_prompt(const struct model_config *c, size_t n, struct err *e)
-{
-    if (n == 0)
-        return err_set(
-            e, ERR_INVALID,
-            "--prompt is empty, and this model's sequences do not begin with a token "
-            "of their own");
-    if (n >= c->max_len)
-        return err_set(e, ERR_INVALID,
-                       "a prompt of %zu tokens leaves no room in a model of %" PRIu32
-                       " positions",
-                       n, c->max_len);
-    return OK;
-}
-
-static enum status generate(struct loaded *l, const char *dir, struct tokenizer *t,
-                            const struct generate *g, struct err *e)
-{
-    const struct model_config *c = &l->map->config;
-    const uint64_t seed = (uint64_t)g->seed;
-    size_t cap = TOKENIZER_ROOM(strlen(g->prompt) + strlen(g->system)) + 256, n;
-    int32_t *ids = xcalloc(cap, sizeof(ids[0])), end = -1;
-    int32_t stops[MODEL_STOPS_MAX + 2];
-    struct sampler *s = NULL;
-    struct tokenizer_stream stream;
-    struct sampler_options opt = {.n_slots = 1, .on_token = print_token, .ctx = &stream};
-    enum status st;
-
-    tokenizer_stream_init(&stream, t);
-    st = g->chat ? chat_prompt(ids, cap, &n, &end, dir, t, g, e)
-                 : raw_prompt(ids, cap, &n, t, g, c, e);
-    if (!st)
-        st = check_prompt(c, n, e);
-    if (st)
-        goto out;
-    opt.max_len = n + (size_t)g->max_new < c->max_len ? n + (size_t)g->max_new : c->max_len;
-    st = sampler_new(&s, l->m, &opt, e);
-    if (st)
-        goto out;
-    struct sampler_request r = {
-        .prompt = ids,
-        .n_prompt = n,
-        .seeds = &seed,
-        .n_samples = 1,
-        .temperature = (float)g->temperature,
-        .max_new = (size_t)g->max_new,
-        .stops = stops,
-        .n_stops = c->n_stops,
-    };
-    memcpy(stops, c->stops, c->n_stops * sizeof(stops[0]));
-    if (tokenizer_eos(t) >= 0)
-        stops[r.n_stops++] = tokenizer_eos(t);
-    if (end >= 0)
-        stops[r.n_stops++] = end;
-    st = sampler_add(s, &r, e);
-    if (st)
-        goto out;
-    st = sampler_run(s, e);
-    if (!st)
-        print_rest(&stream);
-out:
-    tokenizer_stream_clear(&stream);
-    sampler_free(&s);
-    free(ids);
-    return st;
-}
-
-static int cmd_generate(int argc, char **argv)
-{
-    const char *dir = NULL;
-    struct manner how = {0};
-    struct generate g = {0};
-    struct loaded l = {0};
-    struct tokenizer *t = NULL;
-    struct err e;
-    enum status st;
-    struct opt table[] = {
-        {"prompt", OPT_STRING, &g.prompt, NULL, NULL, "text to continue", false},
-        {"chat", OPT_FLAG, &g.chat, "false", NULL,
-         "the prompt is a message, to be answered as the model was trained to", false},
-        {"system", OPT_STRING, &g.system, "", NULL, "with --chat: a system message before it",
-         false},
-        {"template", OPT_STRING, &g.template, "", NULL,
-         "with --chat: a chat template by its name, instead of the model's own", false},
-        {"date", OPT_STRING, &g.date, "", NULL,
-         "with --chat: the day, for a template that says it, like \"26 Jul 2024\"; default: "
-         "today",
-         false},
-        {"max-new", OPT_INT, &g.max_new, "128", "1..16777216", "most new tokens", false},
-        {"temperature", OPT_REAL, &g.temperature, "1", "0..100", "0: the likeliest token",
-         false},
-        {"seed", OPT_INT, &g.seed, "0", "0..", "of the draws", false},
-        {"threads", OPT_INT, &how.threads, "0", "0..1024", "threads; 0: one a core", false},
-        {"numerics", OPT_CHOICE, &how.numerics, "f32-1", USAGE_NUMERICS, "class of the numbers",
-         false},
-        {"kernels", OPT_CHOICE, &how.kernels, "auto", USAGE_KERNELS, "which code computes",
-         false},
-        {"device", OPT_STRING, &how.device, "auto", NULL, USAGE_DEVICE, false},
-    };
-    struct usage u = {
-        .line = "muster model generate DIR --prompt TEXT [options]",
-        .about = "Continues a text and prints what comes, as it comes. The same seed gives the "
-                 "same text.",
-        .table = table,
-        .n = N_OPTIONS(table),
-        .operand = &dir,
-        .max_operands = 1,
-    };
-    int status = usage_parse(&u, argc, argv);
-
-    if (status != USAGE_RUN)
-        goto out;
-    if (u.n_operands != 1) {
-        status = usage_complain(u.line, "which directory?");
-        goto out;
-    }
-    if (!g.chat && (*g.system || *g.template || *g.date)) {
-        status = usage_complain(u.line, "--system, --template and --date want --chat");
-        goto out;
-    }
-    st = tokenizer_load(&t, dir, &e);
-    if (!st)
-        st = load(&l, dir, &how, strlen(g.prompt) + 1 + (size_t)g.max_new, &e);
-    if (!st && tokenizer_vocab(t) > l.map->config.vocab)
-        st = err_set(&e, ERR_INVALID, "the tokenizer has %" PRIu32 " ids, the model %" PRIu32,
-                     tokenizer_vocab(t), l.map->config.vocab);
-    if (!st)
-        st = generate(&l, dir, t, &g, &e);
-    status = st ? usage_fail(e.text) : 0;
-out:
-    unload(&l);
-    tokenizer_free(&t);
     opt_clear(table, u.n);
     return status;
 }
@@ -690,7 +447,7 @@ static void print_help(void)
     printf("usage: " MODEL_LINE "\n\n"
            "  info      what the model in a Hugging Face directory is\n"
            "  logits    the logits after each token of a sequence\n"
-           "  generate  continue a text\n"
+           "  generate  continue texts, answer messages, hold a conversation\n"
            "  init      make a model with random weights\n"
            "  convert   write a model again, as another dtype or in several files\n\n"
            "'muster model info --help' tells more of each.\n");
@@ -703,7 +460,7 @@ int cmd_model(int argc, char **argv)
         int (*run)(int argc, char **argv);
     } words[] = {{"info", cmd_info},
                  {"logits", cmd_logits},
-                 {"generate", cmd_generate},
+                 {"generate", cmd_model_generate},
                  {"init", cmd_init},
                  {"convert", cmd_model_convert}};
 

@@ -5,5 +5,6 @@
 #define CLI_CMD_MODEL_H
 
 int cmd_model_convert(int argc, char **argv);
+int cmd_model_generate(int argc, char **argv);
 
 #endif

@@ -129,6 +129,17 @@ static enum status lock_out(int *fd, const char *dir, struct err *e)
     return st;
 }
 
+/* Whether a directory is a model's and not a task's. */
+static bool is_model(const char *dir)
+{
+    char *task = file_join(dir, "task.yaml"), *config = file_join(dir, "config.json");
+    const bool is = !file_exists(task) && file_exists(config);
+
+    free(task);
+    free(config);
+    return is;
+}
+
 static int warm_up(const struct sft *o, const char *path)
 {
     int lock = -1;
@@ -181,7 +192,7 @@ static const char about[] =
     "\nOptions from --eval on are for --data.";
 
 /* The options from --eval on, which are for --data. */
-#define DATA_OPTIONS 23u
+#define DATA_OPTIONS 24u
 
 static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_manner *m)
 {
@@ -197,19 +208,27 @@ static void put_data_options(struct opt *to, struct sft_settings *s, struct sft_
         {"max-length", OPT_INT, &s->max_length, "0", "0..16777216",
          "tokens of a sequence; 0: as the model", false},
         {"too-long", OPT_CHOICE, &s->too_long, "refuse", "refuse|cut|drop",
-         "what becomes of longer ones", false},
+         "what becomes of longer ones: an error, the part that fits, or nothing", false},
         {"template", OPT_STRING, &s->template, "", NULL,
          "for messages: a chat template by its name, instead of the model's own", false},
+        {"special", OPT_FLAG, &m->special, "false", NULL,
+         "texts are rendered already: read special tokens spelt out in them", false},
         {"schedule", OPT_CHOICE, &s->schedule, "cosine", "constant|linear|cosine",
          "how the learning rate falls", false},
-        {"lr-end", OPT_REAL, &s->lr_end, "0.1", "0..1", "where to, as a part of --lr", false},
-        {"warm-steps", OPT_INT, &s->warm_steps, "0", "0..", "steps until it is reached", false},
-        {"weight-decay", OPT_REAL, &s->weight_decay, "0", "0..1", "of AdamW", false},
-        {"beta1", OPT_REAL, &s->beta1, "0.9", "0..1", "of AdamW", false},
-        {"beta2", OPT_REAL, &s->beta2, "0.95", "0..1", "of AdamW", false},
+        {"lr-end", OPT_REAL, &s->lr_end, "0.1", "0..1",
+         "where it falls to in the last step, as a part of --lr; 0.1: a tenth", false},
+        {"warm-steps", OPT_INT, &s->warm_steps, "0", "0..",
+         "steps at the beginning in which it rises to --lr", false},
+        {"weight-decay", OPT_REAL, &s->weight_decay, "0", "0..1",
+         "what AdamW takes off each weight in a step, times the learning rate", false},
+        {"beta1", OPT_REAL, &s->beta1, "0.9", "0..1", "AdamW: decay of the gradient's mean",
+         false},
+        {"beta2", OPT_REAL, &s->beta2, "0.95", "0..1", "AdamW: decay of its square's mean",
+         false},
         {"clip-norm", OPT_REAL, &s->clip_norm, "1", "0..1000000",
          "largest norm of a step's gradient; 0: any", false},
-        {"seed", OPT_INT, &s->seed, "0", "0..", "of the order", false},
+        {"seed", OPT_INT, &s->seed, "0", "0..",
+         "of the sequences' order, and of what is held out", false},
         {"grad-lanes", OPT_INT, &s->grad_lanes, "1", "1..8",
          "runs of a step whose gradients are summed apart: 1, 2, 4 or 8", false},
         {"rows", OPT_INT, &m->rows, "0", "0..16777216",
@@ -239,10 +258,12 @@ int cmd_sft(int argc, char **argv)
     struct opt table[TASK_OPTIONS + DATA_OPTIONS] = {
         {"out", OPT_STRING, &o.out, NULL, NULL, "directory for the model", false},
         {"data", OPT_STRING, &m.data, "", NULL, "JSONL to fine-tune a model on", false},
-        {"steps", OPT_INT, &o.steps, "-1", "-1..", "steps; -1: as the task or --epochs say",
-         false},
+        {"steps", OPT_INT, &o.steps, "-1", "-1..",
+         "steps, in place of --epochs; -1: as the task or --epochs say", false},
         {"batch", OPT_INT, &o.batch, "0", "0..1048576",
-         "sequences a step; 0: as the task says, or 8", false},
+         "sequences a step, however many are computed at once (--rows); 0: as the task says, "
+         "or 8",
+         false},
         {"lr", OPT_REAL, &o.lr, "0", "0..1", "learning rate; 0: as the task says, or 1e-5",
          false},
         {"threads", OPT_INT, &o.threads, "0", "0..1024", "threads; 0: one a core", false},
@@ -271,6 +292,11 @@ int cmd_sft(int argc, char **argv)
         goto out;
     if (u.n_operands != 1) {
         status = usage_complain(u.line, "which %s?", m.data[0] ? "model" : "task");
+        goto out;
+    }
+    if (!m.data[0] && is_model(path)) {
+        status =
+            usage_complain(u.line, "'%s' is a model: --data names what to train it on", path);
         goto out;
     }
     status = refuse_others(table, u.n, m.data[0]);

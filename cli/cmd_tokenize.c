@@ -284,10 +284,10 @@ static enum status tokenize(const char *dir, const struct tokenize *c, struct er
     return st;
 }
 
-/* What is about a text does not go with --decode. */
-static const char *other_than_decode(const struct opt *table, size_t n)
+/* What is about a text to be encoded does not go with --decode. */
+static const char *find_encoding(const struct opt *table, size_t n)
 {
-    static const char *const words[] = {"text", "bos", "lines", "strings", "count", "bench"};
+    static const char *const words[] = {"bos", "lines", "strings", "count", "bench"};
 
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < sizeof(words) / sizeof(words[0]); j++)
@@ -324,7 +324,8 @@ int cmd_tokenize(int argc, char **argv)
                  "in DIR "
                  "sees it,\nor with --decode the text of ids. Text is text: \"<|im_end|>\" in "
                  "it gives "
-                 "no special id\nwithout --special.",
+                 "no special id\nwithout --special. With --special and --bos the ids are those "
+                 "that transformers gives.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &dir,
@@ -334,16 +335,15 @@ int cmd_tokenize(int argc, char **argv)
 
     c.has_text = table[0].was_set;
     if (status == USAGE_RUN) {
-        const char *other = table[2].was_set ? other_than_decode(table, u.n) : NULL;
-
-        if (other)
-            status = usage_complain(u.line, "--decode and --%s do not go together", other);
-        else if (table[2].was_set && !*c.decode)
-            status = usage_complain(u.line, "--decode names no token");
-        else if (u.n_operands != 1)
+        if (u.n_operands != 1)
             status = usage_complain(u.line, "which directory?");
         else if (c.has_text && *c.file)
             status = usage_complain(u.line, "--text and --file do not go together");
+        else if (c.has_text && *c.decode)
+            status = usage_complain(u.line, "--text is to be encoded, --decode takes ids");
+        else if (*c.decode && find_encoding(table, u.n))
+            status = usage_complain(u.line, "--decode and --%s do not go together",
+                                    find_encoding(table, u.n));
         else
             status = tokenize(dir, &c, &e) ? usage_fail(e.text) : 0;
     }

@@ -181,7 +181,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
                        role);
     }
-    if (strcmp(role, "relay")) {
+    if (strcmp(role, "relay") != 0) {
         snprintf(threads, sizeof(threads), "%" PRId64, u->threads);
         args[n++] = "--threads";
         args[n++] = threads;

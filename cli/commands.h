@@ -30,7 +30,7 @@
     X("verify", cmd_verify, "Audit", "replay the evidence of a rejection")                     \
     X("ledger", cmd_ledger, "Audit", "show and audit a ledger")                                \
     X("replay", cmd_replay, "Audit", "recompute every weight version of a finished run")       \
-    X("model", cmd_model, "Engine", "info, logits, generate, init")                            \
+    X("model", cmd_model, "Engine", "info, logits, generate, init, convert")                   \
     X("tokenize", cmd_tokenize, "Engine", "text to the ids of a model and back")               \
     X("sft", cmd_sft, "Engine", "supervised fine-tuning on demonstrations or JSONL")           \
     X("bench", cmd_bench, "Engine", "figures, and whether all ways of computing agree")        \

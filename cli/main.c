@@ -32,7 +32,7 @@ static void print_help(void)
     for (size_t i = 0; i < N_COMMANDS; i++) {
         if (!commands[i].group[0])
             continue;
-        if (strcmp(group, commands[i].group)) {
+        if (strcmp(group, commands[i].group) != 0) {
             group = commands[i].group;
             printf("\n%s\n", group);
         }

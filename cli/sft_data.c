@@ -5,15 +5,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/file.h"
-#include "engine/json_text.h"
+#include "cli/jsonl.h"
+#include "cli/spelt.h"
 #include "proto/digest.h"
-
-/* Of a line: 100,000 messages. */
-#define SFT_VALUES_MAX ((size_t)1 << 20)
-
-/* Tokens that a template may put around a message, generously. */
-#define SFT_MESSAGE_ROOM 256u
 
 void sft_data_init(struct sft_data *d)
 {
@@ -85,39 +79,15 @@ static void put_id(struct line *l, int32_t id, bool is_answer)
 static enum status put_text(struct line *l, struct bytes text, bool is_answer, struct err *e)
 {
     size_t at = l->d->n_tokens + l->n, n = 0;
+    struct spelt s = {l->how->reads_special, 0};
     enum status st =
-        tokenizer_encode(l->t, text, l->d->tokens + at, l->d->cap_tokens - at, &n, e);
+        spelt_encode(&s, l->t, text, l->d->tokens + at, l->d->cap_tokens - at, &n, e);
 
     if (st)
         return st;
+    l->d->n_spelt += s.n;
     memset(l->d->is_answer + at, is_answer, n);
     l->n += n;
-    return OK;
-}
-
-static bool get_text(struct bytes *out, const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-
-    if (!json_is_string(v))
-        return false;
-    *out = (struct bytes){(const uint8_t *)json_string_value(v), json_string_length(v)};
-    return true;
-}
-
-/* One member of "messages". */
-static enum status read_message(struct chat_message *out, const json_t *o, struct err *e)
-{
-    struct bytes role;
-
-    if (!json_is_object(o) || !get_text(&role, o, "role") ||
-        !get_text(&out->text, o, "content"))
-        return err_set(e, ERR_INVALID,
-                       "a message wants \"role\" and \"content\", both strings");
-    if (!chat_role_parse(&out->role, role))
-        return err_set(e, ERR_INVALID,
-                       "a message of role '%.40s', wants system, user or assistant",
-                       (const char *)role.data);
     return OK;
 }
 
@@ -125,23 +95,16 @@ static enum status read_message(struct chat_message *out, const json_t *o, struc
 static enum status put_messages(struct line *l, const json_t *messages, struct err *e)
 {
     const struct sft_reading *how = l->how;
-    size_t n = json_array_size(messages), bytes = 0;
+    size_t n, bytes;
     struct chat_message *m = NULL;
-    enum status st = OK;
+    enum status st;
 
     if (!how->chat)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "\"messages\": this tokenizer has no chat template%s%s",
-                       how->no_chat ? ": " : "", how->no_chat ? how->no_chat : "");
-    if (n == 0)
-        return err_set(e, ERR_INVALID, "\"messages\" is no list, or empty");
-    m = xcalloc(n, sizeof(*m));
-    for (size_t i = 0; !st && i < n; i++) {
-        st = read_message(&m[i], json_array_get(messages, i), e);
-        bytes += m[i].text.len;
-    }
-    if (!st) /* and what a template puts around each, and before the first */
-        st = reserve(l->d, TOKENIZER_ROOM(bytes) + (n + 2) * SFT_MESSAGE_ROOM, e);
+        return err_set(e, ERR_UNSUPPORTED, "\"messages\": %s",
+                       how->no_chat ? how->no_chat : "there is no chat template");
+    st = jsonl_messages(&m, &n, &bytes, messages, e);
+    if (!st)
+        st = reserve(l->d, jsonl_messages_room(n, bytes), e);
     if (!st)
         st = chat_render(how->chat, m, n, false, l->d->tokens + l->d->n_tokens,
                          l->d->is_answer + l->d->n_tokens, l->d->cap_tokens - l->d->n_tokens,
@@ -163,10 +126,10 @@ static enum status put_line(struct line *l, const json_t *o, struct err *e)
                        "and \"messages\"");
     if (messages)
         return put_messages(l, messages, e);
-    if (has_text && !get_text(&text, o, "text"))
+    if (has_text && !jsonl_text(&text, o, "text"))
         return err_set(e, ERR_INVALID, "\"text\" is no string");
     if (has_pair &&
-        (!get_text(&prompt, o, "prompt") || !get_text(&completion, o, "completion")))
+        (!jsonl_text(&prompt, o, "prompt") || !jsonl_text(&completion, o, "completion")))
         return err_set(e, ERR_INVALID, "\"prompt\" and \"completion\" must both be strings");
     st = reserve(l->d,
                  TOKENIZER_ROOM(text.len) + TOKENIZER_ROOM(prompt.len) +
@@ -217,27 +180,19 @@ static enum status end_line(struct line *l, struct err *e)
     return OK;
 }
 
-static enum status read_line(struct line *l, struct bytes line, struct err *e)
-{
-    json_t *o;
-    enum status st;
+/* Where one object a line goes. */
+struct reading {
+    struct sft_data *d;
+    const struct sft_reading *how;
+};
 
-    if (line.len > SFT_LINE_MAX)
-        return err_set(e, ERR_LIMIT, "%zu bytes, at most %u are read", line.len, SFT_LINE_MAX);
-    st = json_text_read(&o, line, SFT_VALUES_MAX, JSON_ALLOW_NUL, e);
-    if (st)
-        return err_prefix(e, st, "no JSON");
-    st = put_line(l, o, e);
-    json_decref(o);
-    return st ? st : end_line(l, e);
-}
-
-static bool is_blank(struct bytes line)
+static enum status read_object(void *ctx, const json_t *o, struct err *e)
 {
-    for (size_t i = 0; i < line.len; i++)
-        if (line.data[i] != ' ' && line.data[i] != '\t' && line.data[i] != '\r')
-            return false;
-    return true;
+    const struct reading *r = ctx;
+    struct line line = {.d = r->d, .how = r->how, .t = r->how->tokenizer};
+    enum status st = put_line(&line, o, e);
+
+    return st ? st : end_line(&line, e);
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
@@ -245,36 +200,17 @@ static bool is_blank(struct bytes line)
 enum status sft_data_parse(struct sft_data *d, struct bytes file, const char *name,
                            const struct sft_reading *how, struct err *e)
 {
-    size_t at = 0;
-    enum status st = OK;
+    struct reading r = {d, how};
 
-    for (size_t number = 1; !st && at < file.len; number++) {
-        const uint8_t *from = file.data + at;
-        const uint8_t *end = memchr(from, '\n', file.len - at);
-        struct bytes text = {from, end ? (size_t)(end - from) : file.len - at};
-        struct line line = {.d = d, .how = how, .t = how->tokenizer};
-
-        at += text.len + 1;
-        if (is_blank(text))
-            continue;
-        st = read_line(&line, text, e);
-        if (st)
-            err_prefix(e, st, "%s:%zu", name, number);
-    }
-    return st;
+    return jsonl_parse(file, name, read_object, &r, e);
 }
 
 enum status sft_data_read(struct sft_data *d, const char *path, const struct sft_reading *how,
                           struct err *e)
 {
-    struct file_map map;
-    enum status st = file_map_open(&map, path, e);
+    struct reading r = {d, how};
 
-    if (st)
-        return st;
-    st = sft_data_parse(d, map.bytes, path, how, e);
-    file_map_close(&map);
-    return st;
+    return jsonl_read(path, read_object, &r, e);
 }
 
 struct learn_demo sft_data_get(const struct sft_data *d, size_t i)

@@ -13,6 +13,7 @@
 #ifndef CLI_SFT_DATA_H
 #define CLI_SFT_DATA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,8 +23,6 @@
 #include "engine/tokenizer.h"
 #include "learn/learner.h"
 #include "proto/types.h"
-
-#define SFT_LINE_MAX (16u << 20) /* bytes */
 
 /* What to do with a sequence that is too long. */
 enum sft_long { SFT_LONG_REFUSE, SFT_LONG_CUT, SFT_LONG_DROP };
@@ -37,6 +36,8 @@ struct sft_data {
     size_t longest;   /* tokens */
     size_t n_dropped; /* sequences that were too long */
     size_t n_cut;
+    size_t
+        n_spelt; /* texts that spell special tokens, which were not read as such (cli/spelt.h) */
 };
 
 void sft_data_init(struct sft_data *d);
@@ -47,6 +48,7 @@ struct sft_reading {
     const struct chat *chat; /* borrowed; NULL: "messages" are refused, and told why: */
     const char *no_chat;     /* borrowed; may be NULL */
     size_t max_tokens;       /* of a sequence, >= 2 */
+    bool reads_special;      /* texts, prompts and completions were rendered already */
     enum sft_long too_long;
 };
 

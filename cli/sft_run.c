@@ -28,6 +28,11 @@
 #define ROWS_DEFAULT 512u
 #define LOG_EVERY_US 5000000
 
+/* What a checkpoint is of. */
+struct identity {
+    struct digest model, data, settings;
+};
+
 struct sft {
     const struct sft_settings *s;
     const struct sft_manner *m;
@@ -43,7 +48,7 @@ struct sft {
     size_t n_held;
     int64_t epoch; /* that `order` is of; -1: none */
     uint64_t n_steps;
-    struct digest identity; /* of everything that decides the result */
+    struct identity identity; /* of everything that decides the result */
     struct learn_settings settings;
     struct learner_options options;
     struct device *device;    /* owned; NULL: the CPU */
@@ -84,6 +89,7 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
                                     .chat = f->chat,
                                     .no_chat = f->no_chat.text,
                                     .max_tokens = max,
+                                    .reads_special = f->m->special,
                                     .too_long = too_long_of(f->s->too_long)};
     enum status st = sft_data_read(&f->train, f->m->data, &how, e);
 
@@ -105,6 +111,10 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
                        f->s->eval_fraction, f->train.n);
     if (f->n_train == 0)
         return err_set(e, ERR_INVALID, "'%s' has no sequence to train on", f->m->data);
+    if (f->train.n_spelt + f->eval.n_spelt)
+        LOG_WARN(
+            "special tokens are spelt in texts=%zu and taken for text: --special reads them",
+            f->train.n_spelt + f->eval.n_spelt);
     LOG_INFO("data sequences=%zu tokens=%zu longest=%zu held=%zu cut=%zu dropped=%zu",
              f->train.n, f->train.n_tokens, f->train.longest, f->n_held + f->eval.n,
              f->train.n_cut, f->train.n_dropped);
@@ -166,27 +176,50 @@ static enum status read_settings(struct sft *f, struct err *e)
 /* A checkpoint is of one model, one set of data and one way to train. */
 static void identify(struct sft *f, const struct weights *w)
 {
-    struct digest weights, data, settings;
+    struct digest weights, settings;
     struct digest_state d;
     struct buf config;
 
     buf_init(&config, 1u << 20);
     model_config_encode(&config, &w->config);
     weights_digest(weights.b, w);
-    sft_data_digest(&data, &f->train);
-    learn_settings_digest(&settings, &f->settings);
-    digest_begin(&d, "muster/sft");
+    digest_begin(&d, "muster/sft-model");
     digest_add(&d, buf_bytes(&config));
     digest_add(&d, BYTES_OF(weights.b));
-    digest_add(&d, BYTES_OF(data.b));
+    digest_end(&d, &f->identity.model);
+    buf_clear(&config);
+    sft_data_digest(&f->identity.data, &f->train);
+    learn_settings_digest(&settings, &f->settings);
+    digest_begin(&d, "muster/sft");
     digest_add(&d, BYTES_OF(settings.b));
     digest_add_u64(&d, f->n_train);
     digest_add_u64(&d, (uint64_t)f->s->batch);
     digest_add_u64(&d, (uint64_t)f->s->seed);
     digest_add_u64(&d, f->n_steps);
     digest_add(&d, bytes_str(f->s->numerics));
-    digest_end(&d, &f->identity);
-    buf_clear(&config);
+    digest_end(&d, &f->identity.settings);
+}
+
+/* Whether a checkpoint with `meta` is of this training; if not, in what it differs. */
+static enum status check_identity(const struct sft *f, struct bytes meta, struct err *e)
+{
+    const struct identity *want = &f->identity;
+    struct identity got;
+    const char *what = NULL;
+
+    if (meta.len != sizeof(got))
+        return err_set(e, ERR_INVALID, "'%s' is no checkpoint of this program", f->checkpoint);
+    memcpy(&got, meta.data, sizeof(got));
+    if (memcmp(&got.model, &want->model, sizeof(got.model)) != 0)
+        what = "another model";
+    else if (memcmp(&got.data, &want->data, sizeof(got.data)) != 0)
+        what = "other data (what --data, --max-length and --template make of it)";
+    else if (memcmp(&got.settings, &want->settings, sizeof(got.settings)) != 0)
+        what = "other settings (--epochs or --steps, --batch, --lr, --seed, ...)";
+    return what ? err_set(e, ERR_INVALID,
+                          "'%s' is of %s: begin anew with another --out, or go on as it began",
+                          f->checkpoint, what)
+                : OK;
 }
 
 /* Weights and moments where the checkpoint left them. */
@@ -198,9 +231,8 @@ static enum status resume(struct sft *f, struct weights **w, struct adamw **opt,
     weights_free(w);
     buf_init(&meta, CHECKPOINT_META_MAX);
     st = checkpoint_load(w, opt, &meta, f->checkpoint, e);
-    if (!st && !bytes_equal(buf_bytes(&meta), BYTES_OF(f->identity.b)))
-        st = err_set(e, ERR_INVALID, "'%s' is of another model, other data or other settings",
-                     f->checkpoint);
+    if (!st)
+        st = check_identity(f, buf_bytes(&meta), e);
     if (!st)
         LOG_INFO("resumed step=%" PRIu64 "/%" PRIu64, (*opt)->step, f->n_steps);
     buf_clear(&meta);
@@ -393,7 +425,7 @@ static enum status save_checkpoint(const struct sft *f, struct err *e)
     enum status st = learner_fetch(l, e);
 
     return st ? st
-              : checkpoint_save(f->checkpoint, l->masters, l->opt, BYTES_OF(f->identity.b), e);
+              : checkpoint_save(f->checkpoint, l->masters, l->opt, BYTES_OF(f->identity), e);
 }
 
 static enum status train(struct sft *f, struct err *e)

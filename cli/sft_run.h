@@ -32,6 +32,7 @@ struct sft_settings {
 struct sft_manner {
     char *data, *eval, *kernels, *device; /* eval "": none */
     int64_t threads, processes, rows, max_memory, checkpoint_every, eval_every;
+    bool special; /* texts were rendered already: what they spell of special tokens is read */
     bool recompute, resume, json;
 };
 

@@ -3,6 +3,9 @@
  *
  * Exactly as docs/numerics.md has it (Loshchilov & Hutter 2019, arXiv:1711.05101); weight decay
  * applies to every tensor. The state is two moments shaped like the weights, and a step count.
+ *
+ * Threads: a state belongs to one thread; inside, loops are split over the pool, which never changes a
+ * result.
  */
 #ifndef ENGINE_ADAMW_H
 #define ENGINE_ADAMW_H
@@ -35,8 +38,9 @@ struct adamw_report {
     float scale;     /* what the gradients were multiplied by */
 };
 
+/* Moments of zeros, before the first step. Fails as weights_new. */
 MUST_USE enum status adamw_new(struct adamw **out, const struct model_config *c, struct err *e);
-/* On a device (NULL: the host): its masters and gradients must lie there too. */
+/* The same on a device (NULL: the host): its masters and gradients must lie there too. */
 MUST_USE enum status adamw_new_on(struct adamw **out, const struct model_config *c,
                                   struct device *d, struct err *e);
 void adamw_free(struct adamw **a);

@@ -4,6 +4,8 @@
  * Zeroed pages straight from the system, in huge ones where it offers them: reading gigabytes of
  * weights through 4 KiB pages costs a walk of the page table every 64 cache lines. Memory that is
  * not touched is not taken. On a device: its memory.
+ *
+ * Threads: as who made it.
  */
 #ifndef ENGINE_ARENA_H
 #define ENGINE_ARENA_H

@@ -192,7 +192,8 @@ static enum status open_config(struct chat **out, struct bytes json, const struc
     if (st)
         st = err_prefix(e, st, "tokenizer_config.json");
     else if (!json_is_string(text))
-        st = err_set(e, ERR_NOT_FOUND, "the model has no chat template");
+        st = err_set(e, ERR_NOT_FOUND,
+                     "the model has no chat template; --template NAME chooses one");
     else
         st = open_text(
             out,
@@ -229,7 +230,8 @@ enum status chat_open(struct chat **out, const char *dir, const struct tokenizer
         if (!st)
             st = open_config(out, buf_bytes(&text), t, e);
         else if (st == ERR_NOT_FOUND)
-            st = err_set(e, ERR_NOT_FOUND, "'%s' has no chat template", dir);
+            st = err_set(e, ERR_NOT_FOUND,
+                         "'%s' has no chat template; --template NAME chooses one", dir);
     }
     buf_clear(&text);
     return st;

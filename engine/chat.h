@@ -35,12 +35,13 @@ struct chat;
 /* The chat of the model in `dir`, whose tokenizer is `t` (borrowed until chat_close). Its template
  * is DIR/chat_template.jinja or, where there is none, `chat_template` in tokenizer_config.json.
  * ERR_NOT_FOUND: the directory has no template; ERR_UNSUPPORTED: not one of those known here, or
- * the tokenizer lacks a token that it needs. */
+ * the tokenizer lacks a token that it needs; ERR_MALFORMED: tokenizer_config.json; ERR_IO; ERR_LIMIT: a
+ * file is too large. *out is NULL then. */
 MUST_USE enum status chat_open(struct chat **out, const char *dir, const struct tokenizer *t,
                                struct err *e);
 
 /* The same by the template's name, whatever the directory says: "chatml", "qwen2.5", "qwen3",
- * "llama3", ... ERR_NOT_FOUND lists the names. */
+ * "llama3", ... ERR_NOT_FOUND lists the names; ERR_UNSUPPORTED as above. */
 MUST_USE enum status chat_open_named(struct chat **out, const char *name,
                                      const struct tokenizer *t, struct err *e);
 void chat_close(struct chat **c);

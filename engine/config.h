@@ -19,6 +19,8 @@
  * its key and value. A sliding window is accepted where it hides nothing, that is where no position
  * of the model is further back than the window reaches. Keys that do not matter to the numbers are
  * ignored, as everybody does, unless they differ from one that does in a single byte.
+ *
+ * Threads: plain data.
  */
 #ifndef ENGINE_CONFIG_H
 #define ENGINE_CONFIG_H
@@ -87,7 +89,7 @@ MUST_USE enum status model_config_decode(struct model_config *out, struct bytes 
 /* Appends a config.json that transformers understands: same config, same bytes. */
 void model_config_encode(struct buf *out, const struct model_config *c);
 
-/* DIR/config.json. */
+/* DIR/config.json. ERR_NOT_FOUND, ERR_IO, and as model_config_decode. */
 MUST_USE enum status model_config_load(struct model_config *out, const char *dir,
                                        struct err *e);
 

@@ -279,7 +279,8 @@ static enum status check_window(const struct model_config *c, const json_t *root
         return err_set(e, ERR_UNSUPPORTED,
                        "sliding_window is %" JSON_INTEGER_FORMAT "%s, which is not supported: "
                        "only a window that reaches over all %" PRIu32
-                       " of max_position_embeddings is",
+                       " of max_position_embeddings is; within the window the model is exact "
+                       "with max_position_embeddings set to its length",
                        n, window ? "" : " where nothing is said", c->max_len);
     return OK;
 }

@@ -269,8 +269,7 @@ static int by_time(const void *a, const void *b)
 static double median(struct device *d, void (*step)(void *arg, size_t i), void *arg,
                      size_t steps)
 {
-    int64_t *us = xcalloc(steps, sizeof(us[0]));
-    double seconds;
+    int64_t *us = xcalloc(steps, sizeof(us[0])), median;
 
     for (size_t i = 0; i < WARM_STEPS + steps; i++) {
         int64_t start;
@@ -284,9 +283,9 @@ static double median(struct device *d, void (*step)(void *arg, size_t i), void *
     }
     device_watch(d, false);
     qsort(us, steps, sizeof(us[0]), by_time);
-    seconds = (double)us[steps / 2] * 1e-6;
+    median = us[steps / 2];
     free(us);
-    return seconds;
+    return (double)median * 1e-6;
 }
 
 static void rotation(struct device_speed *s, struct device_pass *p, size_t n_pos)

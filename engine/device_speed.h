@@ -44,7 +44,7 @@ struct device_speed;
  * no passes, or not of this shape; ERR_NO_MEMORY. */
 MUST_USE enum status device_speed_new(struct device_speed **out, const struct kernels *k,
                                       const struct model_config *c, bool trains, struct err *e);
-void device_speed_free(struct device_speed **s);
+void device_speed_free(struct device_speed **p);
 
 /* Seconds of the median of `steps` steps, after some that are not counted. */
 

@@ -2,7 +2,7 @@
  * engine/dtype.h - how a stored number is written
  *
  * Everything is computed in binary32. What differs is how weights are kept in files: the kinds
- * below are those that widen to binary32 exactly.
+ * below are those that widen to binary32 exactly. A NaN stays one (docs/numerics.md, section 1).
  */
 #ifndef ENGINE_DTYPE_H
 #define ENGINE_DTYPE_H

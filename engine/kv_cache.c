@@ -20,7 +20,7 @@ static uint64_t layer_floats(const struct model_config *c, const struct kernels 
     const struct attention_shape s = {.H = c->heads, .G = c->kv_heads, .D = c->head_dim};
 
     return k && k->device ? k->ops->page_floats(&s)
-                          : c->kv_heads * attention_page_head(c->head_dim);
+                          : c->kv_heads * attention_page_head(c->head_dim, cache_is_narrow(k));
 }
 
 uint64_t kv_cache_page_bytes(const struct model_config *c, const struct kernels *k)
@@ -79,6 +79,7 @@ enum status kv_cache_new_pages(struct kv_cache **out, const struct model_config 
     kv->layers = c->layers;
     kv->width = (size_t)c->kv_heads * c->head_dim;
     kv->kv_heads = c->kv_heads;
+    kv->is_narrow = cache_is_narrow(k);
     kv->page_read = k && kernels_device(k) ? k->ops->page_read : NULL;
     kv->n_pages = kv->n_free = n_pages;
     kv->slot_pages = kv_cache_pages(max_len);
@@ -223,7 +224,7 @@ void kv_cache_read(const struct kv_cache *kv, float *key, float *value, size_t s
                       kv->kv_heads, kv->width / kv->kv_heads);
     else
         attention_page_read(key, value, page, position % ATTENTION_PAGE, kv->kv_heads,
-                            kv->width / kv->kv_heads);
+                            kv->width / kv->kv_heads, kv->is_narrow);
 }
 
 void kv_cache_copy(struct kv_cache *kv, size_t to, size_t from, size_t n)

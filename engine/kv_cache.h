@@ -29,7 +29,8 @@ struct kv_cache {
     size_t kv_heads;
     size_t n_pages, n_free;
     size_t slot_pages;   /* of a slot at most */
-    size_t layer_floats; /* of one layer of a page */
+    size_t layer_floats; /* room of one layer of a page */
+    bool is_narrow;      /* pages are bf16 (cache_is_narrow) */
     struct arena arena;  /* (n_pages, layers, layer_floats) */
     size_t page_floats;  /* of all layers */
     float **table;       /* owned, (n_slots, slot_pages): NULL where there is no page */

@@ -74,7 +74,6 @@ static void head_rows(void *arg, size_t lo, size_t hi)
     if (m->round_cache) {
         m->round_cache(a->k + lo * K, n * K);
         m->round_cache(a->v + lo * K, n * K);
-        return;
     }
     cache_round(m->kernels, a->k + lo * K, n * K);
     cache_round(m->kernels, a->v + lo * K, n * K);

@@ -48,7 +48,7 @@ struct model {
     const struct kernels *kernels;
     struct device *device; /* the kernels' */
     struct pool *pool;
-    void (*round_cache)(float *x, size_t n); /* or NULL: cache_round */
+    void (*round_cache)(float *x, size_t n); /* before cache_round; or NULL */
     size_t max_rows;
     struct model_layer *layers; /* owned */
     struct packed head;

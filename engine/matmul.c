@@ -12,9 +12,10 @@
  * comes from memory at the speed of the sum, and is read in one stream. */
 #define STEPS  320u
 #define FEW    6u
-#define TILE   12u  /* rows of the tallest tile of any backend, and of two of the others */
-#define ROWS   192u /* rows of one task; with STEPS, 240 KiB of them */
-#define PANELS 4u   /* of a task that adds: what is added to may be what is read */
+#define TILE   12u    /* rows of the tallest tile of any backend, and of two of the others */
+#define ROWS   192u   /* rows of one task; with STEPS, 240 KiB of them */
+#define SUMS   32768u /* unfinished sums, in floats: 128 KiB */
+#define PANELS 4u     /* of a task that adds: what is added to may be what is read */
 #define COLS   (PANELS * PACK_LANES)
 /* Below this many fma, handing work to another thread costs more than it saves. */
 #define INLINE_OPS (1u << 17)
@@ -115,30 +116,37 @@ struct forward_job {
     float *act;      /* swiglu: products 0 and 1 go together, and tasks are panels of one */
 };
 
-/* The whole sum for some rows and columns. */
+/* The whole sum for some rows and columns, so many columns at once that their unfinished sums stay
+ * in the second-level cache. */
 static void multiply(const struct forward_job *j, const struct packed *W, float *c,
                      size_t c_row, size_t m0, size_t rows, size_t n0, size_t n1)
 {
     const bool is_narrow = W->dtype == DTYPE_BF16;
     const size_t step = is_narrow ? PACK_LANES / 2 : PACK_LANES, K = j->K;
     const size_t len = rows <= FEW ? K : pieces(K, pieces(K, STEPS));
-    struct gemm g = {.c = c,
-                     .c_row = c_row,
+    const size_t width = len == K ? n1 - n0 : pieces(SUMS, rows * PACK_LANES) * PACK_LANES;
+    struct gemm g = {.c_row = c_row,
                      .a_row = K,
                      .a_step = 1,
                      .b_step = step,
                      .b_panel = K * step,
-                     .rows = rows,
-                     .cols = n1 - n0};
+                     .rows = rows};
 
-    for (size_t s = 0; s < K; s += len) {
-        size_t at = n0 / PACK_LANES * g.b_panel + s * step;
-        g.a = j->x + m0 * K + s;
-        g.b = is_narrow ? NULL : (const float *)W->data + at;
-        g.narrow = is_narrow ? (const uint32_t *)W->data + at : NULL;
-        g.steps = min(len, K - s);
-        g.resume = s > 0;
-        j->k->gemm(&g);
+    for (size_t n = n0; n < n1; n += g.cols) {
+        g.cols = min(width, n1 - n);
+        g.c = c + (n - n0);
+        for (size_t s = 0; s < K; s += len) {
+            const size_t at = n / PACK_LANES * g.b_panel + s * step;
+
+            g.a = j->x + m0 * K + s;
+            g.b = is_narrow ? NULL : (const float *)W->data + at;
+            g.narrow = is_narrow ? (const uint32_t *)W->data + at : NULL;
+            g.steps = min(len, K - s);
+            g.resume = s > 0;
+            g.after = (const uint32_t *)W->data +
+                      (s + len < K ? at + len * step : (n + g.cols) / PACK_LANES * g.b_panel);
+            j->k->gemm(&g);
+        }
     }
 }
 

@@ -40,7 +40,7 @@ static enum status begin_runs(struct model *m, struct kv_cache *kv,
 
     CHECK(kv->layers == m->config.layers && kv->max_len <= m->config.max_len &&
           kv->width == (size_t)m->config.kv_heads * m->config.head_dim &&
-          kv->arena.device == m->device);
+          kv->arena.device == m->device && kv->is_narrow == cache_is_narrow(m->kernels));
     kv->calls++;
     kv_cache_claims_reset(kv);
     for (size_t i = 0; i < n_runs; i++) {

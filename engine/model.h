@@ -44,8 +44,8 @@ struct model_options {
     size_t max_rows;    /* rows computed at once; 0: 256, on a device 2,048. Never changes
                                       a result */
     uint64_t max_bytes; /* refuse to take more memory than this; 0: no limit */
-    /* What is done to n keys or values before they are filed, instead of what the class does; for
-     * experiments with narrower caches. NULL: the class's. Called from the pool's threads. Not with
+    /* What is done to n keys or values before the class does what it does; for experiments with
+     * narrower caches. NULL: nothing. Called from the pool's threads. Not with
      * kernels of a device. */
     void (*round_cache)(float *x, size_t n);
 };

@@ -12,6 +12,12 @@
  * Devices:  with kernels of a device (engine/device.h) all arrays of add, scale, gather, scatter, embed_forward,
  *           rmsnorm, rope, swiglu, logprob, adamw_update and the matrix products are the device's,
  *           and nothing waits. The others are for the host's kernels.
+ * Sources:  RMSNorm arXiv:1910.07467; SwiGLU arXiv:2002.05202; RoPE arXiv:2104.09864; grouped queries
+ *           arXiv:2305.13245; attention in blocks with running maxima arXiv:2205.14135; drawing by
+ *           Gumbel noise arXiv:1411.0030, its random words Philox doi:10.1145/2063384.2063405; AdamW
+ *           arXiv:1711.05101. docs/math.md derives what is not obvious.
+ * Failure:  none: sizes and ids are the caller's to have checked, and numbers that are not finite go
+ *           through (all_finite finds them).
  * Threads:  ops with a pool split their outputs over it (NULL: inline); all are otherwise
  *           reentrant. None allocates; attention uses up to 1 MiB of stack per thread.
  *
@@ -56,6 +62,8 @@ void f32_from_bf16_row(const struct kernels *k, float *y, const uint16_t *x, siz
 /* Rounds n numbers of keys or values, in place, to what the class's cache holds: bf16 in class
  * bf16-1, nothing is changed in the others. Its gradient is taken to be that of a copy. */
 void cache_round(const struct kernels *k, float *x, size_t n);
+/* Whether the pages of a cache on the host are bf16 (k NULL: they are not). */
+bool cache_is_narrow(const struct kernels *k);
 
 /* y[i, :] = x[index[i], :], and y[index[i], :] = x[i, :], for n rows of C. Different indices. */
 void gather_rows(const struct kernels *k, float *y, const float *x, const uint32_t *index,
@@ -127,16 +135,16 @@ float attention_scale(size_t D);
  * Keys and values that are kept for later lie in pages of ATTENTION_PAGE positions, in the layout
  * that the products over them read: for each of G heads, the keys as panels (D, PACK_LANES) of
  * PACK_LANES positions each, then the values as rows of D, whole panels wide. What no position was
- * filed in holds any numbers.
+ * filed in holds any numbers. Of a class whose cache is bf16 they are narrow panels (struct gemm of
+ * engine/cpu/table.h), which take half the room.
  */
 #define ATTENTION_PAGE 64u /* divides ATTENTION_BLOCK */
 
-/* Floats of one head of a page, and where in them its values begin. */
-size_t attention_page_head(size_t D);
-size_t attention_page_values(size_t D);
+/* Floats of one head of a page, counted as the room they take. */
+size_t attention_page_head(size_t D, bool is_narrow);
 /* The key (G, D) and the value (G, D) that were filed at position `at` of a layer of a page. */
 void attention_page_read(float *key, float *value, const float *layer, size_t at, size_t G,
-                         size_t D);
+                         size_t D, bool is_narrow);
 
 /* n consecutive positions of one sequence, the first of them at position `first`. */
 struct attention_run {

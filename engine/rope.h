@@ -1,7 +1,7 @@
 /*
- * engine/rope.h - how a model's rotary frequencies differ from theta^(-2i/D)
+ * engine/rope.h - how a model's rotary frequencies (arXiv:2104.09864) differ from theta^(-2i/D)
  *
- * Llama 3.1 stretched its context by slowing the low frequencies down ("rope_type": "llama3"):
+ * Llama 3.1 (arXiv:2407.21783) stretched its context by slowing the low frequencies down ("rope_type": "llama3"):
  * channels that turn often within the original context keep their frequency, those that turn
  * seldom get a `factor`-th of it, and those between are mixed. docs/numerics.md, section 4, has
  * the order of operations.

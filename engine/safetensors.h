@@ -12,6 +12,9 @@
  * Writing is canonical: tensors in byte order of their names, one spelling of the header, which is
  * padded with spaces to a multiple of eight. The same tensors give the same bytes, which is what
  * the digests of weight versions stand on.
+ *
+ * The format: https://github.com/huggingface/safetensors. Threads: a view does not change; readers may
+ * share it.
  */
 #ifndef ENGINE_SAFETENSORS_H
 #define ENGINE_SAFETENSORS_H

@@ -58,6 +58,7 @@ struct sampler {
     size_t n_running, n_waiting; /* samples */
     size_t promised;             /* pages */
     struct sampler_stats stats;
+    bool ends_here; /* on_token said so */
 
     /* Of the step at hand, owned; capacities n_slots but for step_tokens: n_slots + chunk. */
     struct model_run *runs;
@@ -522,9 +523,10 @@ static void take(struct sampler *s, const struct model_draw *d, size_t slot)
     if (position_of(q) < s->opt.max_len)
         tokens_of(s, slot)[position_of(q)] = d->token;
     q->n_new++;
+    s->ends_here = false;
     if (s->opt.on_token)
         s->opt.on_token(s->opt.ctx, &t);
-    if (is_stop(r, d->token))
+    if (s->ends_here || is_stop(r, d->token))
         finish(s, slot, SAMPLER_STOP);
     else if (q->n_new == r->max_new)
         finish(s, slot, SAMPLER_MAX_NEW);
@@ -558,6 +560,11 @@ enum status sampler_step(struct sampler *s, struct err *e)
     for (size_t i = 0; i < n_draws; i++)
         take(s, &s->draws[i], s->draw_slots[i]);
     return OK;
+}
+
+void sampler_end_sample(struct sampler *s)
+{
+    s->ends_here = true;
 }
 
 enum status sampler_run(struct sampler *s, struct err *e)

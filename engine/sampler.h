@@ -103,6 +103,8 @@ size_t sampler_active(const struct sampler *s);
 /* Moves everything by one token. ERR_NUMERIC: the logits of a sequence are not finite; ERR_IO: the
  * device failed. The sampler can then only be reset or freed. */
 MUST_USE enum status sampler_step(struct sampler *s, struct err *e);
+/* From inside on_token: its token is the sample's last, as if it had been a stop id. */
+void sampler_end_sample(struct sampler *s);
 /* Steps until nothing is left. */
 MUST_USE enum status sampler_run(struct sampler *s, struct err *e);
 /* Drops everything queued, running and kept, silently. */

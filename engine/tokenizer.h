@@ -43,11 +43,14 @@ MUST_USE enum status tokenizer_new(struct tokenizer **out, enum tokenizer_kind k
 void tokenizer_free(struct tokenizer **t);
 
 /* From and to the text of tokenizer.json. The same tokenizer gives the same bytes; one of kind BPE
- * those that it was read from. ERR_UNSUPPORTED names what is not known. */
+ * those that it was read from. ERR_UNSUPPORTED names what is not known; ERR_MALFORMED; ERR_LIMIT
+ * (docs/tokenizers.md, "Hostile files"). */
 MUST_USE enum status tokenizer_parse(struct tokenizer **out, struct bytes json, struct err *e);
 void tokenizer_print(struct buf *out, const struct tokenizer *t);
 
-/* DIR/tokenizer.json and what belongs to it. ERR_NOT_FOUND when there is none. */
+/* DIR/tokenizer.json and what belongs to it. Load: ERR_NOT_FOUND when there is none, ERR_IO, and as
+ * tokenizer_parse, whose ERR_MALFORMED and ERR_LIMIT are of files that are damaged or too large. Save:
+ * ERR_IO, ERR_FULL. */
 MUST_USE enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *e);
 MUST_USE enum status tokenizer_save(const struct tokenizer *t, const char *dir, struct err *e);
 

@@ -75,6 +75,7 @@ void weights_free(struct weights **w);
  * with the shapes. *out is the caller's to free. Fails as weights_new. */
 MUST_USE enum status weights_table(struct weights_tensor **out, size_t *n,
                                    const struct model_config *c, struct err *e);
+/* NULL: there is none of that name. */
 struct weights_tensor *weights_table_find(struct weights_tensor *table, size_t n,
                                           const char *name);
 
@@ -92,12 +93,13 @@ void weights_copy(struct weights *to, const struct weights *from);
 void weights_round(struct weights *w, enum dtype dtype);
 /* ERR_NUMERIC naming the tensor and index of the first NaN or infinity. */
 MUST_USE enum status weights_check_finite(const struct weights *w, struct err *e);
+/* NULL: there is none of that name. */
 struct weights_tensor *weights_find(const struct weights *w, const char *name);
 /* BLAKE2b-256 over the f32 data in name order, little-endian: a name for these very numbers. */
 void weights_digest(uint8_t out[WEIGHTS_DIGEST_BYTES], const struct weights *w);
 
-/* One safetensors file in memory: what shardcast cuts. `dtype` F32 or BF16. weights_encode_bytes
- * is an upper bound of its length, for the ceiling of `out`. */
+/* Appends one safetensors file: what shardcast cuts. `dtype` F32 or BF16. weights_encode_bytes is an
+ * upper bound of its length, for the ceiling of `out`. ERR_LIMIT: the ceiling is lower. */
 MUST_USE enum status weights_encode(struct buf *out, const struct weights *w, enum dtype dtype,
                                     struct err *e);
 size_t weights_encode_bytes(const struct model_config *c);
@@ -105,12 +107,14 @@ size_t weights_encode_bytes(const struct model_config *c);
 MUST_USE enum status weights_encode_header(struct buf *out, const struct weights_tensor *table,
                                            size_t n, enum dtype dtype, struct err *e);
 /* Every tensor of the config must be there with its shape, and nothing else; what is passed over is
- * said in engine/weights_map.h. Memory of the model's size is taken after that was checked. */
+ * said in engine/weights_map.h. Memory of the model's size is taken after that was checked. Fails as
+ * weights_map_decode, and with ERR_NO_MEMORY. `what` names the file in messages. */
 MUST_USE enum status weights_decode(struct weights **out, const struct model_config *c,
                                     struct bytes file, const char *what, struct err *e);
 
 /* A Hugging Face directory, read by way of a weights_map and written as weights_map_save does; the
- * tokenizer is saved by tokenizer_save. */
+ * tokenizer is saved by tokenizer_save. Fail as weights_map_open and weights_map_save, and with
+ * ERR_NO_MEMORY. */
 MUST_USE enum status weights_load(struct weights **out, const char *dir, struct err *e);
 MUST_USE enum status weights_save(const struct weights *w, const char *dir, enum dtype dtype,
                                   struct err *e);

@@ -65,7 +65,7 @@ static enum status check_envelope(const struct msg_envelope *env, const struct m
         return err_prefix(e, st, "unit %llu", unit);
     if (!digest_equal(&s->task, &r->task))
         return err_set(e, ERR_DENIED, "unit %llu belongs to another task", unit);
-    if (strcmp(s->numerics, r->numerics))
+    if (strcmp(s->numerics, r->numerics) != 0)
         return err_set(e, ERR_DENIED, "unit %llu is of class '%s', the trainer of '%s'", unit,
                        s->numerics, r->numerics);
     if (s->version > r->head || r->head - s->version > r->max_staleness)

@@ -28,7 +28,8 @@ static size_t pieces(size_t n, size_t of)
 
 size_t graph_terms(const struct graph *g, const struct graph_op *op, uint32_t out)
 {
-    const struct graph_tensor *first = op->in[0] == NONE ? NULL : &g->tensor[op->in[0]];
+    static const struct graph_tensor none;
+    const struct graph_tensor *first = op->in[0] == NONE ? &none : &g->tensor[op->in[0]];
 
     switch (op->kind) {
     case GRAPH_LINEAR:

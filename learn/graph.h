@@ -162,7 +162,7 @@ MUST_USE enum status graph_new(struct graph **out, const struct model_config *co
                                const struct learn_settings *settings, enum numerics numerics,
                                const struct learn_batch *batch, uint64_t step,
                                uint64_t opt_step, struct err *e);
-void graph_free(struct graph **g);
+void graph_free(struct graph **p);
 
 /* Terms of the running sum that each number of an output is; 0: it is none, or none that can be
  * taken up in between. Segments: at least 1. */

@@ -64,7 +64,7 @@ struct trace {
 MUST_USE enum status trace_new(struct trace **out, const struct graph *g,
                                const struct weights *masters, const struct adamw *opt,
                                const struct trace_options *options, struct err *e);
-void trace_free(struct trace **t);
+void trace_free(struct trace **p);
 
 /* ERR_NO_MEMORY. */
 MUST_USE enum status trace_commit(struct trace *t, struct err *e);

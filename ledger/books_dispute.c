@@ -92,9 +92,10 @@ int64_t ledger_books_dispute_bond(const struct ledger_books *b,
     return bond;
 }
 
-const struct public_key *books_turn_of(const struct ledger_books *b, const struct digest *id)
+const struct public_key *books_turn_of(const struct ledger_books *b,
+                                       const struct digest *dispute)
 {
-    const struct dispute_book *d = find(b, id);
+    const struct dispute_book *d = find(b, dispute);
 
     return d ? ledger_books_turn(b, &d->pub) : NULL;
 }

@@ -207,7 +207,7 @@ static bool can_judge_first(struct orch *s, struct err *e)
     const uint64_t limit = memory_available();
     enum status st = OK;
 
-    if (strcmp(s->task.model.init, "random")) {
+    if (strcmp(s->task.model.init, "random") != 0) {
         (void)err_set(e, ERR_UNSUPPORTED, "this task begins with a model of a directory");
         return false;
     }

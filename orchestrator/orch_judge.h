@@ -22,7 +22,7 @@ void orch_judge_new(struct orch_judge **out, ledger_judge *judge, void (*notify)
                     void *arg);
 /* Tells the one that runs to stop, and waits for it: of a warm-up that is one step. Then none can be started. */
 void orch_judge_stop(struct orch_judge *j);
-void orch_judge_free(struct orch_judge **j); /* stops it */
+void orch_judge_free(struct orch_judge **p); /* stops it */
 /* Copies the transcript. ERR_UNSUPPORTED: there is no judge; ERR_EXISTS: it is at another, or what it came to
  * was not taken, or it was stopped; ERR_NO_MEMORY, ERR_IO: no thread. */
 MUST_USE enum status orch_judge_start(struct orch_judge *j, struct bytes transcript,

@@ -38,10 +38,10 @@ enum status course_settings(struct learn_settings *out, const struct task *t, st
     const char *schedule = t->optimizer.schedule;
 
     memset(out, 0, sizeof(*out));
-    if (strcmp(t->algorithm.loss, "two-sided"))
+    if (strcmp(t->algorithm.loss, "two-sided") != 0)
         return err_set(e, ERR_UNSUPPORTED, "algorithm.loss '%s' is not known here",
                        t->algorithm.loss);
-    if (strcmp(t->algorithm.advantage, "mean"))
+    if (strcmp(t->algorithm.advantage, "mean") != 0)
         return err_set(e, ERR_UNSUPPORTED, "algorithm.advantage '%s' is not known here",
                        t->algorithm.advantage);
     out->loss.clip_eps = (float)t->algorithm.clip_eps;
@@ -164,7 +164,7 @@ enum status course_begin(struct course *c, struct err *e)
     struct adamw *opt = NULL;
     enum status st;
 
-    if (strcmp(init, "random")) {
+    if (strcmp(init, "random") != 0) {
         st = weights_load(&w, init, e);
         if (!st && !model_config_equal(&w->config, &c->setup->config))
             st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's",

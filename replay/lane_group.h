@@ -48,7 +48,7 @@ uint64_t lane_group_bytes(const struct lane_group_options *o);
 MUST_USE enum status lane_group_open(struct lane_group **out,
                                      const struct lane_group_options *o, struct err *e);
 /* Ends them. */
-void lane_group_close(struct lane_group **g);
+void lane_group_close(struct lane_group **p);
 
 /* What a learner takes as options.crew. It must be closed before the group. ERR_IO: see above. */
 const struct learn_crew *lane_group_crew(const struct lane_group *g);

@@ -358,9 +358,9 @@ enum status cast_new(struct cast **out, struct shell *s, const struct node_key *
     return st;
 }
 
-void cast_free(struct cast **out)
+void cast_free(struct cast **p)
 {
-    struct cast *c = *out;
+    struct cast *c = *p;
 
     if (!c)
         return;
@@ -377,7 +377,7 @@ void cast_free(struct cast **out)
     free(c->evidence_dir);
     free(c->status_path);
     free(c);
-    *out = NULL;
+    *p = NULL;
 }
 
 const char *cast_endpoint(const struct cast *c)

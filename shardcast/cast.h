@@ -64,7 +64,7 @@ struct cast_options {
  * cast_free. Free it after shell_run ended and before shell_free. */
 MUST_USE enum status cast_new(struct cast **out, struct shell *s, const struct node_key *key,
                               const char *dir, const struct cast_options *opt, struct err *e);
-void cast_free(struct cast **c);
+void cast_free(struct cast **p);
 
 /* Where peers reach us: what HELLO reports; "": nobody can. Lent until cast_free. */
 const char *cast_endpoint(const struct cast *c);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "engine/cpu/attention.h"
+#include "engine/cpu/kv_page.h"
 #include "engine/cpu/table.h"
 
 /* Rows (queries times heads of a group) that share one reading of a block of keys. */
@@ -12,35 +13,11 @@
 /* Rows that go through a product together when no mask comes between them. */
 #define WIDE   12u
 #define PIECES (ATTENTION_BLOCK / ATTENTION_PAGE)
+#define LINE   64u /* of a cache */
 
 float attention_scale(size_t D)
 {
     return (float)(1.0 / sqrt((double)D));
-}
-
-size_t attention_page_values(size_t D)
-{
-    return ATTENTION_PAGE * D;
-}
-
-size_t attention_page_head(size_t D)
-{
-    return ATTENTION_PAGE * (D + attention_width(D));
-}
-
-void attention_page_read(float *key, float *value, const float *layer, size_t at, size_t G,
-                         size_t D)
-{
-    const size_t panel = at / PACK_LANES * PACK_LANES * D + at % PACK_LANES;
-    const size_t row = attention_page_values(D) + at * attention_width(D);
-
-    for (size_t g = 0; g < G; g++) {
-        const float *page = layer + g * attention_page_head(D);
-
-        for (size_t d = 0; d < D; d++)
-            key[g * D + d] = page[panel + d * PACK_LANES];
-        memcpy(value + g * D, page + row, D * sizeof(float));
-    }
 }
 
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
@@ -59,13 +36,14 @@ void attention_block_load(struct attention_block *b, const float *rows, size_t s
     }
 }
 
-/* Consecutive keys of a block that lie together. */
+/* Consecutive keys of a block that lie together, with their values. Of narrow panels a step counts
+ * the words. */
 struct piece {
     const float *panels; /* of the keys */
     const float *rows;   /* of the values */
     size_t row;
-    size_t at, n;                         /* first key, counted in the block, and how many */
-    const float *next_panels, *next_rows; /* read after them; NULL: nothing worth fetching */
+    size_t at, n; /* first key, counted in the block, and how many */
+    struct span next_of_keys, next_of_values; /* read after them */
 };
 
 /* Everything one thread works in. */
@@ -73,6 +51,7 @@ struct scratch {
     struct attention_block block;
     struct piece piece[PIECES];
     size_t n_pieces;
+    bool is_narrow; /* the pieces */
     float q[CHUNK * ATTENTION_D_MAX];
     float p[WIDE * ATTENTION_BLOCK];
     float o[CHUNK * ATTENTION_D_MAX];  /* so far, not yet divided by l */
@@ -87,6 +66,7 @@ struct chunk {
     size_t group; /* the key/value head */
     size_t first; /* row 0 is query first / R, head first % R of the group; R = H / G */
     size_t n;
+    struct span then; /* read first when this chunk is done */
 };
 
 static size_t min(size_t a, size_t b)
@@ -116,34 +96,56 @@ static size_t row_at(const struct chunk *c, size_t i, size_t stride, size_t widt
     return r / R * stride + (c->group * R + r % R) * width;
 }
 
-/* The pages of n_keys keys of the block at b0. They come from memory, each a little more than what
- * one product reads meanwhile: so a product fetches what the next one reads, up to the keys of the
- * next block or head. */
+/* The keys that a chunk of this head reads first. */
+static struct span first_keys(const struct attention_run *run, size_t group, size_t D,
+                              bool is_narrow)
+{
+    const struct page_head h = page_head(run->pages[0], run->page_at, group, D, is_narrow);
+
+    return page_keys(&h, min(run->first + run->n, ATTENTION_PAGE), D, is_narrow);
+}
+
+/* The pages of n_keys keys of the block at b0. They come from memory, so every product fetches what
+ * the next one reads, up to the keys of the next block or chunk. */
 static void load_pages(struct scratch *w, const struct chunk *c, size_t b0, size_t n_keys)
 {
     const struct attention_run *run = c->run;
+    const bool narrow = w->is_narrow;
     const size_t D = c->s->D, n = (n_keys + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-    const size_t head = run->page_at + c->group * attention_page_head(D);
-    const bool is_last = b0 + ATTENTION_BLOCK > row_position(c, c->n - 1);
+    const size_t end = row_position(c, c->n - 1) + 1, b1 = b0 + ATTENTION_BLOCK;
+    struct span after_keys,
+        after_values = c->then; /* of the piece at hand, the last one first */
+    struct page_head h;
 
-    for (size_t i = 0; i < n; i++) {
-        const float *page = run->pages[b0 / ATTENTION_PAGE + i] + head;
-        w->piece[i] = (struct piece){
-            .panels = page,
-            .rows = page + attention_page_values(D),
-            .row = attention_width(D),
-            .at = i * ATTENTION_PAGE,
-            .n = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE),
-        };
+    if (b1 < end) {
+        h = page_head(run->pages[b1 / ATTENTION_PAGE], run->page_at, c->group, D, narrow);
+        after_values = page_keys(&h, min(end - b1, ATTENTION_PAGE), D, narrow);
+    }
+    for (size_t i = n; i-- > 0;) {
+        struct piece *x = &w->piece[i];
+
+        h = page_head(run->pages[b0 / ATTENTION_PAGE + i], run->page_at, c->group, D, narrow);
+        *x = (struct piece){.panels = h.keys,
+                            .rows = h.values,
+                            .row = page_room(attention_width(D), narrow),
+                            .at = i * ATTENTION_PAGE,
+                            .n = min(n_keys - i * ATTENTION_PAGE, ATTENTION_PAGE),
+                            .next_of_keys = after_keys,
+                            .next_of_values = after_values};
+        after_keys = page_keys(&h, x->n, D, narrow);
+        after_values = page_values(&h, x->n, D, narrow);
     }
     w->n_pieces = n;
-    for (size_t i = 0; i + 1 < n; i++) {
-        w->piece[i].next_panels = w->piece[i + 1].panels;
-        w->piece[i].next_rows = w->piece[i + 1].rows;
-    }
-    w->piece[n - 1].next_panels = w->piece[0].rows;
-    w->piece[n - 1].next_rows = is_last ? run->pages[0] + head + attention_page_head(D)
-                                        : run->pages[b0 / ATTENTION_PAGE + n] + head;
+    w->piece[n - 1].next_of_keys = after_values;
+}
+
+/* Fetches what the product does not get to. */
+static void fetch_rest(const struct gemm *g)
+{
+    const size_t lines = g->steps * attention_width(g->cols) / PACK_LANES;
+
+    for (size_t at = lines * LINE; at < g->next.bytes; at += LINE)
+        PREFETCH((const char *)g->next.at + at);
 }
 
 /* Finds, or makes, the pieces of n_keys keys of the block at b0. */
@@ -158,23 +160,38 @@ static void load_pieces(const struct kernels *k, struct scratch *w, const struct
         load_pages(w, c, b0, n_keys);
         return;
     }
-    w->n_pieces = 0;
+    w->n_pieces = 1;
     k->pack(w->block.panels, run->k + b0 * s->k_stride + key, s->k_stride, n_keys, D);
     attention_block_load(&w->block, run->v + b0 * s->v_stride + key, s->v_stride, n_keys, D);
-    w->piece[w->n_pieces++] =
-        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, NULL, NULL};
+    w->piece[0] =
+        (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, {0}, {0}};
+}
+
+/* A product with narrow panels. */
+static void use_narrow(struct gemm *g)
+{
+    g->narrow = (const uint32_t *)(const void *)g->b;
+    g->b = NULL;
 }
 
 /* p = q k for rows lo..hi-1 and the first n_keys keys. */
 static void score_keys(const struct kernels *k, struct scratch *w, const struct chunk *c,
                        size_t lo, size_t hi, size_t n_keys)
 {
-    const size_t width = attention_width(c->s->D);
+    const size_t width = attention_width(c->s->D), D = c->s->D;
 
     for (size_t i = 0; i < w->n_pieces && w->piece[i].at < n_keys; i++) {
         const struct piece *x = &w->piece[i];
-        attention_scores(k, w->p + x->at, w->q + lo * width, width, x->panels, hi - lo,
-                         min(n_keys - x->at, x->n), c->s->D, x->next_panels);
+        struct gemm g = attention_scores(w->p + x->at, w->q + lo * width, width, x->panels,
+                                         hi - lo, min(n_keys - x->at, x->n), D);
+
+        g.b_step = page_room(g.b_step, w->is_narrow);
+        g.b_panel = page_room(g.b_panel, w->is_narrow);
+        g.next = x->next_of_keys;
+        if (w->is_narrow)
+            use_narrow(&g);
+        fetch_rest(&g);
+        k->gemm(&g);
     }
 }
 
@@ -194,14 +211,19 @@ static void weigh_keys(const struct kernels *k, struct scratch *w, size_t D, siz
                          .a_row = ATTENTION_BLOCK,
                          .a_step = 1,
                          .b_step = x->row,
-                         .b_panel = PACK_LANES,
+                         .b_panel = page_room(PACK_LANES, w->is_narrow),
                          .rows = rows,
                          .cols = D,
                          .steps = to - from,
                          .resume = from > 0,
-                         .next = x->next_rows};
-        if (from < to)
-            k->gemm(&g);
+                         .next = x->next_of_values};
+        if (from >= to)
+            continue;
+        if (w->is_narrow)
+            use_narrow(&g);
+        if (lo == 0)
+            fetch_rest(&g);
+        k->gemm(&g);
     }
 }
 
@@ -286,32 +308,6 @@ static void chunk_forward(const struct kernels *k, struct scratch *w, const stru
         c->run->lse[row_at(c, i, s->H, 1)] = w->m[i] + w->log_l[i];
 }
 
-/* Files the run's keys and values of one head. */
-static void file_head(const struct kernels *k, const struct attention_run *run,
-                      const struct attention_shape *s, size_t group)
-{
-    const size_t D = s->D, width = attention_width(D);
-
-    for (size_t i = 0, n; i < run->n; i += n) {
-        size_t at = run->first + i, in_page = at % ATTENTION_PAGE, lane = at % PACK_LANES;
-        float *page =
-            run->pages[at / ATTENTION_PAGE] + run->page_at + group * attention_page_head(D);
-        float *panel = page + in_page / PACK_LANES * PACK_LANES * D;
-        const float *key = run->k + i * s->k_stride + group * D;
-        const float *value = run->v + i * s->v_stride + group * D;
-
-        n = min(run->n - i, PACK_LANES - lane);
-        if (n == PACK_LANES)
-            k->pack(panel, key, s->k_stride, n, D);
-        for (size_t j = 0; n < PACK_LANES && j < n; j++)
-            for (size_t d = 0; d < D; d++)
-                panel[d * PACK_LANES + lane + j] = key[j * s->k_stride + d];
-        for (size_t j = 0; j < n; j++)
-            memcpy(page + attention_page_values(D) + (in_page + j) * width,
-                   value + j * s->v_stride, D * sizeof(float));
-    }
-}
-
 struct attention_job {
     const struct kernels *k;
     const struct attention_run *runs;
@@ -322,6 +318,20 @@ struct attention_job {
 static size_t run_chunks(const struct attention_job *j, const struct attention_run *run)
 {
     return (run->n * (j->s->H / j->s->G) + CHUNK - 1) / CHUNK;
+}
+
+/* What task `at`, counted from the first of `run`, reads first. */
+static struct span next_keys(const struct attention_job *j, const struct attention_run *run,
+                             size_t at)
+{
+    const size_t G = j->s->G, chunks = run_chunks(j, run);
+
+    if (at == G * chunks) {
+        run++;
+        at = 0;
+    }
+    return run->pages ? first_keys(run, at / chunks, j->s->D, cache_is_narrow(j->k))
+                      : (struct span){0};
 }
 
 /* One task is one chunk of one key/value head of one run. */
@@ -338,9 +348,12 @@ static void attention_tasks(void *arg, size_t lo, size_t hi)
             first += s->G * run_chunks(j, run++);
         size_t chunks = run_chunks(j, run), rows = run->n * (s->H / s->G);
         size_t group = (task - first) / chunks, row = (task - first) % chunks * CHUNK;
-        struct chunk c = {run, s, group, row, min(rows - row, CHUNK)};
+        struct chunk c = {run, s, group, row, min(rows - row, CHUNK), {0}};
+        if (task + 1 < hi)
+            c.then = next_keys(j, run, task + 1 - first);
+        w.is_narrow = run->pages && cache_is_narrow(j->k);
         if (run->pages && !j->is_filed)
-            file_head(j->k, run, s, group);
+            page_file(j->k, run, s, group);
         chunk_forward(j->k, &w, &c);
     }
 }
@@ -352,7 +365,7 @@ static void file_tasks(void *arg, size_t lo, size_t hi)
 
     for (size_t task = lo; task < hi; task++)
         if (j->runs[task / j->s->G].pages)
-            file_head(j->k, &j->runs[task / j->s->G], j->s, task % j->s->G);
+            page_file(j->k, &j->runs[task / j->s->G], j->s, task % j->s->G);
 }
 
 void attention_forward(const struct kernels *k, struct pool *pool,

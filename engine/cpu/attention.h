@@ -39,24 +39,22 @@ struct attention_block {
 void attention_block_load(struct attention_block *b, const float *rows, size_t stride, size_t n,
                           size_t D);
 
-/* p (n, ATTENTION_BLOCK) = q (n, width) times the packed keys; `next` as in struct gemm. */
-ALWAYS_INLINE void attention_scores(const struct kernels *k, float *p, const float *q,
-                                    size_t width, const float *panels, size_t n, size_t n_keys,
-                                    size_t D, const float *next)
+/* The product p (n, ATTENTION_BLOCK) = q (n, width) times the packed keys. */
+ALWAYS_INLINE struct gemm attention_scores(float *p, const float *q, size_t width,
+                                           const float *panels, size_t n, size_t n_keys,
+                                           size_t D)
 {
-    struct gemm g = {.c = p,
-                     .a = q,
-                     .b = panels,
-                     .c_row = ATTENTION_BLOCK,
-                     .a_row = width,
-                     .a_step = 1,
-                     .b_step = PACK_LANES,
-                     .b_panel = D * PACK_LANES,
-                     .rows = n,
-                     .cols = n_keys,
-                     .steps = D,
-                     .next = next};
-    k->gemm(&g);
+    return (struct gemm){.c = p,
+                         .a = q,
+                         .b = panels,
+                         .c_row = ATTENTION_BLOCK,
+                         .a_row = width,
+                         .a_step = 1,
+                         .b_step = PACK_LANES,
+                         .b_panel = D * PACK_LANES,
+                         .rows = n,
+                         .cols = n_keys,
+                         .steps = D};
 }
 
 #endif

@@ -53,10 +53,15 @@ static void chunk_scores(const struct kernels *k, struct scratch *w, const struc
 
     for (size_t lo = 0; lo < c->n; lo += ATTENTION_TILE) {
         size_t hi = min(c->n, lo + ATTENTION_TILE), keys = row_seen(c, hi - 1);
-        attention_scores(k, w->p + lo * ATTENTION_BLOCK, w->q + lo * width, width,
-                         w->key.panels, hi - lo, keys, D, NULL);
-        attention_scores(k, w->ds + lo * ATTENTION_BLOCK, w->dout + lo * width, width,
-                         w->value.panels, hi - lo, keys, D, NULL);
+        const struct gemm scores =
+            attention_scores(w->p + lo * ATTENTION_BLOCK, w->q + lo * width, width,
+                             w->key.panels, hi - lo, keys, D);
+        const struct gemm grads =
+            attention_scores(w->ds + lo * ATTENTION_BLOCK, w->dout + lo * width, width,
+                             w->value.panels, hi - lo, keys, D);
+
+        k->gemm(&scores);
+        k->gemm(&grads);
     }
     for (size_t i = 0; i < c->n; i++) {
         const float *out = c->seq->out + (c->t0 + i) * s->out_stride + c->h * D;

@@ -172,10 +172,14 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
         at.b = g->b + p * g->b_panel;
         at.next = (const char *)at.b;
     }
-    if (g->next) {
-        at.next_step = (CACHE_LINE + n_tiles - 1) / n_tiles;
-        at.next_panel = g->steps * CACHE_LINE;
-        at.next = (const char *)g->next + p * at.next_panel + t * at.next_step * g->steps;
+    if (g->next.bytes > 0) {
+        const size_t all = (g->cols + PACK_LANES - 1) / PACK_LANES * g->steps;
+        const size_t even = (g->next.bytes + all - 1) / all;
+        const size_t share = even < CACHE_LINE ? even : CACHE_LINE;
+
+        at.next_step = (share + n_tiles - 1) / n_tiles;
+        at.next_panel = g->steps * share;
+        at.next = (const char *)g->next.at + p * at.next_panel + t * at.next_step * g->steps;
     } else if (n_tiles == 1) {
         at.next += AHEAD_BYTES;
     } else {

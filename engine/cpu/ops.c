@@ -62,6 +62,11 @@ void f32_from_bf16_row(const struct kernels *k, float *y, const uint16_t *x, siz
     k->f32_from_bf16(y, x, n);
 }
 
+bool cache_is_narrow(const struct kernels *k)
+{
+    return k && !k->device && k->products->is_cache_bf16;
+}
+
 void cache_round(const struct kernels *k, float *x, size_t n)
 {
     uint16_t narrow[256];

@@ -12,6 +12,7 @@ set(ENGINE_CPU_SOURCES
   cpu/dispatch.c
   cpu/ops.c
   cpu/attention.c
+  cpu/kv_page.c
   cpu/attention_backward.c
   cpu/sample.c
   cpu/optimizer.c

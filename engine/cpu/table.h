@@ -15,6 +15,12 @@
 #include "engine/ops.h"
 #include "engine/products.h"
 
+/* Memory that is going to be read. */
+struct span {
+    const void *at;
+    size_t bytes;
+};
+
 /*
  * c[r, j] = running fma over steps s ascending of a[r, s] * b[s, j], from +0 or, with `resume`,
  * from c[r, j].
@@ -35,9 +41,9 @@ struct gemm {
     size_t rows, cols, steps;
     bool resume;
     const uint32_t *narrow; /* or NULL */
-    const void *next;  /* what will be read after this, for a cache line each step and panel;
-                        * or NULL: the panels that follow these */
-    const void *after; /* without `next`: the panel read after the last; or NULL */
+    struct span next;       /* what will be read after this, to be fetched meanwhile, at most a
+                             * cache line a step and panel; of no bytes: the panels after these */
+    const void *after;      /* without `next`: the panel read after the last; or NULL */
 };
 
 struct kernels {

@@ -43,7 +43,7 @@ struct open_product {
     uint16_t *room;
 };
 
-void open_multiply(struct device *d, const struct open_product *p);
+void open_multiply(struct device *d, const struct open_product *x);
 /* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
 void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
               const struct packed *W, size_t M);

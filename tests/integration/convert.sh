@@ -23,7 +23,7 @@ root() { # directory: the digest of its f32 numbers
     "$muster" model info "$1" | sed -n 's/^root  *//p'
 }
 
-for model in llama2 llama3 llama_biases mistral qwen2 qwen3; do
+for model in $(ls "$from"); do
     logits "$from/$model" "$work/want"
     for how in "" "--dtype f32" "--shard-bytes 20000"; do
         out=$work/out/$model${how// /}

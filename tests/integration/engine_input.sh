@@ -30,13 +30,13 @@ expect 2 "'model frob'" model frob
 expect 2 "'bench frob'" bench frob
 expect 2 "'shardcast frob'" shardcast frob
 expect 2 "'kernels' is 'frob'" model logits "$model" --tokens 1 --out "$work/never" --kernels frob
+expect 2 "text is to be encoded" tokenize "$model" --text a --decode 1
+expect 2 "is a model: --data names" sft "$model" --out "$work/never"
 expect 2 "want less than 1" sft "$model" --data "$work/data.jsonl" --out "$work/never" --beta1 1
 expect 2 "leave out DIR" bench engine "$model" --what machine
 
-expect 2 "do not go together" tokenize "$model" --decode 1 --text 2
 expect 2 "do not go together" tokenize "$model" --decode 1 --bench
-expect 2 "names no token" tokenize "$model" --decode ""
-expect 2 "want --chat" model generate "$model" --prompt a --date "26 Jul 2024"
+expect 2 "date wants --chat" model generate "$model" --prompt a --date "26 Jul 2024"
 
 # ---- lengths and ranges ------------------------------------------------------------------------
 expect 1 "prompt of 201 tokens.*64 positions" model generate "$model" --prompt "$long"

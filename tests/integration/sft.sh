@@ -139,10 +139,15 @@ refuse 'other settings' --steps 100000 --resume --numerics bf16-1
 sed -i 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 1e-06/' "$work/model/config.json"
 refuse 'of another model' --steps 100000 --resume
 cp "$work/other/config.json" "$work/model/config.json"
+head -n 60 "$work/data.jsonl" >"$work/less.jsonl"
+refuse 'is of other data' --steps 100000 --resume --data "$work/less.jsonl"
 refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1
 refuse '8 processes cannot share 4 grad_lanes' --steps 9 --resume --grad-lanes 4 --processes 8
 refuse 'training in 2 processes takes [0-9]* MiB, more than the 4 MiB allowed' --steps 100000 \
     --resume --max-memory 4 --grad-lanes 2 --processes 2
+mv "$work/model" "$work/first"
+"$muster" model init "$work/model" --dim 64 --layers 3 --heads 4 --kv-heads 2 --max-len 64 --seed 4
+refuse 'is of another model' --steps 100000 --resume
 # and what no command takes for another
 fails sft whole >/dev/null
 tail -n 1 "$work/whole.err" | grep -q 'holds a model already'
@@ -151,6 +156,28 @@ echo '{"prompt": "fine", "completion": ""}' >>"$work/bad.jsonl"
 echo '{"prompt": "a completion is missing"}' >>"$work/bad.jsonl"
 fails "$muster" sft "$work/model" --data "$work/bad.jsonl" --out "$work/bad" 2>"$work/bad.err"
 grep -q 'bad.jsonl:3: ' "$work/bad.err"
+
+# texts that were rendered already; this tokenizer knows some special tokens
+here=$(cd "$(dirname "$0")" && pwd)
+/usr/bin/python3 "$here/make_model.py" "$work/chat" '{"model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"], "vocab_size": 565, "hidden_size": 32,
+    "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 128,
+    "tie_word_embeddings": true, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}'
+cp "$here/../vectors/tokenizer/qwen"/tokenizer*.json "$work/chat"
+echo '{"text": "<|im_start|>user\nhello<|im_end|>\n"}' >"$work/rendered.jsonl"
+tokens() { # options: how many tokens the data has
+    "$muster" sft "$work/chat" --data "$work/rendered.jsonl" --out "$work/rendered" --steps 1 "$@" \
+        2>"$work/rendered.err" >/dev/null
+    rm -rf "$work/rendered"
+    sed -n 's/.* data sequences=1 tokens=\([0-9]*\) .*/\1/p' "$work/rendered.err"
+}
+as_text=$(tokens)
+grep -q 'W sft special tokens are spelt in texts=1 ' "$work/rendered.err"
+read_out=$(tokens --special)
+fails grep -q ' W ' "$work/rendered.err"
+echo "rendered: $as_text tokens as text, $read_out"
+[ "$as_text" -gt "$read_out" ]
 
 "$muster" model generate "$work/whole" --prompt '7 abc: ' --max-new 4 >/dev/null 2>&1
 echo "all as it should be"

@@ -5,7 +5,8 @@ what Hugging Face transformers computes with them in float32 on a CPU.
     python3 tests/reference/checkpoints.py make           writes the directories again
     python3 tests/reference/checkpoints.py check DIR...   DIR is what muster wrote of the directory
                                                           of the same name here: transformers loads
-                                                          it and computes the same logits
+                                                          it and computes the same logits,
+                                                          in version 4 as in 5
 
 Needs torch, transformers, safetensors and numpy; the tests need none of them, they read what is
 here. Each directory holds a checkpoint (config.json, tensors) and expected.safetensors:
@@ -38,49 +39,78 @@ STEPS, LR, BETAS, EPS, DECAY, CLIP = 10, 3e-3, (0.9, 0.95), 1e-8, 0.1, 1.0
 SIZES = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "max_position_embeddings": 512, "bos_token_id": 1}
 
-# name: (model_type, style, dtype of the files, bytes of a shard, seed, what else is in config.json)
+# name: (model_type, version of transformers that would have written its config.json, dtype of the
+# files, bytes of a shard, seed, what else is in config.json)
 CASES = {
     # MHA, a head of its own
-    "llama2": ("llama", 4, "float32", None, 1, {
+    "llama2": ("llama", "4.55.0", "float32", None, 1, {
         "num_key_value_heads": 4, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "rope_scaling": None, "attention_bias": False, "mlp_bias": False, "eos_token_id": 2,
         "tie_word_embeddings": False, "pretraining_tp": 1}),
+    # as Llama 2's first files: the base and the heads of keys left unsaid; several files, F16
+    "llama2_first": ("llama", "4.31.0", "float16", 20000, 7, {
+        "rms_norm_eps": 1e-5, "rope_scaling": None, "eos_token_id": 2,
+        "tie_word_embeddings": False, "pretraining_tp": 1}),
     # grouped, tied; frequencies that are kept (1), mixed (1) and slowed down (2)
-    "llama3": ("llama", 5, "bfloat16", None, 2, {
+    "llama3": ("llama", "5", "bfloat16", None, 2, {
         "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "eos_token_id": [2, 3],
         "tie_word_embeddings": True,
         "rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0,
                             "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                             "original_max_position_embeddings": 256}}),
+    # the same frequencies as rope_scaling has them, untied, several files
+    "llama3_untied": ("llama", "4.43.0", "bfloat16", 20000, 8, {
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+        "eos_token_id": [2, 3, 4], "attention_bias": False, "mlp_bias": False,
+        "tie_word_embeddings": False, "pretraining_tp": 1,
+        "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 256, "rope_type": "llama3"}}),
     # biases everywhere in attention
-    "llama_biases": ("llama", 5, "float32", None, 3, {
+    "llama_biases": ("llama", "5", "float32", None, 3, {
         "num_key_value_heads": 1, "rms_norm_eps": 1e-6, "eos_token_id": 2, "attention_bias": True,
         "tie_word_embeddings": True, "hidden_size": 24,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
     # several files, F16, heads wider than hidden / heads
-    "mistral": ("mistral", 4, "float16", 20000, 4, {
+    "mistral": ("mistral", "4.55.0", "float16", 20000, 4, {
         "num_key_value_heads": 2, "head_dim": 12, "rms_norm_eps": 1e-5, "rope_theta": 1000000.0,
         "sliding_window": None, "eos_token_id": 2, "tie_word_embeddings": False}),
+    # as transformers 5 writes it; tied
+    "mistral_tied": ("mistral", "5", "bfloat16", None, 9, {
+        "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "sliding_window": None,
+        "eos_token_id": 2, "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
     # biases of q, k and v, tied, a window that is not used
-    "qwen2": ("qwen2", 4, "float32", None, 5, {
+    "qwen2": ("qwen2", "4.55.0", "float32", None, 5, {
         "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
         "use_sliding_window": False, "sliding_window": 64, "max_window_layers": 2,
         "eos_token_id": 2, "tie_word_embeddings": True}),
+    # as transformers 5 writes it; untied, several files
+    "qwen2_untied": ("qwen2", "5", "bfloat16", 20000, 10, {
+        "num_key_value_heads": 4, "rms_norm_eps": 1e-6, "use_sliding_window": False,
+        "eos_token_id": [2, 3], "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
     # norms of q and k, heads narrower than hidden / heads
-    "qwen3": ("qwen3", 5, "bfloat16", None, 6, {
+    "qwen3": ("qwen3", "5", "bfloat16", None, 6, {
         "num_key_value_heads": 2, "head_dim": 6, "rms_norm_eps": 1e-6, "eos_token_id": [2, 3],
         "tie_word_embeddings": False,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
+    # dtype beside rope_theta, as the last of transformers 4; heads wider, biases, tied
+    "qwen3_tied": ("qwen3", "4.57.3", "float32", None, 11, {
+        "num_key_value_heads": 2, "head_dim": 10, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+        "rope_scaling": None, "attention_bias": True, "use_sliding_window": False,
+        "sliding_window": None, "max_window_layers": 2, "eos_token_id": [2, 3],
+        "tie_word_embeddings": True}),
 }
 CLASS = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
          "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 
-def config_4(kind, dtype, keys):
-    """As transformers 4 wrote it: rope_theta, rope_scaling and torch_dtype."""
+def config_4(kind, version, dtype, keys):
+    """As transformers 4 wrote it: rope_theta, rope_scaling and torch_dtype, from 4.56 on dtype."""
+    name = "torch_dtype" if version < "4.56" else "dtype"
     return {"architectures": [CLASS[kind]], **SIZES, "hidden_act": "silu",
-            "initializer_range": 0.02, "model_type": kind, "torch_dtype": dtype,
-            "transformers_version": "4.57.1", "use_cache": True, **keys}
+            "initializer_range": 0.02, "model_type": kind, name: dtype,
+            "transformers_version": version, "use_cache": True, **keys}
 
 
 def fill(model, seed):
@@ -98,7 +128,7 @@ def fill(model, seed):
 
 
 def write_model(case):
-    kind, style, dtype, shard, seed, keys = CASES[case]
+    kind, version, dtype, shard, seed, keys = CASES[case]
     where = os.path.join(HERE, case)
     shutil.rmtree(where, ignore_errors=True)
     cfg = transformers.AutoConfig.for_model(kind, **{**SIZES, **keys})
@@ -106,9 +136,9 @@ def write_model(case):
     fill(model, seed)
     model = model.to(getattr(torch, dtype))
     model.save_pretrained(where, **({"max_shard_size": shard} if shard else {}))
-    if style == 4:
+    if version != "5":
         with open(os.path.join(where, "config.json"), "w", encoding="ascii") as f:
-            json.dump(config_4(kind, dtype, keys), f, indent=2)
+            json.dump(config_4(kind, version, dtype, keys), f, indent=2)
             f.write("\n")
     return where
 

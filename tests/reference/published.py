@@ -2,6 +2,7 @@
 """Makes directories with a tokenizer.json out of vocabularies that Python packages ship:
 
   qwen     dashscope        qwen.tiktoken, in the form of Qwen2.5
+  llama3   llama-models     llama3/tokenizer.model, in the form of Llama 3
   llama    mistral-common   tokenizer.model.v1, in the form of Llama 2 and Mistral 7B (Prepend)
   mistral  mistral-common   mistral_instruct_tokenizer_240323.model.v3 (Metaspace)
   tekken   mistral-common   tekken_240911.json, in the form of Mistral Nemo
@@ -97,22 +98,53 @@ def merges_of(ranks, start=0):
     return merges
 
 
-def byte_level(ranks, shift=0):
+def splits_of(ranks):
+    """Every pair that makes a token, as transformers converts such vocabularies: with them the
+    order of ranks alone decides, as in tiktoken."""
+    merges = []
+    for token, _ in sorted(ranks.items(), key=lambda x: x[1]):
+        pairs = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges += sorted(((a, b) for a, b in pairs if a in ranks and b in ranks),
+                         key=lambda p: (ranks[p[0]], ranks[p[1]]))
+    return merges
+
+
+def byte_level(ranks, merges, shift=0):
     letters = alphabet()
     word = lambda b: "".join(letters[x] for x in b)
     return ({word(t): r + shift for t, r in ranks.items()},
-            [[word(a), word(b)] for a, b in merges_of(ranks)])
+            [[word(a), word(b)] for a, b in merges(ranks)])
+
+
+def tiktoken(data, merges):
+    """(vocab, merges) of a file of lines "token in base64, rank"."""
+    return byte_level({base64.b64decode(t): int(r)
+                       for t, r in map(bytes.split, data.splitlines())}, merges)
 
 
 def qwen(out, data):
-    ranks = {base64.b64decode(t): int(r) for t, r in map(bytes.split, data.splitlines())}
-    vocab, merges = byte_level(ranks)
+    vocab, merges = tiktoken(data, merges_of)
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     save(out, "qwen", file(
         vocab, [" ".join(m) for m in merges], normalizer={"type": "NFC"}, decoder=BYTE_LEVEL,
         added=[added(s, len(vocab) + i) for i, s in enumerate(specials)] +
         [added("<think>", len(vocab) + 3, False), added("</think>", len(vocab) + 4, False)],
         pre_tokenizer=split(QWEN2), post_processor=BYTE_LEVEL), {"eos_token": "<|im_end|>"})
+
+
+def llama3(out, data):
+    vocab, merges = tiktoken(data, splits_of)
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
+                "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|step_id|>",
+                "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>",
+                "<|python_tag|>", "<|image|>"]
+    specials += [f"<|reserved_special_token_{2 + i}|>" for i in range(256 - len(specials))]
+    first = bos(specials[0], len(vocab))
+    save(out, "llama3", file(
+        vocab, merges, model={"ignore_merges": True}, pre_tokenizer=split(LLAMA3),
+        added=[added(s, len(vocab) + i) for i, s in enumerate(specials)], decoder=BYTE_LEVEL,
+        post_processor={"type": "Sequence", "processors": [BYTE_LEVEL, first]}),
+         {"eos_token": "<|eot_id|>"})
 
 
 def sentencepiece(data):
@@ -145,7 +177,7 @@ def tekken(out, data):
     n_special = j["config"]["default_num_special_tokens"]
     n = j["config"]["default_vocab_size"] - n_special
     ranks = {base64.b64decode(v["token_bytes"]): v["rank"] for v in j["vocab"][:n]}
-    vocab, merges = byte_level(ranks, n_special)
+    vocab, merges = byte_level(ranks, splits_of, n_special)
     named = {0: "<unk>", 1: "<s>", 2: "</s>", 3: "[INST]", 4: "[/INST]"}
     specials = [named.get(i, f"<SPECIAL_{i}>") for i in range(n_special)]
     vocab = {**{s: i for i, s in enumerate(specials)}, **vocab}
@@ -162,6 +194,8 @@ def main():
             for name in z.namelist():
                 if name.endswith("qwen.tiktoken"):
                     qwen(out, z.read(name))
+                elif name == "llama_models/llama3/tokenizer.model":
+                    llama3(out, z.read(name))
                 elif name.endswith("tokenizer.model.v1"):
                     spm(out, "llama", z.read(name), normalizer=PREPEND, decoder=SPM_DECODER)
                 elif name.endswith("mistral_instruct_tokenizer_240323.model.v3"):

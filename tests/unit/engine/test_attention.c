@@ -223,10 +223,44 @@ static void prefill_chunks_and_decode_have_the_same_bits(void **state)
     fixture_clear(&f);
 }
 
-/* Pages full of NaN in any order, filled as the sequence goes: what is not filed is not read. */
-static void pages_change_no_bit(void **state)
+/* Files and attends n rows at a time, then reads what was filed. Pages are full of NaN and in any
+ * order: what is not filed is not read. */
+static void assert_pages_change_nothing(const struct kernels *k, const struct fixture *f,
+                                        struct pool *pool, size_t step)
 {
-    const struct kernels *k = *state;
+    const size_t D = f->d.D, G = f->d.G;
+    const size_t layer = G * attention_page_head(D, cache_is_narrow(k));
+    const size_t n_pages = (f->d.n + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+    float *room = garbage(n_pages * 2 * layer), *out = garbage(f->d.n * f->s.out_stride);
+    float *pages[16], key[512], value[512];
+
+    for (size_t p = 0; p < n_pages; p++)
+        pages[p] = room + (n_pages - 1 - p) * 2 * layer;
+    memset(out, 0, f->d.n * f->s.out_stride * sizeof(float));
+    for (size_t t = 0; t < f->d.n; t += step) {
+        size_t n = f->d.n - t < step ? f->d.n - t : step;
+        struct attention_run run = run_of(f, out, NULL, t, n);
+        run.k += t * f->s.k_stride;
+        run.v += t * f->s.v_stride;
+        run.pages = pages;
+        run.page_at = layer;
+        attention_forward(k, pool, &run, 1, &f->s);
+    }
+
+    assert_same_bits(out, f->out, f->d.n * f->s.out_stride);
+    assert_true(G * D <= 512);
+    for (size_t t = 0; t < f->d.n; t++) {
+        attention_page_read(key, value, pages[t / ATTENTION_PAGE] + layer, t % ATTENTION_PAGE,
+                            G, D, cache_is_narrow(k));
+        assert_same_bits(key, f->k + t * f->s.k_stride, G * D);
+        assert_same_bits(value, f->v + t * f->s.v_stride, G * D);
+    }
+    free(room);
+    free(out);
+}
+
+static void assert_pages_change_no_bit(const struct kernels *k)
+{
     struct rng r = random_seeded(13);
     static const size_t steps[] = {1, 7, 16, 64, 200, 600};
     struct pool *pool;
@@ -235,32 +269,28 @@ static void pages_change_no_bit(void **state)
     for (size_t i = 0; i < N_SHAPES; i++) {
         struct fixture f = fixture_of(&r, shapes[i]);
         struct attention_run whole = run_of(&f, f.out, NULL, 0, f.d.n);
-        const size_t layer = f.d.G * attention_page_head(f.d.D);
-        const size_t n_pages = (f.d.n + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-        float *pages[16];
-        attention_forward(k, NULL, &whole, 1, &f.s);
 
-        for (size_t j = 0; j < sizeof(steps) / sizeof(steps[0]); j++) {
-            float *room = garbage(n_pages * 2 * layer), *out = garbage(f.d.n * f.s.out_stride);
-            for (size_t p = 0; p < n_pages; p++)
-                pages[p] = room + (n_pages - 1 - p) * 2 * layer;
-            memset(out, 0, f.d.n * f.s.out_stride * sizeof(float));
-            for (size_t t = 0; t < f.d.n; t += steps[j]) {
-                size_t n = f.d.n - t < steps[j] ? f.d.n - t : steps[j];
-                struct attention_run run = run_of(&f, out, NULL, t, n);
-                run.k += t * f.s.k_stride;
-                run.v += t * f.s.v_stride;
-                run.pages = pages;
-                run.page_at = layer;
-                attention_forward(k, j % 2 ? pool : NULL, &run, 1, &f.s);
-            }
-            assert_same_bits(out, f.out, f.d.n * f.s.out_stride);
-            free(room);
-            free(out);
-        }
+        cache_round(k, f.k, f.d.n * f.s.k_stride);
+        cache_round(k, f.v, f.d.n * f.s.v_stride);
+        attention_forward(k, NULL, &whole, 1, &f.s);
+        for (size_t j = 0; j < sizeof(steps) / sizeof(steps[0]); j++)
+            assert_pages_change_nothing(k, &f, j % 2 ? pool : NULL, steps[j]);
         fixture_clear(&f);
     }
     pool_free(&pool);
+}
+
+static void pages_change_no_bit(void **state)
+{
+    assert_pages_change_no_bit(*state);
+}
+
+static void narrow_pages_change_no_bit(void **state)
+{
+    const struct kernels *k = kernels_in_class(*state, NUMERICS_BF16_1);
+
+    assert_true(cache_is_narrow(k));
+    assert_pages_change_no_bit(k);
 }
 
 static void runs_together_on_threads_are_runs_alone(void **state)
@@ -480,6 +510,7 @@ int main(int argc, char **argv)
         BACKEND_TEST(backward_drops_weights_below_the_cut),
         BACKEND_TEST(prefill_chunks_and_decode_have_the_same_bits),
         BACKEND_TEST(pages_change_no_bit),
+        BACKEND_TEST(narrow_pages_change_no_bit),
         BACKEND_TEST(runs_together_on_threads_are_runs_alone),
         BACKEND_TEST(forward_does_not_read_later_keys),
         BACKEND_TEST(backward_has_the_bits_of_its_definition),

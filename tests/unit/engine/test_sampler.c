@@ -37,6 +37,8 @@ struct fixture {
     struct sampler *s;
     struct record out[MAX_TAGS][MAX_SAMPLES];
     int32_t prompt[MAX_LEN];
+    size_t end_tag,
+        end_index; /* on_token ends that request's samples there, if end_index > 0 */
     struct sampler_request again; /* added from inside on_done, once, if n_samples > 0 */
     struct err e;
 };
@@ -52,6 +54,8 @@ static void on_token(void *ctx, const struct sampler_token *t)
     r->logp[r->n] = t->logp;
     memcpy(r->hidden + r->n * C, t->hidden, C * sizeof(float));
     r->n++;
+    if (f->end_index > 0 && t->tag == f->end_tag && t->index == f->end_index)
+        sampler_end_sample(f->s);
 }
 
 static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampler_finish why)
@@ -225,6 +229,26 @@ static void a_stop_id_is_the_last_token(void **state)
     assert_int_equal(f->out[0][0].why, SAMPLER_STOP);
     assert_int_equal(f->out[0][0].n, first + 1);
     assert_as_alone(f, 0, 0, 5);
+}
+
+static void a_callback_ends_its_own_sample_only(void **state)
+{
+    struct fixture *f = *state;
+
+    f->end_tag = 1;
+    f->end_index = 4;
+    add(f, 0, 5, 1, 12, -1);
+    add(f, 1, 5, 2, 12, -1);
+    add(f, 2, 5, 1, 12, -1);
+    assert_ok(sampler_run(f->s, &f->e), &f->e);
+
+    assert_int_equal(f->out[0][0].n, 12);
+    assert_int_equal(f->out[2][0].n, 12);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(f->out[1][i].n, 5);
+        assert_int_equal(f->out[1][i].why, SAMPLER_STOP);
+        assert_as_alone(f, 1, i, 5);
+    }
 }
 
 static void a_full_cache_ends_a_sequence(void **state)
@@ -421,6 +445,7 @@ int main(void)
         WITH(sequences_come_out_as_if_alone),
         WITH(threads_do_not_change_a_token),
         WITH(a_stop_id_is_the_last_token),
+        WITH(a_callback_ends_its_own_sample_only),
         WITH(a_full_cache_ends_a_sequence),
         WITH(requests_may_be_added_from_a_callback),
         WITH(prompts_in_chunks_change_nothing),

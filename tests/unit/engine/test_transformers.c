@@ -37,8 +37,9 @@
 
 #define MAX_LEN 512
 
-static const char *const cases[] = {"llama2",  "llama3", "llama_biases",
-                                    "mistral", "qwen2",  "qwen3"};
+static const char *const cases[] = {
+    "llama2",       "llama2_first", "llama3",       "llama3_untied", "llama_biases", "mistral",
+    "mistral_tied", "qwen2",        "qwen2_untied", "qwen3",         "qwen3_tied"};
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
 /* The batch of the script. */
