@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,7 +248,8 @@ enum status file_map_open(struct file_map *m, const char *path, struct err *e)
     int fd;
 
     *m = (struct file_map){{NULL, 0}};
-    fd = open_retry(path, O_RDONLY, 0);
+    fd = open_retry(path, O_RDONLY | O_NONBLOCK,
+                    0); /* which does not wait for a pipe's writer */
     if (fd < 0)
         return io_error(e, "open", path);
     if (fstat(fd, &sb)) {
@@ -276,4 +278,28 @@ void file_map_close(struct file_map *m)
     if (m->bytes.data)
         (void)munmap((void *)m->bytes.data, m->bytes.len);
     *m = (struct file_map){{NULL, 0}};
+}
+
+static void end_by_bus(int number, siginfo_t *info, void *context)
+{
+    static const char text[] =
+        "muster: a file was cut short, or could not be read, while it was mapped\n";
+
+    (void)context;
+    if (info->si_code != BUS_ADRERR) {
+        (void)signal(number,
+                     SIG_DFL); /* not of a file: it happens again, and is told as ever */
+        return;
+    }
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+        _exit(2);
+    _exit(1);
+}
+
+void file_map_guard(void)
+{
+    struct sigaction act = {.sa_sigaction = end_by_bus, .sa_flags = SA_SIGINFO};
+
+    sigemptyset(&act.sa_mask);
+    (void)sigaction(SIGBUS, &act, NULL);
 }

@@ -41,11 +41,15 @@ char *file_join(const char *dir, const char *name);
 MUST_USE enum status file_lock(int *fd, const char *path, const char *what, struct err *e);
 void file_unlock(int *fd); /* -1 is fine; leaves -1 */
 
-/* A file mapped for reading. */
+/* A file mapped for reading. Where somebody makes it shorter meanwhile there is nothing to read any
+ * more, and the process gets a SIGBUS: file_map_guard. */
 struct file_map {
     struct bytes bytes;
 };
 MUST_USE enum status file_map_open(struct file_map *m, const char *path, struct err *e);
 void file_map_close(struct file_map *m);
+/* From here on a read of a mapped file where it has been cut off ends the process with a sentence on
+ * stderr and status 1. For a program, not for a library: there is one handler of a signal. */
+void file_map_guard(void);
 
 #endif

@@ -247,8 +247,12 @@ static enum status compute_logits(struct buf *out, struct loaded_model *l,
     size_t C = l->map->config.dim, V = l->map->config.vocab, step = one_by_one ? 1 : n;
     float *hidden = NULL, *logits = NULL;
     struct kv_cache *kv = NULL;
-    enum status st = alloc_array(&hidden, n, C * sizeof(float), "hidden states", e);
+    /* the logits, and a buffer of them that may have been doubled just before it held all */
+    enum status st =
+        memory_check(NULL, (uint64_t)n * (C + 3 * V) * sizeof(float), 0, "the logits", e);
 
+    if (!st)
+        st = alloc_array(&hidden, n, C * sizeof(float), "hidden states", e);
     if (!st)
         st = alloc_array(&logits, n, V * sizeof(float), "logits", e);
     if (!st)

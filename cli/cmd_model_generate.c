@@ -281,6 +281,8 @@ static int check(const struct generate *g, size_t n_operands)
         return usage_complain(GENERATE_LINE, "--system wants --chat");
     if (!g->chat && *g->template && !*g->prompts)
         return usage_complain(GENERATE_LINE, "--template wants --chat, or --prompts");
+    if (!g->chat && *g->date && !*g->prompts)
+        return usage_complain(GENERATE_LINE, "--date wants --chat, or --prompts");
     if (n == 0 && (g->json || g->s.samples > 1))
         return usage_complain(GENERATE_LINE, "--json and --samples want a prompt");
     if (n > 0 && g->context)

@@ -284,6 +284,18 @@ static enum status tokenize(const char *dir, const struct tokenize *c, struct er
     return st;
 }
 
+/* What is about a text to be encoded does not go with --decode. */
+static const char *find_encoding(const struct opt *table, size_t n)
+{
+    static const char *const words[] = {"bos", "lines", "strings", "count", "bench"};
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < sizeof(words) / sizeof(words[0]); j++)
+            if (table[i].was_set && !strcmp(table[i].name, words[j]))
+                return words[j];
+    return NULL;
+}
+
 int cmd_tokenize(int argc, char **argv)
 {
     const char *dir = NULL;
@@ -329,6 +341,9 @@ int cmd_tokenize(int argc, char **argv)
             status = usage_complain(u.line, "--text and --file do not go together");
         else if (c.has_text && *c.decode)
             status = usage_complain(u.line, "--text is to be encoded, --decode takes ids");
+        else if (*c.decode && find_encoding(table, u.n))
+            status = usage_complain(u.line, "--decode and --%s do not go together",
+                                    find_encoding(table, u.n));
         else
             status = tokenize(dir, &c, &e) ? usage_fail(e.text) : 0;
     }

@@ -5,23 +5,25 @@
 
 #include "base/alloc.h"
 #include "base/file.h"
+#include "engine/json_text.h"
+
+/* Of a line: 100,000 messages. */
+#define VALUES_MAX ((size_t)1 << 20)
 
 /* Tokens that a template may put around a message. */
 #define MESSAGE_ROOM 256u
 
 static enum status read_line(struct bytes line, jsonl_fn *fn, void *ctx, struct err *e)
 {
-    json_error_t why;
     json_t *o;
     enum status st;
 
     if (line.len > JSONL_LINE_MAX)
         return err_set(e, ERR_LIMIT, "%zu bytes, at most %u are read", line.len,
                        JSONL_LINE_MAX);
-    o = json_loadb((const char *)line.data, line.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
-                   &why);
-    if (!o)
-        return err_set(e, ERR_MALFORMED, "no JSON: %s", why.text);
+    st = json_text_read(&o, line, VALUES_MAX, JSON_ALLOW_NUL, e);
+    if (st)
+        return err_prefix(e, st, "no JSON");
     st = fn(ctx, o, e);
     json_decref(o);
     return st;

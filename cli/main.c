@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/cmd_model.h"
 #include "cli/commands.h"
 #include "cli/version.h"
@@ -76,5 +77,6 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    file_map_guard();
     return with_output(run(argc, argv));
 }

@@ -11,9 +11,10 @@
 enum status memory_check(const struct device *d, uint64_t bytes, int64_t max_mib,
                          const char *what, struct err *e)
 {
-    uint64_t limit = max_mib ? (uint64_t)max_mib << 20
-                     : d     ? device_free_bytes(d)
-                             : memory_available();
+    uint64_t limit = max_mib > INT64_MAX >> 20 ? UINT64_MAX
+                     : max_mib                 ? (uint64_t)max_mib << 20
+                     : d                       ? device_free_bytes(d)
+                                               : memory_available();
     /* Rounded so that what does not fit shows. */
     double mib = ceil((double)bytes / 1048576.0), limit_mib = floor((double)limit / 1048576.0);
 

@@ -176,10 +176,18 @@ static enum status read_settings(struct sft *f, struct err *e)
 /* A checkpoint is of one model, one set of data and one way to train. */
 static void identify(struct sft *f, const struct weights *w)
 {
-    struct digest settings;
+    struct digest weights, settings;
     struct digest_state d;
+    struct buf config;
 
-    weights_digest(f->identity.model.b, w);
+    buf_init(&config, 1u << 20);
+    model_config_encode(&config, &w->config);
+    weights_digest(weights.b, w);
+    digest_begin(&d, "muster/sft-model");
+    digest_add(&d, buf_bytes(&config));
+    digest_add(&d, BYTES_OF(weights.b));
+    digest_end(&d, &f->identity.model);
+    buf_clear(&config);
     sft_data_digest(&f->identity.data, &f->train);
     learn_settings_digest(&settings, &f->settings);
     digest_begin(&d, "muster/sft");

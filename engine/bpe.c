@@ -8,7 +8,8 @@
 #include "engine/utf8.h"
 
 #define NO_RANK   UINT32_MAX
-#define SHORT_MAX 64u /* symbols: up to here the best pair is looked for by walking */
+#define WHOLE_MAX 4096u /* bytes of a word that is known to encode to itself */
+#define SHORT_MAX 64u   /* symbols: up to here the best pair is looked for by walking */
 /* Tables are half empty, where a run of 128 full slots does not come about by chance. */
 #define PROBES_MAX 128u
 
@@ -488,7 +489,8 @@ static void find_characters(struct bpe *b)
     b->mark = bpe_find(b, BYTES_OF(space_mark));
 }
 
-/* Which words encode to themselves. */
+/* Which words encode to themselves, which saves the merges when a text has them. The longest are
+ * left to their merges: no text has a word of megabytes, and a file may. */
 static enum status find_whole(struct bpe *b, struct err *e)
 {
     enum status st = alloc_array(&b->is_whole, b->spec.n_words + 1, 1, "a vocabulary", e);
@@ -502,7 +504,7 @@ static enum status find_whole(struct bpe *b, struct err *e)
             b->is_whole[id] = 1;
             continue;
         }
-        if (w.len == 0)
+        if (w.len == 0 || w.len > WHOLE_MAX)
             continue;
         st = merge_word(b, w, &out, NULL);
         b->is_whole[id] = !st && out.n == 1 && one == (int32_t)id;

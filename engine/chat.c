@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
 #include <sodium.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/file.h"
+#include "engine/json_text.h"
 #include "engine/utf8.h"
 
 #define TEMPLATE_MAX ((size_t)1 << 20)
@@ -172,11 +172,10 @@ static enum status open_text(struct chat **out, struct bytes text, const struct 
 static enum status open_config(struct chat **out, struct bytes json, const struct tokenizer *t,
                                struct err *e)
 {
-    json_error_t where;
-    json_t *root =
-        json_loadb((const char *)json.data, json.len, JSON_REJECT_DUPLICATES, &where);
+    json_t *root;
+    enum status st =
+        json_text_read(&root, json, TOKENIZER_CONFIG_VALUES_MAX, JSON_ALLOW_NUL, e);
     const json_t *text = json_object_get(root, "chat_template");
-    enum status st;
 
     if (json_is_array(text)) {
         const json_t *list = text;
@@ -190,9 +189,8 @@ static enum status open_config(struct chat **out, struct bytes json, const struc
                 text = json_object_get(one, "template");
         }
     }
-    if (!root)
-        st = err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s in line %d", where.text,
-                     where.line);
+    if (st)
+        st = err_prefix(e, st, "tokenizer_config.json");
     else if (!json_is_string(text))
         st = err_set(e, ERR_NOT_FOUND,
                      "the model has no chat template; --template NAME chooses one");

@@ -96,7 +96,8 @@ MUST_USE enum status model_config_load(struct model_config *out, const char *dir
 /* Adds to c->stops the eos_token_id of DIR/generation_config.json, if there is one: chat models
  * name the end of a turn only there. Nothing else of that file is used; its temperature and top_p
  * are a choice of whoever samples. Not part of model_config_load, because configs are compared, and
- * where a sampler stops is no property of the weights. Fails as model_config_decode. */
+ * where a sampler stops is no property of the weights. Fails as model_config_decode, and then
+ * leaves *c as it was. */
 MUST_USE enum status model_config_add_stops(struct model_config *c, const char *dir,
                                             struct err *e);
 

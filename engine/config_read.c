@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/file.h"
 #include "engine/config_fields.h"
+#include "engine/json_text.h"
 
-#define CONFIG_JSON_MAX (1u << 20)
-#define THETA_DEFAULT   10000.0
-#define WINDOW_DEFAULT  4096 /* of MistralConfig, Qwen2Config and Qwen3Config */
+#define CONFIG_JSON_MAX   (1u << 20)
+#define CONFIG_VALUES_MAX 65536u
+#define THETA_DEFAULT     10000.0
+#define WINDOW_DEFAULT    4096 /* of MistralConfig, Qwen2Config and Qwen3Config */
 
 /* NULL when absent or null: transformers writes both. */
 static const json_t *get(const json_t *root, const char *key)
@@ -248,6 +248,9 @@ static enum status find_window(bool *out, const struct model_config *c, const js
         st = read_bool(out, root, "use_sliding_window", false, e);
     else
         *out = window ? !json_is_null(window) : c->arch == MODEL_ARCH_MISTRAL;
+    if (!st && types && json_array_size(types) != c->layers)
+        st =
+            err_set(e, ERR_MALFORMED, "layer_types is no list of %" PRIu32 " types", c->layers);
     for (size_t i = 0; !st && i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
 
@@ -343,43 +346,14 @@ static const char *const other_keys[] = {
 };
 #define N_OTHER_KEYS (sizeof(other_keys) / sizeof(other_keys[0]))
 
-static const char *key_of(size_t i)
-{
-    return i < CONFIG_FIELDS ? config_fields[i].key : other_keys[i - CONFIG_FIELDS];
-}
-
-/* Differing in one byte. */
-static bool is_near(const char *a, const char *b)
-{
-    size_t n = strlen(a), differing = 0;
-
-    if (strlen(b) != n)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        differing += a[i] != b[i];
-    return differing == 1;
-}
-
-/* Unknown keys are ignored, and what is absent has a default: one damaged byte in a key would make
- * another model of it, silently. */
 static enum status refuse_misspelt(const json_t *root, struct err *e)
 {
-    for (void *it = json_object_iter((json_t *)root); it;
-         it = json_object_iter_next((json_t *)root, it)) {
-        const char *key = json_object_iter_key(it), *meant = NULL;
+    const char *known[CONFIG_FIELDS + N_OTHER_KEYS];
 
-        for (size_t i = 0; i < CONFIG_FIELDS + N_OTHER_KEYS; i++) {
-            if (strcmp(key, key_of(i)) == 0) {
-                meant = NULL; /* bos_token_id is near eos_token_id */
-                break;
-            }
-            if (is_near(key, key_of(i)))
-                meant = key_of(i);
-        }
-        if (meant)
-            return err_set(e, ERR_MALFORMED, "key '%s' is '%s' misspelt", key, meant);
-    }
-    return OK;
+    for (size_t i = 0; i < CONFIG_FIELDS; i++)
+        known[i] = config_fields[i].key;
+    memcpy(known + CONFIG_FIELDS, other_keys, sizeof(other_keys));
+    return json_text_check_keys(root, known, CONFIG_FIELDS + N_OTHER_KEYS, e);
 }
 
 static enum status read_switches(struct model_config *c, const json_t *root, struct err *e)
@@ -505,19 +479,15 @@ static enum status read_config(struct model_config *c, const json_t *root, struc
 /* *root is the caller's, to be given back to json_decref. */
 static enum status parse(json_t **root, struct bytes json, struct err *e)
 {
-    json_error_t where;
+    enum status st = OK;
 
     *root = NULL;
-    if (json.len == 0)
-        return err_set(e, ERR_MALFORMED, "empty");
     if (json.len > CONFIG_JSON_MAX)
         return err_set(e, ERR_MALFORMED, "larger than 1 MiB");
-    *root = json_loadb((const char *)json.data, json.len, JSON_REJECT_DUPLICATES, &where);
-    if (!*root)
-        return err_set(e, ERR_MALFORMED, "%s in line %d", where.text, where.line);
-    if (!json_is_object(*root))
-        return err_set(e, ERR_MALFORMED, "not a JSON object");
-    return OK;
+    st = json_text_read(root, json, CONFIG_VALUES_MAX, 0, e);
+    if (!st && !json_is_object(*root))
+        st = err_set(e, ERR_MALFORMED, "not a JSON object");
+    return st;
 }
 
 enum status model_config_decode(struct model_config *out, struct bytes json, struct err *e)
@@ -549,7 +519,9 @@ enum status model_config_load(struct model_config *out, const char *dir, struct 
 
 enum status model_config_add_stops(struct model_config *c, const char *dir, struct err *e)
 {
+    static const char *const id_keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
     char *path = file_join(dir, "generation_config.json");
+    struct model_config with = *c;
     json_t *root = NULL;
     struct buf text;
     enum status st;
@@ -562,11 +534,15 @@ enum status model_config_add_stops(struct model_config *c, const char *dir, stru
     }
     st = parse(&root, buf_bytes(&text), e);
     if (!st)
-        st = add_stops(c, root, e);
-    for (uint32_t i = 0; !st && i < c->n_stops; i++)
-        st = config_check_id(c, "eos_token_id", c->stops[i], e);
+        st = json_text_check_keys(root, id_keys, sizeof(id_keys) / sizeof(id_keys[0]), e);
+    if (!st)
+        st = add_stops(&with, root, e);
+    for (uint32_t i = 0; !st && i < with.n_stops; i++)
+        st = config_check_id(&with, "eos_token_id", with.stops[i], e);
     if (st)
         st = err_prefix(e, st, "generation_config.json");
+    else
+        *c = with;
 out:
     json_decref(root);
     buf_clear(&text);

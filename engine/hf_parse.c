@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "engine/json_text.h"
 #include "engine/utf8.h"
 
-/* A published vocabulary of 256k words has 3M values. Each costs some hundred bytes while the file
- * is read, so that more are not even begun. */
+/* A published vocabulary of 256k words has 3M values. */
 #define VALUES_MAX (1u << 22)
 
 enum status hf_unsupported(struct hf_parser *p, const char *what, const json_t *value)
@@ -405,9 +405,10 @@ static bool is_byte_name(struct bytes word, uint8_t *byte)
     return hex_decode(byte, 1, hex, NULL) == OK;
 }
 
-/* What one id says, `replace`d and as bytes. */
+/* What one id says, `replace`d and as bytes. A replacement may make much of a word and the next one
+ * nothing of it: what all of them make of all words, *made_bytes, is held to the room of `says`. */
 static void put_says(struct hf_parser *p, const struct decoding *d, int32_t id,
-                     struct buf *spare)
+                     struct buf *spare, size_t *made_bytes)
 {
     struct hf_tokenizer *h = p->h;
     struct bytes word = hf_string(h, id);
@@ -431,7 +432,11 @@ static void put_says(struct hf_parser *p, const struct decoding *d, int32_t id,
             buf_append(out, hit ? to : (struct bytes){word.data + at, 1});
             at += hit ? from.len : 1;
         }
-        h->says.bad = h->says.bad || out->bad;
+        *made_bytes += out->len;
+        if (out->bad || *made_bytes > h->says.max) {
+            h->says.bad = true;
+            return;
+        }
         word = buf_bytes(out);
     }
     if (d->has_fallback && is_byte_name(word, &byte)) {
@@ -447,14 +452,15 @@ static enum status make_says(struct hf_parser *p, const struct decoding *d)
 {
     struct hf_tokenizer *h = p->h;
     struct buf spare[2];
+    size_t made_bytes = 0;
     enum status st =
         alloc_array(&h->says_at, h->n_ids + 1, sizeof(*h->says_at), "a vocabulary", p->e);
 
     buf_init(&spare[0], 1u << 20);
     buf_init(&spare[1], 1u << 20);
-    for (size_t id = 0; id < h->n_ids && !st; id++) {
+    for (size_t id = 0; id < h->n_ids && !st && !h->says.bad; id++) {
         h->says_at[id] = h->says.len;
-        put_says(p, d, (int32_t)id, spare);
+        put_says(p, d, (int32_t)id, spare, &made_bytes);
         h->says_at[id + 1] = h->says.len;
     }
     buf_clear(&spare[0]);
@@ -511,26 +517,33 @@ static enum status parse_post_processor(struct hf_parser *p, const json_t *j)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
+/* What a normalizer may make of an added token before the next makes less of it. */
+#define NORMALIZED_MAX (8u * HF_CONTENT_MAX)
+
 /* What is looked for: in normalized text, the content as the normalizer leaves it. */
 static enum status make_patterns(struct hf_parser *p)
 {
     struct hf_tokenizer *h = p->h;
+    struct buf one;
     size_t at = 0;
     enum status st = OK;
 
+    buf_init(&one, NORMALIZED_MAX);
     for (size_t i = 0; i < h->n_added && !st; i++) {
         struct hf_added *a = &h->added[i];
-        size_t before = h->patterns.len;
 
+        buf_reset(&one);
         if (a->normalized)
-            st = hf_normalize(&h->patterns, h, a->content, p->e);
+            st = hf_normalize(&one, h, a->content, p->e);
         else
-            buf_append(&h->patterns, a->content);
-        a->pattern.len = h->patterns.len - before;
-        if (!st && a->pattern.len > HF_CONTENT_MAX)
+            buf_append(&one, a->content);
+        a->pattern.len = one.len;
+        if (st == ERR_LIMIT || (!st && one.len > HF_CONTENT_MAX))
             st = err_set(p->e, ERR_LIMIT, HF_FILE "an added token of more than %u bytes",
                          HF_CONTENT_MAX);
+        buf_append(&h->patterns, buf_bytes(&one));
     }
+    buf_clear(&one);
     if (!st)
         st = buf_status(&h->patterns, p->e);
     for (size_t i = 0; i < h->n_added && !st; i++) {
@@ -597,32 +610,12 @@ static enum status parse_root(struct hf_parser *p, const json_t *root)
     return st;
 }
 
-/* Commas and brackets outside of texts: at least as many as there are values. */
-static size_t count_values(struct bytes json)
-{
-    bool in_text = false;
-    size_t n = 0;
-
-    for (size_t i = 0; i < json.len; i++) {
-        uint8_t c = json.data[i];
-
-        if (in_text && c == '\\')
-            i++;
-        else if (c == '"')
-            in_text = !in_text;
-        else if (!in_text)
-            n += c == ',' || c == '[' || c == '{';
-    }
-    return n;
-}
-
 enum status hf_parse(struct hf_tokenizer **out, struct bytes json, struct err *e)
 {
     struct hf_parser p = {.h = xcalloc(1, sizeof(*p.h)), .e = e};
     int32_t byte_of[HF_ALPHABET_POINTS];
-    json_error_t where;
-    json_t *root = NULL;
-    enum status st = OK;
+    json_t *root;
+    enum status st;
 
     *out = NULL;
     p.byte_of = byte_of;
@@ -632,15 +625,8 @@ enum status hf_parse(struct hf_tokenizer **out, struct bytes json, struct err *e
     buf_init(&p.h->strings, json.len + 1);
     buf_init(&p.h->says, 4 * json.len + 4096);
     buf_init(&p.h->patterns, 4 * json.len + 4096);
-    if (count_values(json) > VALUES_MAX)
-        st = err_set(e, ERR_LIMIT, HF_FILE "more than %u values", VALUES_MAX);
-    if (!st)
-        root = json_loadb((const char *)json.data, json.len,
-                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    if (!st && !root)
-        st = err_set(e, ERR_MALFORMED, HF_FILE "%s in line %d", where.text, where.line);
-    if (!st)
-        st = parse_root(&p, root);
+    st = json_text_read(&root, json, VALUES_MAX, JSON_ALLOW_NUL, e);
+    st = st ? err_prefix(e, st, "tokenizer.json") : parse_root(&p, root);
     json_decref(root);
     if (st) {
         hf_free(&p.h);

@@ -6,6 +6,7 @@
 #include <utf8proc.h>
 
 #include "base/alloc.h"
+#include "base/check.h"
 #include "engine/utf8.h"
 
 static struct bytes text_of(const struct hf_text *t)
@@ -54,21 +55,83 @@ void hf_free(struct hf_tokenizer **h)
 
 /* ---- normalizing ----------------------------------------------------------------------------- */
 
+static int by_key(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Puts the marks after each other in the order of their combining classes, marks of one class as
+ * they stood. Not utf8proc's own way, whose time is the square of how many marks follow a letter. */
+static enum status order_marks(utf8proc_int32_t *point, size_t n, struct err *e)
+{
+    uint64_t *key = NULL; /* class << 56 | place << 21 | code point */
+    size_t cap = 0;
+    enum status st = OK;
+
+    for (size_t from = 0, to; from < n && !st; from = to + 1) {
+        for (to = from; to < n && utf8proc_get_property(point[to])->combining_class; to++)
+            ;
+        if (to - from < 2)
+            continue;
+        if (to - from > cap) {
+            free(key);
+            cap = to - from;
+            st = alloc_array(&key, cap, sizeof(*key), "marks of a text", e);
+        }
+        for (size_t i = from; i < to && !st; i++)
+            key[i - from] = (uint64_t)utf8proc_get_property(point[i])->combining_class << 56 |
+                            (uint64_t)(i - from) << 21 | (uint32_t)point[i];
+        if (!st)
+            qsort(key, to - from, sizeof(*key), by_key);
+        for (size_t i = from; i < to && !st; i++)
+            point[i] = (utf8proc_int32_t)(key[i - from] & 0x1fffff);
+    }
+    free(key);
+    return st;
+}
+
+/* The code points of a run, decomposed, into `out` of room `cap`; returns how many they are. */
+static size_t decompose(utf8proc_int32_t *out, size_t cap, struct bytes run, int options)
+{
+    int boundary = 0;
+    size_t n = 0, at = 0;
+
+    while (at < run.len) {
+        const utf8proc_int32_t c = (utf8proc_int32_t)utf8_get(run.data, &at);
+
+        n += (size_t)utf8proc_decompose_char(c, cap ? out + n : NULL,
+                                             (utf8proc_ssize_t)(cap ? cap - n : 0),
+                                             (utf8proc_option_t)options, &boundary);
+    }
+    return n;
+}
+
 /* A run between ASCII characters, through utf8proc. An ASCII character composes with what follows
  * it and with nothing before it, so such a run, with the ASCII character in front, may be taken by
  * itself. */
 static enum status compose(struct buf *out, struct bytes run, int options, struct err *e)
 {
-    utf8proc_uint8_t *made = NULL;
-    utf8proc_ssize_t n =
-        utf8proc_map(run.data, (utf8proc_ssize_t)run.len, &made, (utf8proc_option_t)options);
+    const size_t n = decompose(NULL, 0, run, options);
+    utf8proc_int32_t *point = NULL; /* and one more, for the zero that reencode puts */
+    utf8proc_ssize_t n_bytes;
+    enum status st = alloc_array(&point, n + 1, sizeof(*point), "a text", e);
 
-    if (n < 0)
-        return err_set(e, n == UTF8PROC_ERROR_NOMEM ? ERR_NO_MEMORY : ERR_MALFORMED,
-                       "cannot normalize text: %s", utf8proc_errmsg(n));
-    buf_append(out, (struct bytes){made, (size_t)n});
-    free(made);
-    return OK;
+    if (st)
+        return st;
+    CHECK(decompose(point, n, run, options) == n);
+    st = order_marks(point, n, e);
+    if (st)
+        goto out;
+    n_bytes = utf8proc_reencode(point, (utf8proc_ssize_t)n, (utf8proc_option_t)options);
+    if (n_bytes < 0)
+        st = err_set(e, ERR_MALFORMED, "cannot normalize text: %s", utf8proc_errmsg(n_bytes));
+    else
+        buf_append(out, (struct bytes){(const uint8_t *)point, (size_t)n_bytes});
+out:
+    free(point);
+    return st;
 }
 
 static enum status put_composed(struct buf *out, struct bytes text, int options, struct err *e)
@@ -302,14 +365,20 @@ static struct match next_match(const struct hf_tokenizer *h, const struct hf_pat
             continue;
         if (found->single_word && !stands_alone(h, text, m.from, m.to))
             continue;
-        while (found->lstrip && m.from > 0 &&
+        /* What an earlier token took is not walked over again: for each of many tokens side by
+         * side that would be the square of their number. */
+        while (found->lstrip && m.from > done &&
                (class_before(h, text, m.from, &next) & UTF8_CLASS) == UTF8_SPACE)
             m.from = next;
         if (found->lstrip && m.from < done)
             m.from = done;
+        if (found->rstrip && m.to < done)
+            m.to = done; /* the token before took the spaces up to here */
         while (found->rstrip && m.to < text.len &&
                (class_after(h, text, m.to, &next) & UTF8_CLASS) == UTF8_SPACE)
             m.to = next;
+        if (m.from >= m.to)
+            continue; /* the token before has taken all of it */
         return m;
     }
     return (struct match){NULL, text.len, text.len};

@@ -55,7 +55,8 @@ static void pack_panels(void *arg, size_t lo, size_t hi)
     const bool is_narrow = job->p->dtype == DTYPE_BF16;
     float wide[PACK_LANES * STEPS], panel[PACK_LANES * STEPS];
 
-    if (job->dtype == DTYPE_F32 && !is_narrow) {
+    /* A file may have its numbers at any byte. */
+    if (job->dtype == DTYPE_F32 && !is_narrow && (uintptr_t)job->w % sizeof(float) == 0) {
         size_t n0 = lo * PACK_LANES, n = min(hi * PACK_LANES, job->p->N) - n0;
         job->k->pack((float *)job->p->data + n0 * K,
                      (const float *)(const void *)job->w + n0 * K, K, n, K);

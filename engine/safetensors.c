@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/json_text.h"
+
+/* Of a tensor: its object, dtype, shape and offsets, and some for the metadata. */
+#define VALUES_MAX ((size_t)24 * SAFETENSORS_TENSORS_MAX)
 
 /* A tensor while the header is read: where in the data it says it lies. */
 struct extent {
@@ -206,7 +208,6 @@ enum status safetensors_decode(struct safetensors *out, struct bytes file, const
 {
     struct reader r = reader_of(file);
     uint64_t n = reader_u64(&r);
-    json_error_t where;
     json_t *root;
     enum status st;
 
@@ -219,10 +220,9 @@ enum status safetensors_decode(struct safetensors *out, struct bytes file, const
 
     if (header.len == 0 || header.data[0] != '{')
         return err_set(e, ERR_MALFORMED, "'%s': the header is not a JSON object", what);
-    root = json_loadb((const char *)header.data, header.len, JSON_REJECT_DUPLICATES, &where);
-    if (!root)
-        return err_set(e, ERR_MALFORMED, "'%s': header: %s at byte %d", what, where.text,
-                       where.position);
+    st = json_text_read(&root, header, VALUES_MAX, 0, e);
+    if (st)
+        return err_prefix(e, st, "'%s': header", what);
     st = read_header(out, root, data, what, e);
     json_decref(root);
     if (st)

@@ -5,17 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/file.h"
 #include "engine/hf_tokenizer.h"
+#include "engine/json_text.h"
 #include "engine/utf8.h"
 
 #define TOKENIZER_JSON_MAX (64u << 20) /* the largest published ones have 33 MB */
 #define SIDE_FILE_MAX      (4u << 20)
 #define HELD_MAX           (64u << 20)
+#define TOKENIZER_CONFIG   "tokenizer_config.json"
 #define BYTE_SPECIALS      256 /* the first special id of the byte kind: bos, eos, pad */
 #define CHAR_SPECIALS      3   /* pad, bos, eos come before the characters */
 
@@ -26,8 +26,7 @@ struct character {
 
 /* Files beside a tokenizer.json of Hugging Face's, kept as they are for saving. */
 enum side_file { SIDE_CONFIG, SIDE_TEMPLATE, N_SIDE_FILES };
-static const char *const side_name[N_SIDE_FILES] = {"tokenizer_config.json",
-                                                    "chat_template.jinja"};
+static const char *const side_name[N_SIDE_FILES] = {TOKENIZER_CONFIG, "chat_template.jinja"};
 
 struct tokenizer {
     enum tokenizer_kind kind;
@@ -185,20 +184,15 @@ static enum status parse_hf(struct tokenizer **out, struct bytes json, struct er
 
 enum status tokenizer_parse(struct tokenizer **out, struct bytes json, struct err *e)
 {
-    json_error_t where;
     json_t *root;
     enum status st;
 
     *out = NULL;
-    if (json.len == 0)
-        return err_set(e, ERR_MALFORMED, "tokenizer.json: empty");
     if (json.len > OURS_MAX)
         return parse_hf(out, json, e);
-    root = json_loadb((const char *)json.data, json.len,
-                      JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    if (!root)
-        return err_set(e, ERR_MALFORMED, "tokenizer.json: %s in line %d", where.text,
-                       where.line);
+    st = json_text_read(&root, json, OURS_MAX, JSON_ALLOW_NUL, e);
+    if (st)
+        return err_prefix(e, st, "tokenizer.json");
     if (json_is_object(json_object_get(root, "model")))
         st = parse_hf(out, json, e);
     else
@@ -252,35 +246,31 @@ static enum status config_token(const struct tokenizer *t, const json_t *config,
     if (!value || json_is_null(value))
         return OK;
     if (!json_is_string(text))
-        return err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s is no token", key);
+        return err_set(e, ERR_MALFORMED, "%s is no token", key);
     for (uint32_t i = 0; i < tokenizer_vocab(t) && *id < 0; i++)
         if (bytes_equal(tokenizer_string(t, (int32_t)i), bytes_str(json_string_value(text))))
             *id = (int32_t)i;
     if (*id < 0)
-        return err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s '%.64s' is no token", key,
+        return err_set(e, ERR_MALFORMED, "%s '%.64s' is no token", key,
                        json_string_value(text));
     return OK;
 }
 
 static enum status read_config(struct tokenizer *t, struct err *e)
 {
-    const struct buf *text = &t->side[SIDE_CONFIG];
-    json_error_t where;
+    static const char *const keys[] = {"bos_token", "eos_token", "pad_token"};
     json_t *config;
-    enum status st;
+    enum status st = json_text_read(&config, buf_bytes(&t->side[SIDE_CONFIG]),
+                                    TOKENIZER_CONFIG_VALUES_MAX, JSON_ALLOW_NUL, e);
 
-    if (text->len == 0)
-        return err_set(e, ERR_MALFORMED, "tokenizer_config.json: empty");
-    config = json_loadb((const char *)text->data, text->len,
-                        JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
-    if (!config)
-        return err_set(e, ERR_MALFORMED, "tokenizer_config.json: %s in line %d", where.text,
-                       where.line);
-    st = config_token(t, config, "eos_token", &t->eos, e);
+    if (!st)
+        st = json_text_check_keys(config, keys, sizeof(keys) / sizeof(keys[0]), e);
+    if (!st)
+        st = config_token(t, config, "eos_token", &t->eos, e);
     if (!st)
         st = config_token(t, config, "pad_token", &t->pad, e);
     json_decref(config);
-    return st;
+    return st ? err_prefix(e, st, TOKENIZER_CONFIG) : OK;
 }
 
 enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *e)

@@ -7,17 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
 #include <sodium.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "engine/json_text.h"
 
-#define INDEX_NAME     "model.safetensors.index.json"
-#define INDEX_JSON_MAX (16u << 20)
-#define FILES_MAX      1024u
-#define FILE_NAME_MAX  128u
-#define BLOCK          65536u /* numbers that are widened at once */
+#define INDEX_NAME       "model.safetensors.index.json"
+#define INDEX_JSON_MAX   (16u << 20)
+#define INDEX_VALUES_MAX ((size_t)2 * SAFETENSORS_TENSORS_MAX)
+#define FILES_MAX        1024u
+#define FILE_NAME_MAX    128u
+#define BLOCK            65536u /* numbers that are widened at once */
 
 /* ---- which tensors there are ----------------------------------------------------------------- */
 
@@ -221,22 +222,16 @@ static enum status open_indexed(struct weights_map *m, const char *dir, json_t *
 static enum status open_by_index(struct weights_map *m, const char *dir, const char *path,
                                  struct err *e)
 {
-    json_error_t where;
     json_t *root = NULL;
     struct buf text;
     enum status st;
 
     buf_init(&text, INDEX_JSON_MAX);
     st = file_read(&text, path, e);
-    if (!st && text.len == 0)
-        st = err_set(e, ERR_MALFORMED, "'%s': empty", path);
     if (st)
         goto out;
-    root = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &where);
-    if (root)
-        st = open_indexed(m, dir, root, e);
-    else
-        st = err_set(e, ERR_MALFORMED, "'%s': %s in line %d", path, where.text, where.line);
+    st = json_text_read(&root, buf_bytes(&text), INDEX_VALUES_MAX, 0, e);
+    st = st ? err_prefix(e, st, "'%s'", path) : open_indexed(m, dir, root, e);
     json_decref(root);
 out:
     buf_clear(&text);

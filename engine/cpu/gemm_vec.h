@@ -176,13 +176,14 @@ static struct tile_at panel_at(const struct gemm *g, size_t p, size_t panels, si
 {
     const size_t width = g->narrow ? sizeof(uint32_t) : sizeof(float);
     const size_t step = g->b_step * width, panel = g->b_panel * width;
-    struct tile_at at = {.b = g->b + p * g->b_panel, .next_step = step, .next_panel = panel};
+    struct tile_at at = {.next_step = step, .next_panel = panel};
 
-    at.next = (const char *)at.b;
     if (g->narrow) {
         at.narrow = g->narrow + p * g->b_panel;
         at.next = (const char *)at.narrow;
-        at.b = NULL;
+    } else {
+        at.b = g->b + p * g->b_panel;
+        at.next = (const char *)at.b;
     }
     if (g->next.bytes > 0) {
         at.next_step = share;

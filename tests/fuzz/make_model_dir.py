@@ -11,7 +11,11 @@ import struct
 HERE = os.path.dirname(os.path.abspath(__file__))
 NAMES = ["config.json", "generation_config.json", "model.safetensors.index.json",
          "model.safetensors", "a.safetensors", "b.safetensors", "tokenizer.json",
-         "tokenizer_config.json"]
+         "tokenizer_config.json", "chat_template.jinja"]
+# The published one of teknium/OpenHermes-2.5-Mistral-7B.
+CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']"
+          " + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+          "{{ '<|im_start|>assistant\n' }}{% endif %}")
 WIDTH = {"F32": 4, "F16": 2, "BF16": 2}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
           "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
@@ -87,7 +91,7 @@ def split(case, c, dtype):
                 "a.safetensors": tensors(a, dtype), "b.safetensors": tensors(b, dtype)})
 
 
-def byte_level():
+def byte_level(specials=("<x>",), normalizer=None):
     """A byte-level BPE as GPT-2's, of 256 bytes and two merges."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(b) for b in visible] + [chr(256 + i) for i in range(256 - len(visible))]
@@ -95,9 +99,10 @@ def byte_level():
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": True}
     return {"version": "1.0", "truncation": None, "padding": None,
-            "added_tokens": [{"id": 258, "content": "<x>", "single_word": False, "lstrip": False,
-                              "rstrip": False, "normalized": False, "special": True}],
-            "normalizer": None, "pre_tokenizer": level, "post_processor": level,
+            "added_tokens": [{"id": 258 + i, "content": name, "single_word": False,
+                              "lstrip": False, "rstrip": False, "normalized": False,
+                              "special": True} for i, name in enumerate(specials)],
+            "normalizer": normalizer, "pre_tokenizer": level, "post_processor": level,
             "decoder": level,
             "model": {"type": "BPE", "dropout": None, "unk_token": None,
                       "continuing_subword_prefix": "", "end_of_word_suffix": "",
@@ -118,6 +123,13 @@ def main():
                            use_sliding_window=False, sliding_window=8), "F32",
            **{"tokenizer.json": text(byte_level()),
               "tokenizer_config.json": text({"eos_token": "<x>"})})
+    single("chat", config("qwen2", "Qwen2ForCausalLM", tie_word_embeddings=True), "BF16",
+           **{"tokenizer.json": text(byte_level(("<|im_start|>", "<|im_end|>"), {"type": "NFC"})),
+              "tokenizer_config.json": text({"eos_token": "<|im_end|>", "chat_template": CHATML}),
+              "generation_config.json": text({"eos_token_id": 4})})
+    single("jinja", config("qwen2", "Qwen2ForCausalLM", tie_word_embeddings=True), "F16",
+           **{"tokenizer.json": text(byte_level(("<|im_start|>", "<|im_end|>"))),
+              "chat_template.jinja": CHATML.encode()})
     split("qwen3", config("qwen3", "Qwen3ForCausalLM", tie_word_embeddings=False,
                           layer_types=["full_attention"],
                           rope_parameters={"rope_theta": 1e6, "rope_type": "default"},

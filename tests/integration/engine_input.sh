@@ -36,6 +36,9 @@ expect 2 "is a model: --data names" sft "$model" --out "$work/never"
 expect 2 "want less than 1" sft "$model" --data "$work/data.jsonl" --out "$work/never" --beta1 1
 expect 2 "leave out DIR" bench engine "$model" --what machine
 
+expect 2 "do not go together" tokenize "$model" --decode 1 --bench
+expect 2 "date wants --chat" model generate "$model" --prompt a --date "26 Jul 2024"
+
 # ---- lengths and ranges ------------------------------------------------------------------------
 expect 1 "prompt of 201 tokens.*64 positions" model generate "$model" --prompt "$long"
 expect 1 "temperature is" model generate "$model" --prompt a --temperature 1e-40
@@ -44,6 +47,33 @@ expect 1 "names 65, the model has 64" model logits "$model" --out "$work/never" 
 expect 1 "token 999 is outside the vocabulary" model logits "$model" --out "$work/never" \
     --tokens "1 999"
 expect 1 "64 positions, --prompt-tokens and --new-tokens want 160" bench engine "$model" --what decode
+# 16 MB of logits a token
+mkdir "$work/wide"
+cat >"$work/wide/config.json" <<'END'
+{"architectures": ["LlamaForCausalLM"], "vocab_size": 4194304, "hidden_size": 1, "head_dim": 2,
+ "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1,
+ "max_position_embeddings": 30000, "tie_word_embeddings": true}
+END
+/usr/bin/python3 - "$work/wide" <<'END'
+import json, struct, sys
+at, at_bytes, head = "model.layers.0.", 0, {}
+for name, shape in (("model.embed_tokens", [4194304, 1]), ("model.norm", [1]),
+                    (at + "input_layernorm", [1]), (at + "post_attention_layernorm", [1]),
+                    (at + "self_attn.q_proj", [2, 1]), (at + "self_attn.k_proj", [2, 1]),
+                    (at + "self_attn.v_proj", [2, 1]), (at + "self_attn.o_proj", [1, 2]),
+                    (at + "mlp.gate_proj", [1, 1]), (at + "mlp.up_proj", [1, 1]),
+                    (at + "mlp.down_proj", [1, 1])):
+    size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+    head[name + ".weight"] = {"dtype": "BF16", "shape": shape,
+                              "data_offsets": [at_bytes, at_bytes + size]}
+    at_bytes += size
+text = json.dumps(head).encode()
+with open(sys.argv[1] + "/model.safetensors", "wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text)
+    f.truncate(8 + len(text) + at_bytes)  # zeros that take no room
+END
+expect 1 "the logits takes .* more than the" model logits "$work/wide" --out "$work/never" \
+    --tokens "$(printf '1 %.0s' {1..30000})"
 expect 1 "heads 5 does not divide --dim 64" model init "$work/never" --heads 5
 expect 1 "holds out not one" sft "$model" --data "$work/data.jsonl" --out "$work/no-0" \
     --eval-fraction 0.5
@@ -81,6 +111,9 @@ echo '{"messages": [{"role": "user", "content": "a"}]}' >"$work/chat.jsonl"
 expect 1 "chat.jsonl:1: .*no chat template" sft "$model" --data "$work/chat.jsonl" --out "$work/no-1"
 expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.jsonl" \
     --out "$work/no-2" --template frob
+mkfifo "$work/empty/model.safetensors.pipe"
+mv "$work/empty/model.safetensors.pipe" "$work/empty/model.safetensors"
+expect 1 "is no regular file" model info "$work/empty"
 [ ! -e "$work/never" ]
 
 # ---- a result that does not arrive ------------------------------------------------------------------

@@ -136,6 +136,9 @@ refuse 'resume goes on' --steps 100000
 refuse 'other settings' --steps 100000 --resume --lr 0.001
 refuse 'other settings' --steps 99999 --resume
 refuse 'other settings' --steps 100000 --resume --numerics bf16-1
+sed -i 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 1e-06/' "$work/model/config.json"
+refuse 'of another model' --steps 100000 --resume
+cp "$work/other/config.json" "$work/model/config.json"
 head -n 60 "$work/data.jsonl" >"$work/less.jsonl"
 refuse 'is of other data' --steps 100000 --resume --data "$work/less.jsonl"
 refuse 'more than the 1 MiB allowed' --steps 100000 --resume --max-memory 1

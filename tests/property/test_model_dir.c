@@ -1,6 +1,6 @@
 /*
  * A damaged model directory gives an error or the right model, never a crash, a hang or a huge
- * allocation: every byte of config.json, of the index and of the files' headers is changed in three
+ * allocation: every byte of config.json, of the index and of the files' headers is changed in four
  * ways, every file is cut at every length, and every field of config.json and of a header is set to
  * whatever a JSON value can be.
  *
@@ -23,6 +23,7 @@
 
 #include "base/file.h"
 #include "engine/safetensors.h"
+#include "engine/tokenizer.h"
 #include "engine/weights_map.h"
 #include "support/random.h"
 #include "support/scratch.h"
@@ -235,7 +236,8 @@ static void change_bytes(struct fixture *f, size_t i)
         const uint8_t old = b->data[at];
         const uint8_t other[] = {(uint8_t)(old ^ 1u << rng_below(&f->rng, 8)),
                                  (uint8_t)(' ' + rng_below(&f->rng, 95)),
-                                 (uint8_t)('0' + rng_below(&f->rng, 10))};
+                                 (uint8_t)('0' + rng_below(&f->rng, 10)),
+                                 '\\'}; /* "\t" is a character, and "_t" were two */
 
         for (size_t j = 0; j < sizeof(other); j++) {
             b->data[at] = other[j];
@@ -281,6 +283,94 @@ static void every_cut_gives_an_error_or_the_right_model(void **state)
         assert_int_equal(f.n_loaded, shard_bytes ? 2 : 1);
         teardown_model(&f);
     }
+}
+
+/* ---- where sequences end ------------------------------------------------------------------------ */
+
+#define TOKENIZER                                                                              \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2},\"merges\":[]},"         \
+    "\"decoder\":{\"type\":\"ByteLevel\"}}"
+#define TOKENIZER_CONFIG  "{\n\"pad_token\": \"a\",\n\"eos_token\": \"b\"\n}\n"
+#define GENERATION_CONFIG "{\n\"eos_token_id\": 5\n}\n"
+
+/* The ends of sequences in the scratch directory, by the files beside tokenizer and config: those
+ * above, or an error. */
+static void check_ends(const struct fixture *f)
+{
+    struct model_config c = f->w->config;
+    struct tokenizer *t;
+
+    if (model_config_add_stops(&c, scratch_dir(), NULL) == OK) {
+        assert_int_equal(c.n_stops, 3);
+        assert_int_equal(c.stops[2], 5);
+    }
+    if (tokenizer_load(&t, scratch_dir(), NULL) == OK) {
+        assert_int_equal(tokenizer_pad(t), 0);
+        assert_int_equal(tokenizer_eos(t), 1);
+        tokenizer_free(&t);
+    }
+}
+
+static void no_changed_byte_loses_the_end_of_a_sequence(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {{"tokenizer_config.json", TOKENIZER_CONFIG},
+                                           {"generation_config.json", GENERATION_CONFIG}};
+    struct fixture f;
+
+    setup_model(&f, 0);
+    (void)scratch_write("tokenizer.json", bytes_str(TOKENIZER));
+    for (size_t i = 0; i < 2; i++)
+        (void)scratch_write(files[i][0], bytes_str(files[i][1]));
+    check_ends(&f);
+    for (size_t i = 0; i < 2; i++) {
+        struct buf b;
+
+        buf_init(&b, 4096);
+        buf_append(&b, bytes_str(files[i][1]));
+        for (size_t at = 0; at < b.len; at++) {
+            const uint8_t old = b.data[at];
+
+            for (unsigned bit = 0; bit <= 8 && !is_in_value(&b, at); bit++) {
+                b.data[at] = (uint8_t)(bit < 8 ? old ^ 1u << bit : '\\');
+                (void)scratch_write(files[i][0], buf_bytes(&b));
+                check_ends(&f);
+            }
+            b.data[at] = old;
+        }
+        (void)scratch_write(files[i][0], buf_bytes(&b));
+        buf_clear(&b);
+    }
+    scratch_remove("tokenizer.json");
+    for (size_t i = 0; i < 2; i++)
+        scratch_remove(files[i][0]);
+    teardown_model(&f);
+}
+
+/* ---- a word of megabytes ------------------------------------------------------------------------ */
+
+/* Merged when it is read, it would take twenty-eight times its length. */
+static void a_long_word_takes_little_more_than_its_length(void **state)
+{
+    (void)state;
+    const size_t n = (size_t)3 << 20;
+    struct tokenizer *t;
+    struct fixture f;
+    struct buf text;
+    struct err e;
+
+    setup_model(&f, 0);
+    buf_init(&text, n + 4096);
+    buf_append(&text, BYTES_LIT("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\""));
+    memset(buf_extend(&text, n), 'a', n);
+    buf_append(&text, BYTES_LIT("\":1},\"merges\":[]},\"decoder\":{\"type\":\"ByteLevel\"}}"));
+
+    assert_ok(tokenizer_parse(&t, buf_bytes(&text), &e), &e);
+
+    assert_int_equal(tokenizer_vocab(t), 2);
+    tokenizer_free(&t);
+    buf_clear(&text);
+    teardown_model(&f);
 }
 
 /* ---- fields ---------------------------------------------------------------------------------- */
@@ -401,6 +491,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_changed_byte_gives_an_error_or_the_right_model),
         cmocka_unit_test(every_cut_gives_an_error_or_the_right_model),
+        cmocka_unit_test(no_changed_byte_loses_the_end_of_a_sequence),
+        cmocka_unit_test(a_long_word_takes_little_more_than_its_length),
         cmocka_unit_test(every_changed_field_gives_an_error_or_the_right_model),
     };
     return cmocka_run_group_tests_name("property/model_dir", tests, NULL, NULL);

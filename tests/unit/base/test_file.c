@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/tempdir.h"
@@ -215,6 +216,45 @@ static void map_refuses_what_is_missing_or_no_file(void **state)
     assert_status(file_map_open(&m, *state, &e), ERR_IO, &e);
     assert_status(file_map_open(&m, "/dev/null", &e), ERR_IO, &e);
     file_map_close(&m);
+    assert_int_equal(mkfifo(tempdir_path(*state, "pipe"), 0600), 0); /* nobody writes to it */
+    assert_status(file_map_open(&m, tempdir_path(*state, "pipe"), &e), ERR_IO, &e);
+}
+
+/* In a process of its own: reads the second page of a mapped file that has one page by then. */
+static void read_what_is_cut_off(const char *path, int to)
+{
+    struct file_map m;
+    struct err e;
+
+    file_map_guard();
+    if (dup2(to, STDERR_FILENO) < 0 || file_map_open(&m, path, &e) || truncate(path, 4096))
+        _exit(77);
+    _exit(((const volatile uint8_t *)m.bytes.data)[4096] ? 78 : 79);
+}
+
+static void a_mapped_file_that_is_cut_short_ends_the_program_in_order(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    static const uint8_t pages[8192] = {0};
+    char says[256] = "";
+    int status = 0, ends[2];
+    struct err e;
+    pid_t child;
+
+    assert_ok(file_write_atomic(path, BYTES_OF(pages), 0600, &e), &e);
+    assert_int_equal(pipe(ends), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        read_what_is_cut_off(path, ends[1]);
+    close(ends[1]);
+    assert_true(read(ends[0], says, sizeof(says) - 1) > 0);
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+
+    assert_contains(says, "muster: a file was cut short");
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
 }
 
 static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
@@ -333,6 +373,7 @@ int main(void)
         TEST(map_shows_the_files_bytes),
         TEST(map_of_an_empty_file_is_empty),
         TEST(map_refuses_what_is_missing_or_no_file),
+        TEST(a_mapped_file_that_is_cut_short_ends_the_program_in_order),
         TEST(a_file_written_in_pieces_is_there_when_committed),
         TEST(a_file_that_is_not_committed_leaves_the_old_one),
     };

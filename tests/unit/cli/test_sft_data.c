@@ -126,6 +126,23 @@ static void bad_lines_are_named(void **state)
     assert_int_equal(f->d.n, 0);
 }
 
+/* A value takes up to eighty times the memory of its text. */
+static void a_line_of_too_many_values_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct buf line;
+
+    buf_init(&line, 1u << 20);
+    buf_append(&line, BYTES_LIT("{\"text\": ["));
+    for (size_t i = 0; i < 140000; i++)
+        buf_append(&line, BYTES_LIT("{},"));
+    buf_append(&line, BYTES_LIT("0]}"));
+
+    assert_status(parse(f, buf_cstr(&line)), ERR_LIMIT, &f->e);
+    assert_contains(f->e.text, "file:1: no JSON: more than");
+    buf_clear(&line);
+}
+
 /* In the chat template's own words; what the assistant says bears loss, and nothing else. */
 static void of_messages_the_answers_bear_loss(void **state)
 {
@@ -217,6 +234,7 @@ int main(void)
         WITH(of_a_pair_the_completion_bears_loss),
         WITH(blank_lines_are_passed_over_but_counted),
         WITH(bad_lines_are_named),
+        WITH(a_line_of_too_many_values_is_refused),
         WITH(of_messages_the_answers_bear_loss),
         WITH(long_sequences_are_cut_if_asked),
         WITH(long_sequences_are_dropped_if_asked),

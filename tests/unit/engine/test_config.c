@@ -180,8 +180,12 @@ static void the_stops_of_generation_config_are_added(void **state)
     write_text(dir, "generation_config.json", "{\"eos_token_id\":259}");
     assert_status(model_config_add_stops(&c, dir, &e), ERR_INVALID, &e);
     assert_contains(e.text, "generation_config.json");
+    assert_int_equal(c.n_stops, 3);
     write_text(dir, "generation_config.json", "{\"eos_token_id\":");
     assert_status(model_config_add_stops(&c, dir, &e), ERR_MALFORMED, &e);
+    write_text(dir, "generation_config.json", "{\"eos_tokem_id\":6}");
+    assert_status(model_config_add_stops(&c, dir, &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "generation_config.json: key 'eos_tokem_id' is 'eos_token_id'");
 }
 
 static void what_is_encoded_decodes_to_the_same(void **state)
@@ -237,9 +241,11 @@ static void unknown_features_are_refused_by_name(void **state)
         {"{" MISTRAL SIZES ",\"attention_bias\":true}", "attention_bias is true"},
         {"{" QWEN2 SIZES ",\"use_sliding_window\":true,\"sliding_window\":64}",
          "sliding_window is 64"},
-        {"{" QWEN3 SIZES ",\"layer_types\":[\"sliding_attention\"],\"sliding_window\":null}",
+        {"{" QWEN3 SIZES ",\"layer_types\":[\"full_attention\",\"sliding_attention\"],"
+         "\"sliding_window\":null}",
          "sliding_window is null"},
-        {"{" QWEN3 SIZES ",\"layer_types\":[\"chunked_attention\"]}", "chunked_attention"},
+        {"{" QWEN3 SIZES ",\"layer_types\":[\"chunked_attention\",\"full_attention\"]}",
+         "chunked_attention"},
         {"{" LLAMA SIZES ",\"hidden_act\":\"gelu\"}", "hidden_act is \"gelu\""},
         {"{" LLAMA SIZES ",\"mlp_bias\":true}", "mlp_bias is true"},
         {"{" LLAMA SIZES ",\"torch_dtype\":\"float64\"}", "torch_dtype is \"float64\""},
@@ -314,7 +320,11 @@ static void rubbish_is_malformed(void **state)
         "{" LLAMA SIZES ",\"eos_token_id\":\"x\"}",
         "{" LLAMA SIZES ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}}",
         "{" LLAMA SIZES ",\"rope_parameters\":{\"rope_theta\":\"x\"}}",
-        "{" LLAMA SIZES ",\"rope_thetb\":500000.0}", /* would be 10000 */
+        "{" LLAMA SIZES ",\"rope_thetb\":500000.0}",  /* would be 10000 */
+        "{" LLAMA SIZES ",\"rope\\theta\":500000.0}", /* likewise, with one byte changed */
+        "{" LLAMA SIZES ",\"rms\\norm_eps\":1e-5}",
+        "{" QWEN3 SIZES ",\"layer_types\":\"sliding_attention\"}",
+        "{" QWEN3 SIZES ",\"layer_types\":[\"full_attention\"]}", /* of two layers */
     };
     struct model_config c;
     struct err e;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/file.h"
 #include "support/close.h"
 #include "support/tempdir.h"
 #include "support/test.h"
@@ -86,6 +87,58 @@ static void a_model_of_files_is_that_of_the_loaded_weights(void **state)
             check((enum model_arch)arch, (enum dtype)dtype);
 }
 
+/* Spaces behind the header, as the format allows them: the numbers begin at an odd byte. */
+static void shift_numbers(struct fixture *f, size_t n_spaces)
+{
+    const char *path = tempdir_path(f->dir, "model.safetensors");
+    struct buf file, shifted;
+    struct reader r;
+    uint64_t n;
+
+    buf_init(&file, (size_t)1 << 30);
+    buf_init(&shifted, (size_t)1 << 30);
+    assert_ok(file_read(&file, path, &f->e), &f->e);
+    r = reader_of(buf_bytes(&file));
+    n = reader_u64(&r);
+    buf_put_u64(&shifted, n + n_spaces);
+    buf_append(&shifted, reader_bytes(&r, n));
+    for (size_t i = 0; i < n_spaces; i++)
+        buf_put_u8(&shifted, ' ');
+    buf_append(&shifted, reader_bytes(&r, reader_left(&r)));
+    assert_ok(file_write_atomic(path, buf_bytes(&shifted), 0600, &f->e), &f->e);
+    buf_clear(&file);
+    buf_clear(&shifted);
+}
+
+static void numbers_may_begin_at_any_byte(void **state)
+{
+    (void)state;
+    const struct model_options opt = {.max_rows = 64};
+
+    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+        float *want = NULL, *got;
+
+        for (size_t n_spaces = 0; n_spaces < 4; n_spaces++) {
+            struct fixture f;
+            struct weights_map *map;
+            struct model *m;
+
+            begin(&f, MODEL_ARCH_LLAMA, (enum dtype)dtype);
+            shift_numbers(&f, n_spaces);
+            assert_ok(weights_map_open(&map, f.dir, &f.e), &f.e);
+            assert_ok(model_open(&m, map, &opt, &f.e), &f.e);
+            got = states_of(&f, &m);
+            if (want)
+                assert_same_bits(got, want, (size_t)LEN * f.c.dim);
+            free(want);
+            want = got;
+            weights_map_close(&map);
+            end(&f);
+        }
+        free(want);
+    }
+}
+
 static void bf16_files_take_half_the_memory(void **state)
 {
     (void)state;
@@ -111,6 +164,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_of_files_is_that_of_the_loaded_weights),
+        cmocka_unit_test(numbers_may_begin_at_any_byte),
         cmocka_unit_test(bf16_files_take_half_the_memory),
     };
     return cmocka_run_group_tests_name("engine/model_files", tests, NULL, NULL);

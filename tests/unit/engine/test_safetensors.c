@@ -188,6 +188,23 @@ static void hostile_headers_are_refused(void **state)
             fail_msg("accepted: %s", headers[i]);
 }
 
+/* A value takes up to eighty times the memory of its text. */
+static void a_header_of_too_many_values_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct buf header;
+
+    buf_init(&header, 1u << 20);
+    buf_append(&header, BYTES_LIT("{\"a\":["));
+    for (size_t i = 0; i < 200000; i++)
+        buf_append(&header, BYTES_LIT("{},"));
+    buf_append(&header, BYTES_LIT("0]}"));
+
+    assert_status(decode(f, buf_cstr(&header), 8), ERR_LIMIT, &f->e);
+    assert_contains(f->e.text, "'x.safetensors': header: more than");
+    buf_clear(&header);
+}
+
 static void the_sound_header_that_those_are_near_is_accepted(void **state)
 {
     struct fixture *f = *state;
@@ -253,6 +270,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_truncated_tensor_is_named_with_its_sizes, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(hostile_headers_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_header_of_too_many_values_is_refused, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_sound_header_that_those_are_near_is_accepted, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(other_dtypes_are_unsupported, setup, teardown),

@@ -252,6 +252,82 @@ static void a_letter_repeated_is_no_attack(void **state)
     free(ids);
 }
 
+/* Marks that stand against the order of composition, a number of each class after one letter. */
+static void put_marks(struct buf *text, size_t n)
+{
+    static const uint32_t mark[] = {0x301, 0x323, 0x31b, 0x345, 0x3099}; /* 230 220 216 240 8 */
+
+    buf_put_u8(text, 'e');
+    for (size_t k = 0; k < sizeof(mark) / sizeof(mark[0]); k++)
+        for (size_t i = 0; i < n; i++)
+            utf8_put(text, mark[k]);
+}
+
+static void a_letter_under_a_heap_of_marks_is_no_attack(void **state)
+{
+    (void)state;
+    static const uint32_t ordered[] = {0x3099, 0x31b, 0x323, 0x301, 0x345};
+    const size_t n = 100000;
+    struct tokenizer *t = load(VECTORS "qwen"); /* NFC */
+    int32_t *ids = malloc(12 * n * sizeof(*ids));
+    struct buf text, back, want;
+    struct err e;
+    size_t n_ids;
+
+    buf_init(&text, 16 * n);
+    buf_init(&back, 16 * n);
+    buf_init(&want, 16 * n);
+    put_marks(&text, n);
+    utf8_put(&want,
+             0x1eb9); /* e with the first of the dots below, the one thing that composes */
+    for (size_t k = 0; k < 5; k++)
+        for (size_t i = ordered[k] == 0x323; i < n; i++)
+            utf8_put(&want, ordered[k]);
+
+    assert_ok(tokenizer_encode(t, buf_bytes(&text), ids, 12 * n, &n_ids, &e), &e);
+    assert_ok(tokenizer_decode(&back, t, ids, n_ids, &e), &e);
+
+    assert_true(bytes_equal(buf_bytes(&back), buf_bytes(&want)));
+    buf_clear(&text);
+    buf_clear(&back);
+    buf_clear(&want);
+    free(ids);
+    tokenizer_free(&t);
+}
+
+/* The text of a tokenizer.json whose added token is a space that takes the spaces beside it. */
+#define SPACES                                                                                 \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]},"                 \
+    "\"added_tokens\":[{\"id\":2,\"content\":\" \",\"lstrip\":true,\"rstrip\":true}],"         \
+    "\"decoder\":{\"type\":\"ByteLevel\"}}"
+
+static void spaces_that_tokens_take_are_no_attack(void **state)
+{
+    (void)state;
+    const size_t len = 1000000;
+    uint8_t *text = malloc(len);
+    int32_t *ids = malloc(len * sizeof(*ids));
+    struct tokenizer *t;
+    struct err e;
+    size_t n;
+
+    memset(text, ' ', len);
+    text[0] = 'a';
+    text[len - 1] = 'b';
+    assert_ok(tokenizer_parse(&t, bytes_str(SPACES), &e), &e);
+
+    assert_ok(tokenizer_encode(t, (struct bytes){text, len}, ids, len, &n, &e), &e);
+
+    /* As the reference has it: the first has taken the others. */
+    assert_int_equal(n, 3);
+    assert_int_equal(ids[0], 0);
+    assert_int_equal(ids[1], 2);
+    assert_int_equal(ids[2], 1);
+    tokenizer_free(&t);
+    free(text);
+    free(ids);
+}
+
 static void pieces_are_one_text_with_the_ids_given(void **state)
 {
     (void)state;
@@ -305,6 +381,11 @@ static void what_is_saved_is_what_was_read(void **state)
 
 #define MODEL(more) "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}," more "}"
 #define DECODER     "\"decoder\":{\"type\":\"ByteLevel\"}"
+#define LETTERS     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define REPLACE(from, to)                                                                      \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" from "\"},\"content\":\"" to "\"}"
+/* Much of a letter, and nothing of that. */
+#define BLOWN_UP REPLACE("a", LETTERS) "," REPLACE("a", LETTERS) "," REPLACE(LETTERS, "")
 
 static void what_is_not_known_is_refused_by_name(void **state)
 {
@@ -343,6 +424,17 @@ static void what_is_not_known_is_refused_by_name(void **state)
         {"{" MODEL("\"merges\":[\"a  b\"]") "," DECODER "}", "merge", ERR_MALFORMED},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}," DECODER "}",
          "id 0", ERR_MALFORMED},
+        {"{" MODEL(
+             "\"merges\":[]") ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[" BLOWN_UP
+                              "]}}",
+         "more than", ERR_LIMIT},
+        {"{" MODEL(
+             "\"merges\":[]") "," DECODER ",\"normalizer\":{\"type\":\"Sequence\","
+                              "\"normalizers\":[" BLOWN_UP "," REPLACE(
+                                  "b",
+                                  "c") "]},"
+                                       "\"added_tokens\":[{\"id\":3,\"content\":\"aab\"}]}",
+         "an added token of more than", ERR_LIMIT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}," DECODER "}",
          "'a'", ERR_MALFORMED},
     };
@@ -380,6 +472,8 @@ int main(void)
         cmocka_unit_test(published_cases_of_gpt2),
         cmocka_unit_test(text_never_gives_a_special_id),
         cmocka_unit_test(a_letter_repeated_is_no_attack),
+        cmocka_unit_test(a_letter_under_a_heap_of_marks_is_no_attack),
+        cmocka_unit_test(spaces_that_tokens_take_are_no_attack),
         cmocka_unit_test(pieces_are_one_text_with_the_ids_given),
         cmocka_unit_test_setup_teardown(what_is_saved_is_what_was_read, tempdir_setup,
                                         tempdir_teardown),
