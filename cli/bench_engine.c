@@ -544,11 +544,7 @@ static enum status run(struct bench *b, struct err *e)
     b->threads = (int64_t)n;
     /* Its threads start where this one may run, which is everywhere before it is pinned. */
     bench_blas_open(&b->libraries, n);
-    pool_new_with(&b->pool, &(struct pool_options){
-                                .n_threads = n,
-                                .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0,
-                                .is_pinned = true,
-                            });
+    usage_pool(&b->pool, b->threads);
     if (b->dir) {
         st = bench_dir(b, e);
         goto out;

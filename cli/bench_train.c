@@ -150,11 +150,7 @@ static enum status measure(struct figures *f, const struct bench *o,
         return st;
     }
     lo.pool = NULL;
-    const size_t n = usage_threads(o->threads);
-    pool_new_with(&lo.pool,
-                  &(struct pool_options){.n_threads = n,
-                                         .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0,
-                                         .is_pinned = true});
+    usage_pool(&lo.pool, o->threads);
     st = weights_new(&w, &c, e);
     if (!st) {
         weights_init_random(w, 1);

@@ -87,6 +87,17 @@ static void show(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
                 done_bytes * 100 / all_bytes, all_bytes, done_bytes == all_bytes ? "\n" : "");
 }
 
+/* What a conversion that failed has copied: a directory is all there, or can be tried again. */
+static void remove_companions(const char *dir)
+{
+    for (size_t i = 0; i < N_COMPANIONS; i++) {
+        char *path = file_join(dir, companions[i]);
+
+        (void)unlink(path);
+        free(path);
+    }
+}
+
 static enum status convert(const struct convert *c, const char *dir, struct err *e)
 {
     struct weights_map_save how = {.shard_bytes = (uint64_t)c->shard_bytes, .progress = show};
@@ -101,6 +112,10 @@ static enum status convert(const struct convert *c, const char *dir, struct err 
     st = check_empty(c->out, e);
     if (!st)
         st = file_mkdirs(c->out, 0777, e);
+    if (st) {
+        weights_map_close(&m);
+        return st;
+    }
     for (size_t i = 0; !st && i < N_COMPANIONS; i++)
         st = copy(dir, c->out, companions[i], e);
     if (!st)
@@ -108,6 +123,8 @@ static enum status convert(const struct convert *c, const char *dir, struct err 
     if (!st)
         printf("%s: %" PRIu64 " parameters as %s\n", c->out, model_config_params(&m->config),
                dtype_hf_name(how.dtype));
+    else
+        remove_companions(c->out);
     weights_map_close(&m);
     return st;
 }

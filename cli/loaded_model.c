@@ -26,10 +26,7 @@ enum status loaded_model_open(struct loaded_model *l, const char *dir,
         st = model_config_add_stops(&l->map->config, dir, e);
     if (st)
         return st;
-    const size_t n = usage_threads(how->threads);
-    pool_new_with(&l->pool,
-                  &(struct pool_options){.n_threads = n,
-                                         .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0});
+    usage_pool(&l->pool, how->threads);
     opt.pool = l->pool;
     const struct model_config *c = &l->map->config;
     const uint64_t model =

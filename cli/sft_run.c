@@ -524,10 +524,7 @@ enum status sft_run(const struct sft_settings *s, const struct sft_manner *m, co
         st = check_out(&f, e);
     if (!st)
         st = file_mkdirs(out, 0755, e);
-    const size_t n = usage_threads(m->threads);
-    pool_new_with(&f.options.pool,
-                  &(struct pool_options){.n_threads = n,
-                                         .spin = n <= usage_threads(0) ? POOL_SPIN_ALONE : 0});
+    usage_pool(&f.options.pool, m->threads);
     if (!st)
         st = begin(&f, model, e);
     if (!st)

@@ -71,6 +71,15 @@ size_t usage_threads(int64_t n)
     return n > 0 ? (size_t)n : cores > 0 ? (size_t)cores : 1;
 }
 
+void usage_pool(struct pool **out, int64_t n)
+{
+    const size_t threads = usage_threads(n), cores = usage_threads(0);
+
+    pool_new_with(out, &(struct pool_options){.n_threads = threads,
+                                              .spin = threads <= cores ? POOL_SPIN_ALONE : 0,
+                                              .is_pinned = threads == cores});
+}
+
 int usage_fail(const char *text)
 {
     fprintf(stderr, "muster: %s\n", text);

@@ -8,6 +8,7 @@
 
 #include "base/attr.h"
 #include "base/options.h"
+#include "base/pool.h"
 
 /* Values of --kernels and --numerics (engine/kernels.h). */
 #define USAGE_KERNELS  "auto|scalar|neon|avx2|avx512|amx"
@@ -37,6 +38,9 @@ int usage_complain(const char *line, const char *fmt, ...) PRINTF(2, 3);
 
 /* What --threads N asks for: N, or one a core for 0. */
 size_t usage_threads(int64_t n);
+/* Those threads, for a command that has the machine to itself: with no more of them than cores they
+ * look for work before they sleep, and with one for every core each stays on its own. */
+void usage_pool(struct pool **out, int64_t n);
 
 /* Prints "muster: text" to stderr and returns 1: it was tried and failed. */
 int usage_fail(const char *text);

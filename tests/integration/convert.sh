@@ -23,6 +23,15 @@ root() { # directory: the digest of its f32 numbers
     "$muster" model info "$1" | sed -n 's/^root  *//p'
 }
 
+# A conversion that finds no room leaves nothing in the way of the next.
+if (
+    trap '' XFSZ
+    ulimit -f 8
+    "$muster" model convert "$from/qwen2" --out "$work/full" 2>"$work/err"
+); then fail "files of more than 8 KiB were written"; fi
+[ -z "$(ls -A "$work/full")" ] || fail "a conversion that failed leaves $(ls "$work/full")"
+"$muster" model convert "$from/qwen2" --out "$work/full" >/dev/null
+
 for model in $(ls "$from"); do
     logits "$from/$model" "$work/want"
     for how in "" "--dtype f32" "--shard-bytes 20000"; do
