@@ -174,11 +174,9 @@ static void read_stats(struct bench_stats *s, const char *text)
         const char *name;
         double *at;
     } rows[] = {
-        {"cpu_s=", &s->cpu_s},         {"bytes_in=", &s->bytes_in},
-        {"bytes_out=", &s->bytes_out}, {"shards_in=", &s->shards_in},
-        {"repeats=", &s->repeats},     {"garbage=", &s->garbage},
-        {"timeouts=", &s->timeouts},   {"banned=", &s->banned},
-        {"written=", &s->written},     {"tx_bytes=", &s->tx_bytes},
+        {"cpu_s=", &s->cpu_s},     {"bytes_in=", &s->bytes_in}, {"bytes_out=", &s->bytes_out},
+        {"repeats=", &s->repeats}, {"garbage=", &s->garbage},   {"timeouts=", &s->timeouts},
+        {"banned=", &s->banned},   {"written=", &s->written},   {"tx_bytes=", &s->tx_bytes},
         {"found=", &s->found},
     };
 

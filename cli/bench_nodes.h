@@ -20,7 +20,7 @@
 
 /* What a node reported of itself, on `stats`. */
 struct bench_stats {
-    double cpu_s, bytes_in, bytes_out, shards_in, repeats, garbage, timeouts, banned;
+    double cpu_s, bytes_in, bytes_out, repeats, garbage, timeouts, banned;
     double written;  /* bytes given to the disk, less those taken back before they got there */
     double tx_bytes; /* of its link, headers included */
     double found;    /* bytes of the version that were on disk when it started */

@@ -25,6 +25,7 @@
 #include "cli/bench_line.h"
 #include "cli/bench_nodes.h"
 #include "cli/usage.h"
+#include "proto/content.h"
 #include "proto/types.h"
 #include "shardcast/cast_state.h"
 
@@ -194,9 +195,7 @@ static void fill_costs(const struct bench *b, const struct bench_stats *before,
                        const struct bench_stats *after, struct result *r)
 {
     double cpu = 0.0, in = 0.0, out = 0.0, garbage = 0.0, repeats = 0.0;
-    double shard = after[1].shards_in > before[1].shards_in
-                       ? b->bytes / (after[1].shards_in - before[1].shards_in)
-                       : 0.0;
+    const double shard = content_shard_bytes((uint64_t)b->bytes);
 
     for (size_t i = 0; i < b->at.n; i++) {
         r->anon_peak = fmax(r->anon_peak, b->at.v[i].anon_peak);
