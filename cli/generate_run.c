@@ -313,7 +313,7 @@ enum status generator_stream(struct generator *g, const struct prompt *p, struct
     LOG_INFO("done prompt_tokens=%zu reused=%" PRIu64 " first_ms=%.0f tokens=%zu tok_s=%.1f",
              p->n, sampler_stats(g->sampler).reused - before.reused,
              (double)(g->first - g->begun) * 1e-3, g->answers[0].n,
-             rate(g->n_tokens - 1, clock_mono_us() - g->first));
+             rate(g->n_tokens > 1 ? g->n_tokens - 1 : 0, clock_mono_us() - g->first));
     return OK;
 }
 
