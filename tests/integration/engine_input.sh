@@ -113,7 +113,21 @@ expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.js
     --out "$work/no-2" --template frob
 mkfifo "$work/empty/model.safetensors.pipe"
 mv "$work/empty/model.safetensors.pipe" "$work/empty/model.safetensors"
-expect 1 "is no regular file" model info "$work/empty"
+expect 1 "is no regular file but a pipe" model info "$work/empty"
+for name in config.json tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja; do
+    rm -rf "$work/pipe"
+    cp -r "$model" "$work/pipe"
+    rm -f "$work/pipe/$name"
+    mkfifo "$work/pipe/$name" # whose writer never comes
+    expect 1 "pipe/$name' is no regular file but a pipe" model generate "$work/pipe" --prompt a --chat
+done
+expect 1 "is no regular file but a pipe" tokenize "$model" --file "$work/pipe/chat_template.jinja"
+expect 1 "directory of a model is wanted: '$work/nowhere': No such" model info "$work/nowhere"
+expect 1 "directory of a model is wanted: '$work/nowhere': No such" tokenize "$work/nowhere" --text a
+expect 1 "directory of a model is wanted: '$work/data.jsonl' is a file" model generate "$work/data.jsonl" \
+    --prompt a
+expect 2 "word 1 is empty" model info ""
+expect 2 "option 'out' cannot be empty" model logits "$model" --tokens 1 --out ""
 [ ! -e "$work/never" ]
 
 # ---- a result that does not arrive ------------------------------------------------------------------
@@ -123,5 +137,9 @@ for words in "model info $model" "tokenize $model --text a" "model generate $mod
     "$muster" $words >/dev/full 2>"$work/err" || got=$?
     [ $got = 1 ] && grep -q "cannot write to stdout" "$work/err" || { echo "$words: $got"; exit 1; }
 done
+
+# what is logged to a closed stream lands in no file that was opened instead
+"$muster" sft "$model" --data "$work/data.jsonl" --out "$work/quiet" --steps 2 >/dev/null 2>&-
+[ ! -s "$work/quiet/.lock" ] || { echo "a closed stderr became the lock:"; cat "$work/quiet/.lock"; exit 1; }
 
 echo "all as it should be"

@@ -93,6 +93,30 @@ static void read_of_a_directory_is_an_error(void **state)
     buf_clear(&b);
 }
 
+/* Whoever waited for the pipe's writer would wait for ever: the alarm ends the test. */
+static void read_waits_for_no_pipe_and_no_device(void **state)
+{
+    const char *path = tempdir_path(*state, "pipe");
+    struct file_map map;
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20);
+
+    assert_status(file_read(&b, path, &e), ERR_IO, &e);
+    assert_contains(e.text, "/pipe' is no regular file but a pipe");
+    assert_status(file_map_open(&map, path, &e), ERR_IO, &e);
+    assert_contains(e.text, "/pipe' is no regular file but a pipe");
+    assert_status(file_read(&b, "/dev/zero", &e), ERR_IO, &e);
+    assert_contains(e.text, "no regular file but a device");
+    assert_int_equal(b.len, 0);
+
+    alarm(0);
+    buf_clear(&b);
+}
+
 static void read_stops_at_the_ceiling(void **state)
 {
     const char *path = tempdir_path(*state, "data");
@@ -364,6 +388,7 @@ int main(void)
         TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),
         TEST(read_of_a_directory_is_an_error),
+        TEST(read_waits_for_no_pipe_and_no_device),
         TEST(read_stops_at_the_ceiling),
         TEST(write_on_a_full_disk_keeps_the_old_file),
         TEST(write_into_a_missing_directory_fails),
