@@ -77,6 +77,8 @@ expect 1 "the logits takes .* more than the" model logits "$work/wide" --out "$w
 expect 1 "heads 5 does not divide --dim 64" model init "$work/never" --heads 5
 expect 1 "holds out not one" sft "$model" --data "$work/data.jsonl" --out "$work/no-0" \
     --eval-fraction 0.5
+expect 1 "eval-fraction 1 holds out all 1 sequences" sft "$model" --data "$work/data.jsonl" \
+    --out "$work/no-4" --eval-fraction 1
 expect 1 "not in 2..128" model init "$work/never" --dim 4096 --heads 2
 
 # an empty text is a text: stdin is not waited for
