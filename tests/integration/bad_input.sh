@@ -116,6 +116,24 @@ grep -q '"honest_refused": 0' "$work/net.out"
 grep -q "refused key=" "$work/net/orchestrator.log"
 echo "network: went on to the end"
 
+# ---- a directory that something happened to ------------------------------------------------------
+again() { # name of a copy of the network: goes on with it
+    timeout -k 5 60 "$muster" up "$here/tasks/small" --dir "$work/$1" --json --cheats 0 --inference 2
+}
+for copy in lost-place short damaged; do cp -r "$work/net" "$work/$copy"; done
+echo '{' >"$work/lost-place/orchestrator/ready.json" # its nodes know it where it listened before
+again lost-place >"$work/out" 2>"$work/again.err" || { echo "it lost its place"; cat "$work/again.err"; exit 1; }
+truncate -s 20000 "$work/short/orchestrator/ledger/data.mdb"
+expect cut_ledger 1 "orchestrator ends again and again: .*cut short or damaged" again short
+mkdir "$work/pipe"
+mkfifo "$work/pipe/ready.json" # whose writer never comes
+expect pipe_status 1 "ready.json' is no regular file but a pipe" \
+    timeout -k 5 60 "$muster" status --dir "$work/pipe"
+head -c 100 /dev/urandom >"$work/damaged/trainer/bundle"
+expect damaged_bundle 1 "trainer/bundle': not a task bundle" again damaged
+: >"$work/damaged/initiator/membership"
+expect damaged_membership 1 "membership' does not say" "$muster" status --dir "$work/damaged/initiator"
+
 # ---- models -------------------------------------------------------------------------------------
 cp -r "$work/net/trainer/model" "$work/cut"
 truncate -s -64 "$work/cut/model.safetensors"
