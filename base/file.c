@@ -9,11 +9,13 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 
-#define READ_STEP_BYTES 65536u
+#define READ_STEP_BYTES   65536u
+#define NEARLY_FULL_BYTES (1u << 20)
 
 /* What an errno of an operation on `path` means to a caller. */
 static enum status io_error(struct err *e, const char *doing, const char *path)
@@ -258,6 +260,13 @@ bool file_exists(const char *path)
     return stat(path, &sb) == 0;
 }
 
+bool file_disk_is_full(const char *path)
+{
+    struct statvfs v;
+
+    return statvfs(path, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < NEARLY_FULL_BYTES;
+}
+
 char *file_join(const char *dir, const char *name)
 {
     size_t n = strlen(dir);
@@ -326,7 +335,8 @@ void file_map_close(struct file_map *m)
 static void end_by_bus(int number, siginfo_t *info, void *context)
 {
     static const char text[] =
-        "muster: a file was cut short, or could not be read, while it was mapped\n";
+        "muster: a file was cut short, or could not be read, or the disk is full, while it was "
+        "mapped\n";
 
     (void)context;
     if (info->si_code != BUS_ADRERR) {
@@ -334,8 +344,9 @@ static void end_by_bus(int number, siginfo_t *info, void *context)
                      SIG_DFL); /* not of a file: it happens again, and is told as ever */
         return;
     }
-    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-        _exit(2);
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+        /* a full disk, perhaps, and nobody to be told */
+    }
     _exit(1);
 }
 

@@ -40,6 +40,9 @@ MUST_USE enum status file_check_dir(const char *path, const char *of, struct err
 
 MUST_USE enum status file_mkdirs(const char *path, unsigned mode, struct err *e);
 bool file_exists(const char *path);
+/* Whether the disk of what is there has less than a MiB left: then an error of a write that names no
+ * cause probably meant that. */
+bool file_disk_is_full(const char *path);
 /* "dir/name" into a new string of the caller's. */
 char *file_join(const char *dir, const char *name);
 

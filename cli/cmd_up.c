@@ -397,9 +397,6 @@ static enum status watch(struct up *u, struct err *e)
         }
         sleep_ms(STEP_MS);
     }
-    if (!st && interrupted)
-        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
-                     u->dir);
     return st;
 }
 
@@ -476,6 +473,9 @@ static enum status run(struct up *u, struct err *e)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
+    if (interrupted)
+        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
+                     u->dir);
     screen_end(&u->screen);
     screen_clear(&u->screen);
     client_close(&u->client);
@@ -500,6 +500,8 @@ static int conclude(const struct up *u)
     struct err e;
     int status = 0;
 
+    signal(SIGINT, SIG_DFL); /* nothing is left that would have to end in order */
+    signal(SIGTERM, SIG_DFL);
     if (up_result_make(&r, &run, &e)) {
         status = usage_fail(e.text);
     } else {

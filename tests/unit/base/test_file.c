@@ -2,6 +2,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,27 @@ static void a_mapped_file_that_is_cut_short_ends_the_program_in_order(void **sta
     assert_int_equal(WEXITSTATUS(status), 1);
 }
 
+/* A disk that is full is one reason for it, and stderr may lie there: status 2 is for a wrong command
+ * line. */
+static void it_ends_so_though_nobody_can_be_told(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    static const uint8_t pages[8192] = {0};
+    int status = 0;
+    struct err e;
+    pid_t child;
+
+    assert_ok(file_write_atomic(path, BYTES_OF(pages), 0600, &e), &e);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        read_what_is_cut_off(path, open("/dev/full", O_WRONLY));
+    assert_int_equal(waitpid(child, &status, 0), child);
+
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+}
+
 static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
 {
     const char *path = tempdir_path(*state, "lock");
@@ -399,6 +421,7 @@ int main(void)
         TEST(map_of_an_empty_file_is_empty),
         TEST(map_refuses_what_is_missing_or_no_file),
         TEST(a_mapped_file_that_is_cut_short_ends_the_program_in_order),
+        TEST(it_ends_so_though_nobody_can_be_told),
         TEST(a_file_written_in_pieces_is_there_when_committed),
         TEST(a_file_that_is_not_committed_leaves_the_old_one),
     };
