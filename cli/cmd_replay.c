@@ -361,11 +361,10 @@ int cmd_replay(int argc, char **argv)
     struct err e = {0};
     int status = usage_parse(&u, argc, argv);
 
-    if (status != USAGE_RUN)
-        return status;
-    if (!dir) {
-        fprintf(stderr, "muster: no directory was named\nusage: %s\n", u.line);
-        return 2;
-    }
-    return replay_dir(dir, &how, &e) ? usage_fail(e.text) : 0;
+    if (status == USAGE_RUN && !dir)
+        status = usage_complain(u.line, "which directory?");
+    if (status == USAGE_RUN)
+        status = replay_dir(dir, &how, &e) ? usage_fail(e.text) : 0;
+    opt_clear(table, u.n);
+    return status;
 }
