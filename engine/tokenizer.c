@@ -365,7 +365,7 @@ int32_t tokenizer_pad(const struct tokenizer *t)
 
 void tokenizer_set_eos(struct tokenizer *t, int32_t eos)
 {
-    CHECK(t->kind == TOKENIZER_BPE && t->eos < 0);
+    CHECK(t->kind == TOKENIZER_BPE);
     t->eos = eos;
 }
 

@@ -88,6 +88,7 @@ struct task {
         int64_t max_len; /* tokens of prompt and completion together */
         char *tokenizer; /* "char" or "byte" */
         char *alphabet;  /* of "char": each character is a token, in this order */
+        char *template;  /* name of a chat template (engine/chat.h); "": texts as they stand */
         double rope_theta, norm_eps;
     } model;
     struct {

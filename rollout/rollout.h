@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "engine/chat.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -41,6 +42,7 @@ struct rollout_world {
     struct digest task_id;
     struct plan plan;
     const struct tokenizer *tokenizer;
+    const struct chat *chat; /* NULL: texts are encoded as they stand */
     struct env *env;
     struct model *model; /* holds the weights of `version` */
     int64_t version;
