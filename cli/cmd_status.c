@@ -50,9 +50,10 @@ static void print_recent(const json_t *list)
         return;
     printf("%-10s", "reward");
     for (size_t i = from; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        printf(" v%lld %.3f", json_view_int(v, "version"),
-               json_number_value(json_object_get(v, "reward")));
+        const json_t *v = json_array_get(list, i), *reward = json_object_get(v, "reward");
+
+        if (json_is_number(reward))
+            printf(" v%lld %.3f", json_view_int(v, "version"), json_number_value(reward));
     }
     printf("\n");
 }

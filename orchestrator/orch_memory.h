@@ -62,6 +62,13 @@ struct orch_check {
     bool is_lost;     /* it sealed, forgot what, and others have shown: it cannot seal anew */
 };
 
+/* Sums over answers, from what COMMIT entries tell of them. */
+struct orch_answers {
+    uint64_t n, n_ended; /* all; those that an end token ended */
+    uint64_t tokens;
+    double reward; /* each exact to a thousandth */
+};
+
 struct orch_unit {
     uint64_t
         last_fact;   /* seq of its newest entry, the head of a chain through facts; 0: none */
@@ -70,6 +77,7 @@ struct orch_unit {
     uint64_t progress;            /* tokens the worker last said */
     int64_t listed_ms;            /* when the worker was last known to know of the lease */
     int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
+    struct orch_answers answers;  /* of its newest COMMIT */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
     int64_t opening_ms;           /* when its opening was first wanted; 0: not yet */
     uint32_t n_checks;
@@ -129,14 +137,17 @@ struct orch_version {
     struct digest masters, optimizer; /* that it ended with: the next one begins there */
     uint64_t seq;
     struct public_key trainer;
-    float loss, reward_mean, kl;
+    float loss, reward_mean, kl, grad_norm; /* as the trainer says: of groups it trained on */
     uint64_t tokens_trained;
+    int64_t time_us; /* of its entry */
+    int64_t paid;    /* ucr, to everybody since the task was opened */
 };
 
 struct orch_batch {
     struct digest root;
     uint64_t seq;
     uint32_t n_rows, n_trained, n_flat;
+    struct orch_answers answers;  /* of all units that are paid, flat ones too */
     struct ledger_batch_row *row; /* owned */
 };
 

@@ -78,6 +78,14 @@ run 0 'inference .*barred' status --dir "$net/trainer"
 json status --dir "$net/orchestrator"
 [ "$(value 'o["tokens_trained"] > 0')" = True ] || fail "tokens were trained on"
 
+# rewards of each version, for people and for plots
+run 0 '^      5  *0\.[0-9]* ' metrics --dir "$net/relay-1"
+run 0 '^time,version,reward,loss,' metrics --dir "$net" --csv --from 3
+[ "$(sed -n 2p "$work/out" | cut -d , -f 2)" = 3 ] || fail "the first version should be 3"
+json metrics --dir "$net/trainer"
+[ "$(value 'o["version"] == 0 and o["reward"] is None')" = True ] || fail "no reward before 0"
+run 2 'either --csv or --json' metrics --csv --json
+
 run 0 '^unit 0 is accepted.* in batch 0' explain 0 --dir "$net"
 grep -q ' ucr  escrow:' "$work/out" || fail "it should tell what was paid"
 await '"$muster" ledger show "$net/orchestrator/ledger" --type REJECT_HARD --json | grep -q unit'
@@ -129,6 +137,8 @@ cp "$work/up.out" "$work/out"
 run 0 'done: small' status --dir "$net"
 run 0 'done: small' status --dir "$net" --watch
 json status --dir "$net"
+json metrics --dir "$net" --from 5
+[ "$(value '0 <= o["reward"] <= 1 and o["paid"] > 0')" = True ] || fail "this is no reward"
 run 0 '^unit 0 is accepted' explain 0 --dir "$net"
 run 0 'log-probability differs' explain "$unit" --dir "$net"
 run 0 'never leased' explain 999999999 --dir "$net" --json
