@@ -88,8 +88,10 @@ MUST_USE enum status rollout_generate(const struct rollout_world *w, struct roll
 /* One problem posed, answered and scored, in words: for evaluation and for people. */
 struct rollout_sample {
     struct buf prompt;     /* owned, text */
-    struct buf completion; /* owned, text */
+    struct buf completion; /* owned, text: all that was said after the prompt */
     float reward;
+    struct env_score score; /* with its metrics */
+    uint64_t tokens;        /* sampled */
 };
 void rollout_sample_clear(struct rollout_sample *s);
 

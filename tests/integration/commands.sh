@@ -137,6 +137,13 @@ cp "$work/up.out" "$work/out"
 run 0 'done: small' status --dir "$net"
 run 0 'done: small' status --dir "$net" --watch
 json status --dir "$net"
+json eval "$here/tasks/small" "$net/trainer/model" --out "$work/answers"
+[ "$(value '0 <= o["reward"] <= 1 and o["problems"] == 32 and 0 <= o["metrics"]["exact"] <= 1')" = True ] ||
+    fail "this is no evaluation"
+[ "$(wc -l <"$work/answers")" = 32 ] || fail "a line for each problem"
+run 0 '^reward  *[01]\.[0-9]*, standard error' eval "$here/tasks/small" "$net/trainer/model-v0" --problems 5
+run 1 'another shape' eval "$here/../../tasks/reverse-text" "$net/trainer/model"
+run 2 'which model' eval "$here/tasks/small"
 json metrics --dir "$net" --from 5
 [ "$(value '0 <= o["reward"] <= 1 and o["paid"] > 0')" = True ] || fail "this is no reward"
 run 0 '^unit 0 is accepted' explain 0 --dir "$net"
