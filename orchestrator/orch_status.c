@@ -86,6 +86,27 @@ static void why_batch(const struct orch *s, int64_t now_ms, struct buf *out)
     }
 }
 
+static bool has_weights(const struct orch *s, int64_t now_ms)
+{
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        const struct ledger_node *b = ledger_books_node(orch_books(s), &s->node[i].node);
+
+        if (s->node[i].role == ROLE_INFERENCE && orch_is_alive(s, (uint32_t)i, now_ms) &&
+            (s->node[i].newest_version >= 0 || (b && b->n_live)))
+            return true;
+    }
+    return false;
+}
+
+/* For long that means that nobody can reach who has them. */
+static void why_no_weights(const struct orch *s, struct buf *out)
+{
+    const char *at = s->node[orch_trainer(s)].endpoint;
+
+    buf_printf(out, "no worker has a weight version yet; the trainer serves them %s%s",
+               *at ? "at " : "only over links that it opens itself", at);
+}
+
 static const char *explain_state(const struct orch *s, int64_t now_ms, struct buf *why)
 {
     if (!s->has_task) {
@@ -111,6 +132,8 @@ static const char *explain_state(const struct orch *s, int64_t now_ms, struct bu
         buf_printf(why, "the trainer makes version %" PRId64, s->next_version);
     else if (!orch_n_alive(s, ROLE_INFERENCE, now_ms))
         buf_printf(why, "no inference worker is alive");
+    else if (!has_weights(s, now_ms))
+        why_no_weights(s, why);
     else if (s->newest_commit > s->drawn_commit && !orch_n_alive(s, ROLE_VERIFIER, now_ms))
         buf_printf(why, "submissions wait for a verifier, and none is alive");
     else if (orch_is_arrival(s))

@@ -177,6 +177,21 @@ static void the_tokens_of_all_steps_are_summed(void **state)
     world_free(&w);
 }
 
+/* Workers are there, and have nothing to work with: it says where it should come from. */
+static void workers_without_weights_are_told_of(void **state)
+{
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    move_world(&w, &few);
+    o = view(w, STATUS_SUMMARY, 0);
+
+    assert_contains(text_of(o, "why"), "no worker has a weight version yet; the trainer serves");
+    json_decref(o);
+    world_free(&w);
+}
+
 static double number_of(const json_t *o, const char *key)
 {
     return json_number_value(json_object_get(o, key));
@@ -231,6 +246,7 @@ int main(void)
         cmocka_unit_test(an_unknown_unit_was_never_leased),
         cmocka_unit_test(the_task_s_settings_are_shown),
         cmocka_unit_test(a_version_has_the_rewards_of_all_answers_before_it),
+        cmocka_unit_test(workers_without_weights_are_told_of),
         cmocka_unit_test(the_tokens_of_all_steps_are_summed),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_status", tests, NULL, NULL);
