@@ -84,6 +84,7 @@ run 0 '^time,version,reward,loss,' metrics --dir "$net" --csv --from 3
 [ "$(sed -n 2p "$work/out" | cut -d , -f 2)" = 3 ] || fail "the first version should be 3"
 json metrics --dir "$net/trainer"
 [ "$(value 'o["version"] == 0 and o["reward"] is None')" = True ] || fail "no reward before 0"
+run 2 'advertise says by which host' orchestrator --dir "$work/nowhere" --listen 'tcp://*:4000'
 run 2 'either --csv or --json' metrics --csv --json
 
 run 0 '^unit 0 is accepted.* in batch 0' explain 0 --dir "$net"
