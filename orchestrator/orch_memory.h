@@ -111,12 +111,15 @@ struct orch_node {
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     uint32_t n_opinions;            /* of them, by opinions, since it was proven */
     /* volatile */
-    int64_t seen_ms;  /* 0: never */
-    int64_t asked_ms; /* when it last asked for a check, or for units */
-    bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
-    uint64_t peer;    /* to whom */
-    struct idem idem; /* and to which question */
-    struct {          /* its DRAWN_ASK, to be answered when units are to be opened: */
+    uint32_t n_refused; /* questions, since it was barred; a HELLO counts as many */
+    int64_t told_ms;    /* when it was told that; 0: not yet */
+    bool is_told;       /* and long ago: what it says is not heard any more */
+    int64_t seen_ms;    /* 0: never */
+    int64_t asked_ms;   /* when it last asked for a check, or for units */
+    bool is_waiting;    /* its WITNESS_ASK is to be answered when there is a head: */
+    uint64_t peer;      /* to whom */
+    struct idem idem;   /* and to which question */
+    struct {            /* its DRAWN_ASK, to be answered when units are to be opened: */
         bool is_set;
         uint64_t peer;
         struct idem idem;
@@ -182,6 +185,7 @@ struct orch {
     const char *numerics; /* the class of the run; static text */
     uint64_t task_seq;
 
+    uint64_t n_told;         /* barred nodes that were told so */
     uint64_t n_rounds;       /* draws made */
     uint64_t newest_commit;  /* seq; 0: none */
     uint64_t durable_commit; /* COMMITs up to here are known to be on disk */
