@@ -165,6 +165,10 @@ json ledger audit "$net/orchestrator/ledger"
 run 0 'confirmed: ' verify "$refused"
 json verify "$refused"
 [ "$(value 'o["confirmed"]')" = True ] || fail "the evidence should be confirmed"
+run 1 'unit-.*evidence' verify "$refused" "$work/nowhere" # the first is confirmed, the second is not there
+run 2 'no file was named' verify
+worker=$("$muster" keys show "$net/inference-2" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["node"])')
+run 0 ' REJECT_HARD ' ledger show "$net/orchestrator/ledger" --account "stake:$worker"
 json replay "$net"
 
 # ---- the model ---------------------------------------------------------------------------------
