@@ -61,10 +61,10 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
     if (!st && tokenizer_eos(*tokenizer) < 0) {
         if (out->n_stops > 0 && out->stops[0] >= 0)
             tokenizer_set_eos(*tokenizer, out->stops[0]);
-        else
+        else if (!t->model.template[0]) /* that says it */
             st = err_set(e, ERR_INVALID,
-                         "neither tokenizer.json nor config.json says what ends "
-                         "a text");
+                         "neither tokenizer.json nor config.json says what ends a text: give "
+                         "config.json its eos_token_id");
     }
     if (!st && out->vocab != tokenizer_vocab(*tokenizer))
         st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",

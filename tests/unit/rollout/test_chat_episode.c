@@ -26,8 +26,7 @@ static const char config_json[] =
     " \"vocab_size\": %u, \"hidden_size\": 16, \"num_hidden_layers\": 1,"
     " \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"intermediate_size\": 24,"
     " \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-6, \"rope_theta\": 10000.0,"
-    " \"tie_word_embeddings\": true, \"hidden_act\": \"silu\", \"torch_dtype\": \"float32\","
-    " \"eos_token_id\": 0}";
+    " \"tie_word_embeddings\": true, \"hidden_act\": \"silu\", \"torch_dtype\": \"float32\"}";
 
 struct fixture {
     struct buf tokenizer, config, yaml, encoded;
