@@ -145,6 +145,16 @@ json eval "$here/tasks/small" "$net/trainer/model" --out "$work/answers"
 run 0 '^reward  *[01]\.[0-9]*, standard error' eval "$here/tasks/small" "$net/trainer/model-v0" --problems 5
 run 1 'another shape' eval "$here/../../tasks/reverse-text" "$net/trainer/model"
 run 2 'which model' eval "$here/tasks/small"
+mkdir "$work/talk"
+cat >"$work/talk/env.lua" <<'EOF'
+return { prompt = function() return 'a' end, score = function() return 0 end,
+         step = function(problem, messages) return messages[1].text .. params.missing end }
+EOF
+printf 'name: talk\nenvironment:\n  turns: 2\n' >"$work/talk/task.yaml"
+run 1 'calls failed (step: env.lua:2: ' env check "$work/talk" --processes 2
+run 0 '^step failed .*env.lua:2: ' env try "$work/talk" --answer b
+printf 'name: talk\n' >"$work/talk/task.yaml"
+run 0 'step is never called' env check "$work/talk" --processes 2
 json metrics --dir "$net" --from 5
 [ "$(value '0 <= o["reward"] <= 1 and o["paid"] > 0')" = True ] || fail "this is no reward"
 run 0 '^unit 0 is accepted' explain 0 --dir "$net"
