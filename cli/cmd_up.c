@@ -632,6 +632,18 @@ static int run_and_tell(struct up *u, struct err *e)
     return 1;
 }
 
+static const char about[] =
+    "Runs a whole network on this machine: orchestrator, trainer, inference workers,\n"
+    "validators and a relay, each a process of its own, until the task's last weight\n"
+    "version. TASK.yaml may be a directory with one; the default is "
+    "tasks/reverse-text.\n"
+    "Ctrl-C ends all; the same --dir goes on. One worker cheats unless --cheats is "
+    "0.\n\n"
+    "  muster up                                  a first look\n"
+    "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+    "  muster up --dir my-run                     goes on with it\n"
+    "  muster status --dir my-run --watch         from another terminal";
+
 int cmd_up(int argc, char **argv)
 {
     struct up u = {.lock_fd = -1};
@@ -675,17 +687,7 @@ int cmd_up(int argc, char **argv)
     };
     struct usage usage = {
         .line = "muster up [TASK.yaml] [options]",
-        .about =
-            "Runs a whole network on this machine: orchestrator, trainer, inference\n"
-            "workers, validators and a relay, each a process of its own, until the task's\n"
-            "last weight version. TASK.yaml may be a directory with one; the default is\n"
-            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on. One worker cheats\n"
-            "unless --cheats is 0.\n"
-            "\n"
-            "  muster up                                  a first look\n"
-            "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
-            "  muster up --dir my-run                     goes on with it\n"
-            "  muster status --dir my-run --watch         from another terminal",
+        .about = about,
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
