@@ -538,6 +538,7 @@ static enum status parse_begun(struct up *u, struct err *e)
     struct bundle b;
     enum status st = bundle_decode(&b, buf_bytes(&u->bundle), e);
 
+    task_clear(&u->task); /* task_parse begins with an empty one */
     if (!st)
         st = task_parse(&u->task, b.file[BUNDLE_TASK], u->dir, e);
     return st;
