@@ -30,7 +30,8 @@ struct device;
 
 /* "cpu" (or NULL): *out = NULL. "cuda" or "cuda:N": the first or the N-th GPU. "auto": the first GPU
  * if there is one, else the CPU. ERR_INVALID: no such word. ERR_UNSUPPORTED: this program was built
- * without CUDA. ERR_NOT_FOUND: no driver, or no such GPU; the text says which. */
+ * without CUDA, or has no kernels for that GPU. ERR_NOT_FOUND: no driver, or no such GPU; the text says
+ * which. */
 MUST_USE enum status device_open(struct device **out, const char *name, struct err *e);
 /* Arrays on it must have been released. */
 void device_close(struct device **d);
