@@ -1,5 +1,6 @@
 #include "engine/device.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/memory.h"
 #include "engine/cpu/table.h"
 #include "engine/device_backend.h"
+#include "engine/device_ops.h"
 
 /* What is large lies on huge pages where the system has them: products walk down columns, whose
  * rows would be a page each. */
@@ -168,6 +170,13 @@ uint64_t device_fma_peak(struct device *d, float *to, uint64_t n)
     n = (n + unit - 1) / unit * unit;
     *to = kernels_best()->fma_peak((size_t)n);
     return n;
+}
+
+uint64_t device_next_id(void)
+{
+    static _Atomic uint64_t last;
+
+    return atomic_fetch_add(&last, 1) + 1;
 }
 
 void device_watch(struct device *d, bool is_watched)

@@ -47,6 +47,7 @@ struct model {
     struct arena arena; /* what the packed matrices lie in */
     const struct kernels *kernels;
     struct device *device; /* the kernels' */
+    uint64_t weights_id;   /* of struct device_pass */
     struct pool *pool;
     void (*round_cache)(float *x, size_t n); /* before cache_round; or NULL */
     size_t max_rows;

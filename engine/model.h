@@ -190,6 +190,7 @@ MUST_USE enum status model_top_end(struct model *m, uint32_t *index, uint16_t *v
 /* Takes the memory that drawing n tokens, of as many rows, needs, so that it will not fail for want of it.
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_draw_room(struct model *m, size_t n, struct err *e);
-uint64_t model_draw_bytes(const struct model_config *c, size_t n);
+/* What that takes, with the hidden states, besides the model; k: NULL the CPU's. */
+uint64_t model_draw_bytes(const struct model_config *c, const struct kernels *k, size_t n);
 
 #endif

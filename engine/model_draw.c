@@ -17,6 +17,12 @@ static size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* With how many rows of hidden states the logits of `rows` are computed; there must be room for them. */
+static size_t head_rows(const struct model *m, size_t rows)
+{
+    return device_padded_rows(m->kernels->ops, rows, SIZE_MAX);
+}
+
 enum status model_logits(struct model *m, float *logits, const float *hidden, size_t rows,
                          struct err *e)
 {
@@ -28,14 +34,15 @@ enum status model_logits(struct model *m, float *logits, const float *hidden, si
         return OK;
     }
     m->last = NULL; /* what is there is not needed again */
-    st = room_grow(&m->hidden, m->device, (uint64_t)min(rows, LOGIT_ROWS) * C, "hidden states",
-                   e);
+    st = room_grow(&m->hidden, m->device, (uint64_t)head_rows(m, min(rows, LOGIT_ROWS)) * C,
+                   "hidden states", e);
     if (!st)
         st = model_draw_room(m, min(rows, LOGIT_ROWS), e);
     for (size_t at = 0, n; !st && at < rows; at += n) {
         n = min(rows - at, LOGIT_ROWS);
         device_put(m->device, m->hidden.at, hidden + at * C, n * C * sizeof(float));
-        matmul_forward(m->kernels, NULL, m->logits.at, m->hidden.at, &m->head, NULL, n);
+        matmul_forward(m->kernels, NULL, m->logits.at, m->hidden.at, &m->head, NULL,
+                       head_rows(m, n));
         device_get(m->device, logits + at * V, m->logits.at, n * V * sizeof(float));
     }
     return st ? st : device_wait(m->device, e);
@@ -47,16 +54,21 @@ static size_t drawn_floats(size_t n)
     return n * (sizeof(struct device_drawn) / sizeof(float));
 }
 
-uint64_t model_draw_bytes(const struct model_config *c, size_t n)
+uint64_t model_draw_bytes(const struct model_config *c, const struct kernels *k, size_t n)
 {
-    return ((uint64_t)min(n, LOGIT_ROWS) * c->vocab + (uint64_t)n * c->dim + drawn_floats(n)) *
+    const struct device_ops *ops = k ? k->ops : NULL;
+    const uint64_t rows = device_padded_rows(ops, min(n, LOGIT_ROWS), SIZE_MAX);
+
+    return (rows * c->vocab + (uint64_t)device_padded_rows(ops, n, SIZE_MAX) * c->dim +
+            drawn_floats(n)) *
            sizeof(float);
 }
 
 enum status model_draw_room(struct model *m, size_t n, struct err *e)
 {
-    enum status st = room_grow(&m->logits, m->device,
-                               (uint64_t)min(n, LOGIT_ROWS) * m->config.vocab, "logits", e);
+    enum status st =
+        room_grow(&m->logits, m->device,
+                  (uint64_t)head_rows(m, min(n, LOGIT_ROWS)) * m->config.vocab, "logits", e);
 
     if (!st && m->device)
         st = room_grow(&m->drawn, m->device, drawn_floats(n), "draws", e);
@@ -169,6 +181,8 @@ enum status model_draw(struct model *m, struct model_draw *draws, size_t n, draw
             CHECK(draws[at + k].row >= draws[at + k - 1].row);
         rows = draws[at + k - 1].row + 1 - row;
         CHECK(row + rows <= m->n_last);
+        if (m->device) /* all that was computed may be read */
+            rows = device_padded_rows(m->kernels->ops, rows, m->hidden.n / C - row);
         st = room_grow(&m->logits, m->device, (uint64_t)rows * m->config.vocab, "logits", e);
         if (st)
             break;
@@ -297,7 +311,7 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
 
     CHECK(temperature > 0.0f);
     m->last = NULL; /* what is there is not needed again */
-    st = claims_room(m, claims_rows(m, n), e);
+    st = claims_room(m, head_rows(m, claims_rows(m, n)), e);
     for (size_t at = 0, k; !st && at < n; at += k) {
         const float *x = hidden + at * C;
         struct claims_job j = {m, claims + at, temperature};
@@ -307,7 +321,7 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
             device_put(m->device, m->hidden.at, x, k * C * sizeof(float));
             x = m->hidden.at;
         }
-        matmul_forward(m->kernels, m->pool, m->logits.at, x, &m->head, NULL, k);
+        matmul_forward(m->kernels, m->pool, m->logits.at, x, &m->head, NULL, head_rows(m, k));
         if (m->device)
             st = claims_there(m, claims + at, k, temperature, e);
         else

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "engine/attend.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 #include "engine/layer.h"
 
 #define MAX_ROWS_DEFAULT 256
@@ -402,6 +403,7 @@ static enum status make(struct model **out, const struct weights *w,
     m->map = map;
     m->kernels = opt->kernels ? opt->kernels : kernels_best();
     m->device = kernels_device(m->kernels);
+    m->weights_id = device_next_id();
     m->pool = opt->pool;
     m->round_cache = opt->round_cache;
     m->max_rows = opt->max_rows ? opt->max_rows : default_rows(m->kernels);
@@ -473,6 +475,8 @@ enum status model_reload(struct model *m, const struct weights *w, struct err *e
         st = set_vectors(m, w, e);
     else
         m->w = w;
+    if (!m->vectors) /* whose arrays may be others */
+        m->weights_id = device_next_id();
     pack_all(m, w);
     return st ? st : device_wait(m->device, e);
 }
