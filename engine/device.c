@@ -145,6 +145,30 @@ void device_get(struct device *d, void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
+enum status device_alloc_host(struct device *d, void **out, uint64_t bytes, const char *what,
+                              struct err *e)
+{
+    *out = NULL;
+    return d ? cuda_alloc_host(d, out, bytes, what, e)
+             : device_alloc(NULL, out, bytes, what, e);
+}
+
+void device_release_host(struct device *d, void *p)
+{
+    if (d)
+        cuda_release_host(d, p);
+    else
+        free(p);
+}
+
+void device_get_later(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (d)
+        cuda_get_later(d, to, from, bytes);
+    else if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
 void device_copy(struct device *d, void *to, const void *from, size_t bytes)
 {
     if (d)

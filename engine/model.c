@@ -226,6 +226,7 @@ static enum status place_hidden(struct model *m, float **at, float *hidden,
 
     m->last = NULL;
     m->n_last = 0;
+    m->is_top_due = false;
     for (size_t i = 0; i < n_runs; i++)
         m->n_last += runs[i].n_out;
     *at = hidden;

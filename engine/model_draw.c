@@ -148,15 +148,28 @@ static enum status draw_here(struct model *m, const float *logits, size_t rows,
     return st;
 }
 
+/* Floats of one row of the largest states: indices, then values. */
+#define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
+
+/* Asks for them; they are there after the next wait, which serves what was drawn as well. */
+static void get_top_later(struct model *m)
+{
+    if (m->is_top_due)
+        device_get_later(m->device, m->host_top.at, m->top.at,
+                         m->n_last * TOP_FLOATS * sizeof(float));
+    m->is_top_due = false;
+}
+
 static enum status get_drawn(struct model *m, struct model_draw *draws, size_t n, struct err *e)
 {
     const struct device_drawn *d;
-    enum status st = room_grow(&m->host_logits, NULL, drawn_floats(n), "draws", e);
+    enum status st = room_grow_host(&m->host_drawn, m->device, drawn_floats(n), "draws", e);
 
     if (st)
         return st;
-    device_get(m->device, m->host_logits.at, m->drawn.at, n * sizeof(*d));
-    d = (const struct device_drawn *)(const void *)m->host_logits.at;
+    get_top_later(m);
+    device_get(m->device, m->host_drawn.at, m->drawn.at, n * sizeof(*d));
+    d = (const struct device_drawn *)(const void *)m->host_drawn.at;
     for (size_t i = 0; i < n; i++) {
         draws[i].token = d[i].token;
         draws[i].logp = d[i].logp;
@@ -332,9 +345,6 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
 
 /* ---- the largest states ---------------------------------------------------------------------- */
 
-/* Floats of one row: indices, then values. */
-#define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
-
 bool model_has_top(const struct model *m)
 {
     return m->device && m->kernels->ops->top && m->config.dim >= MODEL_TOP;
@@ -347,28 +357,27 @@ static uint16_t *top_values(const struct model *m)
 
 enum status model_top_begin(struct model *m, struct err *e)
 {
+    const uint64_t n = (uint64_t)m->n_last * TOP_FLOATS;
     enum status st;
 
     CHECK(model_has_top(m) && (m->last || m->n_last == 0));
-    st = room_grow(&m->top, m->device, (uint64_t)m->n_last * TOP_FLOATS, "the largest states",
-                   e);
+    st = room_grow(&m->top, m->device, n, "the largest states", e);
+    if (!st)
+        st = room_grow_host(&m->host_top, m->device, n, "the largest states", e);
     if (!st && m->n_last > 0)
         m->kernels->ops->top(m->device, (uint32_t *)(void *)m->top.at, top_values(m), m->last,
                              m->n_last, m->config.dim);
+    m->is_top_due = !st && m->n_last > 0;
     return st;
 }
 
-enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value, struct err *e)
+enum status model_top_end(struct model *m, const uint32_t **index, const uint16_t **value,
+                          struct err *e)
 {
-    const size_t n = m->n_last * MODEL_TOP;
-    enum status st = room_grow(&m->host_logits, NULL, (uint64_t)m->n_last * TOP_FLOATS,
-                               "the largest states", e);
+    const float *at = m->host_top.at;
 
-    if (st)
-        return st;
-    device_get(m->device, m->host_logits.at, m->top.at, /* one wait is shorter than two */
-               n * (sizeof(*index) + sizeof(*value)));
-    memcpy(index, m->host_logits.at, n * sizeof(*index));
-    memcpy(value, m->host_logits.at + n, n * sizeof(*value));
+    get_top_later(m);
+    *index = (const uint32_t *)(const void *)at;
+    *value = at ? (const uint16_t *)(const void *)(at + m->n_last * MODEL_TOP) : NULL;
     return device_wait(m->device, e);
 }

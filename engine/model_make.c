@@ -280,22 +280,38 @@ static enum status init_scratch(struct model *m, struct err *e)
     return OK;
 }
 
-enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
-                      struct err *e)
+typedef enum status alloc_fn(struct device *d, void **out, uint64_t bytes, const char *what,
+                             struct err *e);
+
+static enum status grow(struct room *r, struct device *d, alloc_fn *alloc, uint64_t n,
+                        const char *what, struct err *e)
 {
     void *at = NULL;
-    enum status st;
+    const enum status st = n > SIZE_MAX / sizeof(float)
+                               ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
+                               : alloc(d, &at, n * sizeof(float), what, e);
 
-    if (n <= r->n)
-        return OK;
-    device_release(d, r->at);
-    r->at = NULL;
-    r->n = 0;
-    st = n > SIZE_MAX / sizeof(float) ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
-                                      : device_alloc(d, &at, n * sizeof(float), what, e);
     r->at = at;
     r->n = st ? 0 : (size_t)n;
     return st;
+}
+
+enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
+                      struct err *e)
+{
+    if (n <= r->n)
+        return OK;
+    device_release(d, r->at);
+    return grow(r, d, device_alloc, n, what, e);
+}
+
+enum status room_grow_host(struct room *r, struct device *d, uint64_t n, const char *what,
+                           struct err *e)
+{
+    if (n <= r->n)
+        return OK;
+    device_release_host(d, r->at);
+    return grow(r, d, device_alloc_host, n, what, e);
 }
 
 /* Positions below n of the tables, into (n, half) of the host each. */
@@ -456,6 +472,8 @@ void model_free(struct model **p)
     device_release(m->device, m->drawn.at);
     device_release(m->device, m->top.at);
     device_release(NULL, m->host_logits.at);
+    device_release_host(m->device, m->host_drawn.at);
+    device_release_host(m->device, m->host_top.at);
     stage_clear(&m->stage);
     if (m->attend)
         attend_clear(m->attend);

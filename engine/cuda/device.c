@@ -260,6 +260,39 @@ void cuda_get(struct device *d, void *to, const void *from, size_t bytes)
         memset(to, 0, bytes); /* never what was there before */
 }
 
+enum status cuda_alloc_host(struct device *d, void **out, uint64_t bytes, const char *what,
+                            struct err *e)
+{
+    cudaError_t error;
+
+    if (!use(d))
+        return err_set(e, d->error.code, "%s", d->error.text);
+    error = bytes > SIZE_MAX
+                ? cudaErrorMemoryAllocation
+                : cudaHostAlloc(out, bytes ? (size_t)bytes : 1, cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        *out = NULL;
+        return err_set(e, ERR_NO_MEMORY,
+                       "no memory of the host that %s reaches for %s (%llu bytes)", d->name,
+                       what, (unsigned long long)bytes);
+    }
+    return device_note(d, error, "allocating memory of the host")
+               ? OK
+               : err_set(e, d->error.code, "%s", d->error.text);
+}
+
+void cuda_release_host(struct device *d, void *p)
+{
+    if (p)
+        (void)device_note(d, cudaFreeHost(p), "releasing memory of the host");
+}
+
+void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes)
+{
+    copy(d, to, from, bytes, cudaMemcpyDeviceToHost);
+}
+
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)
 {
     copy(d, to, from, bytes, cudaMemcpyDeviceToDevice);
