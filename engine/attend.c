@@ -54,6 +54,14 @@ void attend_add(struct attend *a, size_t n, size_t first, float *const *table)
     a->max_len = first + n > a->max_len ? first + n : a->max_len;
 }
 
+void attend_pad(struct attend *a, size_t rows)
+{
+    CHECK(rows >= a->rows && rows <= a->cap);
+    for (size_t row = a->rows; a->max_n == 1 && row < rows; row++)
+        a->run[a->n++] = (struct attend_run){.at = {.row = (uint32_t)row}};
+    a->rows = rows;
+}
+
 size_t attend_bytes(const struct attend *a, const struct kernels *k)
 {
     if (!k->device)
