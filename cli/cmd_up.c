@@ -46,6 +46,7 @@ struct up {
     char *worker_device, *verifier_device, *trainer_device;
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
+    char *named;                        /* owned: the task's path; NULL: DIR has begun one */
     char *cheat_trainer;                /* "none": it is honest */
     int64_t trainer_processes;
     int64_t seed, steps, inference, cheats, validators, relays, threads;
@@ -171,12 +172,13 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
                             const char *cheat, struct err *e)
 {
     const char *link = link_of(u, role, i);
-    char *dir = in_dir(u, name);
+    char *dir = in_dir(u, name), *model = in_dir(u, UP_MODEL);
     char threads[24], processes[24];
     const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
     size_t n = 7;
 
     if (!link) {
+        free(model);
         free(dir);
         return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
                        role);
@@ -189,6 +191,10 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = u->kernels;
         args[n++] = "--device";
         args[n++] = device_of(u, role);
+    }
+    if (file_exists(model) && (!strcmp(role, "trainer") || !strcmp(role, "verifier"))) {
+        args[n++] = "--model";
+        args[n++] = model;
     }
     if (!strcmp(role, "trainer")) {
         snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
@@ -205,6 +211,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
     }
     args[n] = NULL;
     children_add(&u->children, name, u->dir, args);
+    free(model);
     free(dir);
     return OK;
 }
@@ -450,6 +457,10 @@ static enum status run(struct up *u, struct err *e)
 
     if (st)
         return st;
+    if (u->named)
+        st = up_task_link_model(u->dir, u->named, &u->task, e);
+    if (st)
+        return st;
     u->start_ms = clock_mono_ms();
     screen_init(&u->screen, stderr, u->start_ms);
     children_init(&u->children);
@@ -557,6 +568,8 @@ static enum status load_task(struct up *u, const char *path, struct err *e)
                          "'%s' was begun with another task, or other values of --seed and "
                          "--steps: go on with 'muster up --dir %s', or name another directory",
                          u->dir, u->dir);
+        u->named = task;
+        task = NULL;
     }
     buf_clear(&begun);
     free(task);
@@ -666,7 +679,13 @@ int cmd_up(int argc, char **argv)
             "Runs a whole network on this machine: orchestrator, trainer, inference\n"
             "workers, validators and a relay, each a process of its own, until the task's\n"
             "last weight version. TASK.yaml may be a directory with one; the default is\n"
-            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
+            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on. One worker cheats\n"
+            "unless --cheats is 0.\n"
+            "\n"
+            "  muster up                                  a first look\n"
+            "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+            "  muster up --dir my-run                     goes on with it\n"
+            "  muster status --dir my-run --watch         from another terminal",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -689,6 +708,7 @@ int cmd_up(int argc, char **argv)
     file_unlock(&u.lock_fd);
     json_decref(u.links);
     json_decref(u.status);
+    free(u.named);
     task_clear(&u.task);
     buf_clear(&u.bundle);
 out:
