@@ -101,6 +101,17 @@ static enum status tend(struct up *u, struct err *e)
     return st;
 }
 
+/* The same while there is nothing to show yet: whom the others wait for has to live. */
+static enum status tend_first(struct up *u, struct err *e)
+{
+    enum status st = tend(u, e);
+    const struct child *ch = &u->children.v[0];
+
+    if (!st && children_is_stuck(ch, clock_mono_ms()))
+        st = err_set(e, ERR_INVALID, "%s ends again and again: %s", ch->name, ch->why);
+    return st;
+}
+
 static void add_orchestrator(struct up *u)
 {
     char *dir = in_dir(u, "orchestrator");
@@ -143,9 +154,11 @@ static enum status await_links(struct up *u, struct err *e)
     enum status st = OK;
 
     while (!st && !interrupted) {
-        st = tend(u, e);
+        st = tend_first(u, e);
         json_decref(u->links);
-        u->links = file_exists(ready) ? json_load_file(path, 0, NULL) : NULL;
+        u->links = NULL;
+        if (!st && file_exists(ready))
+            (void)!json_view_load(&u->links, path, NULL);
         if (st || link_of(u, "initiator", 0))
             break;
         if (clock_mono_ms() > until) {
@@ -342,7 +355,7 @@ static enum status open_task(struct up *u, struct err *e)
     enum status st;
 
     do {
-        st = tend(u, e);
+        st = tend_first(u, e);
         if (!st)
             st = try_open_task(u, e);
     } while (st == ERR_TIMEOUT && clock_mono_ms() < until && !interrupted);
@@ -391,9 +404,6 @@ static enum status watch(struct up *u, struct err *e)
         }
         sleep_ms(STEP_MS);
     }
-    if (!st && interrupted)
-        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
-                     u->dir);
     return st;
 }
 
@@ -474,6 +484,9 @@ static enum status run(struct up *u, struct err *e)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
+    if (interrupted)
+        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
+                     u->dir);
     screen_end(&u->screen);
     screen_clear(&u->screen);
     client_close(&u->client);
@@ -498,6 +511,8 @@ static int conclude(const struct up *u)
     struct err e;
     int status = 0;
 
+    signal(SIGINT, SIG_DFL); /* nothing is left that would have to end in order */
+    signal(SIGTERM, SIG_DFL);
     if (up_result_make(&r, &run, &e)) {
         status = usage_fail(e.text);
     } else {
@@ -527,8 +542,13 @@ static char *fresh_dir(void)
 static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
 {
     char *path = file_join(dir, "trainer/bundle");
+    struct bundle b;
     enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
 
+    if (!st) {
+        st = bundle_decode(&b, buf_bytes(bundle), e);
+        st = st ? err_prefix(e, ERR_CORRUPT, "'%s'", path) : OK;
+    }
     free(path);
     return st;
 }
@@ -544,36 +564,45 @@ static enum status parse_begun(struct up *u, struct err *e)
     return st;
 }
 
+/* The task as it is named, which has to be the one that was begun, unless that is empty. */
+static enum status load_named(struct up *u, const char *path, const struct buf *begun,
+                              struct err *e)
+{
+    char *task = path ? xstrdup(path) : up_task_default();
+    enum status st;
+
+    if (task)
+        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
+    else
+        st = err_set(
+            e, ERR_NOT_FOUND,
+            "no task was named and tasks/reverse-text is not here: muster up TASK.yaml");
+    if (!st && begun->len && !bytes_equal(buf_bytes(&u->bundle), buf_bytes(begun)))
+        st = err_set(e, ERR_INVALID,
+                     "'%s' was begun with another task, or other values of --seed and "
+                     "--steps: go on with 'muster up --dir %s', or name another directory",
+                     u->dir, u->dir);
+    u->named = task;
+    return st;
+}
+
 /* A run that goes on has its task already; whoever names one must mean the same. */
 static enum status load_task(struct up *u, const char *path, struct err *e)
 {
     bool is_named = path || u->seed >= 0 || u->steps >= 0;
-    char *task = path ? xstrdup(path) : up_task_default();
     struct buf begun;
-    enum status st = OK;
-    bool has_begun;
+    enum status st = ERR_NOT_FOUND;
 
     buf_init(&begun, BUNDLE_MAX_BYTES);
-    has_begun = u->dir[0] && !read_begun(&begun, u->dir, NULL);
-    if (has_begun && !is_named) {
+    if (u->dir[0])
+        st = read_begun(&begun, u->dir, e);
+    if (!st && !is_named) {
         buf_append(&u->bundle, buf_bytes(&begun));
         st = parse_begun(u, e);
-    } else if (!task) {
-        st = err_set(
-            e, ERR_NOT_FOUND,
-            "no task was named and tasks/reverse-text is not here: muster up TASK.yaml");
-    } else {
-        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
-        if (!st && has_begun && !bytes_equal(buf_bytes(&u->bundle), buf_bytes(&begun)))
-            st = err_set(e, ERR_INVALID,
-                         "'%s' was begun with another task, or other values of --seed and "
-                         "--steps: go on with 'muster up --dir %s', or name another directory",
-                         u->dir, u->dir);
-        u->named = task;
-        task = NULL;
+    } else if (!st || st == ERR_NOT_FOUND) {
+        st = load_named(u, path, &begun, e);
     }
     buf_clear(&begun);
-    free(task);
     return st;
 }
 

@@ -281,7 +281,9 @@ enum status tokenizer_load(struct tokenizer **out, const char *dir, struct err *
 
     *out = NULL;
     buf_init(&text, TOKENIZER_JSON_MAX);
-    st = file_read(&text, path, e);
+    st = file_check_dir(dir, "a model", e);
+    if (!st)
+        st = file_read(&text, path, e);
     if (!st)
         st = tokenizer_parse(out, buf_bytes(&text), e);
     for (int i = 0; i < N_SIDE_FILES && !st && (*out)->kind == TOKENIZER_BPE; i++)
