@@ -4,7 +4,6 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -15,9 +14,6 @@
 #define FORMAT_MAX_BYTES 256u
 #define READERS_MAX      512u
 #define CHECK_TRIES      100 /* a writer may overtake the check of a snapshot */
-
-/* LMDB answers a short write with EIO; with less room than this on the disk it meant "full". */
-#define NEARLY_FULL_BYTES (1u << 20)
 
 struct db {
     MDB_env *env;
@@ -35,18 +31,11 @@ struct db_txn {
     enum status failed; /* what the first failed write of this transaction said */
 };
 
-static bool disk_is_full(const char *dir)
-{
-    struct statvfs v;
-
-    return statvfs(dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < NEARLY_FULL_BYTES;
-}
-
 static enum status db_error(const struct db *d, int rc, const char *doing, struct err *e)
 {
     enum status st = ERR_IO;
 
-    if (rc == EIO && disk_is_full(d->dir))
+    if (rc == EIO && file_disk_is_full(d->dir) /* which LMDB says of a short write */)
         rc = ENOSPC;
     switch (rc) {
     case MDB_MAP_FULL:

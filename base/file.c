@@ -9,11 +9,13 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 
-#define READ_STEP_BYTES 65536u
+#define READ_STEP_BYTES   65536u
+#define NEARLY_FULL_BYTES (1u << 20)
 
 /* What an errno of an operation on `path` means to a caller. */
 static enum status io_error(struct err *e, const char *doing, const char *path)
@@ -38,37 +40,74 @@ static int open_retry(const char *path, int flags, unsigned mode)
     return fd;
 }
 
-enum status file_read(struct buf *out, const char *path, struct err *e)
+static const char *kind_of(mode_t mode)
+{
+    return S_ISREG(mode)    ? "a file"
+           : S_ISDIR(mode)  ? "a directory"
+           : S_ISFIFO(mode) ? "a pipe"
+           : S_ISSOCK(mode) ? "a socket"
+                            : "a device";
+}
+
+/* What is no regular file may have no end, and a pipe no beginning: nothing is waited for. */
+static enum status open_regular(int *fd, struct stat *sb, const char *path, struct err *e)
 {
     enum status st = OK;
-    int fd = open_retry(path, O_RDONLY, 0);
 
-    if (fd < 0)
+    *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
+    if (*fd < 0)
         return io_error(e, "open", path);
+    if (fstat(*fd, sb))
+        st = io_error(e, "examine", path);
+    else if (!S_ISREG(sb->st_mode))
+        st = err_set(e, ERR_IO, "'%s' is no regular file but %s", path, kind_of(sb->st_mode));
+    if (st) {
+        close(*fd);
+        *fd = -1;
+    }
+    return st;
+}
+
+/* All that is left to read of fd. */
+static enum status read_all(struct buf *out, int fd, const char *path, struct err *e)
+{
     for (;;) {
         size_t room = out->max - out->len;
         size_t want = room < READ_STEP_BYTES ? room + 1 : READ_STEP_BYTES;
         uint8_t chunk[READ_STEP_BYTES];
         ssize_t n = read(fd, chunk, want < sizeof(chunk) ? want : sizeof(chunk));
+        enum status st;
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            st = io_error(e, "read", path);
-            break;
-        }
+        if (n < 0)
+            return io_error(e, "read", path);
         if (n == 0)
-            break;
+            return OK;
         buf_append(out, (struct bytes){chunk, (size_t)n});
         st = buf_status(out, NULL);
-        if (st) {
-            err_set(e, st, "'%s' is larger than the %zu bytes allowed, or out of memory", path,
-                    out->max);
-            break;
-        }
+        if (st)
+            return err_set(e, st, "'%s' is larger than the %zu bytes allowed, or out of memory",
+                           path, out->max);
     }
+}
+
+enum status file_read(struct buf *out, const char *path, struct err *e)
+{
+    struct stat sb;
+    int fd;
+    enum status st = open_regular(&fd, &sb, path, e);
+
+    if (st)
+        return st;
+    st = read_all(out, fd, path, e);
     close(fd);
     return st;
+}
+
+enum status file_read_stdin(struct buf *out, struct err *e)
+{
+    return read_all(out, STDIN_FILENO, "stdin", e);
 }
 
 /* Makes the entry of `path` in its directory durable. */
@@ -101,7 +140,7 @@ static enum status check_replaceable(const char *path, struct err *e)
         return err_set(e, ERR_IO, "'%s' is a symbolic link: name the file that it leads to",
                        path);
     if (!S_ISREG(s.st_mode))
-        return err_set(e, ERR_IO, "'%s' is no regular file", path);
+        return err_set(e, ERR_IO, "'%s' is no regular file but %s", path, kind_of(s.st_mode));
     return OK;
 }
 
@@ -199,11 +238,33 @@ enum status file_mkdirs(const char *path, unsigned mode, struct err *e)
     return st;
 }
 
+enum status file_check_dir(const char *path, const char *of, struct err *e)
+{
+    struct stat sb;
+
+    if (!*path)
+        return err_set(e, ERR_INVALID, "the directory of %s is wanted, not an empty name", of);
+    if (stat(path, &sb))
+        return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
+                       "the directory of %s is wanted: '%s': %s", of, path, strerror(errno));
+    if (!S_ISDIR(sb.st_mode))
+        return err_set(e, ERR_IO, "the directory of %s is wanted: '%s' is %s", of, path,
+                       kind_of(sb.st_mode));
+    return OK;
+}
+
 bool file_exists(const char *path)
 {
     struct stat sb;
 
     return stat(path, &sb) == 0;
+}
+
+bool file_disk_is_full(const char *path)
+{
+    struct statvfs v;
+
+    return statvfs(path, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < NEARLY_FULL_BYTES;
 }
 
 char *file_join(const char *dir, const char *name)
@@ -242,24 +303,15 @@ void file_unlock(int *fd)
 
 enum status file_map_open(struct file_map *m, const char *path, struct err *e)
 {
-    enum status st = OK;
+    enum status st;
     struct stat sb;
     void *p;
     int fd;
 
     *m = (struct file_map){{NULL, 0}};
-    fd = open_retry(path, O_RDONLY | O_NONBLOCK,
-                    0); /* which does not wait for a pipe's writer */
-    if (fd < 0)
-        return io_error(e, "open", path);
-    if (fstat(fd, &sb)) {
-        st = io_error(e, "examine", path);
-        goto out;
-    }
-    if (!S_ISREG(sb.st_mode)) {
-        st = err_set(e, ERR_IO, "'%s' is no regular file", path);
-        goto out;
-    }
+    st = open_regular(&fd, &sb, path, e);
+    if (st)
+        return st;
     if (sb.st_size == 0)
         goto out; /* mmap refuses empty ranges; an empty view is right */
     p = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -283,7 +335,8 @@ void file_map_close(struct file_map *m)
 static void end_by_bus(int number, siginfo_t *info, void *context)
 {
     static const char text[] =
-        "muster: a file was cut short, or could not be read, while it was mapped\n";
+        "muster: a file was cut short, or could not be read, or the disk is full, while it was "
+        "mapped\n";
 
     (void)context;
     if (info->si_code != BUS_ADRERR) {
@@ -291,8 +344,9 @@ static void end_by_bus(int number, siginfo_t *info, void *context)
                      SIG_DFL); /* not of a file: it happens again, and is told as ever */
         return;
     }
-    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-        _exit(2);
+    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+        /* a full disk, perhaps, and nobody to be told */
+    }
     _exit(1);
 }
 

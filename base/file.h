@@ -9,8 +9,12 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
-/* Appends the file's bytes to `out`, whose ceiling bounds it (ERR_LIMIT). ERR_NOT_FOUND, ERR_IO. */
+/* Appends the file's bytes to `out`, whose ceiling bounds it (ERR_LIMIT). ERR_NOT_FOUND, ERR_IO:
+ * also of what is no regular file, such as a pipe, whose writer is not waited for. */
 MUST_USE enum status file_read(struct buf *out, const char *path, struct err *e);
+
+/* The same with what is left of stdin, whatever that is. */
+MUST_USE enum status file_read_stdin(struct buf *out, struct err *e);
 /* Writes path.tmp, fsyncs, renames over `path`, fsyncs the directory: a crash leaves the old or
  * the new file, never a piece. ERR_FULL when the disk is; ERR_IO also where `path` is there and no
  * regular file, a symbolic link included. `mode` as in open(2). */
@@ -30,8 +34,15 @@ MUST_USE enum status file_out_put(struct file_out *f, struct bytes data, struct 
 MUST_USE enum status file_out_commit(struct file_out *f, struct err *e);
 void file_out_close(struct file_out *f); /* also after a failed file_out_open */
 
+/* That `path` is a directory, which is to be that `of` something: "a model". ERR_NOT_FOUND: there is
+ * nothing; ERR_INVALID: an empty name; ERR_IO: something else is there, or it cannot be seen. */
+MUST_USE enum status file_check_dir(const char *path, const char *of, struct err *e);
+
 MUST_USE enum status file_mkdirs(const char *path, unsigned mode, struct err *e);
 bool file_exists(const char *path);
+/* Whether the disk of what is there has less than a MiB left: then an error of a write that names no
+ * cause probably meant that. */
+bool file_disk_is_full(const char *path);
 /* "dir/name" into a new string of the caller's. */
 char *file_join(const char *dir, const char *name);
 

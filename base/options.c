@@ -130,7 +130,13 @@ static enum status bad_value(const struct opt *o, const char *value, struct err 
                        o->range ? " in " : "", o->range ? o->range : "");
     case OPT_STRING: break;
     }
-    return err_set(e, ERR_INVALID, "option '%s' cannot be '%s'", o->name, value);
+    return err_set(e, ERR_INVALID, "option '%s' cannot be empty", o->name);
+}
+
+/* Where nothing is not the default it is nothing that anybody means: a script's unset variable. */
+static bool may_be_empty(const struct opt *o)
+{
+    return o->def && !*o->def;
 }
 
 static enum status set_value(struct opt *o, const char *value, struct err *e)
@@ -161,7 +167,10 @@ static enum status set_value(struct opt *o, const char *value, struct err *e)
         if (!is_choice(value, o->range))
             return bad_value(o, value, e);
         break;
-    case OPT_STRING: break;
+    case OPT_STRING:
+        if (!*value && !may_be_empty(o))
+            return bad_value(o, value, e);
+        break;
     }
     {
         char *copy = xstrdup(value); /* first: `value` may be the old string */

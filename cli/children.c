@@ -111,7 +111,9 @@ static void note_end(struct child *ch, int status)
     if (*tail)
         snprintf(ch->why, sizeof(ch->why), "%s", without_time(tail));
     else
-        snprintf(ch->why, sizeof(ch->why), "ended with status %d", WEXITSTATUS(status));
+        snprintf(ch->why, sizeof(ch->why), "ended with status %d%s", WEXITSTATUS(status),
+                 file_disk_is_full(ch->log_path) ? " and without a word, for the disk is full"
+                                                 : "");
     free(tail);
 }
 

@@ -1,6 +1,5 @@
 #include "cli/client.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +9,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/json_view.h"
 #include "node/rpc.h"
 #include "node/shell.h"
 #include "shardcast/member.h"
@@ -75,20 +75,21 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 static enum status home_of_server(struct member_home *h, const char *dir, struct err *e)
 {
     char *path = file_join(dir, "ready.json");
-    json_t *o = json_load_file(path, 0, NULL);
-    const char *control = json_string_value(json_object_get(o, "control"));
-    const char *run = json_string_value(json_object_get(o, "run"));
-    const char *key = json_string_value(json_object_get(o, "key"));
-    enum status st = OK;
+    json_t *o;
+    enum status st = json_view_load(&o, path, e);
+    const char *control = json_view_text(o, "control");
 
-    if (!control || !run || !key || strlen(control) >= sizeof(h->control) ||
-        hex_decode(h->run.b, sizeof(h->run.b), run, NULL) ||
-        hex_decode(h->transport.b, sizeof(h->transport.b), key, NULL))
-        st = err_set(e, ERR_NOT_FOUND,
-                     "'%s' is the directory of no node: it has neither 'membership' nor "
-                     "'ready.json' (join first, with --join LINK)",
-                     dir);
-    else
+    if (st == ERR_NOT_FOUND)
+        err_set(e, st,
+                "'%s' is the directory of no node: it has neither 'membership' nor "
+                "'ready.json' (join first, with --join LINK)",
+                dir);
+    if (!st &&
+        (!control[0] || strlen(control) >= sizeof(h->control) ||
+         hex_decode(h->run.b, sizeof(h->run.b), json_view_text(o, "run"), NULL) ||
+         hex_decode(h->transport.b, sizeof(h->transport.b), json_view_text(o, "key"), NULL)))
+        st = err_set(e, ERR_CORRUPT, "'%s' does not say where the orchestrator is", path);
+    if (!st)
         memcpy(h->control, control, strlen(control) + 1);
     json_decref(o);
     free(path);
@@ -144,14 +145,14 @@ static enum status open_in(struct client **out, const char *dir, const char *lin
         .ctx = c, .on_message = on_message, .on_timer = on_timer};
     bool has_link = link && link[0];
     uint64_t boot;
-    enum status st = member_home_load(&c->home, dir, NULL);
+    enum status st = member_home_load(&c->home, dir, e);
     bool must_join = st && has_link;
 
     *out = NULL;
-    if (st && !has_link)
-        st = home_of_server(&c->home, dir, e);
-    else
+    if (must_join)
         st = OK;
+    else if (st == ERR_NOT_FOUND)
+        st = home_of_server(&c->home, dir, e);
     if (!st)
         st = member_keys(&c->key, dir, e);
     if (!st)

@@ -99,7 +99,7 @@ static enum status add_file(struct generate *g, struct err *e)
     enum status st;
 
     buf_init(&text, PROMPT_MAX_BYTES);
-    st = file_read(&text, strcmp(g->file, "-") ? g->file : "/dev/stdin", e);
+    st = strcmp(g->file, "-") ? file_read(&text, g->file, e) : file_read_stdin(&text, e);
     if (!st)
         st = prompts_add(&g->asked, buf_bytes(&text), e);
     buf_clear(&text);

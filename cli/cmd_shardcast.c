@@ -19,8 +19,6 @@
 #include "shardcast/content_check.h"
 #include "shardcast/content_store.h"
 
-#define JSON_MAX ((size_t)1 << 20)
-
 struct report {
     struct content_store *store;
     uint64_t n_contents, n_shards;
@@ -238,23 +236,16 @@ static bool is_running(const char *dir)
 static enum status print_moving(const struct report *r, const char *dir, struct err *e)
 {
     char *path = file_join(dir, "shardcast.json");
-    struct buf text;
     json_t *o = NULL;
     enum status st = OK;
 
-    buf_init(&text, JSON_MAX);
     if (is_running(dir) && file_exists(path))
-        st = file_read(&text, path, e);
-    if (!st && text.len) {
-        o = json_loadb((const char *)text.data, text.len, 0, NULL);
-        st = o ? OK : err_set(e, ERR_CORRUPT, "'%s' is no JSON", path);
-    }
+        st = json_view_load(&o, path, e);
     if (o && r->as_json)
         json_view_print(o);
     else if (o)
         print_live(o);
     json_decref(o);
-    buf_clear(&text);
     free(path);
     return st;
 }

@@ -26,25 +26,13 @@ struct tokenize {
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
-static enum status read_stdin(struct buf *out, struct err *e)
-{
-    uint8_t some[65536];
-    size_t n;
-
-    while ((n = fread(some, 1, sizeof(some), stdin)) > 0)
-        buf_append(out, (struct bytes){some, n});
-    if (ferror(stdin))
-        return err_set(e, ERR_IO, "cannot read stdin");
-    return buf_status(out, e);
-}
-
 static enum status read_input(struct buf *out, const struct tokenize *c, struct err *e)
 {
     if (c->has_text) {
         buf_append(out, bytes_str(c->text));
         return buf_status(out, e);
     }
-    return *c->file ? file_read(out, c->file, e) : read_stdin(out, e);
+    return *c->file ? file_read(out, c->file, e) : file_read_stdin(out, e);
 }
 
 /* ---- encoding -------------------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ struct up {
     char *worker_device, *verifier_device, *trainer_device;
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
+    char *named;                        /* owned: the task's path; NULL: DIR has begun one */
     char *cheat_trainer;                /* "none": it is honest */
     int64_t trainer_processes;
     int64_t seed, steps, inference, cheats, validators, relays, threads;
@@ -100,6 +101,17 @@ static enum status tend(struct up *u, struct err *e)
     return st;
 }
 
+/* The same while there is nothing to show yet: whom the others wait for has to live. */
+static enum status tend_first(struct up *u, struct err *e)
+{
+    enum status st = tend(u, e);
+    const struct child *ch = &u->children.v[0];
+
+    if (!st && children_is_stuck(ch, clock_mono_ms()))
+        st = err_set(e, ERR_INVALID, "%s ends again and again: %s", ch->name, ch->why);
+    return st;
+}
+
 static void add_orchestrator(struct up *u)
 {
     char *dir = in_dir(u, "orchestrator");
@@ -142,9 +154,11 @@ static enum status await_links(struct up *u, struct err *e)
     enum status st = OK;
 
     while (!st && !interrupted) {
-        st = tend(u, e);
+        st = tend_first(u, e);
         json_decref(u->links);
-        u->links = file_exists(ready) ? json_load_file(path, 0, NULL) : NULL;
+        u->links = NULL;
+        if (!st && file_exists(ready))
+            (void)!json_view_load(&u->links, path, NULL);
         if (st || link_of(u, "initiator", 0))
             break;
         if (clock_mono_ms() > until) {
@@ -171,12 +185,13 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
                             const char *cheat, struct err *e)
 {
     const char *link = link_of(u, role, i);
-    char *dir = in_dir(u, name);
+    char *dir = in_dir(u, name), *model = in_dir(u, UP_MODEL);
     char threads[24], processes[24];
     const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
     size_t n = 7;
 
     if (!link) {
+        free(model);
         free(dir);
         return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
                        role);
@@ -189,6 +204,10 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = u->kernels;
         args[n++] = "--device";
         args[n++] = device_of(u, role);
+    }
+    if (file_exists(model) && (!strcmp(role, "trainer") || !strcmp(role, "verifier"))) {
+        args[n++] = "--model";
+        args[n++] = model;
     }
     if (!strcmp(role, "trainer")) {
         snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
@@ -205,6 +224,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
     }
     args[n] = NULL;
     children_add(&u->children, name, u->dir, args);
+    free(model);
     free(dir);
     return OK;
 }
@@ -335,7 +355,7 @@ static enum status open_task(struct up *u, struct err *e)
     enum status st;
 
     do {
-        st = tend(u, e);
+        st = tend_first(u, e);
         if (!st)
             st = try_open_task(u, e);
     } while (st == ERR_TIMEOUT && clock_mono_ms() < until && !interrupted);
@@ -384,9 +404,6 @@ static enum status watch(struct up *u, struct err *e)
         }
         sleep_ms(STEP_MS);
     }
-    if (!st && interrupted)
-        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
-                     u->dir);
     return st;
 }
 
@@ -450,6 +467,10 @@ static enum status run(struct up *u, struct err *e)
 
     if (st)
         return st;
+    if (u->named)
+        st = up_task_link_model(u->dir, u->named, &u->task, e);
+    if (st)
+        return st;
     u->start_ms = clock_mono_ms();
     screen_init(&u->screen, stderr, u->start_ms);
     children_init(&u->children);
@@ -463,6 +484,9 @@ static enum status run(struct up *u, struct err *e)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
+    if (interrupted)
+        st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
+                     u->dir);
     screen_end(&u->screen);
     screen_clear(&u->screen);
     client_close(&u->client);
@@ -487,6 +511,8 @@ static int conclude(const struct up *u)
     struct err e;
     int status = 0;
 
+    signal(SIGINT, SIG_DFL); /* nothing is left that would have to end in order */
+    signal(SIGTERM, SIG_DFL);
     if (up_result_make(&r, &run, &e)) {
         status = usage_fail(e.text);
     } else {
@@ -516,8 +542,13 @@ static char *fresh_dir(void)
 static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
 {
     char *path = file_join(dir, "trainer/bundle");
+    struct bundle b;
     enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
 
+    if (!st) {
+        st = bundle_decode(&b, buf_bytes(bundle), e);
+        st = st ? err_prefix(e, ERR_CORRUPT, "'%s'", path) : OK;
+    }
     free(path);
     return st;
 }
@@ -532,34 +563,45 @@ static enum status parse_begun(struct up *u, struct err *e)
     return st;
 }
 
+/* The task as it is named, which has to be the one that was begun, unless that is empty. */
+static enum status load_named(struct up *u, const char *path, const struct buf *begun,
+                              struct err *e)
+{
+    char *task = path ? xstrdup(path) : up_task_default();
+    enum status st;
+
+    if (task)
+        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
+    else
+        st = err_set(
+            e, ERR_NOT_FOUND,
+            "no task was named and tasks/reverse-text is not here: muster up TASK.yaml");
+    if (!st && begun->len && !bytes_equal(buf_bytes(&u->bundle), buf_bytes(begun)))
+        st = err_set(e, ERR_INVALID,
+                     "'%s' was begun with another task, or other values of --seed and "
+                     "--steps: go on with 'muster up --dir %s', or name another directory",
+                     u->dir, u->dir);
+    u->named = task;
+    return st;
+}
+
 /* A run that goes on has its task already; whoever names one must mean the same. */
 static enum status load_task(struct up *u, const char *path, struct err *e)
 {
     bool is_named = path || u->seed >= 0 || u->steps >= 0;
-    char *task = path ? xstrdup(path) : up_task_default();
     struct buf begun;
-    enum status st = OK;
-    bool has_begun;
+    enum status st = ERR_NOT_FOUND;
 
     buf_init(&begun, BUNDLE_MAX_BYTES);
-    has_begun = u->dir[0] && !read_begun(&begun, u->dir, NULL);
-    if (has_begun && !is_named) {
+    if (u->dir[0])
+        st = read_begun(&begun, u->dir, e);
+    if (!st && !is_named) {
         buf_append(&u->bundle, buf_bytes(&begun));
         st = parse_begun(u, e);
-    } else if (!task) {
-        st = err_set(
-            e, ERR_NOT_FOUND,
-            "no task was named and tasks/reverse-text is not here: muster up TASK.yaml");
-    } else {
-        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
-        if (!st && has_begun && !bytes_equal(buf_bytes(&u->bundle), buf_bytes(&begun)))
-            st = err_set(e, ERR_INVALID,
-                         "'%s' was begun with another task, or other values of --seed and "
-                         "--steps: go on with 'muster up --dir %s', or name another directory",
-                         u->dir, u->dir);
+    } else if (!st || st == ERR_NOT_FOUND) {
+        st = load_named(u, path, &begun, e);
     }
     buf_clear(&begun);
-    free(task);
     return st;
 }
 
@@ -666,7 +708,13 @@ int cmd_up(int argc, char **argv)
             "Runs a whole network on this machine: orchestrator, trainer, inference\n"
             "workers, validators and a relay, each a process of its own, until the task's\n"
             "last weight version. TASK.yaml may be a directory with one; the default is\n"
-            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
+            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on. One worker cheats\n"
+            "unless --cheats is 0.\n"
+            "\n"
+            "  muster up                                  a first look\n"
+            "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+            "  muster up --dir my-run                     goes on with it\n"
+            "  muster status --dir my-run --watch         from another terminal",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -689,6 +737,7 @@ int cmd_up(int argc, char **argv)
     file_unlock(&u.lock_fd);
     json_decref(u.links);
     json_decref(u.status);
+    free(u.named);
     task_clear(&u.task);
     buf_clear(&u.bundle);
 out:

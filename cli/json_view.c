@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+
+#define FILE_MAX_BYTES ((size_t)16 << 20)
+
 const char *json_view_text(const json_t *o, const char *key)
 {
     const char *text = json_string_value(json_object_get(o, key));
@@ -42,6 +46,23 @@ void json_view_refused(json_t *refused, int64_t *wrong, int64_t *late)
 
     json_object_foreach(refused, name, count) * (is_wrong(name) ? wrong : late) +=
         (int64_t)json_integer_value(count);
+}
+
+enum status json_view_load(json_t **out, const char *path, struct err *e)
+{
+    struct buf text;
+    enum status st;
+
+    *out = NULL;
+    buf_init(&text, FILE_MAX_BYTES);
+    st = file_read(&text, path, e);
+    if (!st) {
+        *out = json_loadb((const char *)text.data, text.len, 0, NULL);
+        if (!*out)
+            st = err_set(e, ERR_CORRUPT, "'%s' is no JSON", path);
+    }
+    buf_clear(&text);
+    return st;
 }
 
 enum status json_view_fetch(json_t **out, struct client *c, enum status_view what,

@@ -37,12 +37,28 @@ static bool is_blank(struct bytes line)
     return true;
 }
 
+/* Where the text begins, behind what some editors write in front of it. */
+static enum status begin(size_t *at, struct bytes file, struct err *e)
+{
+    static const uint8_t mark[] = {0xef, 0xbb, 0xbf};
+    const uint8_t *b = file.data;
+
+    *at = 0;
+    if (file.len >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff)))
+        return err_set(e, ERR_MALFORMED, "UTF-16: want UTF-8");
+    if (file.len >= sizeof(mark) && memcmp(b, mark, sizeof(mark)) == 0)
+        *at = sizeof(mark);
+    return OK;
+}
+
 enum status jsonl_parse(struct bytes file, const char *name, jsonl_fn *fn, void *ctx,
                         struct err *e)
 {
-    size_t at = 0;
-    enum status st = OK;
+    size_t at;
+    enum status st = begin(&at, file, e);
 
+    if (st)
+        err_prefix(e, st, "%s", name);
     for (size_t number = 1; !st && at < file.len; number++) {
         const uint8_t *from = file.data + at;
         const uint8_t *end = memchr(from, '\n', file.len - at);

@@ -2,6 +2,7 @@
  * cli/main.c - finds the subcommand and hands over
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -75,8 +76,20 @@ static int run(int argc, char **argv)
     return 2;
 }
 
+/* The next file opened takes the place of a stream that came closed, and what is logged would be
+ * written into a database. In their place comes what fails as a closed one does. */
+static bool hold_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!hold_streams())
+        return 1; /* and there is nowhere to say so */
     file_map_guard();
     return with_output(run(argc, argv));
 }

@@ -109,6 +109,11 @@ static enum status read_data(struct sft *f, const struct model_config *c, struct
         return err_set(e, ERR_INVALID,
                        "--eval-fraction %g of %zu sequences holds out not one of them",
                        f->s->eval_fraction, f->train.n);
+    if (f->n_train == 0 && f->n_held)
+        return err_set(
+            e, ERR_INVALID,
+            "--eval-fraction %g holds out all %zu sequences and leaves none to train on",
+            f->s->eval_fraction, f->n_held);
     if (f->n_train == 0)
         return err_set(e, ERR_INVALID, "'%s' has no sequence to train on", f->m->data);
     if (f->train.n_spelt + f->eval.n_spelt)

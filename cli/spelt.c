@@ -5,8 +5,9 @@
 #include "base/alloc.h"
 
 /* Whether some part of `text` is a special token if it is read so. */
-static bool spells_special(const struct tokenizer *t, struct bytes text, size_t cap)
+static bool spells_special(const struct tokenizer *t, struct bytes text)
 {
+    const size_t cap = TOKENIZER_ROOM(text.len); /* and not all the room that the caller has */
     int32_t *ids = NULL;
     size_t n = 0;
     bool spells = false;
@@ -29,7 +30,7 @@ enum status spelt_encode(struct spelt *s, const struct tokenizer *t, struct byte
     if (s->reads_special)
         return tokenizer_encode_trusted(t, text, ids, cap, n, e);
     st = tokenizer_encode(t, text, ids, cap, n, e);
-    if (!st && spells_special(t, text, cap))
+    if (!st && spells_special(t, text))
         s->n++;
     return st;
 }

@@ -57,6 +57,8 @@ int usage_parse(struct usage *u, int argc, char **argv)
             break;
         if (u->n_operands == u->max_operands)
             return usage_complain(u->line, "unexpected word '%.60s'", argv[at]);
+        if (!*argv[at])
+            return usage_complain(u->line, "word %zu is empty", u->n_operands + 1);
         u->operand[u->n_operands++] = argv[at++];
     }
     if (opt_check_required(u->table, u->n, &e))

@@ -70,6 +70,35 @@ size_t attend_bytes(const struct attend *a, const struct kernels *k)
            stage_bytes(a->n_pages * sizeof(float *));
 }
 
+static int compare(uintptr_t a, uintptr_t b)
+{
+    return (a > b) - (a < b);
+}
+
+/* By their pages, so that those which begin with the same are together. */
+static int compare_pages(const struct attend_run *a, const struct attend_run *b)
+{
+    const size_t n[] = {kv_cache_pages((size_t)a->at.first + 1),
+                        kv_cache_pages((size_t)b->at.first + 1)};
+    int order = 0;
+
+    for (size_t i = 0; order == 0 && i < n[0] && i < n[1]; i++)
+        order = compare((uintptr_t)a->table[i], (uintptr_t)b->table[i]);
+    return order ? order : compare(n[0], n[1]);
+}
+
+/* Runs of several queries as they come, then those of one. */
+static int compare_runs(const void *x, const void *y)
+{
+    const struct attend_run *a = x, *b = y;
+    const bool decodes[] = {a->at.n == 1 && a->table, b->at.n == 1 && b->table};
+    int order = compare(decodes[0], decodes[1]);
+
+    if (order == 0 && decodes[0])
+        order = compare_pages(a, b);
+    return order ? order : compare(a->at.row, b->at.row);
+}
+
 void attend_stage(struct attend *a, const struct kernels *k, struct stage *s)
 {
     const void *there;
@@ -78,8 +107,10 @@ void attend_stage(struct attend *a, const struct kernels *k, struct stage *s)
 
     a->runs = NULL;
     a->pages = NULL;
-    if (!k->device)
+    if (!k->device) {
+        qsort(a->run, a->n, sizeof(a->run[0]), compare_runs);
         return;
+    }
     runs = stage_take(s, a->n * sizeof(*runs), &there);
     a->runs = there;
     pages = stage_take(s, a->n_pages * sizeof(*pages), &there);

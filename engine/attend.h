@@ -2,7 +2,8 @@
  * engine/attend.h - the attention of a call, described once for all layers (private to engine/)
  *
  * The sequences of a call are the same in every layer; what differs are the arrays. The CPU is given
- * pointers for every run and layer, a device its runs once.
+ * pointers for every run and layer, those of one query in an order in which sequences that share pages
+ * are neighbours (attention_forward reads such a page once for all); a device is given its runs once.
  *
  *   attend_reset, attend_add for every run, attend_pad, attend_stage into a stage of attend_bytes more,
  *   then attend_forward for every layer (and attend_backward, of runs without pages)

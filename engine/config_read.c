@@ -509,7 +509,9 @@ enum status model_config_load(struct model_config *out, const char *dir, struct 
     enum status st;
 
     buf_init(&text, CONFIG_JSON_MAX);
-    st = file_read(&text, path, e);
+    st = file_check_dir(dir, "a model", e);
+    if (!st)
+        st = file_read(&text, path, e);
     if (!st)
         st = model_config_decode(out, buf_bytes(&text), e);
     buf_clear(&text);

@@ -47,9 +47,14 @@ static enum status check_id(struct hf_parser *p, const json_t *value, const char
 {
     json_int_t v = json_integer_value(value);
 
-    if (!json_is_integer(value) || v < 0 || v >= (json_int_t)BPE_MAX_IDS)
-        return err_set(p->e, ERR_MALFORMED, HF_FILE "'%.64s' has no id below %u", word,
-                       BPE_MAX_IDS);
+    if (!json_is_integer(value))
+        return err_set(p->e, ERR_MALFORMED, HF_FILE "'%.64s' has an id that is no integer",
+                       word);
+    if (v < 0 || v >= p->n_ids)
+        return err_set(p->e, ERR_MALFORMED,
+                       HF_FILE "'%.64s' has id %" JSON_INTEGER_FORMAT
+                               ", want 0 to %" JSON_INTEGER_FORMAT " in a file of %zu words",
+                       word, v, p->n_ids - 1, p->n_vocab);
     *id = (int32_t)v;
     return OK;
 }

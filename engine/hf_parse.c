@@ -13,6 +13,10 @@
 /* A published vocabulary of 256k words has 3M values. */
 #define VALUES_MAX (1u << 22)
 
+/* Ids that no word has: published files have some hundreds at most, padding a vocabulary. Every id
+ * takes its place in several arrays. */
+#define HOLES_MAX (1u << 16)
+
 enum status hf_unsupported(struct hf_parser *p, const char *what, const json_t *value)
 {
     char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
@@ -564,6 +568,10 @@ static enum status parse_parts(struct hf_parser *p, const json_t *root, struct b
     p->n_vocab = json_object_size(json_object_get(p->model, "vocab"));
     if (p->n_vocab == 0 || p->n_vocab > BPE_MAX_IDS)
         return hf_malformed(p, "the model has no vocabulary");
+    p->n_ids = (json_int_t)(p->n_vocab +
+                            json_array_size(json_object_get(root, "added_tokens")) + HOLES_MAX);
+    if (p->n_ids > (json_int_t)BPE_MAX_IDS)
+        p->n_ids = BPE_MAX_IDS;
     if (normalizer && !json_is_null(normalizer))
         st = parse_normalizer(p, normalizer);
     if (!st && pre && !json_is_null(pre))

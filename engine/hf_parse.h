@@ -17,7 +17,8 @@
 struct hf_parser {
     struct hf_tokenizer *h;
     const json_t *model;
-    size_t n_vocab; /* words of the model */
+    size_t n_vocab;   /* words of the model */
+    json_int_t n_ids; /* what may have an id has one below this */
     int32_t
         *byte_of;  /* owned: the byte that a character of the byte alphabet stands for, or -1 */
     bool by_bytes; /* the pre-tokenizer maps bytes to that alphabet */

@@ -398,9 +398,9 @@ static void beat(struct infer *s, int64_t now_ms, struct effects *out)
     struct msg_heartbeat m = {.n = s->n_held};
     struct buf body;
 
-    if (!s->is_working)
-        return;
-    if (now_ms >= s->beat_at_ms && !rpc_open(s->rpc, MSG_HEARTBEAT)) {
+    if (!s->is_working || rpc_open(s->rpc, MSG_HEARTBEAT))
+        return; /* the answer is what it waits for, and rpc_tick says until when */
+    if (now_ms >= s->beat_at_ms) {
         for (uint32_t i = 0; i < s->n_held; i++)
             m.item[i] =
                 (struct progress_item){s->held[i].unit, s->held[i].lease, s->held[i].tokens};

@@ -411,37 +411,42 @@ static enum status run_loop(struct shell *s, struct err *e)
     return st;
 }
 
-/* A handler has no argument, so the shell that signals stop is a global: the first that runs. */
+/* A handler has no argument, so the shell that signals stop is a global: the first that runs. What
+ * the process did on them before it still does. */
 static _Atomic(struct shell *) signalled;
+static const int stops[] = {SIGINT, SIGTERM};
+#define N_STOPS (sizeof(stops) / sizeof(stops[0]))
+static struct sigaction before[N_STOPS];
 
 static void on_signal(int number)
 {
     struct shell *s = atomic_load(&signalled);
 
-    (void)number;
     if (s)
         shell_stop(s);
+    for (size_t i = 0; i < N_STOPS; i++)
+        if (stops[i] == number && before[i].sa_handler != SIG_DFL &&
+            before[i].sa_handler != SIG_IGN)
+            before[i].sa_handler(number);
 }
 
 enum status shell_run(struct shell *s, struct err *e)
 {
     struct sigaction act = {.sa_handler = on_signal};
-    struct sigaction old_int, old_term;
     struct shell *nobody = NULL;
     bool is_ours = atomic_compare_exchange_strong(&signalled, &nobody, s);
     enum status st;
 
-    if (is_ours) {
-        sigemptyset(&act.sa_mask);
-        CHECK(sigaction(SIGINT, &act, &old_int) == 0);
-        CHECK(sigaction(SIGTERM, &act, &old_term) == 0);
+    sigemptyset(&act.sa_mask);
+    for (size_t i = 0; is_ours && i < N_STOPS; i++) {
+        CHECK(sigaction(stops[i], NULL, &before[i]) == 0);
+        CHECK(sigaction(stops[i], &act, NULL) == 0);
     }
     st = run_loop(s, e);
-    if (is_ours) {
-        CHECK(sigaction(SIGINT, &old_int, NULL) == 0);
-        CHECK(sigaction(SIGTERM, &old_term, NULL) == 0);
+    for (size_t i = 0; is_ours && i < N_STOPS; i++)
+        CHECK(sigaction(stops[i], &before[i], NULL) == 0);
+    if (is_ours)
         atomic_store(&signalled, NULL);
-    }
     atomic_store(&s->is_stopping, false);
     return st;
 }

@@ -116,7 +116,8 @@ void shell_get_stats(struct shell *s, struct shell_stats *out);
 void shell_wake(struct shell_part *p);
 void shell_stop(struct shell *s);
 
-/* Runs until shell_stop (OK) or a failure. SIGINT and SIGTERM call shell_stop. */
+/* Runs until shell_stop (OK) or a failure. SIGINT and SIGTERM call shell_stop, and then what the
+ * process had installed for them (with sa_handler), which is so again afterwards. */
 MUST_USE enum status shell_run(struct shell *s, struct err *e);
 
 #endif

@@ -24,9 +24,12 @@
 #define LOG_MODULE "orchestrator"
 #include "base/log.h"
 
-#define META_SALT      "beacon-salt"
-#define ADMITTED_MAX   (MSG_MAX_ROSTER + 2u)
-#define DONE_LINGER_MS 5000 /* for the nodes to hear that the run is over */
+#define META_SALT       "beacon-salt"
+#define META_CONTROL    "bound/control" /* where it listens */
+#define META_ENROL      "bound/enrol"
+#define ADMITTED_MAX    (MSG_MAX_ROSTER + 2u)
+#define READY_MAX_BYTES 65536u
+#define DONE_LINGER_MS  5000 /* for the nodes to hear that the run is over */
 
 struct run {
     const struct orch_config *c;
@@ -39,7 +42,7 @@ struct run {
     struct shell_part *part;
     uint32_t control_link, enrol_link;
     char control[256], enrol[256]; /* as bound */
-    uint64_t roster_seq;           /* of the keys the shell admits */
+    uint64_t admission_seq;        /* of the keys the shell admits */
     int64_t done_ms;               /* when the run was first seen done; 0: not yet */
 };
 
@@ -109,9 +112,9 @@ static void admit_roster(struct run *r)
 {
     struct public_key admitted[ADMITTED_MAX];
 
-    if (r->roster_seq == orch_roster_seq(r->orch))
+    if (r->admission_seq == orch_admission_seq(r->orch))
         return;
-    r->roster_seq = orch_roster_seq(r->orch);
+    r->admission_seq = orch_admission_seq(r->orch);
     shell_admit(r->shell, admitted, orch_admitted(r->orch, admitted, ADMITTED_MAX));
 }
 
@@ -323,22 +326,21 @@ static enum status load_orch(struct run *r, struct err *e)
 
 /* ---- start: sockets -------------------------------------------------------------------- */
 
-/* What an earlier life wrote of itself, or "": where it listened, which links and memberships
- * name, and its run. */
-static void earlier_text(const struct run *r, const char *name, char out[256])
+/* Where an earlier life listened, which links and memberships name, or "". */
+static void earlier_place(const struct run *r, const char *key, char out[256])
 {
-    char *path = file_join(r->c->dir, "ready.json");
-    json_t *o = json_load_file(path, 0, NULL);
-    const char *text = json_string_value(json_object_get(o, name));
+    struct buf text;
 
-    out[0] = 0;
-    if (text && strlen(text) < 256)
-        memcpy(out, text, strlen(text) + 1);
-    json_decref(o);
-    free(path);
+    buf_init(&text, 255);
+    if (!get_value(r->db, LEDGER_TABLE_META, bytes_str(key), &text, NULL) &&
+        !memchr(text.data, 0, text.len))
+        snprintf(out, 256, "%s", buf_cstr(&text));
+    else
+        out[0] = 0;
+    buf_clear(&text);
 }
 
-static enum status bind_one(struct run *r, const char *name, const char *wanted, bool is_enrol,
+static enum status bind_one(struct run *r, const char *key, const char *wanted, bool is_enrol,
                             uint32_t *link, char bound[256], struct err *e)
 {
     size_t n = strlen(wanted);
@@ -346,7 +348,7 @@ static enum status bind_one(struct run *r, const char *name, const char *wanted,
     size_t max = is_enrol ? MSG_JOIN_MAX : MSG_MAX_BYTES;
     enum status st;
 
-    earlier_text(r, name, earlier);
+    earlier_place(r, key, earlier);
     if (n < 2 || strcmp(wanted + n - 2, ":*") != 0 || strncmp(earlier, wanted, n - 1) != 0)
         earlier[0] = 0;
     st = shell_bind(r->shell, r->part, earlier[0] ? earlier : wanted, is_enrol, max, link,
@@ -371,9 +373,9 @@ static enum status open_sockets(struct run *r, struct err *e)
     ops.ctx = r;
     r->part = shell_add_part(r->shell, &ops, r->db, 0);
     orch_judge_new(&r->judge, r->c->judge, wake, r);
-    st = bind_one(r, "control", r->c->listen, false, &r->control_link, r->control, e);
+    st = bind_one(r, META_CONTROL, r->c->listen, false, &r->control_link, r->control, e);
     if (!st)
-        st = bind_one(r, "enrol", r->c->enrol, true, &r->enrol_link, r->enrol, e);
+        st = bind_one(r, META_ENROL, r->c->enrol, true, &r->enrol_link, r->enrol, e);
     return st;
 }
 
@@ -469,18 +471,34 @@ static enum status make_invites(struct run *r, struct effects *out, struct err *
     return st;
 }
 
+static const char *ready_run(const json_t *ready)
+{
+    const char *run = json_string_value(json_object_get(ready, "run"));
+
+    return run ? run : "of a name that is lost";
+}
+
 /* A second history under the same key would be held against the orchestrator. */
 static enum status check_not_lost(const struct run *r, struct err *e)
 {
-    char earlier[256];
+    char *path = file_join(r->c->dir, "ready.json");
+    json_t *ready = NULL;
+    struct buf text;
+    enum status st;
 
-    earlier_text(r, "run", earlier);
-    if (!earlier[0])
-        return OK;
-    return err_set(e, ERR_CORRUPT,
-                   "the ledger in '%s' is empty, but run %s was served from here: put its "
-                   "ledger back, or begin another run in another directory",
-                   r->c->dir, earlier);
+    buf_init(&text, READY_MAX_BYTES);
+    st = file_read(&text, path, e);
+    if (!st) {
+        ready = json_loadb((const char *)text.data, text.len, 0, NULL);
+        st = err_set(e, ERR_CORRUPT,
+                     "the ledger in '%s' is empty, but run %s was served from here: put its "
+                     "ledger back, or begin another run in another directory",
+                     r->c->dir, ready_run(ready));
+    }
+    json_decref(ready);
+    buf_clear(&text);
+    free(path);
+    return st == ERR_NOT_FOUND ? OK : st;
 }
 
 /* Begins a new run, or goes on with the old one; durable before anybody hears of it. */
@@ -498,6 +516,8 @@ static enum status begin(struct run *r, struct err *e)
     st = orch_begin(r->orch, clock_mono_ms(), clock_wall_us(), &out, e);
     if (!st && is_new)
         st = make_invites(r, &out, e);
+    effects_put(&out, LEDGER_TABLE_META, BYTES_LIT(META_CONTROL), bytes_str(r->control));
+    effects_put(&out, LEDGER_TABLE_META, BYTES_LIT(META_ENROL), bytes_str(r->enrol));
     if (!st)
         st = write_now(r, &out, e);
     effects_clear(&out);

@@ -149,7 +149,9 @@ static void ask_dispute(struct dispute_state *s, int64_t now_ms, struct effects 
     struct msg_dispute_ask m = {0};
     struct buf body;
 
-    if (rpc_open(s->rpc, MSG_DISPUTE_ASK) || now_ms < s->dispute_ms) {
+    if (rpc_open(s->rpc, MSG_DISPUTE_ASK))
+        return; /* the answer is what it waits for, and rpc_tick says until when */
+    if (now_ms < s->dispute_ms) {
         effects_timer(out, s->dispute_ms);
         return;
     }
@@ -319,8 +321,9 @@ void dispute_state_tick(struct dispute_state *s, int64_t now_ms, struct effects 
         go_on(s, now_ms, out);
     if (s->goal != GOAL_DISPUTE || s->phase != PHASE_PLAY)
         ask_dispute(s, now_ms, out);
-    if (s->goal == GOAL_NONE && s->opt.is_validator && s->recomputes) {
-        if (now_ms >= s->audit_ms && !rpc_open(s->rpc, MSG_AUDIT_ASK)) {
+    if (s->goal == GOAL_NONE && s->opt.is_validator && s->recomputes &&
+        !rpc_open(s->rpc, MSG_AUDIT_ASK)) {
+        if (now_ms >= s->audit_ms) {
             s->audit_ms = now_ms + ASK_MS;
             ask_audit(s, s->doubts_first ? 0 : -1, now_ms, out);
         }

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
-#include "proto/digest.h"
+#include "fuzz/sealed.h"
 #include "rollout/evidence.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -30,19 +30,6 @@ static void try_file(struct bytes in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct bytes in = {data, size};
-    struct digest d;
-    struct buf sealed;
-
-    try_file(in);
-    if (size < DIGEST_BYTES)
-        return 0;
-    in.len -= DIGEST_BYTES;
-    digest_of(&d, in);
-    buf_init(&sealed, size);
-    buf_append(&sealed, in);
-    buf_append(&sealed, BYTES_OF(d.b));
-    try_file(buf_bytes(&sealed));
-    buf_clear(&sealed);
+    try_sealed(try_file, (struct bytes){data, size});
     return 0;
 }

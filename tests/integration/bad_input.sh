@@ -116,6 +116,51 @@ grep -q '"honest_refused": 0' "$work/net.out"
 grep -q "refused key=" "$work/net/orchestrator.log"
 echo "network: went on to the end"
 
+# ---- interrupted --------------------------------------------------------------------------------
+# ended DIR: the network of DIR, $up, is sent SIGTERM, and ends and says so
+ended() {
+    local status=0
+    kill $up
+    await "! kill -0 $up 2>/dev/null"
+    wait $up || status=$?
+    up=
+    if [ $status != 1 ] || ! grep -q "interrupted; 'muster up --dir $1' goes on" "$work/ended.err"; then
+        echo "status $status, it should say that it was interrupted:"
+        cat "$work/ended.err"
+        exit 1
+    fi
+}
+"$muster" up "$here/tasks/small" --dir "$work/early" >"$work/out" 2>"$work/ended.err" &
+up=$!
+await '[ -e "$work/early/lock" ]' # before there is anything to go on with
+ended "$work/early"
+"$muster" up "$here/tasks/small" --dir "$work/deaf" --steps 100000 >"$work/out" 2>"$work/ended.err" &
+up=$!
+await '[ -s "$work/deaf/trainer/membership" ]'
+deaf=$(pgrep -P $up -f "orchestrator --dir $work/deaf/")
+kill -STOP "$deaf" # and nothing that up asks is answered
+ended "$work/deaf"
+kill -CONT "$deaf" 2>/dev/null || true
+echo "interrupted: it ends and says so"
+
+# ---- a directory that something happened to ------------------------------------------------------
+again() { # name of a copy of the network: goes on with it
+    timeout -k 5 60 "$muster" up "$here/tasks/small" --dir "$work/$1" --json --cheats 0 --inference 2
+}
+for copy in lost-place short damaged; do cp -r "$work/net" "$work/$copy"; done
+echo '{' >"$work/lost-place/orchestrator/ready.json" # its nodes know it where it listened before
+again lost-place >"$work/out" 2>"$work/again.err" || { echo "it lost its place"; cat "$work/again.err"; exit 1; }
+truncate -s 20000 "$work/short/orchestrator/ledger/data.mdb"
+expect cut_ledger 1 "orchestrator ends again and again: .*cut short or damaged" again short
+mkdir "$work/pipe"
+mkfifo "$work/pipe/ready.json" # whose writer never comes
+expect pipe_status 1 "ready.json' is no regular file but a pipe" \
+    timeout -k 5 60 "$muster" status --dir "$work/pipe"
+head -c 100 /dev/urandom >"$work/damaged/trainer/bundle"
+expect damaged_bundle 1 "trainer/bundle': not a task bundle" again damaged
+: >"$work/damaged/initiator/membership"
+expect damaged_membership 1 "membership' does not say" "$muster" status --dir "$work/damaged/initiator"
+
 # ---- models -------------------------------------------------------------------------------------
 cp -r "$work/net/trainer/model" "$work/cut"
 truncate -s -64 "$work/cut/model.safetensors"

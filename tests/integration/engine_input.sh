@@ -77,6 +77,8 @@ expect 1 "the logits takes .* more than the" model logits "$work/wide" --out "$w
 expect 1 "heads 5 does not divide --dim 64" model init "$work/never" --heads 5
 expect 1 "holds out not one" sft "$model" --data "$work/data.jsonl" --out "$work/no-0" \
     --eval-fraction 0.5
+expect 1 "eval-fraction 1 holds out all 1 sequences" sft "$model" --data "$work/data.jsonl" \
+    --out "$work/no-4" --eval-fraction 1
 expect 1 "not in 2..128" model init "$work/never" --dim 4096 --heads 2
 
 # an empty text is a text: stdin is not waited for
@@ -113,7 +115,21 @@ expect 1 "no chat template 'frob'; there are" sft "$model" --data "$work/chat.js
     --out "$work/no-2" --template frob
 mkfifo "$work/empty/model.safetensors.pipe"
 mv "$work/empty/model.safetensors.pipe" "$work/empty/model.safetensors"
-expect 1 "is no regular file" model info "$work/empty"
+expect 1 "is no regular file but a pipe" model info "$work/empty"
+for name in config.json tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja; do
+    rm -rf "$work/pipe"
+    cp -r "$model" "$work/pipe"
+    rm -f "$work/pipe/$name"
+    mkfifo "$work/pipe/$name" # whose writer never comes
+    expect 1 "pipe/$name' is no regular file but a pipe" model generate "$work/pipe" --prompt a --chat
+done
+expect 1 "is no regular file but a pipe" tokenize "$model" --file "$work/pipe/chat_template.jinja"
+expect 1 "directory of a model is wanted: '$work/nowhere': No such" model info "$work/nowhere"
+expect 1 "directory of a model is wanted: '$work/nowhere': No such" tokenize "$work/nowhere" --text a
+expect 1 "directory of a model is wanted: '$work/data.jsonl' is a file" model generate "$work/data.jsonl" \
+    --prompt a
+expect 2 "word 1 is empty" model info ""
+expect 2 "option 'out' cannot be empty" model logits "$model" --tokens 1 --out ""
 [ ! -e "$work/never" ]
 
 # ---- a result that does not arrive ------------------------------------------------------------------
@@ -123,5 +139,9 @@ for words in "model info $model" "tokenize $model --text a" "model generate $mod
     "$muster" $words >/dev/full 2>"$work/err" || got=$?
     [ $got = 1 ] && grep -q "cannot write to stdout" "$work/err" || { echo "$words: $got"; exit 1; }
 done
+
+# what is logged to a closed stream lands in no file that was opened instead
+"$muster" sft "$model" --data "$work/data.jsonl" --out "$work/quiet" --steps 2 >/dev/null 2>&-
+[ ! -s "$work/quiet/.lock" ] || { echo "a closed stderr became the lock:"; cat "$work/quiet/.lock"; exit 1; }
 
 echo "all as it should be"

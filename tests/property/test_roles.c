@@ -402,6 +402,7 @@ static void carry_out(struct world *w, uint32_t i)
         if (f->kind == EFFECT_SEND) {
             carry(w, i, true, f->value);
         } else if (f->kind == EFFECT_TIMER) {
+            assert_true(f->at_ms > w->now_ms); /* or it would not sleep while nobody answers */
             n->due_ms = f->at_ms < n->due_ms ? f->at_ms : n->due_ms;
         } else {
             assert_int_equal(f->kind, EFFECT_START);

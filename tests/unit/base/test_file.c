@@ -2,6 +2,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,30 @@ static void read_of_a_directory_is_an_error(void **state)
 
     buf_init(&b, 100);
     assert_status(file_read(&b, *state, &e), ERR_IO, &e);
+    buf_clear(&b);
+}
+
+/* Whoever waited for the pipe's writer would wait for ever: the alarm ends the test. */
+static void read_waits_for_no_pipe_and_no_device(void **state)
+{
+    const char *path = tempdir_path(*state, "pipe");
+    struct file_map map;
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 100);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20);
+
+    assert_status(file_read(&b, path, &e), ERR_IO, &e);
+    assert_contains(e.text, "/pipe' is no regular file but a pipe");
+    assert_status(file_map_open(&map, path, &e), ERR_IO, &e);
+    assert_contains(e.text, "/pipe' is no regular file but a pipe");
+    assert_status(file_read(&b, "/dev/zero", &e), ERR_IO, &e);
+    assert_contains(e.text, "no regular file but a device");
+    assert_int_equal(b.len, 0);
+
+    alarm(0);
     buf_clear(&b);
 }
 
@@ -257,6 +282,27 @@ static void a_mapped_file_that_is_cut_short_ends_the_program_in_order(void **sta
     assert_int_equal(WEXITSTATUS(status), 1);
 }
 
+/* A disk that is full is one reason for it, and stderr may lie there: status 2 is for a wrong command
+ * line. */
+static void it_ends_so_though_nobody_can_be_told(void **state)
+{
+    const char *path = tempdir_path(*state, "data");
+    static const uint8_t pages[8192] = {0};
+    int status = 0;
+    struct err e;
+    pid_t child;
+
+    assert_ok(file_write_atomic(path, BYTES_OF(pages), 0600, &e), &e);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        read_what_is_cut_off(path, open("/dev/full", O_WRONLY));
+    assert_int_equal(waitpid(child, &status, 0), child);
+
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+}
+
 static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
 {
     const char *path = tempdir_path(*state, "lock");
@@ -364,6 +410,7 @@ int main(void)
         TEST(write_does_not_follow_what_lies_at_the_temporary_name),
         TEST(read_of_a_missing_file_is_not_found),
         TEST(read_of_a_directory_is_an_error),
+        TEST(read_waits_for_no_pipe_and_no_device),
         TEST(read_stops_at_the_ceiling),
         TEST(write_on_a_full_disk_keeps_the_old_file),
         TEST(write_into_a_missing_directory_fails),
@@ -374,6 +421,7 @@ int main(void)
         TEST(map_of_an_empty_file_is_empty),
         TEST(map_refuses_what_is_missing_or_no_file),
         TEST(a_mapped_file_that_is_cut_short_ends_the_program_in_order),
+        TEST(it_ends_so_though_nobody_can_be_told),
         TEST(a_file_written_in_pieces_is_there_when_committed),
         TEST(a_file_that_is_not_committed_leaves_the_old_one),
     };

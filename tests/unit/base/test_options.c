@@ -74,6 +74,22 @@ static void set_takes_every_type(void **state)
     assert_true(c->table[1].was_set);
 }
 
+static void a_text_is_empty_only_where_that_is_the_default(void **state)
+{
+    struct config *c = *state;
+    char *note = NULL;
+    struct opt free_text = {"note", OPT_STRING, &note, "", NULL, "anything", false};
+    struct err e;
+
+    assert_status(opt_set(c->table, N, "dir", "", &e), ERR_INVALID, &e);
+    assert_contains(e.text, "'dir' cannot be empty");
+    assert_null(c->dir);
+
+    opt_defaults(&free_text, 1);
+    assert_ok(opt_set(&free_text, 1, "note", "", &e), &e);
+    opt_clear(&free_text, 1);
+}
+
 /* Each with the same error: the key, the value and what is allowed. */
 static void assert_refused(struct config *c, const char *key, const char *value,
                            const char *allowed)
@@ -278,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(defaults_are_set_and_required_ones_are_null),
         TEST(set_takes_every_type),
+        TEST(a_text_is_empty_only_where_that_is_the_default),
         TEST(set_refuses_numbers_that_are_not_whole_or_not_in_range),
         TEST(set_refuses_words_that_are_no_choice),
         TEST(ranges_may_be_open_on_either_side),

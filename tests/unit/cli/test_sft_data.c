@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "cli/spelt.h"
+
 #include "support/test.h"
 
 struct fixture {
@@ -183,6 +185,40 @@ static void of_messages_the_answers_bear_loss(void **state)
     tokenizer_free(&t);
 }
 
+/* Room for all the data of a file is asked for at once: whoever took as much again for each text of
+ * it would take time in the square of its length. */
+static void a_text_that_spells_tokens_takes_no_more_room_than_it_needs(void **state)
+{
+    struct fixture *f = *state;
+    struct tokenizer *t;
+    struct spelt s = {0};
+    int32_t ids[64];
+    size_t n;
+
+    assert_ok(tokenizer_load(&t, MUSTER_SOURCE_DIR "/tests/vectors/tokenizer/qwen", &f->e),
+              &f->e);
+
+    assert_ok(spelt_encode(&s, t, BYTES_LIT("a<|im_end|>"), ids, SIZE_MAX / 8, &n, &f->e),
+              &f->e);
+
+    assert_int_equal(s.n, 1);
+    tokenizer_free(&t);
+}
+
+static void marks_of_an_encoding_are_passed_over_or_named(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_ok(parse(f, "\xef\xbb\xbf{\"text\": \"abc\"}\r\n{\"text\": \"abcd\"}\r\n"), &f->e);
+    assert_int_equal(f->d.n, 2);
+    assert_string_equal(spelt(f, 0), "<ABC!");
+    assert_status(parse(f, "\xff\xfe{"), ERR_MALFORMED, &f->e);
+    assert_contains(f->e.text, "file: UTF-16: want UTF-8");
+    assert_status(parse(f, "{\"text\": \"a\"}\n\xef\xbb\xbf{\"text\": \"b\"}"), ERR_MALFORMED,
+                  &f->e);
+    assert_contains(f->e.text, "file:2: no JSON");
+}
+
 static void long_sequences_are_cut_if_asked(void **state)
 {
     struct fixture *f = *state;
@@ -236,6 +272,8 @@ int main(void)
         WITH(bad_lines_are_named),
         WITH(a_line_of_too_many_values_is_refused),
         WITH(of_messages_the_answers_bear_loss),
+        WITH(a_text_that_spells_tokens_takes_no_more_room_than_it_needs),
+        WITH(marks_of_an_encoding_are_passed_over_or_named),
         WITH(long_sequences_are_cut_if_asked),
         WITH(long_sequences_are_dropped_if_asked),
         WITH(the_digest_tells_data_apart),

@@ -379,6 +379,25 @@ static void what_is_saved_is_what_was_read(void **state)
     tokenizer_free(&t);
 }
 
+/* transformers writes int(1e30) for "no limit". */
+static void a_length_without_limit_is_read(void **state)
+{
+    static const char config[] = "{\"eos_token\": \"<|im_end|>\", "
+                                 "\"model_max_length\": 1000000000000000019884624838656}";
+    const char *dir = *state;
+    char *path = file_join(dir, "tokenizer_config.json");
+    struct tokenizer *t = load(VECTORS "qwen");
+    struct err e;
+
+    assert_ok(tokenizer_save(t, dir, &e), &e);
+    tokenizer_free(&t);
+    assert_ok(file_write_atomic(path, bytes_str(config), 0600, &e), &e);
+    assert_ok(tokenizer_load(&t, dir, &e), &e);
+    assert_int_equal(tokenizer_eos(t), tokenizer_find_special(t, "<|im_end|>"));
+    tokenizer_free(&t);
+    free(path);
+}
+
 #define MODEL(more) "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}," more "}"
 #define DECODER     "\"decoder\":{\"type\":\"ByteLevel\"}"
 #define LETTERS     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -437,6 +456,10 @@ static void what_is_not_known_is_refused_by_name(void **state)
          "an added token of more than", ERR_LIMIT},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}," DECODER "}",
          "'a'", ERR_MALFORMED},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":65537},\"merges\":[]}," DECODER "}",
+         "'a' has id 65537, want 0 to 65536", ERR_MALFORMED},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1.5},\"merges\":[]}," DECODER "}",
+         "'a' has an id that is no integer", ERR_MALFORMED},
     };
 
     for (size_t i = 0; i < sizeof(in) / sizeof(in[0]); i++) {
@@ -447,6 +470,25 @@ static void what_is_not_known_is_refused_by_name(void **state)
         assert_contains(e.text, in[i].says);
         tokenizer_free(&t);
     }
+}
+
+static void ids_that_no_word_has_are_holes(void **state)
+{
+    struct tokenizer *t;
+    struct err e = {0};
+
+    (void)state;
+    assert_ok(tokenizer_parse(
+                  &t,
+                  BYTES_LIT("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":65537},"
+                            "\"merges\":[]}," DECODER "}"),
+                  &e),
+              &e);
+
+    assert_int_equal(tokenizer_vocab(t), 65538);
+    assert_true(bytes_equal(tokenizer_string(t, 65537), BYTES_LIT("b")));
+    assert_int_equal(tokenizer_string(t, 65536).len, 0);
+    tokenizer_free(&t);
 }
 
 static void text_that_is_not_utf8_is_refused(void **state)
@@ -475,9 +517,12 @@ int main(void)
         cmocka_unit_test(a_letter_under_a_heap_of_marks_is_no_attack),
         cmocka_unit_test(spaces_that_tokens_take_are_no_attack),
         cmocka_unit_test(pieces_are_one_text_with_the_ids_given),
+        cmocka_unit_test_setup_teardown(a_length_without_limit_is_read, tempdir_setup,
+                                        tempdir_teardown),
         cmocka_unit_test_setup_teardown(what_is_saved_is_what_was_read, tempdir_setup,
                                         tempdir_teardown),
         cmocka_unit_test(what_is_not_known_is_refused_by_name),
+        cmocka_unit_test(ids_that_no_word_has_are_holes),
         cmocka_unit_test(text_that_is_not_utf8_is_refused),
     };
     return cmocka_run_group_tests_name("engine/tokenizer_hf", tests, NULL, NULL);

@@ -496,6 +496,20 @@ static void while_it_works_it_says_how_far_it_is(void **state)
     assert_int_equal(orders_sent(&f->o, MSG_HEARTBEAT), 0);
 }
 
+/* An orchestrator may be away for long, also while there is work: whoever waits for it sleeps. */
+static void while_nobody_answers_it_sleeps(void **state)
+{
+    struct fixture *f = *state;
+    int64_t now = 0;
+
+    work(f, 2);
+    for (int i = 0; i < 50; i++) {
+        assert_true(orders_timer(&f->o) > now && orders_timer(&f->o) != INT64_MAX);
+        now = orders_timer(&f->o);
+        tick(f, now);
+    }
+}
+
 static void a_dropped_lease_is_not_submitted(void **state)
 {
     struct fixture *f = *state;
@@ -638,6 +652,7 @@ int main(void)
         CASE(a_refused_question_is_asked_again_later),
         CASE(rubbish_changes_nothing),
         CASE(while_it_works_it_says_how_far_it_is),
+        CASE(while_nobody_answers_it_sleeps),
         CASE(a_dropped_lease_is_not_submitted),
         CASE(a_failed_job_is_told_and_work_asked_for_later),
         CASE(the_end_of_another_job_is_ignored),

@@ -606,6 +606,35 @@ static void the_term_signal_stops_the_loop(void **state)
     drop_node(n);
 }
 
+static volatile sig_atomic_t n_told;
+
+static void be_told(int number)
+{
+    (void)number;
+    n_told++;
+}
+
+static void who_waited_for_a_signal_hears_of_it_too(void **state)
+{
+    (void)state;
+    struct sigaction act = {.sa_handler = be_told}, old;
+    struct node *n = make_node(1, NULL);
+    sigemptyset(&act.sa_mask);
+    assert_int_equal(sigaction(SIGTERM, &act, &old), 0);
+    start(n);
+    assert_within(5000, n_timers(n) == 1);
+
+    assert_int_equal(kill(getpid(), SIGTERM), 0);
+    join(n);
+    assert_int_equal(n_told, 1);
+    assert_int_equal(kill(getpid(), SIGTERM), 0); /* and now it is alone again */
+    assert_int_equal(n_told, 2);
+
+    assert_int_equal(sigaction(SIGTERM, &old, NULL), 0);
+    assert_ok(n->result, &n->e);
+    drop_node(n);
+}
+
 static void an_endpoint_in_use_is_an_error_that_names_it(void **state)
 {
     (void)state;
@@ -696,11 +725,24 @@ static void sockets_with_a_bounded_queue_have_no_zmtp_heartbeat(void **state)
     zmq_ctx_term(ctx);
 }
 
+static void the_own_address_is_the_one_that_leads_there(void **state)
+{
+    char own[SOCK_ADDRESS_BYTES];
+    struct err e;
+
+    (void)state;
+    assert_ok(sock_own_address(own, "tcp://127.0.0.1:9", &e), &e);
+    assert_string_equal(own, "127.0.0.1");
+    assert_status(sock_own_address(own, "tcp://127.0.0.1", &e), ERR_IO, &e);
+    assert_status(sock_own_address(own, "tcp://:9", &e), ERR_IO, &e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* First: a test that fails leaves its shells running, and the signal goes to one of those. */
         cmocka_unit_test(the_term_signal_stops_the_loop),
+        cmocka_unit_test(who_waited_for_a_signal_hears_of_it_too),
         cmocka_unit_test(a_question_reaches_the_server_and_its_answer_comes_back),
         cmocka_unit_test(an_unknown_key_is_refused_and_gets_in_once_admitted),
         cmocka_unit_test(a_server_with_another_key_is_not_spoken_to),
@@ -719,6 +761,7 @@ int main(void)
         cmocka_unit_test(a_client_finds_its_server_again_after_a_restart),
         cmocka_unit_test(an_endpoint_in_use_is_an_error_that_names_it),
         cmocka_unit_test(sockets_with_a_bounded_queue_have_no_zmtp_heartbeat),
+        cmocka_unit_test(the_own_address_is_the_one_that_leads_there),
         cmocka_unit_test(an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled),
     };
 

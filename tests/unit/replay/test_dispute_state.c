@@ -368,6 +368,21 @@ static void who_is_not_given_version_0_asks_for_others(void **state)
     assert_int_equal(ask.version, -1);
 }
 
+/* An orchestrator may be away for long: whoever waits for it sleeps. */
+static void while_nobody_answers_it_sleeps(void **state)
+{
+    struct fixture *f = *state;
+    int64_t now = 0;
+
+    dispute_state_ready(f->s, ORDERS_PEER, &f->o.run, true, now, &f->o.out);
+    for (int i = 0; i < 50; i++) {
+        assert_true(orders_timer(&f->o) > now && orders_timer(&f->o) != INT64_MAX);
+        now = orders_timer(&f->o);
+        orders_forget(&f->o);
+        dispute_state_tick(f->s, now, &f->o.out);
+    }
+}
+
 /* A dispute without moves is nothing to play. */
 static void who_is_told_of_a_dispute_that_is_over_does_nothing(void **state)
 {
@@ -442,6 +457,7 @@ int main(void)
         TEST(a_file_of_version_0_is_challenged),
         TEST(who_finds_another_state_before_version_1_makes_version_0),
         TEST(who_is_not_given_version_0_asks_for_others),
+        TEST(while_nobody_answers_it_sleeps),
         TEST(who_is_told_of_a_dispute_that_is_over_does_nothing),
         TEST(a_party_that_is_to_wait_stays_in_its_dispute),
     };
