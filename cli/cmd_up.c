@@ -558,6 +558,7 @@ static enum status parse_begun(struct up *u, struct err *e)
     struct bundle b;
     enum status st = bundle_decode(&b, buf_bytes(&u->bundle), e);
 
+    task_clear(&u->task); /* task_parse begins with an empty one */
     if (!st)
         st = task_parse(&u->task, b.file[BUNDLE_TASK], u->dir, e);
     return st;
@@ -661,6 +662,18 @@ static int run_and_tell(struct up *u, struct err *e)
     return 1;
 }
 
+static const char about[] =
+    "Runs a whole network on this machine: orchestrator, trainer, inference workers,\n"
+    "validators and a relay, each a process of its own, until the task's last weight\n"
+    "version. TASK.yaml may be a directory with one; the default is "
+    "tasks/reverse-text.\n"
+    "Ctrl-C ends all; the same --dir goes on. One worker cheats unless --cheats is "
+    "0.\n\n"
+    "  muster up                                  a first look\n"
+    "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+    "  muster up --dir my-run                     goes on with it\n"
+    "  muster status --dir my-run --watch         from another terminal";
+
 int cmd_up(int argc, char **argv)
 {
     struct up u = {.lock_fd = -1};
@@ -704,17 +717,7 @@ int cmd_up(int argc, char **argv)
     };
     struct usage usage = {
         .line = "muster up [TASK.yaml] [options]",
-        .about =
-            "Runs a whole network on this machine: orchestrator, trainer, inference\n"
-            "workers, validators and a relay, each a process of its own, until the task's\n"
-            "last weight version. TASK.yaml may be a directory with one; the default is\n"
-            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on. One worker cheats\n"
-            "unless --cheats is 0.\n"
-            "\n"
-            "  muster up                                  a first look\n"
-            "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
-            "  muster up --dir my-run                     goes on with it\n"
-            "  muster status --dir my-run --watch         from another terminal",
+        .about = about,
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,

@@ -60,7 +60,7 @@ check_names() {
     [ $bad -eq 0 ] && [ "$n" -gt 0 ]
 }
 
-# CONTRIBUTING.md names options of scripts.
+# CONTRIBUTING.md names options of scripts, and so does what begins with tests/ between backticks.
 check_options() {
     local page option bad=0 n=0
     while read -r page; do
@@ -70,7 +70,7 @@ check_options() {
                 echo "$page: the program has no option $option"
                 bad=1
             }
-        done < <(sed '/^```/,/^```/d' "$page" | grep -o '`[^`]*`' |
+        done < <(sed '/^```/,/^```/d' "$page" | grep -o '`[^`]*`' | grep -v '^`tests/' |
             grep -o -e '--[a-z][a-z0-9-]*' | sort -u || true)
     done < <(printf '%s\n' docs/*.md README.md ARCHITECTURE.md | grep -vx docs/cli.md)
     echo "$n options"

@@ -187,7 +187,8 @@ static void workers_without_weights_are_told_of(void **state)
     move_world(&w, &few);
     o = view(w, STATUS_SUMMARY, 0);
 
-    assert_contains(text_of(o, "why"), "no worker has a weight version yet; the trainer serves");
+    assert_contains(text_of(o, "why"),
+                    "no worker has a weight version yet; the trainer serves");
     json_decref(o);
     world_free(&w);
 }
