@@ -4,6 +4,7 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
@@ -215,6 +216,28 @@ static enum status check_pages(const struct db *d, struct err *e)
     return st == ERR_NOT_FOUND ? ERR_CORRUPT : st;
 }
 
+/* What LMDB is to open, where it is there: it would wait for a pipe. */
+static enum status check_files(const struct db *d, struct err *e)
+{
+    static const char *const names[] = {"data.mdb", "lock.mdb"};
+    enum status st = OK;
+    struct stat sb;
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !st; i++) {
+        char *path = file_join(d->dir, names[i]);
+
+        st = file_check_regular(path, e);
+        if (st == ERR_NOT_FOUND)
+            st = i == 0 && d->read_only ? err_set(e, st, "there is no database in '%s'", d->dir)
+                                        : OK;
+        if (!st && i == 0 && d->read_only && !stat(path, &sb) && sb.st_size == 0)
+            st = err_set(e, ERR_CORRUPT, "the database in '%s' is empty: nothing was written",
+                         d->dir);
+        free(path);
+    }
+    return st;
+}
+
 enum status db_open(struct db **out, const char *dir, const struct db_options *opt,
                     struct err *e)
 {
@@ -224,15 +247,10 @@ enum status db_open(struct db **out, const char *dir, const struct db_options *o
     *out = NULL;
     d->dir = xstrdup(dir);
     d->read_only = opt->read_only;
-    if (d->read_only) {
-        char *data = file_join(dir, "data.mdb");
-
-        if (!file_exists(data))
-            st = err_set(e, ERR_NOT_FOUND, "there is no database in '%s'", dir);
-        free(data);
-    } else {
+    if (!d->read_only)
         st = file_mkdirs(dir, 0700, e);
-    }
+    if (!st)
+        st = check_files(d, e);
     if (!st)
         st = open_env(d, opt, e);
     if (!st)

@@ -110,6 +110,37 @@ enum status file_read_stdin(struct buf *out, struct err *e)
     return read_all(out, STDIN_FILENO, "stdin", e);
 }
 
+enum status file_line_stdin(struct buf *out, bool *is_end, struct err *e)
+{
+    enum status st = OK;
+    int c;
+
+    *is_end = false;
+    while (!st && (c = getc(stdin)) != EOF && c != '\n') {
+        buf_put_u8(out, (uint8_t)c);
+        st = buf_status(out, NULL);
+    }
+    if (st)
+        return err_set(e, st,
+                       "a line of stdin is longer than the %zu bytes allowed, or out of memory",
+                       out->max);
+    if (ferror(stdin))
+        return err_set(e, ERR_IO, "cannot read stdin: %s", strerror(errno));
+    *is_end = feof(stdin) && out->len == 0;
+    return OK;
+}
+
+enum status file_check_regular(const char *path, struct err *e)
+{
+    struct stat sb;
+
+    if (stat(path, &sb))
+        return io_error(e, "examine", path);
+    return S_ISREG(sb.st_mode) ? OK
+                               : err_set(e, ERR_IO, "'%s' is no regular file but %s", path,
+                                         kind_of(sb.st_mode));
+}
+
 /* Makes the entry of `path` in its directory durable. */
 static enum status sync_directory_of(const char *path, struct err *e)
 {

@@ -15,6 +15,13 @@ MUST_USE enum status file_read(struct buf *out, const char *path, struct err *e)
 
 /* The same with what is left of stdin, whatever that is. */
 MUST_USE enum status file_read_stdin(struct buf *out, struct err *e);
+
+/* Appends the next line of stdin without its end; *is_end: there is none. Waits for it. ERR_LIMIT,
+ * ERR_IO. Not to be mixed with file_read_stdin, which knows nothing of stdio. */
+MUST_USE enum status file_line_stdin(struct buf *out, bool *is_end, struct err *e);
+
+/* For a library that opens files itself, and would wait for a pipe. ERR_NOT_FOUND, ERR_IO. */
+MUST_USE enum status file_check_regular(const char *path, struct err *e);
 /* Writes path.tmp, fsyncs, renames over `path`, fsyncs the directory: a crash leaves the old or
  * the new file, never a piece. ERR_FULL when the disk is; ERR_IO also where `path` is there and no
  * regular file, a symbolic link included. `mode` as in open(2). */

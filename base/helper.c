@@ -103,21 +103,6 @@ bool helper_is_marked(const char *mark)
     return false;
 }
 
-bool helper_send(const struct helper *h, struct bytes b)
-{
-    while (b.len) {
-        ssize_t n = send(h->fd, b.data, b.len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        b.data += n;
-        b.len -= (size_t)n;
-    }
-    return true;
-}
-
 /* Milliseconds as poll takes them. */
 static int left_until(int64_t deadline_ms)
 {
@@ -129,24 +114,50 @@ static int left_until(int64_t deadline_ms)
     return left <= 0 ? 0 : left > 1000000 ? 1000000 : (int)left;
 }
 
+/* Until the socket gives or takes something. ERR_TIMEOUT: not by then. */
+static enum status await(const struct helper *h, short what, int64_t deadline_ms)
+{
+    for (;;) {
+        struct pollfd poll_fd = {h->fd, what, 0};
+        int wait_ms = left_until(deadline_ms);
+        int rc = poll(&poll_fd, 1, wait_ms);
+
+        if (rc > 0 || (rc < 0 && errno != EINTR))
+            return OK; /* and if it is an error, the next call has it too */
+        if (rc == 0 && wait_ms == 0)
+            return ERR_TIMEOUT;
+    }
+}
+
+enum status helper_send(const struct helper *h, struct bytes b, int64_t deadline_ms)
+{
+    while (b.len) {
+        enum status st = await(h, POLLOUT, deadline_ms);
+        ssize_t n = st ? 0 : send(h->fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (st)
+            return st;
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0)
+            return ERR_IO;
+        b.data += n;
+        b.len -= (size_t)n;
+    }
+    return OK;
+}
+
 enum status helper_receive(const struct helper *h, void *p, size_t n, int64_t deadline_ms)
 {
     uint8_t *to = p;
 
     while (n) {
-        struct pollfd poll_fd = {h->fd, POLLIN, 0};
-        int wait_ms = left_until(deadline_ms);
-        int rc = poll(&poll_fd, 1, wait_ms);
-        ssize_t got;
+        enum status st = await(h, POLLIN, deadline_ms);
+        ssize_t got = st ? 0 : recv(h->fd, to, n, MSG_DONTWAIT);
 
-        if (rc < 0 && errno == EINTR)
-            continue;
-        if (rc == 0 && wait_ms == 0)
-            return ERR_TIMEOUT;
-        if (rc == 0)
-            continue;
-        got = recv(h->fd, to, n, 0);
-        if (got < 0 && errno == EINTR)
+        if (st)
+            return st;
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got <= 0)
             return ERR_IO;

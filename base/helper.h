@@ -45,10 +45,9 @@ int helper_stop(struct helper *h);
  * would start itself without end: so who starts helpers asks first. */
 bool helper_is_marked(const char *mark);
 
-/* On the parent's side. False: the helper is gone. */
-MUST_USE bool helper_send(const struct helper *h, struct bytes b);
-/* ERR_TIMEOUT: not all came by then (base/clock.h; INT64_MAX: wait for ever). ERR_IO: it is gone. No
- * text is set. */
+/* On the parent's side. ERR_TIMEOUT: not all was taken, or came, by then (base/clock.h; INT64_MAX:
+ * wait for ever). ERR_IO: the helper is gone. No text is set. */
+MUST_USE enum status helper_send(const struct helper *h, struct bytes b, int64_t deadline_ms);
 MUST_USE enum status helper_receive(const struct helper *h, void *p, size_t n,
                                     int64_t deadline_ms);
 

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "envs/env.h"
@@ -459,27 +460,43 @@ static void episode_add(struct episode *ep, enum env_author author, struct bytes
     ep->m[ep->n++] = (struct env_message){author, {copy, text.len}};
 }
 
-/* The next answer: the one given, or a line from stdin; false at its end. */
-static bool next_answer(struct episode *ep, const char *given)
+/* The next answer: the one given, or a line from stdin; *is_end: there is none. */
+static enum status next_answer(struct episode *ep, const char *given, bool *is_end,
+                               struct err *e)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
+    struct buf line;
+    enum status st;
 
+    *is_end = false;
     if (given[0] && ep->n == 0) {
         episode_add(ep, ENV_MODEL, bytes_str(given));
-        return true;
+        return OK;
     }
     printf("your answer    ");
     fflush(stdout);
-    n = getline(&line, &cap, stdin);
-    if (n > 0)
-        episode_add(ep, ENV_MODEL,
-                    (struct bytes){(uint8_t *)line, (size_t)n - (line[n - 1] == '\n')});
-    else
+    buf_init(&line, ENV_TEXT_MAX_BYTES);
+    st = file_line_stdin(&line, is_end, e);
+    if (st || *is_end)
         printf("\n");
-    free(line);
-    return n > 0;
+    else
+        episode_add(ep, ENV_MODEL, buf_bytes(&line));
+    buf_clear(&line);
+    return st;
+}
+
+/* Texts of an environment are any bytes, which a terminal may obey: controls are spelt out. */
+static void print_text(const char *what, const struct buf *text)
+{
+    printf("%-14s ", what);
+    for (size_t i = 0; i < text->len; i++) {
+        uint8_t c = text->data[i];
+
+        if ((c < 0x20 && c != '\n') || c == 0x7f)
+            printf("\\x%02x", c);
+        else
+            putchar(c);
+    }
+    putchar('\n');
 }
 
 static enum status play(struct env *env, const struct task *t, const struct env_problem *p,
@@ -493,14 +510,15 @@ static enum status play(struct env *env, const struct task *t, const struct env_
 
     buf_init(&text, ENV_TEXT_MAX_BYTES);
     for (int64_t turn = 0; turn < t->environment.turns && !is_done && !st; turn++) {
-        if (!next_answer(&ep, given))
+        st = next_answer(&ep, given, &is_done, e);
+        if (st || is_done)
             break;
         buf_reset(&text);
         st = env_step(env, p, ep.m, ep.n, &is_done, &text, e);
         if (!st && env_step_failure(env)[0])
             printf("step failed    %s\n", env_step_failure(env));
         if (!st && !is_done) {
-            printf("world          %s\n", buf_cstr(&text));
+            print_text("world", &text);
             episode_add(&ep, ENV_WORLD, buf_bytes(&text));
         }
     }
@@ -529,13 +547,13 @@ static enum status try_problem(struct env *env, const struct task *t,
             printf("index %" PRIu64 " of %" PRIu64 ", ", p->index, env_n_tasks(env));
         printf("seed %" PRIu64 ", %s\n", p->seed,
                p->split == ENV_HELDOUT ? "held out" : "training");
-        printf("prompt         %s\n", buf_cstr(&text));
+        print_text("prompt", &text);
     }
     if (!st && env_has_demo(env)) {
         buf_reset(&text);
         st = env_demo(env, p, &text, e);
         if (!st)
-            printf("demonstration  %s\n", buf_cstr(&text));
+            print_text("demonstration", &text);
     }
     if (!st)
         st = play(env, t, p, answer, e);

@@ -169,20 +169,20 @@ static void conversation_clear(struct conversation *c)
     free(c->m);
 }
 
-/* The next line that is not empty, without its end. False: there is none. */
-static bool next_line(char **line, size_t *cap, struct bytes *out)
+/* The next line that is not empty, without its end; *is_end: there is none. */
+static enum status next_line(struct buf *line, bool *is_end, struct err *e)
 {
-    ssize_t n;
+    enum status st;
 
     do {
         if (isatty(STDIN_FILENO))
             fputs("> ", stderr);
-        n = getline(line, cap, stdin);
-        while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r'))
-            n--;
-    } while (n == 0);
-    *out = (struct bytes){(const uint8_t *)*line, n > 0 ? (size_t)n : 0};
-    return n > 0;
+        buf_reset(line);
+        st = file_line_stdin(line, is_end, e);
+        while (line->len && line->data[line->len - 1] == '\r')
+            line->len--;
+    } while (!st && !*is_end && line->len == 0);
+    return st;
 }
 
 /* Renders what was said so far, and answers it. */
@@ -212,18 +212,21 @@ static enum status converse(struct generate *g, struct generator *r, size_t cont
                             struct err *e)
 {
     struct conversation c = {0};
-    struct bytes text;
-    char *line = NULL;
-    size_t cap = 0;
-    enum status st = OK;
+    struct buf line;
+    bool is_end = false;
+    enum status st;
 
+    buf_init(&line, PROMPT_MAX_BYTES);
     if (*g->system)
         put_message(&c, CHAT_SYSTEM, bytes_str(g->system));
-    while (!st && next_line(&line, &cap, &text)) {
-        put_message(&c, CHAT_USER, text);
+    st = next_line(&line, &is_end, e);
+    while (!st && !is_end) {
+        put_message(&c, CHAT_USER, buf_bytes(&line));
         st = take_turn(g, r, &c, context, e);
+        if (!st)
+            st = next_line(&line, &is_end, e);
     }
-    free(line);
+    buf_clear(&line);
     conversation_clear(&c);
     return st;
 }

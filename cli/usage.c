@@ -84,6 +84,10 @@ void usage_pool(struct pool **out, int64_t n)
 
 int usage_fail(const char *text)
 {
-    fprintf(stderr, "muster: %s\n", text);
+    fputs("muster: ", stderr);
+    for (; *text; text++) /* it may quote a file of others, and a terminal obeys controls */
+        fputc(((unsigned char)*text < 0x20 && *text != '\n') || *text == 0x7f ? '?' : *text,
+              stderr);
+    fputc('\n', stderr);
     return 1;
 }

@@ -376,9 +376,9 @@ static void forward_step(void *arg, size_t i)
     if (f->top)
         ops->top(s->d, f->top, (uint16_t *)(f->top + f->n_seqs * MODEL_TOP), f->hidden,
                  f->n_seqs, C);
-    device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
     if (f->top)
-        device_get(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
+        device_get_later(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
+    device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
 }
 
 /* Several times, for what the host does in between takes as long as one. */
@@ -430,6 +430,7 @@ static void begin_forward(struct forward *f, struct device_speed *s, const struc
     const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
     struct device_draw *draws = xcalloc(n_seqs, sizeof(draws[0]));
     uint32_t *last = xcalloc(n_seqs, sizeof(last[0]));
+    void *top_got = NULL;
 
     *f = (struct forward){.s = s, .context = t->context};
     f->runs = xcalloc(padded, sizeof(f->runs[0]));
@@ -461,7 +462,10 @@ static void begin_forward(struct forward *f, struct device_speed *s, const struc
     f->drawn = own(s, n_seqs * sizeof(f->drawn[0]), "draws");
     if (t->with_top) {
         f->top = own(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
-        f->top_got = xcalloc(n_seqs * MODEL_TOP, TOP_BYTES);
+        if (s->error.code == OK &&
+            !device_alloc_host(s->d, &top_got, n_seqs * MODEL_TOP * TOP_BYTES, "largest",
+                               &s->error))
+            f->top_got = top_got;
     }
     free(draws);
     free(last);
@@ -472,7 +476,7 @@ static void end_forward(struct forward *f)
     free(f->runs);
     free(f->got);
     free(f->tokens);
-    free(f->top_got);
+    device_release_host(f->s->d, f->top_got);
 }
 
 static enum status time_forward(double *seconds, struct device_speed *s, const struct timed *t,

@@ -67,22 +67,28 @@ static enum status report_death(struct env *env, struct err *e)
     return err_set(e, ERR_IO, "the environment's worker ended");
 }
 
-static enum status send_frame(struct env *env, struct bytes b, struct err *e)
+/* What helper_send or helper_receive came to. */
+static enum status conclude(struct env *env, enum status st, struct err *e)
 {
-    return helper_send(&env->worker, b) ? OK : report_death(env, e);
+    if (!st)
+        return OK;
+    if (st != ERR_TIMEOUT)
+        return report_death(env, e);
+    helper_stop(&env->worker);
+    return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
+                   env->wall_ms);
+}
+
+/* A worker that does not read what it is sent is one that is too slow. */
+static enum status send_frame(struct env *env, struct bytes b, int64_t within_ms, struct err *e)
+{
+    return conclude(env, helper_send(&env->worker, b, clock_mono_ms() + within_ms), e);
 }
 
 static enum status receive(struct env *env, uint8_t *p, size_t n, int64_t deadline_ms,
                            struct err *e)
 {
-    switch (helper_receive(&env->worker, p, n, deadline_ms)) {
-    case OK: return OK;
-    case ERR_TIMEOUT:
-        helper_stop(&env->worker);
-        return err_set(e, ERR_TIMEOUT, "the environment took more than %" PRId64 " ms",
-                       env->wall_ms);
-    default: return report_death(env, e);
-    }
+    return conclude(env, helper_receive(&env->worker, p, n, deadline_ms), e);
 }
 
 /* The next frame into env->in. */
@@ -155,7 +161,7 @@ static enum status start(struct env *env, struct err *e)
     enum status st = helper_start(&env->worker, &o, e);
 
     if (!st)
-        st = send_frame(env, buf_bytes(&env->setup), e);
+        st = send_frame(env, buf_bytes(&env->setup), START_MS, e);
     return st ? st : take_hello(env, e);
 }
 
@@ -260,7 +266,7 @@ static enum status call_once(struct env *env, struct script_result *result, stru
     if (!env->worker.pid)
         st = start(env, e);
     if (!st)
-        st = send_frame(env, buf_bytes(&env->out), e);
+        st = send_frame(env, buf_bytes(&env->out), env->wall_ms, e);
     if (!st)
         st = receive_frame(env, env->wall_ms, e);
     if (st)

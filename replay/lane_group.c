@@ -71,7 +71,7 @@ static enum status report_death(struct lane_group *g, uint32_t i, struct err *e)
 
 static enum status send_to(struct lane_group *g, uint32_t i, struct bytes b, struct err *e)
 {
-    return helper_send(&g->helper[i], b) ? OK : report_death(g, i, e);
+    return helper_send(&g->helper[i], b, INT64_MAX) ? report_death(g, i, e) : OK;
 }
 
 /* g->out as a frame. */

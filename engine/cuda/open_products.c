@@ -419,12 +419,13 @@ static float time_graph(struct device *d, cudaGraphExec_t graph)
 }
 
 /* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. They take turns,
- * for a GPU that was idle becomes faster meanwhile; the best of each one's counts. The results go to memory of
- * their own, for y may be what is added to. */
+ * for a GPU that was idle becomes faster meanwhile; the best of each one's counts. Where y may be what is added
+ * to, the results go to memory of their own. */
 static void time_all(struct device *d, float *ms, const struct plan *p,
                      const struct open_product *x)
 {
-    const size_t y_bytes = (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256;
+    const size_t y_bytes =
+        x->add ? (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256 : 0;
     const size_t n = p->n_algo + p->n_thin;
     struct trial t = {
         .plan = p, .x = *x, .bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float)};
@@ -436,7 +437,8 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
         (void)cudaGetLastError();
         return;
     }
-    t.x.y = y;
+    if (x->add)
+        t.x.y = y;
     t.row = (float *)(void *)((unsigned char *)y + y_bytes);
     for (size_t i = 0; i <= n; i++)
         graphs[i] = graph_of(d, &t, i < n ? i : NOTHING);

@@ -85,6 +85,13 @@ echo "env_loops: $(grep -i "instruction" "$work/out" | head -n 1)"
 grep -qi "memory" "$work/out" || { cat "$work/out"; exit 1; }
 echo "env_allocates: $(grep -i memory "$work/out" | head -n 1)"
 
+task controls 's/^seed:.*/&/'
+sed -i 's/^local function prompt(.*/&\n    do return "a\\0\\27[2Jb" end/' "$work/controls/env.lua"
+"$muster" env try "$work/controls" --answer ab >"$work/out"
+grep -qF 'a\x00\x1b[2Jb' "$work/out" || { cat -v "$work/out"; exit 1; }
+expect endless_answer 1 "line of stdin is longer than the 262144 bytes" \
+    "$muster" env try "$here/tasks/small" </dev/zero
+
 # ---- a network at work -------------------------------------------------------------------------
 "$muster" up "$here/tasks/small" --dir "$work/net" --json --cheats 0 --inference 2 \
     >"$work/net.out" 2>"$work/net.err" &

@@ -14,12 +14,7 @@ fail() {
 }
 
 model=$work/model
-/usr/bin/python3 "$here/make_model.py" "$model" '{"model_type": "qwen2",
-    "architectures": ["Qwen2ForCausalLM"], "vocab_size": 565, "hidden_size": 64,
-    "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512,
-    "tie_word_embeddings": true, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}'
-cp "$here/../vectors/tokenizer/qwen"/tokenizer*.json "$model"
+/usr/bin/python3 "$here/make_model.py" "$model"
 
 generate() { # options; --template for all that are chats
     "$muster" model generate "$model" --max-new 24 "$@" 2>>"$work/err"

@@ -2,14 +2,24 @@
 """A model with random weights for any config.json that muster reads.
 
   make_model.py DIR CONFIG     CONFIG is the text of config.json
+  make_model.py DIR            a small Qwen2, with the tokenizer of tests/vectors that knows special tokens
 
 Norms are about 1, everything else about 0, biases too: nothing is left at a value that hides it.
 """
 import json
 import os
 import random
+import shutil
 import struct
 import sys
+
+
+SMALL = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 565,
+         "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+         "max_position_embeddings": 512, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+         "rope_theta": 10000.0, "hidden_act": "silu"}
+TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../vectors/tokenizer/qwen")
 
 
 def shapes(c):
@@ -44,7 +54,8 @@ def shapes(c):
 
 
 def main():
-    where, text = sys.argv[1:]
+    where = sys.argv[1]
+    text = sys.argv[2] if len(sys.argv) > 2 else json.dumps(SMALL)
     draw = random.Random(7)
     header, data = {}, b""
     for name, shape in shapes(json.loads(text)):
@@ -63,6 +74,9 @@ def main():
         f.write(text)
     with open(os.path.join(where, "model.safetensors"), "wb") as f:
         f.write(struct.pack("<Q", len(head)) + head + data)
+    if len(sys.argv) == 2:
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(os.path.join(TOKENIZER, name), where)
 
 
 main()

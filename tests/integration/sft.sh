@@ -159,12 +159,7 @@ grep -q 'bad.jsonl:3: ' "$work/bad.err"
 
 # texts that were rendered already; this tokenizer knows some special tokens
 here=$(cd "$(dirname "$0")" && pwd)
-/usr/bin/python3 "$here/make_model.py" "$work/chat" '{"model_type": "qwen2",
-    "architectures": ["Qwen2ForCausalLM"], "vocab_size": 565, "hidden_size": 32,
-    "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 128,
-    "tie_word_embeddings": true, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu"}'
-cp "$here/../vectors/tokenizer/qwen"/tokenizer*.json "$work/chat"
+/usr/bin/python3 "$here/make_model.py" "$work/chat"
 echo '{"text": "<|im_start|>user\nhello<|im_end|>\n"}' >"$work/rendered.jsonl"
 tokens() { # options: how many tokens the data has
     "$muster" sft "$work/chat" --data "$work/rendered.jsonl" --out "$work/rendered" --steps 1 "$@" \

@@ -355,6 +355,27 @@ static void a_file_that_is_no_database_is_corrupt(void **state)
     assert_null(d);
 }
 
+/* LMDB would wait for the writer of a pipe: the alarm ends the test. */
+static void what_is_no_file_or_empty_is_said_and_not_waited_for(void **state)
+{
+    struct db_options look = options;
+    const char *data = tempdir_path(*state, "data.mdb");
+    struct db *d;
+    struct err e;
+
+    look.read_only = true;
+    assert_int_equal(mkfifo(data, 0600), 0);
+    alarm(20);
+    assert_status(db_open(&d, *state, &look, &e), ERR_IO, &e);
+    assert_contains(e.text, "data.mdb' is no regular file but a pipe");
+    alarm(0);
+    assert_int_equal(unlink(data), 0);
+
+    assert_ok(file_write_atomic(data, BYTES_LIT(""), 0600, &e), &e);
+    assert_status(db_open(&d, *state, &look, &e), ERR_CORRUPT, &e);
+    assert_contains(e.text, "is empty");
+}
+
 static void read_only_needs_a_database_and_refuses_writes(void **state)
 {
     struct db_options look = options;
@@ -438,6 +459,7 @@ int main(void)
         TEST(a_full_disk_keeps_nothing_of_the_transaction_and_stays_usable),
         TEST(another_kind_or_version_is_refused),
         TEST(a_file_that_is_no_database_is_corrupt),
+        TEST(what_is_no_file_or_empty_is_said_and_not_waited_for),
         TEST(read_only_needs_a_database_and_refuses_writes),
         TEST(a_writer_killed_in_a_transaction_leaves_the_state_before),
         TEST(close_and_abort_of_nothing_are_fine),

@@ -34,7 +34,7 @@ static uint8_t ask(const struct helper *h, char what)
 {
     uint8_t answer = 0;
 
-    assert_true(helper_send(h, (struct bytes){(const uint8_t *)&what, 1}));
+    assert_ok(helper_send(h, (struct bytes){(const uint8_t *)&what, 1}, INT64_MAX), NULL);
     assert_int_equal(helper_receive(h, &answer, 1, clock_mono_ms() + 60000), OK);
     return answer;
 }
@@ -61,7 +61,7 @@ static void many_bytes_arrive_whole(void **state)
     for (size_t i = 0; i < sizeof(sent); i++)
         sent[i] = (uint8_t)(i * 31 >> 3);
     assert_int_equal(ask(&h, 'm'), 'm');
-    assert_true(helper_send(&h, BYTES_OF(sent)));
+    assert_ok(helper_send(&h, BYTES_OF(sent), INT64_MAX), NULL);
     assert_int_equal(helper_receive(&h, got, sizeof(got), INT64_MAX), OK);
     assert_memory_equal(got, sent, sizeof(sent));
     helper_stop(&h);
@@ -102,7 +102,7 @@ static void a_helper_that_ends_is_noticed(void **state)
     int status;
 
     (void)state;
-    assert_true(helper_send(&h, BYTES_LIT("x")));
+    assert_ok(helper_send(&h, BYTES_LIT("x"), INT64_MAX), NULL);
     assert_int_equal(helper_receive(&h, &answer, 1, INT64_MAX), ERR_IO);
     status = helper_stop(&h);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
@@ -116,6 +116,21 @@ static void silence_has_an_end(void **state)
     (void)state;
     assert_int_equal(helper_receive(&h, &answer, 1, clock_mono_ms() + 20), ERR_TIMEOUT);
     assert_int_equal(ask(&h, 'e'), 'e'); /* and is no death */
+    assert_true(WIFSIGNALED(helper_stop(&h)));
+}
+
+/* More than a socket holds, and nobody reads. */
+static void who_does_not_listen_is_not_waited_for(void **state)
+{
+    static const uint8_t sent[8 << 20] = {0};
+    struct helper h = start_with(false);
+
+    (void)state;
+    assert_int_equal(ask(&h, 'e'), 'e'); /* it runs */
+    assert_int_equal(kill(h.pid, SIGSTOP), 0);
+    alarm(60);
+    assert_int_equal(helper_send(&h, BYTES_OF(sent), clock_mono_ms() + 20), ERR_TIMEOUT);
+    alarm(0);
     assert_true(WIFSIGNALED(helper_stop(&h)));
 }
 
@@ -178,6 +193,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(it_holds_no_descriptor_of_its_parent),
         cmocka_unit_test(a_helper_that_ends_is_noticed),
         cmocka_unit_test(silence_has_an_end),
+        cmocka_unit_test(who_does_not_listen_is_not_waited_for),
         cmocka_unit_test(a_helper_ends_with_its_parents_socket),
         cmocka_unit_test(a_program_that_is_not_there_is_an_error),
     };

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "cli/jsonl.h"
 #include "cli/spelt.h"
 
 #include "support/test.h"
@@ -145,6 +146,28 @@ static void a_line_of_too_many_values_is_refused(void **state)
     buf_clear(&line);
 }
 
+static void a_line_that_is_too_long_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct buf line;
+    uint8_t *text;
+
+    f->how.too_long = SFT_LONG_CUT;
+    buf_init(&line, JSONL_LINE_MAX + 1);
+    buf_append(&line, BYTES_LIT("{\"text\": \""));
+    text = buf_extend(&line, JSONL_LINE_MAX - line.len - 2);
+    memset(text, 'a', JSONL_LINE_MAX - 2 - (size_t)(text - line.data));
+    buf_append(&line, BYTES_LIT("\"}"));
+    assert_ok(sft_data_parse(&f->d, buf_bytes(&line), "file", &f->how, &f->e), &f->e);
+
+    buf_append(&line, BYTES_LIT(" "));
+    assert_status(sft_data_parse(&f->d, buf_bytes(&line), "file", &f->how, &f->e), ERR_LIMIT,
+                  &f->e);
+
+    assert_contains(f->e.text, "file:1: 16777217 bytes, at most 16777216 are read");
+    buf_clear(&line);
+}
+
 /* In the chat template's own words; what the assistant says bears loss, and nothing else. */
 static void of_messages_the_answers_bear_loss(void **state)
 {
@@ -271,6 +294,7 @@ int main(void)
         WITH(blank_lines_are_passed_over_but_counted),
         WITH(bad_lines_are_named),
         WITH(a_line_of_too_many_values_is_refused),
+        WITH(a_line_that_is_too_long_is_refused),
         WITH(of_messages_the_answers_bear_loss),
         WITH(a_text_that_spells_tokens_takes_no_more_room_than_it_needs),
         WITH(marks_of_an_encoding_are_passed_over_or_named),

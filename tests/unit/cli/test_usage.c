@@ -137,6 +137,20 @@ static void assert_parses(struct fixture *f, const char *line)
     assert_string_equal(f->operand[1], "verse");
 }
 
+/* An error may quote a file of others, and a terminal obeys what it is sent. */
+static void an_error_has_no_controls(void **state)
+{
+    struct fixture *f = *state;
+    const char *path = tempdir_path(f->dir, "err");
+    int old = divert(stderr, STDERR_FILENO, path);
+    int status = usage_fail("of \x1b[2J\x7f\r in\ntwo lines");
+
+    restore(stderr, STDERR_FILENO, old);
+    f->err = read_text(path);
+    assert_int_equal(status, 1);
+    assert_string_equal(f->err, "muster: of ?[2J?? in\ntwo lines\n");
+}
+
 static void options_may_come_first(void **state)
 {
     assert_parses(*state, "--count 5 --place hall song verse");
@@ -224,6 +238,7 @@ static void a_word_too_many_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_error_has_no_controls, setup, teardown),
         cmocka_unit_test_setup_teardown(options_may_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(operands_may_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(they_may_be_mixed, setup, teardown),
