@@ -38,6 +38,7 @@
 #define START_MS   30000 /* how long the orchestrator may take to listen */
 #define END_MS     15000 /* how long children may take to end by themselves */
 #define NAME_BYTES CHILD_NAME_BYTES
+#define BEGUN      "bundle" /* in DIR: the task, kept before anything else begins */
 
 static volatile sig_atomic_t interrupted;
 
@@ -461,14 +462,27 @@ static enum status take_dir(struct up *u, struct err *e)
     return st;
 }
 
+/* Whoever goes on with DIR need not name the task again, wherever it was interrupted. */
+static enum status keep_task(const struct up *u, struct err *e)
+{
+    char *path = in_dir(u, BEGUN);
+    enum status st = OK;
+
+    if (!file_exists(path))
+        st = file_write_atomic(path, buf_bytes(&u->bundle), 0666, e);
+    if (!st && u->named)
+        st = up_task_link_model(u->dir, u->named, &u->task, e);
+    free(path);
+    return st;
+}
+
 static enum status run(struct up *u, struct err *e)
 {
     enum status st = take_dir(u, e);
 
     if (st)
         return st;
-    if (u->named)
-        st = up_task_link_model(u->dir, u->named, &u->task, e);
+    st = keep_task(u, e);
     if (st)
         return st;
     u->start_ms = clock_mono_ms();
@@ -541,7 +555,7 @@ static char *fresh_dir(void)
 /* The task that DIR was begun with. ERR_NOT_FOUND: it was not begun. */
 static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
 {
-    char *path = file_join(dir, "trainer/bundle");
+    char *path = file_join(dir, BEGUN);
     struct bundle b;
     enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
 

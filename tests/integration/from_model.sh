@@ -63,6 +63,11 @@ mkdir elsewhere
 cd elsewhere
 timeout --signal INT 300 "$muster" up ../task --dir ../run --cheats 0 --inference 2 >/dev/null 2>../err &
 up=$!
+until [ -e ../run/orchestrator.log ]; do sleep 0.01; done
+kill -INT $up # before any process has the task
+wait $up && echo "it was done already"
+timeout --signal INT 300 "$muster" up --dir ../run --cheats 0 --inference 2 >/dev/null 2>../err &
+up=$!
 until [ -e ../run/trainer/checkpoint.0 ]; do
     kill -0 $up || { echo "it ended too early"; exit 1; }
     sleep 0.05
