@@ -1,7 +1,11 @@
 /*
  * base/clock.h - the two clocks
  *
- * Only run files and cli/ read them; everything below takes the time as a parameter.
+ * State machines take the time as a parameter. Who reads a clock waits for something outside: run
+ * files and cli/, node/ and the threads of shardcast, processes that are waited for (base/helper.h,
+ * envs/env.h, replay/lane_group.h), log lines, and the measuring of a device's speed.
+ *
+ * Threads: any.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

@@ -63,7 +63,7 @@ struct bench {
         *device;       /* owned by the table of options */
     struct device *on; /* owned; NULL: the CPU */
     const char *dir;   /* NULL: the shapes */
-    int64_t threads, n_prompt, n_new, batch;
+    int64_t threads, n_prompt, n_new, batch, group;
 };
 
 static bool is_chosen(const char *choice, const char *name)
@@ -349,68 +349,94 @@ static double read_bytes(const struct subject *s)
     return (double)n * (double)dtype_bytes(s->dtype);
 }
 
-static enum status forward_and_logits(struct model *m, struct kv_cache *kv,
-                                      const struct model_run *runs, size_t B,
-                                      const int32_t *tokens, float *hidden, float *logits,
-                                      struct err *e)
-{
-    enum status st = model_forward(m, kv, hidden, runs, B, tokens, e);
+/* B sequences, `group` of them to a prompt, and what a step of them reads and writes. */
+struct decoding {
+    size_t B, group, n_prompt;
+    struct model *m;     /* borrowed */
+    struct kv_cache *kv; /* the rest is owned */
+    struct model_run *runs;
+    struct model_draw *draws;
+    int32_t *tokens;
+    float *hidden, *logits;
+};
 
-    return st ? st : model_logits(m, logits, hidden, B, e);
+static void decoding_clear(struct decoding *d)
+{
+    kv_cache_free(&d->kv);
+    free(d->runs);
+    free(d->draws);
+    free(d->tokens);
+    free(d->hidden);
+    free(d->logits);
 }
 
-static enum status forward_and_draw(struct model *m, struct kv_cache *kv,
-                                    const struct model_run *runs, size_t B,
-                                    const int32_t *tokens, struct model_draw *draws,
-                                    struct err *e)
+static enum status decoding_init(struct decoding *d, const struct bench *b,
+                                 const struct subject *s, size_t B, struct err *e)
 {
-    enum status st = model_forward(m, kv, NULL, runs, B, tokens, e);
+    const struct model_config *c = model_config(s->m);
+    const size_t n_prompt = (size_t)b->n_prompt;
+    enum status st;
 
-    for (size_t i = 0; i < B; i++)
-        draws[i] = (struct model_draw){
-            .row = i, .seed = i, .position = (uint32_t)runs[i].first, .temperature = 1.0f};
-    return st ? st : model_draw(m, draws, B, NULL, NULL, e);
+    *d = (struct decoding){.B = B, .group = (size_t)b->group, .n_prompt = n_prompt, .m = s->m};
+    d->runs = xcalloc(B, sizeof(d->runs[0]));
+    d->draws = xcalloc(B, sizeof(d->draws[0]));
+    d->tokens = xcalloc(B * n_prompt, sizeof(d->tokens[0]));
+    for (size_t i = 0; i < B * n_prompt; i++)
+        d->tokens[i] = (int32_t)(i * 7919 % c->vocab);
+    st = alloc_array(&d->hidden, B, c->dim * sizeof(float), "hidden states", e);
+    if (!st)
+        st = alloc_array(&d->logits, B, c->vocab * sizeof(float), "logits", e);
+    if (!st)
+        st = model_cache_new(&d->kv, s->m, B, n_prompt + (size_t)b->n_new, 0, e);
+    return st;
 }
 
-/* B sequences with prompts of their own, then n_new tokens of each. */
+/* The first of each group computes the prompt, the others share its pages. */
+static enum status decoding_prefill(struct decoding *d, struct err *e)
+{
+    enum status st;
+    size_t n = 0;
+
+    for (size_t i = 0; i < d->B; i += d->group)
+        d->runs[n++] = (struct model_run){.slot = i, .n = d->n_prompt, .n_out = 1};
+    st = model_forward(d->m, d->kv, d->hidden, d->runs, n, d->tokens, e);
+    for (size_t i = 0; !st && i < d->B; i++)
+        if (i % d->group > 0)
+            kv_cache_copy(d->kv, i, i - i % d->group, d->n_prompt);
+    return st;
+}
+
+/* The next token of each; of a device tokens, not logits, come back. */
+static enum status decoding_step(struct decoding *d, size_t position, struct err *e)
+{
+    enum status st;
+
+    for (size_t i = 0; i < d->B; i++) {
+        d->runs[i] = (struct model_run){.slot = i, .first = position, .n = 1, .n_out = 1};
+        d->draws[i] = (struct model_draw){
+            .row = i, .seed = i, .position = (uint32_t)position, .temperature = 1.0f};
+    }
+    if (model_device(d->m)) {
+        st = model_forward(d->m, d->kv, NULL, d->runs, d->B, d->tokens, e);
+        return st ? st : model_draw(d->m, d->draws, d->B, NULL, NULL, e);
+    }
+    st = model_forward(d->m, d->kv, d->hidden, d->runs, d->B, d->tokens, e);
+    return st ? st : model_logits(d->m, d->logits, d->hidden, d->B, e);
+}
+
 static enum status decode_seconds(const struct bench *b, const struct subject *s, size_t B,
                                   double *seconds, struct err *e)
 {
-    const struct model_config *c = model_config(s->m);
-    const size_t n_prompt = (size_t)b->n_prompt, n_new = (size_t)b->n_new;
-    struct model_run *runs = xcalloc(B, sizeof(runs[0]));
-    int32_t *tokens = xcalloc(B * n_prompt, sizeof(tokens[0]));
-    struct model_draw *draws = xcalloc(B, sizeof(draws[0]));
-    float *hidden = NULL, *logits = NULL;
-    struct kv_cache *kv = NULL;
-    enum status st = alloc_array(&hidden, B, c->dim * sizeof(float), "hidden states", e);
+    struct decoding d;
+    enum status st = decoding_init(&d, b, s, B, e);
 
     if (!st)
-        st = alloc_array(&logits, B, c->vocab * sizeof(float), "logits", e);
-    if (!st)
-        st = model_cache_new(&kv, s->m, B, n_prompt + n_new, 0, e);
-    for (size_t i = 0; i < B * n_prompt; i++)
-        tokens[i] = (int32_t)(i * 7919 % c->vocab);
-    for (size_t i = 0; i < B; i++)
-        runs[i] = (struct model_run){.slot = i, .n = n_prompt, .n_out = 1};
-    if (!st)
-        st = model_forward(s->m, kv, hidden, runs, B, tokens, e);
+        st = decoding_prefill(&d, e);
     int64_t start = clock_mono_us();
-    for (size_t t = 0; !st && t < n_new; t++) {
-        for (size_t i = 0; i < B; i++)
-            runs[i] = (struct model_run){.slot = i, .first = n_prompt + t, .n = 1, .n_out = 1};
-        if (model_device(s->m)) /* where tokens, not logits, come back */
-            st = forward_and_draw(s->m, kv, runs, B, tokens, draws, e);
-        else
-            st = forward_and_logits(s->m, kv, runs, B, tokens, hidden, logits, e);
-    }
+    for (size_t t = 0; !st && t < (size_t)b->n_new; t++)
+        st = decoding_step(&d, d.n_prompt + t, e);
     *seconds = seconds_since(start);
-    kv_cache_free(&kv);
-    free(hidden);
-    free(logits);
-    free(draws);
-    free(runs);
-    free(tokens);
+    decoding_clear(&d);
     return st;
 }
 
@@ -576,6 +602,8 @@ int bench_engine(int argc, char **argv)
         {"batch", OPT_INT, &b.batch, "0", "0..4096",
          "sequences decoded together; 0: 1, 4, 16, 32 and 64, on a GPU 1, 64, 256 and 512",
          false},
+        {"group", OPT_INT, &b.group, "1", "1..4096",
+         "sequences that decode from the same prompt, as those of a group do", false},
         {"prompt-tokens", OPT_INT, &b.n_prompt, "128", "1..1024", "tokens before decoding",
          false},
         {"new-tokens", OPT_INT, &b.n_new, "32", "1..1024", "tokens decoded in each sequence",

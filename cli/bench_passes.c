@@ -145,6 +145,29 @@ static enum status decode(const struct bench *b, size_t batch, struct err *e)
     return st;
 }
 
+/* A worker whose batch shrinks by one sequence every second step, tuning and capturing as it goes. */
+static enum status shrinking(const struct bench *b, size_t batch, struct err *e)
+{
+    const double tokens = (double)batch * ((double)batch + 1.0);
+    double seconds = 0.0;
+    size_t graphs = 0;
+    char name[96];
+    enum status st =
+        device_speed_shrinking(&seconds, &graphs, b->speed, batch, (size_t)b->context, e);
+
+    if (st)
+        return st;
+    snprintf(name, sizeof(name), "shrinking_b%zu_c%lld_%s", batch, (long long)b->context,
+             b->s->name);
+    bench_line_print(
+        &(struct bench_line){.name = name, .value = tokens / seconds, .unit = "tokens/s"});
+    snprintf(name, sizeof(name), "shrinking_b%zu_c%lld_%s_graphs", batch, (long long)b->context,
+             b->s->name);
+    bench_line_print(
+        &(struct bench_line){.name = name, .value = (double)graphs, .unit = "graphs"});
+    return OK;
+}
+
 /* Keys and values read in a second, beside the memory's rate. */
 static enum status attention(const struct bench *b, size_t batch, struct err *e)
 {
@@ -255,6 +278,8 @@ static enum status run(struct bench *b, struct err *e)
         return train(b, e);
     if (!st && strcmp(b->what, "prefill") == 0)
         return prefill(b, e);
+    if (!st && strcmp(b->what, "shrinking") == 0)
+        return shrinking(b, b->batch ? (size_t)b->batch : 512, e);
     if (!st && b->batch)
         return decode_part(b, (size_t)b->batch, e);
     for (size_t i = 0; !st && i < N_OF(batches); i++)
@@ -267,15 +292,19 @@ int bench_passes(int argc, char **argv)
     struct bench b = {0};
     struct err e;
     struct opt table[] = {
-        {"what", OPT_CHOICE, &b.what, "decode", "decode|attention|sampling|prefill|train",
-         "which figures; attention and sampling of a decode step alone", false},
+        {"what", OPT_CHOICE, &b.what, "decode",
+         "decode|attention|sampling|shrinking|prefill|train",
+         "which figures; attention and sampling of a decode step alone, or a batch that "
+         "shrinks "
+         "by one every second step",
+         false},
         {"shape", OPT_CHOICE, &b.shape, "0.5b", BENCH_PASSES_SHAPES,
          "of which model (Qwen2.5's shapes)", false},
         {"device", OPT_STRING, &b.device, "cuda", NULL, "cuda or cuda:N", false},
         {"numerics", OPT_CHOICE, &b.numerics, "open-cuda", USAGE_NUMERICS,
          "class of the numbers", false},
         {"batch", OPT_INT, &b.batch, "0", "0..512",
-         "sequences decoded together; 0: 1, 64, 256 and 512", false},
+         "sequences decoded together; 0: 1, 64, 256 and 512, or shrinking from 512", false},
         {"context", OPT_INT, &b.context, "1024", "1..30000", "tokens before those decoded",
          false},
         {"length", OPT_INT, &b.length, "2048", "1..32768",

@@ -38,10 +38,13 @@ static void print_terms(const struct econ_terms *t)
 {
     const struct ledger_task_open *o = &t->open;
 
-    printf("a unit pays at most %" PRId64 " ucr and costs %" PRId64 "; stake %" PRId64
-           " ucr; the first %u units are checked in full, later ones with at least %.2f %%\n\n",
-           t->pay, t->cost, t->stake, o->audit_first,
-           100.0 * (double)o->audit_floor / (double)LEDGER_ONE);
+    printf(
+        "a unit pays at most %" PRId64 " ucr and costs %" PRId64 "; stake %" PRId64
+        " ucr of its own%s; the first %u units are checked in full, later ones with at least "
+        "%.2f %%\n\n",
+        t->pay, t->cost, t->stake,
+        o->stake_granted ? " (budget.stake_grant is a gift, and deters nobody)" : "",
+        o->audit_first, 100.0 * (double)o->audit_floor / (double)LEDGER_ONE);
     printf("%-15s %9s %9s %12s %14s %14s %14s  %s\n", "cheat", "audited", "found", "gain",
            "loss", "honest/unit", "cheat/unit", "");
 }

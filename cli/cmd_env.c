@@ -77,6 +77,7 @@ struct audit {
     char failure[160]; /* the first one found */
     double reward_min, reward_max, demo_sum;
     uint64_t demos;
+    bool has_demo, has_step;
     struct env_usage most;
 };
 
@@ -129,14 +130,15 @@ static bool is_hopeless(const struct audit *a)
     return a->limits >= LIMITS_MAX;
 }
 
-/* Scores one answer and writes all of the result down as text. */
-static enum status audit_score(struct audit *a, struct env *env, const struct env_problem *p,
-                               struct bytes answer, bool is_demo, struct err *e)
+/* Scores an episode and writes all of the result down as text. */
+static enum status audit_messages(struct audit *a, struct env *env, const struct env_problem *p,
+                                  const struct env_message *m, size_t n, bool is_demo,
+                                  struct err *e)
 {
     int64_t began_us = clock_mono_us();
     struct env_score s;
     struct buf text;
-    enum status st = env_score_text(env, p, answer, &s, e);
+    enum status st = env_score(env, p, m, n, &s, e);
 
     if (st)
         return st;
@@ -164,6 +166,44 @@ static enum status audit_score(struct audit *a, struct env *env, const struct en
     return OK;
 }
 
+static enum status audit_score(struct audit *a, struct env *env, const struct env_problem *p,
+                               struct bytes answer, bool is_demo, struct err *e)
+{
+    const struct env_message m = {ENV_MODEL, answer};
+
+    return audit_messages(a, env, p, &m, 1, is_demo, e);
+}
+
+/* What the world says to an answer, and the score of both with the answer once more: wherever a model
+ * may get. Nothing where `step` is not called. */
+static enum status audit_step(struct audit *a, struct env *env, const struct env_problem *p,
+                              struct bytes answer, struct err *e)
+{
+    struct env_message m[] = {{ENV_MODEL, answer}, {ENV_WORLD, {0}}, {ENV_MODEL, answer}};
+    int64_t began_us = clock_mono_us();
+    bool is_done;
+    struct buf says;
+    enum status st;
+
+    if (!env_has_step(env) || a->subject.task.environment.turns < 2)
+        return OK;
+    buf_init(&says, ENV_TEXT_MAX_BYTES);
+    st = env_step(env, p, m, 1, &is_done, &says, e);
+    if (st) {
+        st = err_prefix(e, st, "step after '%.40s'", (const char *)answer.data);
+    } else {
+        count_call(a, env, began_us);
+        note(a, "step", p, is_done ? "nil" : buf_cstr(&says));
+        if (env_step_failure(env)[0] && !a->failures++)
+            snprintf(a->failure, sizeof(a->failure), "step: %s", env_step_failure(env));
+        m[1].text = buf_bytes(&says);
+        if (!is_done)
+            st = audit_messages(a, env, p, m, 3, false, e);
+    }
+    buf_clear(&says);
+    return st;
+}
+
 /* The demonstration and half of it; a script without one is fine. */
 static enum status audit_demo(struct audit *a, struct env *env, const struct env_problem *p,
                               struct err *e)
@@ -177,8 +217,10 @@ static enum status audit_demo(struct audit *a, struct env *env, const struct env
     st = env_demo(env, p, &demo, e);
     if (!st) {
         note(a, "demonstration", p, buf_cstr(&demo));
-        if (!env_has_step(env))
-            st = audit_score(a, env, p, buf_bytes(&demo), true, e);
+        a->has_demo = true;
+        st = audit_score(a, env, p, buf_bytes(&demo), !env_has_step(env), e);
+        if (!st)
+            st = audit_step(a, env, p, buf_bytes(&demo), e);
     }
     if (!st && !is_hopeless(a))
         st = audit_score(a, env, p, bytes_slice(buf_bytes(&demo), 0, demo.len / 2), false, e);
@@ -207,8 +249,11 @@ static enum status audit_problem(struct audit *a, struct env *env, const struct 
         note(a, "prompt", p, buf_cstr(&prompt));
         st = audit_demo(a, env, p, e);
         for (size_t i = 0; i < sizeof(answer) / sizeof(answer[0]) && !st && !is_hopeless(a);
-             i++)
+             i++) {
             st = audit_score(a, env, p, answer[i], false, e);
+            if (!st && !is_hopeless(a))
+                st = audit_step(a, env, p, answer[i], e);
+        }
     }
     buf_clear(&prompt);
     buf_clear(&longer);
@@ -222,6 +267,7 @@ static enum status audit_process(struct audit *a, struct err *e)
 
     a->at = 0;
     st = env_open(&env, &a->subject.task, &a->subject.bundle, &a->subject.opt, e);
+    a->has_step = !st && env_has_step(env);
     for (uint64_t i = 0; i < PROBLEMS && !st && !is_hopeless(a); i++) {
         struct env_problem p = problem_of(env, i);
 
@@ -262,9 +308,9 @@ static const char *audit_objection(const struct audit *a, char *text, size_t siz
                  a->limits, a->calls, a->failure);
     else if (a->failures)
         snprintf(text, size,
-                 "%" PRIu64 " of %" PRIu64
-                 " calls failed (%s): score every answer, foul ones too, with a number from "
-                 "acceptance.reward_min to reward_max",
+                 "%" PRIu64 " of %" PRIu64 " calls failed (%s): step and score must take every "
+                 "answer, foul ones too, and score "
+                 "gives a number from acceptance.reward_min to reward_max",
                  a->failures, a->calls, a->failure);
     else
         return NULL;
@@ -318,15 +364,23 @@ static void audit_print(const struct audit *a, bool as_json)
     if (a->demos)
         printf("demonstrations %g on average%s\n", demo,
                demo < t->acceptance.reward_max ? ": not the whole reward" : "");
+    else if (a->has_demo)
+        printf("demonstrations are first answers of several: not scored\n");
     else
         printf("demonstrations none, so the warm-up must have 0 steps\n");
-    printf("failed scores  %" PRIu64 " of %" PRIu64 " calls%s%s\n", a->failures, a->calls,
+    if (a->has_step && t->environment.turns < 2)
+        printf("turns          1, so step is never called: environment.turns says how many "
+               "answers there may be\n");
+    printf("failed calls   %" PRIu64 " of %" PRIu64 " calls%s%s\n", a->failures, a->calls,
            a->failures ? ", first: " : "", a->failure);
     printf("time per call  %.0f us on average, %" PRId64 " us at most (killed after %" PRId64
            " ms)\n",
            mean_us, a->longest_us, t->environment.wall_ms);
-    printf("instructions   %" PRIu64 " at most, of %" PRId64 "\n", a->most.instructions,
-           t->environment.instructions);
+    if (a->most.instructions)
+        printf("instructions   %" PRIu64, a->most.instructions);
+    else
+        printf("instructions   fewer than %u", ENV_COUNT_STEP);
+    printf(" at most, of %" PRId64 "\n", t->environment.instructions);
     printf("memory         %" PRIu64 " bytes at most, of %" PRId64 "\n", a->most.memory_bytes,
            t->environment.memory_bytes);
 }
@@ -461,6 +515,8 @@ static enum status play(struct env *env, const struct task *t, const struct env_
             break;
         buf_reset(&text);
         st = env_step(env, p, ep.m, ep.n, &is_done, &text, e);
+        if (!st && env_step_failure(env)[0])
+            printf("step failed    %s\n", env_step_failure(env));
         if (!st && !is_done) {
             print_text("world", &text);
             episode_add(&ep, ENV_WORLD, buf_bytes(&text));
@@ -486,8 +542,10 @@ static enum status try_problem(struct env *env, const struct task *t,
     buf_init(&text, ENV_TEXT_MAX_BYTES);
     st = env_prompt(env, p, &text, e);
     if (!st) {
-        printf("problem        index %" PRIu64 " of %" PRIu64 ", seed %" PRIu64 ", %s\n",
-               p->index, env_n_tasks(env), p->seed,
+        printf("problem        ");
+        if (env_n_tasks(env) > 1)
+            printf("index %" PRIu64 " of %" PRIu64 ", ", p->index, env_n_tasks(env));
+        printf("seed %" PRIu64 ", %s\n", p->seed,
                p->split == ENV_HELDOUT ? "held out" : "training");
         print_text("prompt", &text);
     }

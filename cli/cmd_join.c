@@ -44,16 +44,20 @@ int cmd_join(int argc, char **argv)
         bool asked = argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"));
 
         fprintf(asked ? stdout : stderr,
-                "%susage: muster join LINK [options of the role]\n\n"
+                "%susage: muster join 'LINK' [options of the role]\n\n"
                 "Joins the run that the link names, in the role it names, and works for it.\n"
                 "--dir defaults to muster-ROLE in this directory. 'muster ROLE --help' tells "
-                "the rest.\n",
+                "the rest.\n"
+                "A link works once. What ended, for whatever reason, goes on with\n"
+                "'muster ROLE --dir DIR'.\n",
                 asked ? "" : "muster join: the link comes first\n");
         return asked ? 0 : 2;
     }
     if (invite_decode(&invite, argv[1], &e)) {
-        fprintf(stderr, "muster join: %s\nusage: muster join LINK [options of the role]\n",
-                e.text);
+        fprintf(stderr, "muster join: %s%s\nusage: muster join 'LINK' [options of the role]\n",
+                e.text,
+                strchr(argv[1], '&') ? ""
+                                     : ": put it in quotes, a shell cuts it at the first '&'");
         return 2;
     }
     args = xcalloc((size_t)argc + 6, sizeof(*args));

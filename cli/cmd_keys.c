@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/bytes.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
 #include "node/key.h"
@@ -23,14 +25,28 @@ struct keys_args {
     bool as_json;
 };
 
+/* DIR, or DIR/keys if it is a node's; the caller's to free. */
+static char *keys_dir(const char *dir)
+{
+    char *below = file_join(dir, "keys"), *file = file_join(below, "node.key");
+    bool is_node = file_exists(file);
+
+    free(file);
+    if (is_node)
+        return below;
+    free(below);
+    return xstrdup(dir);
+}
+
 static enum status show(const char *dir, bool as_json, struct err *e)
 {
     char node[HEX_BYTES], transport[HEX_BYTES], owner[HEX_BYTES];
     struct node_key *k = NULL;
     const char *cold;
-    enum status st;
+    char *keys = keys_dir(dir);
+    enum status st = key_load(&k, keys, e);
 
-    st = key_load(&k, dir, e);
+    free(keys);
     if (st)
         return st;
     hex_encode(node, BYTES_OF(k->node.b));
@@ -57,12 +73,14 @@ static enum status make(const char *dir, bool as_json, struct err *e)
 
 static enum status certify(const struct keys_args *a, struct err *e)
 {
+    char *of = keys_dir(a->operand[0]), *node = keys_dir(a->operand[1]);
     struct node_key *owner = NULL;
-    enum status st;
+    enum status st = key_load(&owner, of, e);
 
-    st = key_load(&owner, a->operand[0], e);
     if (!st)
-        st = key_write_cert(a->operand[1], owner, role_parse(a->role), e);
+        st = key_write_cert(node, owner, role_parse(a->role), e);
+    free(of);
+    free(node);
     key_free(&owner);
     return st;
 }
@@ -84,9 +102,14 @@ static int run(enum keys_word word, int argc, char **argv)
     static const char *const abouts[] = {
         "Makes three keys in DIR: the owner's (which receives the pay), the node's (which\n"
         "signs) and the transport's (which encrypts). Existing keys are never replaced.",
-        "Shows the public halves of the keys in DIR.",
+        "Shows the public halves of the keys in DIR, or of the node whose directory DIR is.",
         "Signs the node keys in NODE_DIR with the owner's key of OWNER_DIR and writes\n"
-        "NODE_DIR/owner.cert, so that the owner's secret need not be on the node.",
+        "NODE_DIR/owner.cert: that owner is paid, and its secret need not be on the node.\n"
+        "Before a node joins:\n"
+        "\n"
+        "  muster keys new worker/keys\n"
+        "  muster keys certify my-keys worker/keys --role inference\n"
+        "  muster join LINK --dir worker",
     };
     struct keys_args a = {0};
     struct opt json[] = {

@@ -52,7 +52,7 @@ static uint64_t stored_bytes(const struct weights_map *m)
 /* What turns text into ids here, and conversations. */
 struct speech {
     char tokenizer[16], chat[32];
-    char why[ERR_TEXT_BYTES]; /* why the chat template is not supported */
+    char why_tokenizer[ERR_TEXT_BYTES], why_chat[ERR_TEXT_BYTES]; /* why it is not supported */
 };
 
 static void speech_of(struct speech *s, const char *dir)
@@ -60,7 +60,7 @@ static void speech_of(struct speech *s, const char *dir)
     struct tokenizer *t;
     struct chat *chat = NULL;
     struct err e;
-    enum status st = tokenizer_load(&t, dir, NULL);
+    enum status st = tokenizer_load(&t, dir, &e);
     const char *kind = "muster-byte";
 
     memset(s, 0, sizeof(*s));
@@ -68,6 +68,8 @@ static void speech_of(struct speech *s, const char *dir)
     if (st) {
         snprintf(s->tokenizer, sizeof(s->tokenizer), "%s",
                  st == ERR_NOT_FOUND ? "none" : "not supported");
+        if (st != ERR_NOT_FOUND)
+            snprintf(s->why_tokenizer, sizeof(s->why_tokenizer), ": %.500s", e.text);
         return;
     }
     if (tokenizer_kind(t) != TOKENIZER_BYTE)
@@ -77,7 +79,7 @@ static void speech_of(struct speech *s, const char *dir)
     if (st != ERR_NOT_FOUND)
         snprintf(s->chat, sizeof(s->chat), "%s", st ? "not supported" : chat_name(chat));
     if (st && st != ERR_NOT_FOUND)
-        snprintf(s->why, sizeof(s->why), ": %.500s", e.text);
+        snprintf(s->why_chat, sizeof(s->why_chat), ": %.500s", e.text);
     chat_close(&chat);
     tokenizer_free(&t);
 }
@@ -142,8 +144,8 @@ static void info_text(const struct weights_map *m, const char *digest,
     printf("vocabulary     %" PRIu32 "%s\n", c->vocab, c->tie ? ", head tied" : "");
     print_rope(c);
     print_stops(c);
-    printf("tokenizer      %s\n", says->tokenizer);
-    printf("chat template  %s%s\n", says->chat, says->why);
+    printf("tokenizer      %s%s\n", says->tokenizer, says->why_tokenizer);
+    printf("chat template  %s%s\n", says->chat, says->why_chat);
     printf("stored as      %s, %" PRIu64 " bytes in %zu file%s\n", stored_as(&stored, m),
            stored_bytes(m), m->n_files, m->n_files == 1 ? "" : "s");
     printf("written as     %s\n", dtype_hf_name(c->dtype));

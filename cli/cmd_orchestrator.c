@@ -44,6 +44,12 @@ static int run(struct settings *o)
     return role_finish("orchestrator", orch_run(&o->c, &e), &e);
 }
 
+/* A link that names no machine can be used on this one only. */
+static bool leads_nowhere(const struct settings *o)
+{
+    return !o->advertise[0] && (strstr(o->listen, "//0.0.0.0:") || strstr(o->listen, "//*:"));
+}
+
 int cmd_orchestrator(int argc, char **argv)
 {
     struct settings o = {0};
@@ -73,13 +79,24 @@ int cmd_orchestrator(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster orchestrator --dir DIR [options]",
-        .about = "Leases units of work, has them checked, pays for what passes and keeps the\n"
-                 "ledger. Started again with the same --dir it goes on where it was.",
+        .about =
+            "Leases units of work, has them checked, pays for what passes and keeps the\n"
+            "ledger. Started again with the same --dir it goes on where it was. For nodes on\n"
+            "other machines:\n"
+            "\n"
+            "  muster orchestrator --dir orch --listen tcp://0.0.0.0:4000 \\\n"
+            "      --enrol tcp://0.0.0.0:4001 --advertise orch.example.org",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };
     int status = usage_parse(&u, argc, argv);
 
+    if (status == USAGE_RUN && leads_nowhere(&o))
+        status =
+            usage_complain(u.line,
+                           "links would lead to '%s': --advertise says by which host others "
+                           "reach this machine",
+                           o.listen);
     if (status == USAGE_RUN)
         status = run(&o);
     opt_clear(table, u.n);

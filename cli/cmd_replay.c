@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/look.h"
 #include "cli/replay_states.h"
+#include "cli/up_task.h"
 #include "cli/usage.h"
 #include "engine/device.h"
 #include "engine/kernels.h"
@@ -29,7 +30,7 @@
 
 struct manner { /* of running: it changes no bit */
     int64_t threads, processes;
-    char *device;
+    char *device, *model;
     bool as_json;
 };
 
@@ -260,7 +261,8 @@ static enum status walk(struct course *c, const struct replay *r, struct db_txn 
 static enum status recompute(const struct replay *r, struct db_txn *t, const struct manner *how,
                              struct err *e)
 {
-    struct course_options co = {.run = r->run, .processes = (uint32_t)how->processes};
+    struct course_options co = {
+        .run = r->run, .model = how->model, .processes = (uint32_t)how->processes};
     struct device *device = NULL;
     struct pool *pool = NULL;
     struct setup *setup = NULL;
@@ -335,6 +337,19 @@ static enum status replay_dir(const char *dir, const struct manner *how, struct 
     return st;
 }
 
+/* What `muster up` began with, if DIR is its directory. */
+static void find_model(char **model, const char *dir)
+{
+    char *path = file_join(dir, UP_MODEL);
+
+    if (file_exists(path)) {
+        free(*model);
+        *model = path;
+    } else {
+        free(path);
+    }
+}
+
 int cmd_replay(int argc, char **argv)
 {
     const char *dir = NULL;
@@ -344,6 +359,11 @@ int cmd_replay(int argc, char **argv)
         {"device", OPT_STRING, &how.device, "cpu", NULL, USAGE_DEVICE, false},
         {"processes", OPT_INT, &how.processes, "1", "1..8",
          "processes, each of --threads, that share the task's grad_lanes", false},
+        {"model", OPT_STRING, &how.model, "", NULL,
+         "directory of the model that the task begins with; empty: what 'muster up' began "
+         "with, "
+         "or as model.init says",
+         false},
         {"json", OPT_FLAG, &how.as_json, "false", NULL, "one JSON object a line", false},
     };
     struct usage u = {
@@ -362,7 +382,9 @@ int cmd_replay(int argc, char **argv)
     int status = usage_parse(&u, argc, argv);
 
     if (status == USAGE_RUN && !dir)
-        status = usage_complain(u.line, "which directory?");
+        status = usage_complain(u.line, "no directory was named");
+    if (status == USAGE_RUN && !how.model[0])
+        find_model(&how.model, dir);
     if (status == USAGE_RUN)
         status = replay_dir(dir, &how, &e) ? usage_fail(e.text) : 0;
     opt_clear(table, u.n);

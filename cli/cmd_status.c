@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/json_view.h"
 #include "cli/look.h"
+#include "cli/up_result.h"
 #include "cli/usage.h"
 
 struct settings {
@@ -50,9 +51,10 @@ static void print_recent(const json_t *list)
         return;
     printf("%-10s", "reward");
     for (size_t i = from; i < n; i++) {
-        const json_t *v = json_array_get(list, i);
-        printf(" v%lld %.3f", json_view_int(v, "version"),
-               json_number_value(json_object_get(v, "reward")));
+        const json_t *v = json_array_get(list, i), *reward = json_object_get(v, "reward");
+
+        if (json_is_number(reward))
+            printf(" v%lld %.3f", json_view_int(v, "version"), json_number_value(reward));
     }
     printf("\n");
 }
@@ -66,23 +68,25 @@ static const char *node_state(const json_t *n)
     return json_is_true(json_object_get(n, "draining")) ? "draining" : "alive";
 }
 
-static void print_nodes(const json_t *list)
+/* `own` is marked: the node in whose directory this is asked. */
+static void print_nodes(const json_t *list, const char *own)
 {
-    printf("\n%-17s%-11s%-9s%8s%10s%10s%10s%12s%12s  %s\n", "node", "role", "state", "version",
-           "accepted", "verdicts", "tokens", "pending", "stake", "waits");
+    printf("\n%-18s%-11s%-9s%8s%10s%10s%10s%12s%12s%12s  %s\n", "node", "role", "state",
+           "version", "accepted", "verdicts", "tokens", "pending", "earned", "stake", "waits");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *n = json_array_get(list, i);
-        printf("%-17.16s%-11s%-9s%8lld%10lld%10lld%10lld%12lld%12lld  %s\n",
-               json_view_text(n, "node"), json_view_text(n, "role"), node_state(n),
-               json_view_int(n, "version"), json_view_int(n, "accepted"),
-               json_view_int(n, "verdicts"), json_view_int(n, "tokens"),
-               json_view_int(n, "pending"), json_view_int(n, "stake"),
+        printf("%.16s%c %-11s%-9s%8lld%10lld%10lld%10lld%12lld%12lld%12lld  %s\n",
+               json_view_text(n, "node"), strcmp(json_view_text(n, "node"), own) ? ' ' : '*',
+               json_view_text(n, "role"), node_state(n), json_view_int(n, "version"),
+               json_view_int(n, "accepted"), json_view_int(n, "verdicts"),
+               json_view_int(n, "tokens"), json_view_int(n, "pending"),
+               json_view_int(n, "earned"), json_view_int(n, "stake"),
                json_view_text(n, "waits"));
         print_counts("  refused", json_object_get(n, "refused"));
     }
 }
 
-static void print_summary(const json_t *o)
+static void print_summary(const json_t *o, const char *own)
 {
     const json_t *task = json_object_get(o, "task");
     json_t *money = json_object_get(o, "money");
@@ -97,7 +101,7 @@ static void print_summary(const json_t *o)
     print_recent(json_object_get(o, "recent"));
     if (json_is_object(money))
         print_counts("ucr", money);
-    print_nodes(json_object_get(o, "nodes"));
+    print_nodes(json_object_get(o, "nodes"), own);
 }
 
 static void pause_ms(int64_t ms)
@@ -110,9 +114,12 @@ static void pause_ms(int64_t ms)
 
 static enum status watch(const struct settings *o, struct err *e)
 {
+    char own[2 * KEY_BYTES + 1] = "";
     struct look *l = NULL;
     enum status st = look_open(&l, o->dir, o->wait_ms, e);
     bool is_over = false;
+
+    (void)up_node_name(o->dir, ".", own);
 
     while (!st && !is_over) {
         json_t *all;
@@ -124,7 +131,7 @@ static enum status watch(const struct settings *o, struct err *e)
         } else {
             if (o->is_watching && isatty(STDOUT_FILENO))
                 printf("\033[H\033[2J"); /* home, clear */
-            print_summary(all);
+            print_summary(all, own);
         }
         fflush(stdout);
         is_over = !o->is_watching || !look_is_live(l) ||
@@ -153,7 +160,10 @@ int cmd_status(int argc, char **argv)
     };
     struct usage u = {
         .line = "muster status [--dir DIR] [--watch]",
-        .about = "What the run does, why it waits, and what each node has earned.",
+        .about =
+            "What the run does, why it waits, and what each node has earned, in ucr: of that,\n"
+            "pending is what fraud would still cost it. The node in whose directory this is\n"
+            "asked is marked by an asterisk.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
     };

@@ -99,8 +99,19 @@ static void print_task(const struct setup *s)
     task_print(&text, &s->task);
     printf("task id  %s\n", id);
     printf("bundle   %zu bytes\n", s->bundle.len);
-    printf("problems %" PRIu64 ", vocabulary %u, %s\n\n%s", env_n_tasks(s->env),
-           tokenizer_vocab(s->tokenizer), env_lua_release(), buf_cstr(&text));
+    printf("model    %s, %" PRIu64 " parameters, %" PRIu32 " layers of dim %" PRIu32
+           ", vocabulary %" PRIu32 "\n",
+           model_arch_type(s->config.arch), model_config_params(&s->config), s->config.layers,
+           s->config.dim, s->config.vocab);
+    if (strcmp(s->task.model.init, "random") != 0)
+        printf(
+            "         as its directory says: of the keys of model below only init, max_len and "
+            "template count\n");
+    if (env_n_tasks(s->env) > 1)
+        printf("problems %" PRIu64 ", %s\n\n%s", env_n_tasks(s->env), env_lua_release(),
+               buf_cstr(&text));
+    else
+        printf("problems drawn by their seeds, %s\n\n%s", env_lua_release(), buf_cstr(&text));
     buf_clear(&text);
 }
 

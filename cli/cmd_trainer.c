@@ -10,8 +10,8 @@ int cmd_trainer(int argc, char **argv)
 {
     struct role_options o = {0};
     struct train_run_options run = {0};
-    char *cheat = NULL;
-    struct opt table[ROLE_OPTIONS_COUNT + 4] = {
+    char *cheat = NULL, *model = NULL;
+    struct opt table[ROLE_OPTIONS_COUNT + 5] = {
         [ROLE_OPTIONS_COUNT] = {"checkpoint-every", OPT_INT, &run.checkpoint_every, "4",
                                 "1..1000",
                                 "versions between checkpoints; a restart redoes the others",
@@ -27,6 +27,7 @@ int cmd_trainer(int argc, char **argv)
         [ROLE_OPTIONS_COUNT + 3] = {"cheat", OPT_CHOICE, &cheat, "none", TRAIN_CHEATS,
                                     "behave dishonestly, for trying a network's defences",
                                     false},
+        [ROLE_OPTIONS_COUNT + 4] = ROLE_MODEL_ROW(&model),
     };
     struct usage u = {
         .line = "muster trainer --dir DIR [--join LINK] [options]",
@@ -41,6 +42,7 @@ int cmd_trainer(int argc, char **argv)
     status = usage_parse(&u, argc, argv);
     if (status == USAGE_RUN) {
         run.node = role_options_apply(&o);
+        run.model = model;
         run.cheat = train_cheat_parse(cheat);
         run.allow_unsandboxed = o.allow_unsandboxed;
         status = role_finish("trainer", train_run(&run, &e), &e);

@@ -38,6 +38,7 @@
 #define START_MS   30000 /* how long the orchestrator may take to listen */
 #define END_MS     15000 /* how long children may take to end by themselves */
 #define NAME_BYTES CHILD_NAME_BYTES
+#define BEGUN      "bundle" /* in DIR: the task, kept before anything else begins */
 
 static volatile sig_atomic_t interrupted;
 
@@ -46,6 +47,7 @@ struct up {
     char *worker_device, *verifier_device, *trainer_device;
     char *dir, *kernels, *cheat, *cheat_verifier, *listen;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
+    char *named;                        /* owned: the task's path; NULL: DIR has begun one */
     char *cheat_trainer;                /* "none": it is honest */
     int64_t trainer_processes;
     int64_t seed, steps, inference, cheats, validators, relays, threads;
@@ -184,12 +186,13 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
                             const char *cheat, struct err *e)
 {
     const char *link = link_of(u, role, i);
-    char *dir = in_dir(u, name);
+    char *dir = in_dir(u, name), *model = in_dir(u, UP_MODEL);
     char threads[24], processes[24];
     const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
     size_t n = 7;
 
     if (!link) {
+        free(model);
         free(dir);
         return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
                        role);
@@ -202,6 +205,10 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = u->kernels;
         args[n++] = "--device";
         args[n++] = device_of(u, role);
+    }
+    if (file_exists(model) && (!strcmp(role, "trainer") || !strcmp(role, "verifier"))) {
+        args[n++] = "--model";
+        args[n++] = model;
     }
     if (!strcmp(role, "trainer")) {
         snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
@@ -218,6 +225,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
     }
     args[n] = NULL;
     children_add(&u->children, name, u->dir, args);
+    free(model);
     free(dir);
     return OK;
 }
@@ -454,10 +462,27 @@ static enum status take_dir(struct up *u, struct err *e)
     return st;
 }
 
+/* Whoever goes on with DIR need not name the task again, wherever it was interrupted. */
+static enum status keep_task(const struct up *u, struct err *e)
+{
+    char *path = in_dir(u, BEGUN);
+    enum status st = OK;
+
+    if (!file_exists(path))
+        st = file_write_atomic(path, buf_bytes(&u->bundle), 0666, e);
+    if (!st && u->named)
+        st = up_task_link_model(u->dir, u->named, &u->task, e);
+    free(path);
+    return st;
+}
+
 static enum status run(struct up *u, struct err *e)
 {
     enum status st = take_dir(u, e);
 
+    if (st)
+        return st;
+    st = keep_task(u, e);
     if (st)
         return st;
     u->start_ms = clock_mono_ms();
@@ -530,7 +555,7 @@ static char *fresh_dir(void)
 /* The task that DIR was begun with. ERR_NOT_FOUND: it was not begun. */
 static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
 {
-    char *path = file_join(dir, "trainer/bundle");
+    char *path = file_join(dir, BEGUN);
     struct bundle b;
     enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
 
@@ -547,6 +572,7 @@ static enum status parse_begun(struct up *u, struct err *e)
     struct bundle b;
     enum status st = bundle_decode(&b, buf_bytes(&u->bundle), e);
 
+    task_clear(&u->task); /* task_parse begins with an empty one */
     if (!st)
         st = task_parse(&u->task, b.file[BUNDLE_TASK], u->dir, e);
     return st;
@@ -570,7 +596,7 @@ static enum status load_named(struct up *u, const char *path, const struct buf *
                      "'%s' was begun with another task, or other values of --seed and "
                      "--steps: go on with 'muster up --dir %s', or name another directory",
                      u->dir, u->dir);
-    free(task);
+    u->named = task;
     return st;
 }
 
@@ -650,6 +676,18 @@ static int run_and_tell(struct up *u, struct err *e)
     return 1;
 }
 
+static const char about[] =
+    "Runs a whole network on this machine: orchestrator, trainer, inference workers,\n"
+    "validators and a relay, each a process of its own, until the task's last weight\n"
+    "version. TASK.yaml may be a directory with one; the default is "
+    "tasks/reverse-text.\n"
+    "Ctrl-C ends all; the same --dir goes on. One worker cheats unless --cheats is "
+    "0.\n\n"
+    "  muster up                                  a first look\n"
+    "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+    "  muster up --dir my-run                     goes on with it\n"
+    "  muster status --dir my-run --watch         from another terminal";
+
 int cmd_up(int argc, char **argv)
 {
     struct up u = {.lock_fd = -1};
@@ -693,11 +731,7 @@ int cmd_up(int argc, char **argv)
     };
     struct usage usage = {
         .line = "muster up [TASK.yaml] [options]",
-        .about =
-            "Runs a whole network on this machine: orchestrator, trainer, inference\n"
-            "workers, validators and a relay, each a process of its own, until the task's\n"
-            "last weight version. TASK.yaml may be a directory with one; the default is\n"
-            "tasks/reverse-text. Ctrl-C ends all; the same --dir goes on.",
+        .about = about,
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
         .operand = &path,
@@ -720,6 +754,7 @@ int cmd_up(int argc, char **argv)
     file_unlock(&u.lock_fd);
     json_decref(u.links);
     json_decref(u.status);
+    free(u.named);
     task_clear(&u.task);
     buf_clear(&u.bundle);
 out:

@@ -11,13 +11,14 @@ int cmd_verifier(int argc, char **argv)
 {
     struct role_options o = {0};
     struct verify_run_options run = {.cheat = VERIFY_CHEAT_NONE};
-    char *cheat = NULL, *accomplice = NULL;
-    struct opt table[ROLE_OPTIONS_COUNT + 2] = {
+    char *cheat = NULL, *accomplice = NULL, *model = NULL;
+    struct opt table[ROLE_OPTIONS_COUNT + 3] = {
         [ROLE_OPTIONS_COUNT] = {"cheat", OPT_CHOICE, &cheat, "none",
                                 "none|lazy|framing|copying|colluding|challenging",
                                 "how to cheat, to try a network's defences", false},
         {"accomplice", OPT_STRING, &accomplice, "", NULL,
          "key of the worker whose units a colluding validator accepts, in hexadecimal", false},
+        ROLE_MODEL_ROW(&model),
     };
     struct usage u = {
         .line = "muster verifier --dir DIR [--join LINK] [options]",
@@ -39,6 +40,7 @@ int cmd_verifier(int argc, char **argv)
             status = usage_complain(u.line, "option 'accomplice': %s", e.text);
     }
     if (status == USAGE_RUN) {
+        run.model = model;
         run.node = role_options_apply(&o);
         run.allow_unsandboxed = o.allow_unsandboxed;
         status = role_finish("verifier", verify_run(&run, &e), &e);

@@ -4,8 +4,10 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/usage.h"
@@ -133,17 +135,50 @@ static bool begins_with(struct bytes in, struct bytes magic)
     return in.len >= magic.len && bytes_equal(bytes_slice(in, 0, magic.len), magic);
 }
 
+static int verify_evidence(struct bytes in, const char *path, bool as_json,
+                           const struct env_options *eo)
+{
+    struct evidence_result r;
+    struct evidence v;
+    struct err e;
+
+    if (evidence_decode(&v, in, &e) || evidence_replay(&v, eo, &r, &e)) {
+        (void)err_prefix(&e, e.code, "'%s'", path);
+        return usage_fail(e.text);
+    }
+    print_result(&r, as_json);
+    return r.finding.is_accepted ? 1 : 0;
+}
+
+static int verify_file(const char *path, bool as_json, const struct env_options *eo)
+{
+    struct file_map file;
+    struct err e;
+    int status;
+
+    if (file_map_open(&file, path, &e))
+        return usage_fail(e.text);
+    if (begins_with(file.bytes, BYTES_LIT(TRANSCRIPT_MAGIC)))
+        status = verify_dispute(file.bytes, path, as_json);
+    else if (begins_with(file.bytes, BYTES_LIT(CAST_PROOF_MAGIC)))
+        status = verify_proof(file.bytes, path, as_json);
+    else
+        status = verify_evidence(file.bytes, path, as_json, eo);
+    file_map_close(&file);
+    return status;
+}
+
 int cmd_verify(int argc, char **argv)
 {
     bool as_json = false, allow_unsandboxed = false;
-    const char *path = NULL;
+    const char **file = xcalloc((size_t)argc, sizeof(*file));
     struct opt table[] = {
-        {"json", OPT_FLAG, &as_json, "false", NULL, "one JSON object", false},
+        {"json", OPT_FLAG, &as_json, "false", NULL, "one JSON object a file", false},
         {"allow-unsandboxed", OPT_FLAG, &allow_unsandboxed, "false", NULL,
          "run the environment even where the kernel gives no sandbox", false},
     };
     struct usage u = {
-        .line = "muster verify FILE [options]",
+        .line = "muster verify FILE... [options]",
         .about =
             "Replays the evidence of a rejection, as a validator wrote it into its\n"
             "DIR/evidence, or a dispute over a version (its moves, or a challenge that needs\n"
@@ -152,41 +187,28 @@ int cmd_verify(int argc, char **argv)
             "that a trainer published two contents for one version, as every node wrote "
             "it into\n"
             "its DIR/evidence. Status 0: the rejection was right, the trainer lost, or\n"
-            "equivocated; 1: it was not, it did not, or the file is unsound.",
+            "equivocated, in each of the files; 1: it was not, it did not, or a file is "
+            "unsound.",
         .table = table,
         .n = sizeof(table) / sizeof(table[0]),
-        .operand = &path,
-        .max_operands = 1,
+        .operand = file,
+        .max_operands = (size_t)argc,
     };
-    struct evidence_result r;
-    struct evidence v;
-    struct file_map file;
-    struct err e = {0};
     int status = usage_parse(&u, argc, argv);
 
-    if (status != USAGE_RUN)
-        return status;
-    if (!path) {
-        fprintf(stderr, "muster: no file was named\nusage: %s\n", u.line);
-        return 2;
+    if (status == USAGE_RUN && !u.n_operands)
+        status = usage_complain(u.line, "no file was named");
+    if (status == USAGE_RUN) {
+        const struct env_options eo = {.allow_unsandboxed = allow_unsandboxed};
+
+        status = 0;
+        for (size_t i = 0; i < u.n_operands; i++) {
+            if (u.n_operands > 1 && !as_json)
+                printf("%s%s\n", i ? "\n" : "", file[i]);
+            if (verify_file(file[i], as_json, &eo))
+                status = 1;
+        }
     }
-    if (file_map_open(&file, path, &e))
-        return usage_fail(e.text);
-    bool is_dispute = begins_with(file.bytes, BYTES_LIT(TRANSCRIPT_MAGIC));
-    if (is_dispute || begins_with(file.bytes, BYTES_LIT(CAST_PROOF_MAGIC))) {
-        status = is_dispute ? verify_dispute(file.bytes, path, as_json)
-                            : verify_proof(file.bytes, path, as_json);
-        file_map_close(&file);
-        return status;
-    }
-    const struct env_options eo = {.allow_unsandboxed = allow_unsandboxed};
-    if (evidence_decode(&v, file.bytes, &e) || evidence_replay(&v, &eo, &r, &e)) {
-        (void)err_prefix(&e, e.code, "'%s'", path);
-        status = usage_fail(e.text);
-    } else {
-        print_result(&r, as_json);
-        status = r.finding.is_accepted ? 1 : 0;
-    }
-    file_map_close(&file);
+    free(file);
     return status;
 }

@@ -22,9 +22,11 @@
     X("keys", cmd_keys, "Operator", "make and show keys")                                      \
     X("doctor", cmd_doctor, "Operator", "check this machine")                                  \
     X("status", cmd_status, "Operator", "what a run does, and why it waits")                   \
+    X("metrics", cmd_metrics, "Operator", "rewards, losses, cost of each weight version")      \
     X("shardcast", cmd_shardcast, "Operator", "what of the weights is here, and what moves")   \
     X("task", cmd_task, "Initiator", "check, publish, list, show and close tasks")             \
     X("env", cmd_env, "Initiator", "check and try an environment")                             \
+    X("eval", cmd_eval, "Initiator", "how good a model is at a task")                          \
     X("econ", cmd_econ, "Initiator", "what honest work and cheats bring under a task")         \
     X("explain", cmd_explain, "Audit", "why a unit was paid or refused")                       \
     X("verify", cmd_verify, "Audit", "replay the evidence of a rejection")                     \

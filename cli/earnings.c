@@ -40,6 +40,7 @@ static double seconds_since(int64_t start_us)
 /* What is measured with. Either the learner, whose model samples too, or the model alone. */
 struct subject {
     const struct task *task;
+    const struct kernels *kernels; /* borrowed */
     struct unit unit;
     struct weights *weights; /* owned, unless the learner has them */
     struct learner *learner; /* owned, or NULL */
@@ -138,7 +139,7 @@ static enum status measure_prefill(double *rate, const struct subject *s, struct
 
     *rate = 0.0;
     if (!st)
-        st = kv_cache_new(&kv, c, model_kernels(s->model), 1, run.n, 0, e);
+        st = kv_cache_new(&kv, c, s->kernels, 1, run.n, 0, e);
     do {
         int64_t pass = clock_mono_us();
 
@@ -266,7 +267,7 @@ enum status earnings_measure(struct earnings_rates *r, const struct task *t,
                              const struct model_config *c, const struct kernels *k,
                              struct pool *pool, double seconds, struct err *e)
 {
-    struct subject s = {.task = t, .unit = longest_unit(t), .seconds = seconds};
+    struct subject s = {.task = t, .kernels = k, .unit = longest_unit(t), .seconds = seconds};
     enum status st;
 
     memset(r, 0, sizeof(*r));

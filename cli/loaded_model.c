@@ -30,7 +30,7 @@ enum status loaded_model_open(struct loaded_model *l, const char *dir,
     opt.pool = l->pool;
     const struct model_config *c = &l->map->config;
     const uint64_t model =
-        model_map_bytes(l->map, opt.kernels, 0) + model_draw_bytes(c, n_slots);
+        model_map_bytes(l->map, opt.kernels, 0) + model_draw_bytes(c, opt.kernels, n_slots);
     const uint64_t cache = kv_cache_bytes(c, opt.kernels, n_slots,
                                           positions < c->max_len ? positions : c->max_len);
     st = memory_check(l->device, cache > UINT64_MAX - model ? UINT64_MAX : model + cache,

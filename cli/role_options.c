@@ -13,10 +13,15 @@ void role_options_table(struct opt *table, struct role_options *o)
          "directory of this node: keys, shards, all that survives a restart", false},
         {"join", OPT_STRING, &o->join, "", NULL, "invite link; needed the first time only",
          false},
-        {"listen", OPT_STRING, &o->listen, "tcp://127.0.0.1:*", NULL,
-         "where shards are served to peers", false},
+        {"listen", OPT_STRING, &o->listen, "", NULL,
+         "where weights are served to peers, like tcp://0.0.0.0:4002; empty: a free port, of "
+         "all "
+         "interfaces if the orchestrator is on another machine",
+         false},
         {"advertise", OPT_STRING, &o->advertise, "", NULL,
-         "host by which peers reach this node; empty: as bound; none: behind NAT", false},
+         "host by which peers reach this node; empty: the address that leads to the "
+         "orchestrator; none: they cannot (NAT)",
+         false},
         {"kernels", OPT_CHOICE, &o->kernels, "auto", USAGE_KERNELS,
          "inner loops to use; all give the same bits", false},
         {"device", OPT_STRING, &o->device, "cpu", NULL, USAGE_DEVICE, false},

@@ -17,6 +17,13 @@ struct role_options {
 };
 
 #define ROLE_OPTIONS_COUNT 11u
+/* A row of its own for those who make version 0. */
+#define ROLE_MODEL_ROW(place)                                                                  \
+    {                                                                                          \
+        "model", OPT_STRING, (place), "", NULL,                                                \
+            "directory of the model that the task begins with; empty: as model.init says",     \
+            false                                                                              \
+    }
 
 /* Fills the first ROLE_OPTIONS_COUNT rows of `table`; a role adds its own behind them. */
 void role_options_table(struct opt *table, struct role_options *o);

@@ -6,15 +6,15 @@
 #include "rollout/setup.h"
 
 enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float temperature,
-                        float *reward, struct rollout_sample *samples, size_t n_samples,
-                        struct err *e)
+                        struct pool *pool, const struct env_options *env, float *reward,
+                        struct rollout_sample *samples, size_t n_samples, struct err *e)
 {
     static const struct digest no_root;
-    struct model_options mo = {0};
+    struct model_options mo = {.pool = pool};
     struct setup *setup = NULL;
     struct weights *w = NULL;
     struct model *m = NULL;
-    enum status st = setup_open(&setup, bundle, NULL, e);
+    enum status st = setup_open(&setup, bundle, env, e);
 
     if (!st)
         st = weights_load(&w, dir, e);

@@ -170,10 +170,11 @@ enum status up_result_make(struct up_result *r, const struct up_run *run, struct
     const struct audit_options audit = {.judge = judge_dispute};
     audit_run_with(&r->audit, ledger, &audit);
     if (n) {
-        st = up_evaluate(run->bundle, first, n, temperature, &r->before, r->was, UP_SAMPLES, e);
+        st = up_evaluate(run->bundle, first, n, temperature, NULL, NULL, &r->before, r->was,
+                         UP_SAMPLES, e);
         if (!st)
-            st = up_evaluate(run->bundle, r->model_dir, n, temperature, &r->after, r->is,
-                             UP_SAMPLES, e);
+            st = up_evaluate(run->bundle, r->model_dir, n, temperature, NULL, NULL, &r->after,
+                             r->is, UP_SAMPLES, e);
     }
     free(first);
     free(ledger);
@@ -198,6 +199,14 @@ static void set_int(json_t *o, const char *key, int64_t v)
     json_object_set_new(o, key, json_integer((json_int_t)v));
 }
 
+static int64_t paid(const json_t *status)
+{
+    const json_t *money = json_object_get(status, "money");
+
+    return json_view_int(money, "workers") + json_view_int(money, "validators") +
+           json_view_int(money, "trainer");
+}
+
 void up_result_json(FILE *to, const struct up_result *r, const struct up_run *run)
 {
     int64_t group = run->task->sampling.group;
@@ -208,6 +217,7 @@ void up_result_json(FILE *to, const struct up_result *r, const struct up_run *ru
     set_int(o, "steps", r->version);
     json_object_set_new(o, "seconds", json_real((double)run->seconds_ms / 1000.0));
     set_int(o, "tokens_trained", r->tokens_trained);
+    set_int(o, "paid", paid(run->status));
     set_int(o, "rollouts_accepted", r->units_accepted * group);
     set_int(o, "rollouts_refused", r->units_refused * group);
     set_int(o, "honest_refused", r->honest_refused);
@@ -270,12 +280,17 @@ static void put_command(FILE *to, const char *words, const char *operand)
     put_word(to, operand, strlen(operand));
 }
 
-static void print_next(FILE *to, const struct up_result *r, const char *dir)
+static void print_next(FILE *to, const struct up_result *r, const struct up_run *run)
 {
+    const char *dir = run->dir, *template = run->task->model.template;
     char *ledger = file_join(dir, "orchestrator/ledger");
 
     fprintf(to, "\nlook further\n");
+    put_command(to, "metrics --dir", dir);
+    fputc('\n', to);
     put_command(to, "model generate", r->model_dir);
+    if (template[0])
+        fprintf(to, " --chat --template %s", template);
     fputs(" --prompt ", to);
     put_word(to, (const char *)r->is[0].prompt.data, r->is[0].prompt.len);
     fputc('\n', to);
@@ -293,6 +308,18 @@ static void print_next(FILE *to, const struct up_result *r, const char *dir)
     free(ledger);
 }
 
+static void print_cost(FILE *to, const json_t *status)
+{
+    const json_t *money = json_object_get(status, "money");
+
+    fprintf(to,
+            "cost     %" PRId64
+            " ucr: workers %lld, validators %lld, trainer %lld; of the deposit %lld "
+            "came back\n",
+            paid(status), json_view_int(money, "workers"), json_view_int(money, "validators"),
+            json_view_int(money, "trainer"), json_view_int(money, "refunded"));
+}
+
 void up_result_print(FILE *to, const struct up_result *r, const struct up_run *run)
 {
     bool has_eval = run->task->eval.prompts > 0;
@@ -306,8 +333,11 @@ void up_result_print(FILE *to, const struct up_result *r, const struct up_run *r
     if (has_eval)
         fprintf(to, "\nreward   %.3f before, %.3f after, over %" PRId64 " held-out problems\n",
                 (double)r->before, (double)r->after, run->task->eval.prompts);
-    fprintf(to, "trained  %" PRId64 " versions on %" PRId64 " tokens in %.1f s\n", r->version,
-            r->tokens_trained, (double)run->seconds_ms / 1000.0);
+    fprintf(to,
+            "trained  %" PRId64 " versions on %" PRId64
+            " tokens; %.1f s since 'muster up' began\n",
+            r->version, r->tokens_trained, (double)run->seconds_ms / 1000.0);
+    print_cost(to, run->status);
     fprintf(to, "model    %s\n", r->model_dir);
     if (run->cheats)
         fprintf(to, "cheats   %" PRId64 " of %" PRId64 " found and slashed\n",
@@ -322,6 +352,6 @@ void up_result_print(FILE *to, const struct up_result *r, const struct up_run *r
                 r->audit.n_entries, r->audit.n_signatures);
     else
         fprintf(to, "ledger   the audit FAILS: %s\n", r->audit.why);
-    print_next(to, r, run->dir);
+    print_next(to, r, run);
     fputc('\n', to);
 }

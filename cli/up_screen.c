@@ -501,6 +501,20 @@ static void draw(struct screen *s, const json_t *status, const char *note, int64
 
 /* ---- what is new ------------------------------------------------------------------------- */
 
+/* Version 0 has no rewards before it. */
+static void print_version(const struct screen *s, int64_t v, int64_t steps, const json_t *o,
+                          int64_t now_ms)
+{
+    const json_t *reward = json_object_get(o, "reward");
+
+    fprintf(s->to, "version %" PRId64 "/%" PRId64, v, steps);
+    if (json_is_number(reward))
+        fprintf(s->to, " reward %.3f", json_number_value(reward));
+    fprintf(s->to, " loss %.4f tokens %lld paid %lld ucr t %.1f s\n",
+            json_number_value(json_object_get(o, "loss")), json_view_int(o, "tokens"),
+            json_view_int(o, "paid"), (double)(now_ms - s->start_ms) / 1000.0);
+}
+
 static void follow_versions(struct screen *s, const json_t *status, int64_t now_ms)
 {
     const json_t *recent = json_object_get(status, "recent");
@@ -518,11 +532,7 @@ static void follow_versions(struct screen *s, const json_t *status, int64_t now_
         if (v > 0 && json_is_number(reward))
             curve_add(s, v, json_number_value(reward));
         if (!s->is_terminal)
-            fprintf(s->to,
-                    "version %" PRId64 "/%lld reward %.3f loss %.4f tokens %lld t %.1f s\n", v,
-                    json_view_int(status, "steps"), json_number_value(reward),
-                    json_number_value(json_object_get(o, "loss")), json_view_int(o, "tokens"),
-                    (double)(now_ms - s->start_ms) / 1000.0);
+            print_version(s, v, json_view_int(status, "steps"), o, now_ms);
     }
     if (s->first_version < 0 && s->version >= 0) {
         s->first_version = s->version;

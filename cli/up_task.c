@@ -1,5 +1,6 @@
 #include "cli/up_task.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,5 +193,23 @@ enum status up_task_load(struct buf *out, struct task *t, const char *path, int6
         st = bundle_encode(out, &b, e);
     buf_clear(&original);
     buf_clear(&yaml);
+    return st;
+}
+
+enum status up_task_link_model(const char *dir, const char *path, const struct task *t,
+                               struct err *e)
+{
+    char *model = bundle_model_dir(path, t), *link = file_join(dir, UP_MODEL), *whole = NULL;
+    enum status st = OK;
+
+    if (model) {
+        whole = realpath(model, NULL);
+        if (!whole || (unlink(link) && errno != ENOENT) || symlink(whole, link))
+            st = err_set(e, ERR_IO, "cannot link '%s' to '%s': %s", link, model,
+                         strerror(errno));
+    }
+    free(whole);
+    free(link);
+    free(model);
     return st;
 }

@@ -54,12 +54,49 @@ void attend_add(struct attend *a, size_t n, size_t first, float *const *table)
     a->max_len = first + n > a->max_len ? first + n : a->max_len;
 }
 
+void attend_pad(struct attend *a, size_t rows)
+{
+    CHECK(rows >= a->rows && rows <= a->cap);
+    for (size_t row = a->rows; a->max_n == 1 && row < rows; row++)
+        a->run[a->n++] = (struct attend_run){.at = {.row = (uint32_t)row}};
+    a->rows = rows;
+}
+
 size_t attend_bytes(const struct attend *a, const struct kernels *k)
 {
     if (!k->device)
         return 0;
     return stage_bytes(a->n * sizeof(struct device_run)) +
            stage_bytes(a->n_pages * sizeof(float *));
+}
+
+static int compare(uintptr_t a, uintptr_t b)
+{
+    return (a > b) - (a < b);
+}
+
+/* By their pages, so that those which begin with the same are together. */
+static int compare_pages(const struct attend_run *a, const struct attend_run *b)
+{
+    const size_t n[] = {kv_cache_pages((size_t)a->at.first + 1),
+                        kv_cache_pages((size_t)b->at.first + 1)};
+    int order = 0;
+
+    for (size_t i = 0; order == 0 && i < n[0] && i < n[1]; i++)
+        order = compare((uintptr_t)a->table[i], (uintptr_t)b->table[i]);
+    return order ? order : compare(n[0], n[1]);
+}
+
+/* Runs of several queries as they come, then those of one. */
+static int compare_runs(const void *x, const void *y)
+{
+    const struct attend_run *a = x, *b = y;
+    const bool decodes[] = {a->at.n == 1 && a->table, b->at.n == 1 && b->table};
+    int order = compare(decodes[0], decodes[1]);
+
+    if (order == 0 && decodes[0])
+        order = compare_pages(a, b);
+    return order ? order : compare(a->at.row, b->at.row);
 }
 
 void attend_stage(struct attend *a, const struct kernels *k, struct stage *s)
@@ -70,8 +107,10 @@ void attend_stage(struct attend *a, const struct kernels *k, struct stage *s)
 
     a->runs = NULL;
     a->pages = NULL;
-    if (!k->device)
+    if (!k->device) {
+        qsort(a->run, a->n, sizeof(a->run[0]), compare_runs);
         return;
+    }
     runs = stage_take(s, a->n * sizeof(*runs), &there);
     a->runs = there;
     pages = stage_take(s, a->n_pages * sizeof(*pages), &there);

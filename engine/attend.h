@@ -2,9 +2,10 @@
  * engine/attend.h - the attention of a call, described once for all layers (private to engine/)
  *
  * The sequences of a call are the same in every layer; what differs are the arrays. The CPU is given
- * pointers for every run and layer, a device its runs once.
+ * pointers for every run and layer, those of one query in an order in which sequences that share pages
+ * are neighbours (attention_forward reads such a page once for all); a device is given its runs once.
  *
- *   attend_reset, attend_add for every run, attend_stage into a stage of attend_bytes more,
+ *   attend_reset, attend_add for every run, attend_pad, attend_stage into a stage of attend_bytes more,
  *   then attend_forward for every layer (and attend_backward, of runs without pages)
  */
 #ifndef ENGINE_ATTEND_H
@@ -40,6 +41,8 @@ uint64_t attend_room(uint64_t cap); /* bytes of attend_init */
 void attend_reset(struct attend *a);
 /* The next n rows of the batch are positions first.. of a sequence. */
 void attend_add(struct attend *a, size_t n, size_t first, float *const *table);
+/* Rows behind those of the runs, up to `rows`, that nobody wants (engine/device_ops.h, padded_rows). */
+void attend_pad(struct attend *a, size_t rows);
 size_t attend_bytes(const struct attend *a, const struct kernels *k);
 void attend_stage(struct attend *a, const struct kernels *k, struct stage *s);
 

@@ -174,7 +174,7 @@ static enum status open_config(struct chat **out, struct bytes json, const struc
 {
     json_t *root;
     enum status st =
-        json_text_read(&root, json, TOKENIZER_CONFIG_VALUES_MAX, JSON_ALLOW_NUL, e);
+        json_text_read(&root, json, TOKENIZER_CONFIG_VALUES_MAX, TOKENIZER_CONFIG_FLAGS, e);
     const json_t *text = json_object_get(root, "chat_template");
 
     if (json_is_array(text)) {

@@ -77,6 +77,22 @@ void cuda_get(struct device *d, void *to, const void *from, size_t bytes)
     cuda_put(d, to, from, bytes);
 }
 
+enum status cuda_alloc_host(struct device *d, void **out, uint64_t bytes, const char *what,
+                            struct err *e)
+{
+    return cuda_alloc(d, out, bytes, what, e);
+}
+
+void cuda_release_host(struct device *d, void *p)
+{
+    cuda_release(d, p);
+}
+
+void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes)
+{
+    cuda_put(d, to, from, bytes);
+}
+
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)
 {
     cuda_put(d, to, from, bytes);

@@ -1,5 +1,6 @@
 #include "engine/device.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/memory.h"
 #include "engine/cpu/table.h"
 #include "engine/device_backend.h"
+#include "engine/device_ops.h"
 
 /* What is large lies on huge pages where the system has them: products walk down columns, whose
  * rows would be a page each. */
@@ -143,6 +145,30 @@ void device_get(struct device *d, void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
+enum status device_alloc_host(struct device *d, void **out, uint64_t bytes, const char *what,
+                              struct err *e)
+{
+    *out = NULL;
+    return d ? cuda_alloc_host(d, out, bytes, what, e)
+             : device_alloc(NULL, out, bytes, what, e);
+}
+
+void device_release_host(struct device *d, void *p)
+{
+    if (d)
+        cuda_release_host(d, p);
+    else
+        free(p);
+}
+
+void device_get_later(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (d)
+        cuda_get_later(d, to, from, bytes);
+    else if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+
 void device_copy(struct device *d, void *to, const void *from, size_t bytes)
 {
     if (d)
@@ -168,6 +194,13 @@ uint64_t device_fma_peak(struct device *d, float *to, uint64_t n)
     n = (n + unit - 1) / unit * unit;
     *to = kernels_best()->fma_peak((size_t)n);
     return n;
+}
+
+uint64_t device_next_id(void)
+{
+    static _Atomic uint64_t last;
+
+    return atomic_fetch_add(&last, 1) + 1;
 }
 
 void device_watch(struct device *d, bool is_watched)

@@ -30,7 +30,8 @@ struct device;
 
 /* "cpu" (or NULL): *out = NULL. "cuda" or "cuda:N": the first or the N-th GPU. "auto": the first GPU
  * if there is one, else the CPU. ERR_INVALID: no such word. ERR_UNSUPPORTED: this program was built
- * without CUDA. ERR_NOT_FOUND: no driver, or no such GPU; the text says which. */
+ * without CUDA, or has no kernels for that GPU. ERR_NOT_FOUND: no driver, or no such GPU; the text says
+ * which. */
 MUST_USE enum status device_open(struct device **out, const char *name, struct err *e);
 /* Arrays on it must have been released. */
 void device_close(struct device **d);
@@ -70,6 +71,17 @@ void device_release(struct device *d, void *p);
 void device_put(struct device *d, void *to, const void *from, size_t bytes);
 /* Device to host; waits. */
 void device_get(struct device *d, void *to, const void *from, size_t bytes);
+
+/* Memory of the host, not zeroed, that the device reaches by itself, so that a copy into it goes on beside
+ * the host's work. For NULL ordinary memory. ERR_NO_MEMORY, ERR_IO. */
+MUST_USE enum status device_alloc_host(struct device *d, void **out, uint64_t bytes,
+                                       const char *what, struct err *e);
+/* No copy into it may be under way. NULL does nothing. */
+void device_release_host(struct device *d, void *p);
+/* Device to such memory; does not wait. It is there when a device_get or device_wait that was asked for later has
+ * returned. */
+void device_get_later(struct device *d, void *to, const void *from, size_t bytes);
+
 /* Within the device. */
 void device_copy(struct device *d, void *to, const void *from, size_t bytes);
 void device_zero(struct device *d, void *to, size_t bytes);

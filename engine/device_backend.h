@@ -21,6 +21,10 @@ MUST_USE enum status cuda_alloc(struct device *d, void **out, uint64_t bytes, co
 void cuda_release(struct device *d, void *p);
 void cuda_put(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_get(struct device *d, void *to, const void *from, size_t bytes);
+MUST_USE enum status cuda_alloc_host(struct device *d, void **out, uint64_t bytes,
+                                     const char *what, struct err *e);
+void cuda_release_host(struct device *d, void *p);
+void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_zero(struct device *d, void *to, size_t bytes);
 void cuda_watch(struct device *d, bool is_watched);

@@ -21,7 +21,8 @@
 #include "engine/ops.h"
 
 /* One sequence's part of a call of attention: rows row .. row + n - 1 of the batch are positions
- * first .. first + n - 1 of the sequence. Array on the device. */
+ * first .. first + n - 1 of the sequence. n = 0, in a pass of new rows: a row that nobody wants
+ * (padded_rows). Array on the device. */
 struct device_run {
     uint32_t row, n, first;
     uint32_t pages; /* index in `pages` of the sequence's first page */
@@ -74,6 +75,9 @@ struct weights_layer;
 /* All layers over the rows of a call, for classes that keep what is between them in a form of their
  * own. */
 struct device_pass {
+    /* Of `config`, `packed` and `w` with all they point to, but not of the numbers within matrices and
+     * vectors: whoever changes a pointer or a size takes another one (device_next_id). */
+    uint64_t weights_id;
     const struct model_config *config;
     const struct model_layer *packed; /* (layers), host: matrices as `set` keeps them */
     const struct weights_layer *w;    /* (layers), host: norms and biases on the device */
@@ -101,6 +105,13 @@ struct device_ops {
     void (*pass)(struct device *d, const struct device_pass *p);
     /* Of a pass of new rows the attention alone, on whatever is in the scratch: for benches */
     void (*pass_attention)(struct device *d, const struct device_pass *p);
+    /* How many rows a call of `rows` is computed with: each number of rows costs a class that tunes its
+     * products and keeps graphs some, so it has few of them. The rows behind are of any token, and in a
+     * pass of new rows (max_n = 1) of runs with n = 0, which read and write no page; nobody looks at
+     * what comes of them. NULL: as many as there are. */
+    size_t (*padded_rows)(size_t rows);
+    /* Graphs that were captured so far: for benches and tests. NULL: none ever. */
+    size_t (*graphs_made)(const struct device *d);
     size_t (*train_pass_bytes)(const struct model_config *c, size_t rows, bool recompute);
     void (*train_pass_forward)(struct device *d, const struct device_train_pass *p);
     void (*train_pass_backward)(struct device *d, const struct device_train_pass *p);
@@ -195,5 +206,16 @@ struct device_ops {
     /* NULL if there is one way only. Of device_speed_ways; how many, 0: the device failed. */
     size_t (*ways)(struct device *d, struct device_way *ways, const struct device_product *p);
 };
+
+/* What is computed with for `rows` of at most `most`: by the CPU (NULL) as many. */
+static inline size_t device_padded_rows(const struct device_ops *ops, size_t rows, size_t most)
+{
+    const size_t n = ops && ops->padded_rows ? ops->padded_rows(rows) : rows;
+
+    return n < most ? n : most;
+}
+
+/* A number that nobody got before. Any thread. */
+uint64_t device_next_id(void);
 
 #endif

@@ -362,7 +362,7 @@ static void forward_step(void *arg, size_t i)
             f->tokens[j] = f->got[j].token;
         }
     f->p.max_len = f->runs[0].first + f->runs[0].n;
-    device_put(s->d, (void *)(uintptr_t)f->p.runs, f->runs, f->n_seqs * sizeof(f->runs[0]));
+    device_put(s->d, (void *)(uintptr_t)f->p.runs, f->runs, f->p.n_runs * sizeof(f->runs[0]));
     device_put(s->d, f->on_tokens, f->tokens, f->p.rows * sizeof(f->tokens[0]));
     ops->embed_packed(s->d, f->p.x, &s->head, f->on_tokens, f->p.rows, C);
     ops->pass(s->d, &f->p);
@@ -370,14 +370,15 @@ static void forward_step(void *arg, size_t i)
         ops->gather(s->d, f->rows, f->p.x, f->last, f->n_seqs, C);
     ops->rmsnorm(s->d, f->hidden, f->p.max_n > 1 ? f->rows : f->p.x, s->vectors, f->n_seqs, C,
                  s->c.norm_eps);
-    ops->forward(s->d, &(struct product){.y = f->logits, .W = &s->head}, f->hidden, f->n_seqs);
+    ops->forward(s->d, &(struct product){.y = f->logits, .W = &s->head}, f->hidden,
+                 device_padded_rows(ops, f->n_seqs, SIZE_MAX));
     ops->sample(s->d, f->drawn, f->draws, f->logits, f->n_seqs, s->c.vocab);
     if (f->top)
         ops->top(s->d, f->top, (uint16_t *)(f->top + f->n_seqs * MODEL_TOP), f->hidden,
                  f->n_seqs, C);
-    device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
     if (f->top)
-        device_get(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
+        device_get_later(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
+    device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
 }
 
 /* Several times, for what the host does in between takes as long as one. */
@@ -409,57 +410,86 @@ struct timed {
     bool with_top;
 };
 
+/* How many sequences are decoded or filled, and with how many rows that is done. */
+static void set_rows(struct forward *f, size_t n_seqs, size_t n)
+{
+    f->n_seqs = n_seqs;
+    f->p.rows = device_padded_rows(f->s->ops, n_seqs * n, SIZE_MAX);
+    f->p.n_runs = n == 1 ? f->p.rows : n_seqs;
+    for (size_t i = n_seqs; i < f->p.n_runs; i++)
+        f->runs[i] = (struct device_run){.row = (uint32_t)i};
+}
+
+/* The arrays of steps up to position n_pos; `end` and end_forward release them. */
+static void begin_forward(struct forward *f, struct device_speed *s, const struct timed *t,
+                          size_t n_pos)
+{
+    const size_t n_seqs = t->n_seqs, n = t->n, C = s->c.dim;
+    const size_t rows = device_padded_rows(s->ops, n_seqs * n, SIZE_MAX);
+    const size_t padded = device_padded_rows(s->ops, n_seqs, SIZE_MAX);
+    const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+    struct device_draw *draws = xcalloc(n_seqs, sizeof(draws[0]));
+    uint32_t *last = xcalloc(n_seqs, sizeof(last[0]));
+    void *top_got = NULL;
+
+    *f = (struct forward){.s = s, .context = t->context};
+    f->runs = xcalloc(padded, sizeof(f->runs[0]));
+    f->got = xcalloc(n_seqs, sizeof(f->got[0]));
+    f->tokens = random_tokens(s, rows);
+    for (size_t i = 0; i < n_seqs; i++) {
+        f->runs[i] = (struct device_run){(uint32_t)(i * n), (uint32_t)n, (uint32_t)t->context,
+                                         (uint32_t)(i * slot)};
+        draws[i] = (struct device_draw){i, (uint32_t)t->context, (uint32_t)i, 1.0f};
+        last[i] = (uint32_t)(i * n + n - 1);
+    }
+    f->p = (struct device_pass){.weights_id = device_next_id(),
+                                .config = &s->c,
+                                .packed = s->packed,
+                                .w = s->w,
+                                .max_n = n};
+    set_rows(f, n_seqs, n);
+    f->p.x = own(s, rows * C * sizeof(float), "rows");
+    f->p.scratch = own(s, s->ops->pass_bytes(&s->c, rows), "scratch");
+    rotation(s, &f->p, n_pos);
+    pages(s, &f->p, n_seqs, n_pos);
+    f->p.runs = own_copy(s, f->runs, f->p.n_runs * sizeof(f->runs[0]), "runs");
+    f->on_tokens = own(s, rows * sizeof(int32_t), "tokens");
+    f->last = own_copy(s, last, n_seqs * sizeof(last[0]), "rows");
+    f->rows = own(s, n_seqs * C * sizeof(float), "rows");
+    f->hidden = own(s, padded * C * sizeof(float), "rows");
+    f->logits = own(s, padded * s->c.vocab * sizeof(float), "logits");
+    f->draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
+    f->drawn = own(s, n_seqs * sizeof(f->drawn[0]), "draws");
+    if (t->with_top) {
+        f->top = own(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
+        if (s->error.code == OK &&
+            !device_alloc_host(s->d, &top_got, n_seqs * MODEL_TOP * TOP_BYTES, "largest",
+                               &s->error))
+            f->top_got = top_got;
+    }
+    free(draws);
+    free(last);
+}
+
+static void end_forward(struct forward *f)
+{
+    free(f->runs);
+    free(f->got);
+    free(f->tokens);
+    device_release_host(f->s->d, f->top_got);
+}
+
 static enum status time_forward(double *seconds, struct device_speed *s, const struct timed *t,
                                 size_t steps, struct err *e)
 {
-    const size_t n_seqs = t->n_seqs, n = t->n, context = t->context;
-    const size_t rows = n_seqs * n, C = s->c.dim, n_pos = context + n + WARM_STEPS + steps;
-    const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-    struct forward f = {.s = s, .n_seqs = n_seqs, .context = context};
-    struct device_draw *draws = xcalloc(n_seqs, sizeof(draws[0]));
-    uint32_t *last = xcalloc(n_seqs, sizeof(last[0]));
+    struct forward f;
     enum status st;
 
-    f.runs = xcalloc(n_seqs, sizeof(f.runs[0]));
-    f.got = xcalloc(n_seqs, sizeof(f.got[0]));
-    f.tokens = random_tokens(s, rows);
-    for (size_t i = 0; i < n_seqs; i++) {
-        f.runs[i] = (struct device_run){(uint32_t)(i * n), (uint32_t)n, (uint32_t)context,
-                                        (uint32_t)(i * slot)};
-        draws[i] = (struct device_draw){i, (uint32_t)context, (uint32_t)i, 1.0f};
-        last[i] = (uint32_t)(i * n + n - 1);
-    }
-    f.p = (struct device_pass){.config = &s->c,
-                               .packed = s->packed,
-                               .w = s->w,
-                               .n_runs = n_seqs,
-                               .rows = rows,
-                               .max_n = n};
-    f.p.x = own(s, rows * C * sizeof(float), "rows");
-    f.p.scratch = own(s, s->ops->pass_bytes(&s->c, rows), "scratch");
-    rotation(s, &f.p, n_pos);
-    pages(s, &f.p, n_seqs, n_pos);
-    f.p.runs = own_copy(s, f.runs, n_seqs * sizeof(f.runs[0]), "runs");
-    f.on_tokens = own(s, rows * sizeof(int32_t), "tokens");
-    f.last = own_copy(s, last, n_seqs * sizeof(last[0]), "rows");
-    f.rows = own(s, n_seqs * C * sizeof(float), "rows");
-    f.hidden = own(s, n_seqs * C * sizeof(float), "rows");
-    f.logits = own(s, n_seqs * s->c.vocab * sizeof(float), "logits");
-    f.draws = own_copy(s, draws, n_seqs * sizeof(draws[0]), "draws");
-    f.drawn = own(s, n_seqs * sizeof(f.drawn[0]), "draws");
-    if (t->with_top) {
-        f.top = own(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
-        f.top_got = xcalloc(n_seqs * MODEL_TOP, TOP_BYTES);
-    }
+    begin_forward(&f, s, t, t->context + t->n + WARM_STEPS + steps);
     if (s->error.code == OK)
         *seconds = median(s->d, t->step, &f, steps);
     st = end(s, e);
-    free(f.runs);
-    free(f.got);
-    free(f.tokens);
-    free(f.top_got);
-    free(draws);
-    free(last);
+    end_forward(&f);
     return st;
 }
 
@@ -469,6 +499,30 @@ enum status device_speed_decode(double *seconds, struct device_speed *s, size_t 
     const struct timed t = {forward_step, batch, 1, context, with_top};
 
     return time_forward(seconds, s, &t, steps, e);
+}
+
+/* Always at the same position: that of a sequence makes no difference to what is captured. */
+enum status device_speed_shrinking(double *seconds, size_t *n_graphs, struct device_speed *s,
+                                   size_t batch, size_t context, struct err *e)
+{
+    const struct timed t = {forward_step, batch, 1, context, false};
+    const size_t before = s->ops->graphs_made(s->d);
+    struct forward f;
+    enum status st;
+    int64_t start;
+
+    begin_forward(&f, s, &t, context + 1);
+    start = clock_mono_us();
+    for (size_t n = batch; n > 0 && s->error.code == OK; n--) {
+        set_rows(&f, n, 1);
+        forward_step(&f, 0);
+        forward_step(&f, 0);
+    }
+    *seconds = (double)(clock_mono_us() - start) * 1e-6;
+    *n_graphs = s->ops->graphs_made(s->d) - before;
+    st = end(s, e);
+    end_forward(&f);
+    return st;
 }
 
 enum status device_speed_attention(double *seconds, struct device_speed *s, size_t batch,

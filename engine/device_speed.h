@@ -53,6 +53,11 @@ void device_speed_free(struct device_speed **p);
 MUST_USE enum status device_speed_decode(double *seconds, struct device_speed *s, size_t batch,
                                          size_t context, bool with_top, size_t steps,
                                          struct err *e);
+/* All steps of a worker whose batch shrinks from `batch` sequences to one, two steps each, `seconds` together. How
+ * many graphs were captured for that: *n_graphs. */
+MUST_USE enum status device_speed_shrinking(double *seconds, size_t *n_graphs,
+                                            struct device_speed *s, size_t batch,
+                                            size_t context, struct err *e);
 /* Of that the attention of all layers alone. */
 MUST_USE enum status device_speed_attention(double *seconds, struct device_speed *s,
                                             size_t batch, size_t context, size_t steps,

@@ -14,8 +14,10 @@
 #include "base/bytes.h"
 #include "base/status.h"
 
-/* An added token with all that is said of it is one object. */
+/* tokenizer_config.json: an added token with all that is said of it is one object. Nothing in it is
+ * counted by, and transformers writes 10^30, its "no limit", as an integer, which none of C holds. */
 #define TOKENIZER_CONFIG_VALUES_MAX ((size_t)1 << 20)
+#define TOKENIZER_CONFIG_FLAGS      (JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL)
 
 /* *out is the caller's, to be given back to json_decref; NULL on failure. An object counts as eight
  * values. `flags` are jansson's decoding flags besides JSON_REJECT_DUPLICATES. ERR_MALFORMED says in

@@ -47,6 +47,7 @@ struct model {
     struct arena arena; /* what the packed matrices lie in */
     const struct kernels *kernels;
     struct device *device; /* the kernels' */
+    uint64_t weights_id;   /* of struct device_pass */
     struct pool *pool;
     void (*round_cache)(float *x, size_t n); /* before cache_round; or NULL */
     size_t max_rows;
@@ -66,12 +67,17 @@ struct model {
     const float *last;
     size_t n_last;
     struct room hidden, logits, drawn, top; /* of the device */
-    struct room host_logits;                /* also: draws */
+    struct room host_logits;
+    struct room host_drawn, host_top; /* that the device reaches */
+    bool is_top_due;                  /* it is in `top`, and nobody asked for it yet */
 };
 
 /* Makes the room at least n floats large, whose numbers are lost when it grows. */
 MUST_USE enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
                                struct err *e);
+/* The same for memory of the host that the device reaches: device_alloc_host. */
+MUST_USE enum status room_grow_host(struct room *r, struct device *d, uint64_t n,
+                                    const char *what, struct err *e);
 
 /* The buffers of one layer. Those on one line may be one and the same when nobody needs the
  * earlier value again. Rows are dense. */

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "engine/attend.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 #include "engine/layer.h"
 
 static enum status check_run(const struct kv_cache *kv, const struct model_run *r, size_t i,
@@ -104,33 +105,36 @@ static void look_up(const struct model *m, float *x, const int32_t *tokens, size
 struct call {
     const int32_t *tokens, *pos;
     size_t n_pieces, rows;
+    size_t padded; /* rows, and those behind that nobody wants: of token 0 */
 };
 
 static enum status stage_call(struct model *m, const struct kv_cache *kv, const int32_t *tokens,
                               struct call *c, struct err *e)
 {
-    const size_t bytes = c->rows * sizeof(int32_t);
+    const size_t bytes = c->padded * sizeof(int32_t);
     const void *there;
     enum status st;
-    int32_t *pos;
+    int32_t *pos, *ids;
 
     attend_reset(m->attend);
     for (size_t i = 0; i < c->n_pieces; i++)
         attend_add(m->attend, m->pieces[i].n, m->pieces[i].first,
                    kv_cache_table(kv, m->pieces[i].slot));
     CHECK(m->attend->rows == c->rows);
+    attend_pad(m->attend, c->padded);
     st =
         stage_begin(&m->stage, 2 * stage_bytes(bytes) + attend_bytes(m->attend, m->kernels), e);
     if (st)
         return st;
-    pos = stage_take(&m->stage, bytes, &there);
+    pos = memset(stage_take(&m->stage, bytes, &there), 0, bytes);
     c->pos = there;
     for (size_t i = 0; i < c->n_pieces; i++)
         for (size_t j = 0; j < m->pieces[i].n; j++)
             *pos++ = (int32_t)(m->pieces[i].first + j);
     c->tokens = tokens;
     if (m->device) {
-        memcpy(stage_take(&m->stage, bytes, &there), tokens, bytes);
+        ids = memset(stage_take(&m->stage, bytes, &there), 0, bytes);
+        memcpy(ids, tokens, c->rows * sizeof(ids[0]));
         c->tokens = there;
     }
     attend_stage(m->attend, m->kernels, &m->stage);
@@ -145,6 +149,7 @@ static void pass_layers(struct model *m, const struct kv_cache *kv)
 
     m->kernels->ops->pass(m->device,
                           &(struct device_pass){
+                              .weights_id = m->weights_id,
                               .config = &m->config,
                               .packed = m->layers,
                               .w = m->w->layers,
@@ -221,11 +226,14 @@ static enum status place_hidden(struct model *m, float **at, float *hidden,
 
     m->last = NULL;
     m->n_last = 0;
+    m->is_top_due = false;
     for (size_t i = 0; i < n_runs; i++)
         m->n_last += runs[i].n_out;
     *at = hidden;
     if (m->device || !hidden) {
-        st = room_grow(&m->hidden, m->device, (uint64_t)m->n_last * m->config.dim,
+        st = room_grow(&m->hidden, m->device,
+                       (uint64_t)device_padded_rows(m->kernels->ops, m->n_last, SIZE_MAX) *
+                           m->config.dim,
                        "hidden states", e);
         *at = m->hidden.at;
     }
@@ -253,10 +261,11 @@ static enum status forward_some(struct model *m, const struct kv_cache *kv, floa
             where[1] = 0;
         }
     }
+    c.padded = device_padded_rows(m->kernels->ops, c.rows, m->max_rows);
     st = stage_call(m, kv, *tokens, &c, e);
     if (st)
         return st;
-    look_up(m, m->a->x_in, c.tokens, c.rows);
+    look_up(m, m->a->x_in, c.tokens, c.padded);
     run_layers(m, kv, &c);
     *out = last_norm(m, hidden, c.n_pieces);
     *tokens += c.rows;

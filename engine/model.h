@@ -183,13 +183,15 @@ MUST_USE enum status model_claims(struct model *m, struct model_claim *claims,
 /* Whether they can be had without the states: of a device's model that is no narrower. */
 bool model_has_top(const struct model *m);
 /* Those of every row of the last call of model_forward: begun there, then got once what else is to be computed
- * was asked for. index, value (n_rows, MODEL_TOP). ERR_IO, ERR_NO_MEMORY. */
+ * was asked for; they come with what model_draw drew, if that was called in between. *index, *value: (n_rows,
+ * MODEL_TOP), the model's, good until the next model_top_begin. ERR_IO, ERR_NO_MEMORY. */
 MUST_USE enum status model_top_begin(struct model *m, struct err *e);
-MUST_USE enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value,
-                                   struct err *e);
+MUST_USE enum status model_top_end(struct model *m, const uint32_t **index,
+                                   const uint16_t **value, struct err *e);
 /* Takes the memory that drawing n tokens, of as many rows, needs, so that it will not fail for want of it.
  * ERR_NO_MEMORY. */
 MUST_USE enum status model_draw_room(struct model *m, size_t n, struct err *e);
-uint64_t model_draw_bytes(const struct model_config *c, size_t n);
+/* What that takes, with the hidden states, besides the model; k: NULL the CPU's. */
+uint64_t model_draw_bytes(const struct model_config *c, const struct kernels *k, size_t n);
 
 #endif

@@ -17,6 +17,12 @@ static size_t min(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* With how many rows of hidden states the logits of `rows` are computed; there must be room for them. */
+static size_t head_rows(const struct model *m, size_t rows)
+{
+    return device_padded_rows(m->kernels->ops, rows, SIZE_MAX);
+}
+
 enum status model_logits(struct model *m, float *logits, const float *hidden, size_t rows,
                          struct err *e)
 {
@@ -28,14 +34,15 @@ enum status model_logits(struct model *m, float *logits, const float *hidden, si
         return OK;
     }
     m->last = NULL; /* what is there is not needed again */
-    st = room_grow(&m->hidden, m->device, (uint64_t)min(rows, LOGIT_ROWS) * C, "hidden states",
-                   e);
+    st = room_grow(&m->hidden, m->device, (uint64_t)head_rows(m, min(rows, LOGIT_ROWS)) * C,
+                   "hidden states", e);
     if (!st)
         st = model_draw_room(m, min(rows, LOGIT_ROWS), e);
     for (size_t at = 0, n; !st && at < rows; at += n) {
         n = min(rows - at, LOGIT_ROWS);
         device_put(m->device, m->hidden.at, hidden + at * C, n * C * sizeof(float));
-        matmul_forward(m->kernels, NULL, m->logits.at, m->hidden.at, &m->head, NULL, n);
+        matmul_forward(m->kernels, NULL, m->logits.at, m->hidden.at, &m->head, NULL,
+                       head_rows(m, n));
         device_get(m->device, logits + at * V, m->logits.at, n * V * sizeof(float));
     }
     return st ? st : device_wait(m->device, e);
@@ -47,16 +54,21 @@ static size_t drawn_floats(size_t n)
     return n * (sizeof(struct device_drawn) / sizeof(float));
 }
 
-uint64_t model_draw_bytes(const struct model_config *c, size_t n)
+uint64_t model_draw_bytes(const struct model_config *c, const struct kernels *k, size_t n)
 {
-    return ((uint64_t)min(n, LOGIT_ROWS) * c->vocab + (uint64_t)n * c->dim + drawn_floats(n)) *
+    const struct device_ops *ops = k ? k->ops : NULL;
+    const uint64_t rows = device_padded_rows(ops, min(n, LOGIT_ROWS), SIZE_MAX);
+
+    return (rows * c->vocab + (uint64_t)device_padded_rows(ops, n, SIZE_MAX) * c->dim +
+            drawn_floats(n)) *
            sizeof(float);
 }
 
 enum status model_draw_room(struct model *m, size_t n, struct err *e)
 {
-    enum status st = room_grow(&m->logits, m->device,
-                               (uint64_t)min(n, LOGIT_ROWS) * m->config.vocab, "logits", e);
+    enum status st =
+        room_grow(&m->logits, m->device,
+                  (uint64_t)head_rows(m, min(n, LOGIT_ROWS)) * m->config.vocab, "logits", e);
 
     if (!st && m->device)
         st = room_grow(&m->drawn, m->device, drawn_floats(n), "draws", e);
@@ -136,15 +148,28 @@ static enum status draw_here(struct model *m, const float *logits, size_t rows,
     return st;
 }
 
+/* Floats of one row of the largest states: indices, then values. */
+#define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
+
+/* Asks for them; they are there after the next wait, which serves what was drawn as well. */
+static void get_top_later(struct model *m)
+{
+    if (m->is_top_due)
+        device_get_later(m->device, m->host_top.at, m->top.at,
+                         m->n_last * TOP_FLOATS * sizeof(float));
+    m->is_top_due = false;
+}
+
 static enum status get_drawn(struct model *m, struct model_draw *draws, size_t n, struct err *e)
 {
     const struct device_drawn *d;
-    enum status st = room_grow(&m->host_logits, NULL, drawn_floats(n), "draws", e);
+    enum status st = room_grow_host(&m->host_drawn, m->device, drawn_floats(n), "draws", e);
 
     if (st)
         return st;
-    device_get(m->device, m->host_logits.at, m->drawn.at, n * sizeof(*d));
-    d = (const struct device_drawn *)(const void *)m->host_logits.at;
+    get_top_later(m);
+    device_get(m->device, m->host_drawn.at, m->drawn.at, n * sizeof(*d));
+    d = (const struct device_drawn *)(const void *)m->host_drawn.at;
     for (size_t i = 0; i < n; i++) {
         draws[i].token = d[i].token;
         draws[i].logp = d[i].logp;
@@ -169,6 +194,8 @@ enum status model_draw(struct model *m, struct model_draw *draws, size_t n, draw
             CHECK(draws[at + k].row >= draws[at + k - 1].row);
         rows = draws[at + k - 1].row + 1 - row;
         CHECK(row + rows <= m->n_last);
+        if (m->device) /* all that was computed may be read */
+            rows = device_padded_rows(m->kernels->ops, rows, m->hidden.n / C - row);
         st = room_grow(&m->logits, m->device, (uint64_t)rows * m->config.vocab, "logits", e);
         if (st)
             break;
@@ -297,7 +324,7 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
 
     CHECK(temperature > 0.0f);
     m->last = NULL; /* what is there is not needed again */
-    st = claims_room(m, claims_rows(m, n), e);
+    st = claims_room(m, head_rows(m, claims_rows(m, n)), e);
     for (size_t at = 0, k; !st && at < n; at += k) {
         const float *x = hidden + at * C;
         struct claims_job j = {m, claims + at, temperature};
@@ -307,7 +334,7 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
             device_put(m->device, m->hidden.at, x, k * C * sizeof(float));
             x = m->hidden.at;
         }
-        matmul_forward(m->kernels, m->pool, m->logits.at, x, &m->head, NULL, k);
+        matmul_forward(m->kernels, m->pool, m->logits.at, x, &m->head, NULL, head_rows(m, k));
         if (m->device)
             st = claims_there(m, claims + at, k, temperature, e);
         else
@@ -317,9 +344,6 @@ enum status model_claims(struct model *m, struct model_claim *claims, const floa
 }
 
 /* ---- the largest states ---------------------------------------------------------------------- */
-
-/* Floats of one row: indices, then values. */
-#define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
 
 bool model_has_top(const struct model *m)
 {
@@ -333,28 +357,27 @@ static uint16_t *top_values(const struct model *m)
 
 enum status model_top_begin(struct model *m, struct err *e)
 {
+    const uint64_t n = (uint64_t)m->n_last * TOP_FLOATS;
     enum status st;
 
     CHECK(model_has_top(m) && (m->last || m->n_last == 0));
-    st = room_grow(&m->top, m->device, (uint64_t)m->n_last * TOP_FLOATS, "the largest states",
-                   e);
+    st = room_grow(&m->top, m->device, n, "the largest states", e);
+    if (!st)
+        st = room_grow_host(&m->host_top, m->device, n, "the largest states", e);
     if (!st && m->n_last > 0)
         m->kernels->ops->top(m->device, (uint32_t *)(void *)m->top.at, top_values(m), m->last,
                              m->n_last, m->config.dim);
+    m->is_top_due = !st && m->n_last > 0;
     return st;
 }
 
-enum status model_top_end(struct model *m, uint32_t *index, uint16_t *value, struct err *e)
+enum status model_top_end(struct model *m, const uint32_t **index, const uint16_t **value,
+                          struct err *e)
 {
-    const size_t n = m->n_last * MODEL_TOP;
-    enum status st = room_grow(&m->host_logits, NULL, (uint64_t)m->n_last * TOP_FLOATS,
-                               "the largest states", e);
+    const float *at = m->host_top.at;
 
-    if (st)
-        return st;
-    device_get(m->device, m->host_logits.at, m->top.at, /* one wait is shorter than two */
-               n * (sizeof(*index) + sizeof(*value)));
-    memcpy(index, m->host_logits.at, n * sizeof(*index));
-    memcpy(value, m->host_logits.at + n, n * sizeof(*value));
+    get_top_later(m);
+    *index = (const uint32_t *)(const void *)at;
+    *value = at ? (const uint16_t *)(const void *)(at + m->n_last * MODEL_TOP) : NULL;
     return device_wait(m->device, e);
 }

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "engine/attend.h"
 #include "engine/cpu/table.h"
+#include "engine/device_ops.h"
 #include "engine/layer.h"
 
 #define MAX_ROWS_DEFAULT 256
@@ -279,22 +280,38 @@ static enum status init_scratch(struct model *m, struct err *e)
     return OK;
 }
 
-enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
-                      struct err *e)
+typedef enum status alloc_fn(struct device *d, void **out, uint64_t bytes, const char *what,
+                             struct err *e);
+
+static enum status grow(struct room *r, struct device *d, alloc_fn *alloc, uint64_t n,
+                        const char *what, struct err *e)
 {
     void *at = NULL;
-    enum status st;
+    const enum status st = n > SIZE_MAX / sizeof(float)
+                               ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
+                               : alloc(d, &at, n * sizeof(float), what, e);
 
-    if (n <= r->n)
-        return OK;
-    device_release(d, r->at);
-    r->at = NULL;
-    r->n = 0;
-    st = n > SIZE_MAX / sizeof(float) ? err_set(e, ERR_NO_MEMORY, "no memory for %s", what)
-                                      : device_alloc(d, &at, n * sizeof(float), what, e);
     r->at = at;
     r->n = st ? 0 : (size_t)n;
     return st;
+}
+
+enum status room_grow(struct room *r, struct device *d, uint64_t n, const char *what,
+                      struct err *e)
+{
+    if (n <= r->n)
+        return OK;
+    device_release(d, r->at);
+    return grow(r, d, device_alloc, n, what, e);
+}
+
+enum status room_grow_host(struct room *r, struct device *d, uint64_t n, const char *what,
+                           struct err *e)
+{
+    if (n <= r->n)
+        return OK;
+    device_release_host(d, r->at);
+    return grow(r, d, device_alloc_host, n, what, e);
 }
 
 /* Positions below n of the tables, into (n, half) of the host each. */
@@ -402,6 +419,7 @@ static enum status make(struct model **out, const struct weights *w,
     m->map = map;
     m->kernels = opt->kernels ? opt->kernels : kernels_best();
     m->device = kernels_device(m->kernels);
+    m->weights_id = device_next_id();
     m->pool = opt->pool;
     m->round_cache = opt->round_cache;
     m->max_rows = opt->max_rows ? opt->max_rows : default_rows(m->kernels);
@@ -454,6 +472,8 @@ void model_free(struct model **p)
     device_release(m->device, m->drawn.at);
     device_release(m->device, m->top.at);
     device_release(NULL, m->host_logits.at);
+    device_release_host(m->device, m->host_drawn.at);
+    device_release_host(m->device, m->host_top.at);
     stage_clear(&m->stage);
     if (m->attend)
         attend_clear(m->attend);
@@ -473,6 +493,8 @@ enum status model_reload(struct model *m, const struct weights *w, struct err *e
         st = set_vectors(m, w, e);
     else
         m->w = w;
+    if (!m->vectors) /* whose arrays may be others */
+        m->weights_id = device_next_id();
     pack_all(m, w);
     return st ? st : device_wait(m->device, e);
 }

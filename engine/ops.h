@@ -164,7 +164,8 @@ struct attention_run {
  * Causal attention: the query at position p sees keys 0..p, in blocks of ATTENTION_BLOCK from
  * the sequence's start; prefill, chunked prefill and decode give the same bits. Query head h
  * uses key/value head h / (H/G). Here exp(x) = +0 for x < -87. The pool splits runs, heads and
- * rows. No two runs may file in the same page.
+ * rows. No two runs may file in the same page. Of neighbours with one query each that begin with the
+ * same pages (pages[i] equal), a page is read once for all, which is what their decoding takes time for.
  */
 void attention_forward(const struct kernels *k, struct pool *pool,
                        const struct attention_run *runs, size_t n_runs,

@@ -65,10 +65,11 @@ struct sampler {
     size_t *heads; /* the slot that a run computes */
     int32_t *step_tokens;
     struct model_draw *draws;
-    size_t *draw_slots;  /* for which slot a token is drawn */
-    float *hidden;       /* NULL: nobody wants to see it */
-    uint32_t *top_index; /* (n_slots, MODEL_TOP), or NULL, likewise */
-    uint16_t *top_value;
+    size_t *draw_slots; /* for which slot a token is drawn */
+    float *hidden;      /* NULL: nobody wants to see it */
+    const uint32_t
+        *top_index; /* (rows, MODEL_TOP), borrowed from the model; or NULL, likewise */
+    const uint16_t *top_value;
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -155,10 +156,6 @@ enum status sampler_new(struct sampler **out, struct model *m,
         st = alloc_array(&s->draw_slots, n, sizeof(s->draw_slots[0]), "draws", e);
     if (!st && opt->wants_hidden)
         st = alloc_array(&s->hidden, n, c->dim * sizeof(float), "hidden states", e);
-    if (!st && opt->wants_top)
-        st = alloc_array(&s->top_index, n, MODEL_TOP * sizeof(uint32_t), "states", e);
-    if (!st && opt->wants_top)
-        st = alloc_array(&s->top_value, n, MODEL_TOP * sizeof(uint16_t), "states", e);
     if (!st)
         st = model_draw_room(m, n, e);
     if (!st) {
@@ -203,8 +200,6 @@ void sampler_free(struct sampler **p)
     free(s->heads);
     free(s->draws);
     free(s->hidden);
-    free(s->top_index);
-    free(s->top_value);
     free(s->draw_slots);
     free(s);
     *p = NULL;
@@ -546,12 +541,12 @@ enum status sampler_step(struct sampler *s, struct err *e)
     if (st)
         return st;
     n_draws = plan_draws(s, n);
-    if (s->top_index)
+    if (s->opt.wants_top)
         st = model_top_begin(s->model, e);
     if (!st)
         st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
-    if (!st && s->top_index)
-        st = model_top_end(s->model, s->top_index, s->top_value, e);
+    if (!st && s->opt.wants_top)
+        st = model_top_end(s->model, &s->top_index, &s->top_value, e);
     if (st)
         return st;
     for (size_t i = 0; i < n_draws; i++)

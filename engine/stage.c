@@ -4,6 +4,10 @@
 
 #include "base/check.h"
 
+/* Of a device at once: where runs and pages lie is part of what graphs of launches are found by, and a stage that
+ * has grown lies elsewhere. Enough for 512 sequences of 3,500 positions. */
+#define DEVICE_LEAST ((size_t)256 << 10)
+
 static void release(struct stage *s)
 {
     if (s->device)
@@ -22,6 +26,8 @@ enum status stage_begin(struct stage *s, size_t bytes, struct err *e)
     s->n = 0;
     if (bytes <= s->cap)
         return OK;
+    if (s->device && cap < DEVICE_LEAST)
+        cap = DEVICE_LEAST;
     release(s);
     st = device_alloc(NULL, &host, cap, "positions and pages of a call", e);
     if (!st && s->device)

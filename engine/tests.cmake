@@ -29,6 +29,7 @@ add_unit_test(engine device_open SOURCES ../tests/unit/engine/tiny_model.c)
 add_unit_test(engine device_math)
 add_unit_test(engine device_ops)
 if(NOT MUSTER_CUDA_MODE STREQUAL "off") # its header is CUDA's
+  muster_link_cuda(test_unit_engine_device)
   add_unit_test(engine device_open_attention)
   muster_link_cuda(test_unit_engine_device_open_attention)
   add_unit_test(engine device_open_thin)

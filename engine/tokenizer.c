@@ -261,7 +261,7 @@ static enum status read_config(struct tokenizer *t, struct err *e)
     static const char *const keys[] = {"bos_token", "eos_token", "pad_token"};
     json_t *config;
     enum status st = json_text_read(&config, buf_bytes(&t->side[SIDE_CONFIG]),
-                                    TOKENIZER_CONFIG_VALUES_MAX, JSON_ALLOW_NUL, e);
+                                    TOKENIZER_CONFIG_VALUES_MAX, TOKENIZER_CONFIG_FLAGS, e);
 
     if (!st)
         st = json_text_check_keys(config, keys, sizeof(keys) / sizeof(keys[0]), e);
@@ -367,7 +367,7 @@ int32_t tokenizer_pad(const struct tokenizer *t)
 
 void tokenizer_set_eos(struct tokenizer *t, int32_t eos)
 {
-    CHECK(t->kind == TOKENIZER_BPE && t->eos < 0);
+    CHECK(t->kind == TOKENIZER_BPE);
     t->eos = eos;
 }
 

@@ -61,7 +61,8 @@ uint32_t tokenizer_vocab(const struct tokenizer *t); /* ids are in [0, this) */
 int32_t tokenizer_bos(const struct tokenizer *t);
 int32_t tokenizer_eos(const struct tokenizer *t);
 int32_t tokenizer_pad(const struct tokenizer *t);
-/* For one that has just been made: eos as config.json has it, where the tokenizer names none. */
+/* For one of Hugging Face's that has just been made: eos as config.json has it, where the tokenizer
+ * names none, or what ends an answer where texts are a chat's. */
 void tokenizer_set_eos(struct tokenizer *t, int32_t eos);
 
 /* The string of an id ("<|im_end|>", "Ġthe"); empty where there is none or the kind has none. */

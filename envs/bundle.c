@@ -182,6 +182,19 @@ static enum status read_extras(struct buf content[BUNDLE_FILES], const struct ta
     return st;
 }
 
+char *bundle_model_dir(const char *path, const struct task *t)
+{
+    char *dir, *name, *model;
+
+    if (!strcmp(t->model.init, "random"))
+        return NULL;
+    split_path(path, &dir, &name);
+    model = path_from(dir, t->model.init);
+    free(dir);
+    free(name);
+    return model;
+}
+
 enum status bundle_load(struct buf *out, const char *path, struct err *e)
 {
     struct buf content[BUNDLE_FILES];

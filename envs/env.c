@@ -35,6 +35,7 @@ struct env {
     uint64_t n_tasks; /* as the first worker's hello says */
     bool has_demo, has_step, is_sandboxed;
     struct env_usage usage;
+    char step_why[sizeof(((struct env_score *)0)->why)]; /* why the last step failed, or "" */
 };
 
 const char *env_lua_release(void)
@@ -353,14 +354,22 @@ enum status env_step(struct env *env, const struct env_problem *p, const struct 
     enum status st;
 
     *is_done = true;
+    env->step_why[0] = '\0';
     if (!env->has_step)
         return OK;
     st = call_worker(env, &call, &r, e);
+    if (!st && r.end)
+        memcpy(env->step_why, r.why, sizeof(env->step_why));
     if (st || r.end)
         return st;
     *is_done = r.is_done;
     buf_append(text, r.text);
     return buf_status(text, e);
+}
+
+const char *env_step_failure(const struct env *env)
+{
+    return env->step_why;
 }
 
 enum status env_score(struct env *env, const struct env_problem *p, const struct env_message *m,

@@ -109,6 +109,8 @@ MUST_USE enum status env_demo(struct env *env, const struct env_problem *p, stru
 MUST_USE enum status env_step(struct env *env, const struct env_problem *p,
                               const struct env_message *m, size_t n, bool *is_done,
                               struct buf *text, struct err *e);
+/* Why the script's step failed in the last call of env_step; "" if it did not. Lent until the next. */
+const char *env_step_failure(const struct env *env);
 /* The reward of an episode. A failing script is an outcome, not an error. */
 MUST_USE enum status env_score(struct env *env, const struct env_problem *p,
                                const struct env_message *m, size_t n, struct env_score *score,

@@ -56,10 +56,14 @@ MUST_USE enum status bundle_encode(struct buf *out, const struct bundle *b, stru
 /* From anyone. Only the canonical encoding is accepted: what decodes encodes to the same bytes.
  * The content of the files is not looked at. */
 MUST_USE enum status bundle_decode(struct bundle *b, struct bytes in, struct err *e);
+struct task;
 /* Reads `path`, a task file or a directory with a task.yaml, and the files it names, parses and
  * checks the task, and appends the bundle's bytes to `out`. Paths in the task are relative to
  * its directory. */
 MUST_USE enum status bundle_load(struct buf *out, const char *path, struct err *e);
+/* Where model.init of the task in `path` leads, seen from the working directory: a new string of
+ * the caller's. NULL: nowhere, the weights begin random. */
+char *bundle_model_dir(const char *path, const struct task *t);
 void bundle_id(uint8_t id[TASK_ID_BYTES], struct bytes encoded);
 
 /* A value the environment gets in its table `params`. */
@@ -84,6 +88,7 @@ struct task {
         int64_t max_len; /* tokens of prompt and completion together */
         char *tokenizer; /* "char" or "byte" */
         char *alphabet;  /* of "char": each character is a token, in this order */
+        char *template;  /* name of a chat template (engine/chat.h); "": texts as they stand */
         double rope_theta, norm_eps;
     } model;
     struct {

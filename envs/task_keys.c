@@ -48,6 +48,10 @@ static const struct key keys[] = {
      "one token per character of the alphabet, or per byte"},
     {"model.alphabet", OPT_STRING, AT(model.alphabet), PRINTABLE, NULL,
      "the characters of `char`, none twice; default: printable ASCII and the newline"},
+    {"model.template", OPT_STRING, AT(model.template), "", NULL,
+     "chat template by its name: prompts are a user's messages, answers the assistant's; "
+     "empty: "
+     "plain text"},
     {"model.rope_theta", OPT_REAL, AT(model.rope_theta), "10000", "1..1e9",
      "base of the rotary positions"},
     {"model.norm_eps", OPT_REAL, AT(model.norm_eps), "1e-5", "1e-12..0.1",

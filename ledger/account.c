@@ -78,6 +78,7 @@ enum status account_parse(struct account *out, const char *text, struct err *e)
 {
     const char *colon = strchr(text, ':');
     size_t word = colon ? (size_t)(colon - text) : strlen(text);
+    uint8_t whole[KEY_BYTES];
 
     memset(out, 0, sizeof(*out));
     for (int k = ACCOUNT_NONE + 1; k < ACCOUNT_KIND_COUNT; k++) {
@@ -90,11 +91,15 @@ enum status account_parse(struct account *out, const char *text, struct err *e)
             return OK;
         if (hex_decode(out->b + 1, OWNER_BYTES, colon + 1, NULL) == OK)
             return OK;
+        if (hex_decode(whole, sizeof(whole), colon + 1, NULL) == OK) {
+            memcpy(out->b + 1, whole, OWNER_BYTES);
+            return OK;
+        }
         break;
     }
     return err_set(e, ERR_MALFORMED,
                    "'%s' is not an account: want avail:, stake:, pending:, bond:, escrow: or "
-                   "reserved: and 30 hex digits, or external, jackpot, burn",
+                   "reserved: and 30 hex digits or a whole key, or external, jackpot, burn",
                    text);
 }
 

@@ -54,7 +54,7 @@ bool account_equal(const struct account *a, const struct account *b);
 #define ACCOUNT_TEXT_BYTES 48
 /* "pending:9f3c5b..." (30 hex digits), "burn". */
 void account_text(char out[ACCOUNT_TEXT_BYTES], const struct account *a);
-/* The reverse; a shorter prefix of the digits is ERR_MALFORMED. */
+/* The reverse, of a whole key in hexadecimal too; fewer than 30 digits are ERR_MALFORMED. */
 MUST_USE enum status account_parse(struct account *out, const char *text, struct err *e);
 
 /* ---- balances ---------------------------------------------------------------------------- */

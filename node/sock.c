@@ -1,9 +1,15 @@
 #include "node/sock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <zmq.h>
 
@@ -54,6 +60,45 @@ enum status sock_check_endpoint(const char *endpoint, bool is_bind, struct err *
         !is_port(colon + 1, is_bind))
         return err_set(e, ERR_INVALID, "'%s' is no endpoint tcp://HOST:PORT", endpoint);
     return OK;
+}
+
+/* A datagram socket that is connected has an address, and nothing leaves. */
+static bool address_towards(char out[SOCK_ADDRESS_BYTES], const struct addrinfo *to)
+{
+    struct sockaddr_in own;
+    socklen_t len = sizeof(own);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool good = fd >= 0 && !connect(fd, to->ai_addr, to->ai_addrlen) &&
+                !getsockname(fd, (struct sockaddr *)&own, &len) &&
+                inet_ntop(AF_INET, &own.sin_addr, out, SOCK_ADDRESS_BYTES);
+
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+enum status sock_own_address(char out[SOCK_ADDRESS_BYTES], const char *endpoint, struct err *e)
+{
+    const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM};
+    const char *host = strncmp(endpoint, "tcp://", 6) == 0 ? endpoint + 6 : endpoint;
+    const char *colon = strrchr(host, ':');
+    struct addrinfo *found = NULL;
+    char name[256], port[8];
+    enum status st = OK;
+    int failed;
+
+    if (!colon || (size_t)(colon - host) >= sizeof(name) || strlen(colon + 1) >= sizeof(port))
+        return err_set(e, ERR_IO, "'%s' is no endpoint tcp://HOST:PORT", endpoint);
+    snprintf(name, sizeof(name), "%.*s", (int)(colon - host), host);
+    snprintf(port, sizeof(port), "%s", colon + 1);
+    failed = getaddrinfo(name, port, &hints, &found);
+    if (failed)
+        st = err_set(e, ERR_IO, "cannot find '%s': %s", name, gai_strerror(failed));
+    else if (!address_towards(out, found))
+        st = err_set(e, ERR_IO, "no way to '%s': %s", name, strerror(errno));
+    if (found)
+        freeaddrinfo(found);
+    return st;
 }
 
 void sock_set_int(void *socket, int option, int value)

@@ -24,6 +24,12 @@
 /* Is it "tcp://HOST:PORT"? Where others may choose it, libzmq's inner and local transports would
  * lead past CURVE. To bind, HOST may be '*' and PORT '*' or 0. ERR_INVALID. */
 MUST_USE enum status sock_check_endpoint(const char *endpoint, bool is_bind, struct err *e);
+/* The address by which this machine reaches the host of a tcp endpoint: what that host, and those
+ * near it, can reach this machine by, unless a router translates addresses. IPv4 only. Asks the
+ * resolver for a name; sends nothing. ERR_IO: no such host, or no way to it. */
+#define SOCK_ADDRESS_BYTES 64u
+MUST_USE enum status sock_own_address(char out[SOCK_ADDRESS_BYTES], const char *endpoint,
+                                      struct err *e);
 /* What all sockets share: a short linger, bounded queues, TCP keepalive, a bound on frames. */
 void sock_set_common(void *socket, const char *endpoint, size_t max_frame);
 void sock_set_int(void *socket, int option, int value);

@@ -123,8 +123,16 @@ static void apply_lease(struct orch *s, const struct ledger_entry *en,
 static void apply_commit(struct orch *s, const struct ledger_entry *en,
                          const struct ledger_commit *x)
 {
-    set_fact(s, en, orch_unit_at(s, x->unit)->worker, x->unit, x->lease, 0);
+    struct orch_unit *u = orch_unit_at(s, x->unit);
+
+    set_fact(s, en, u->worker, x->unit, x->lease, 0);
     s->newest_commit = en->seq;
+    u->answers = (struct orch_answers){.n = x->n_samples};
+    for (uint32_t i = 0; i < x->n_samples; i++) {
+        u->answers.n_ended += x->sample[i].has_ended;
+        u->answers.tokens += x->sample[i].tokens;
+        u->answers.reward += x->sample[i].reward / 1000.0;
+    }
 }
 
 static void add_check(struct orch *s, uint64_t unit, const struct public_key *to,
@@ -221,6 +229,14 @@ static void apply_canary_reveal(struct orch *s, const struct ledger_entry *en,
     s->n_canaries++;
 }
 
+static void add_answers(struct orch_answers *sum, const struct orch_answers *a)
+{
+    sum->n += a->n;
+    sum->n_ended += a->n_ended;
+    sum->tokens += a->tokens;
+    sum->reward += a->reward;
+}
+
 static void apply_batch(struct orch *s, const struct ledger_entry *en,
                         const struct ledger_batch *x)
 {
@@ -241,6 +257,8 @@ static void apply_batch(struct orch *s, const struct ledger_entry *en,
             s->arrival_from = fact + 1;
         b->n_flat += x->row[i].use == LEDGER_FLAT;
         s->n_flat += x->row[i].use == LEDGER_FLAT;
+        if (x->row[i].use != LEDGER_GIVEN_UP)
+            add_answers(&b->answers, &orch_unit_at(s, x->row[i].unit)->answers);
         if (x->row[i].use != LEDGER_TRAINED)
             continue;
         b->n_trained++;
@@ -249,6 +267,13 @@ static void apply_batch(struct orch *s, const struct ledger_entry *en,
                      : 0;
         s->staleness[behind < ORCH_STALE_BINS ? behind : ORCH_STALE_BINS - 1]++;
     }
+}
+
+static int64_t paid_so_far(const struct orch *s)
+{
+    const struct ledger_task *t = ledger_books_task(orch_books(s));
+
+    return t->paid_workers + t->paid_validators + t->paid_trainer;
 }
 
 static enum status apply_step(struct orch *s, const struct ledger_entry *en,
@@ -287,6 +312,9 @@ static enum status apply_step(struct orch *s, const struct ledger_entry *en,
     v->loss = manifest.loss;
     v->reward_mean = manifest.reward_mean;
     v->kl = manifest.kl;
+    v->grad_norm = manifest.grad_norm;
+    v->time_us = en->time_us;
+    v->paid = paid_so_far(s);
     v->tokens_trained = manifest.tokens_trained;
     s->next_version = x->version + 1;
     return OK;

@@ -62,6 +62,13 @@ struct orch_check {
     bool is_lost;     /* it sealed, forgot what, and others have shown: it cannot seal anew */
 };
 
+/* Sums over answers, from what COMMIT entries tell of them. */
+struct orch_answers {
+    uint64_t n, n_ended; /* all; those that an end token ended */
+    uint64_t tokens;
+    double reward; /* each exact to a thousandth */
+};
+
 struct orch_unit {
     uint64_t
         last_fact;   /* seq of its newest entry, the head of a chain through facts; 0: none */
@@ -70,6 +77,7 @@ struct orch_unit {
     uint64_t progress;            /* tokens the worker last said */
     int64_t listed_ms;            /* when the worker was last known to know of the lease */
     int64_t failed_ms;            /* when its last attempt ended without pay; 0: none */
+    struct orch_answers answers;  /* of its newest COMMIT */
     uint64_t draw;                /* seq of the DRAW entry of the live attempt; 0: not drawn */
     int64_t opening_ms;           /* when its opening was first wanted; 0: not yet */
     uint32_t n_checks;
@@ -103,12 +111,15 @@ struct orch_node {
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     uint32_t n_opinions;            /* of them, by opinions, since it was proven */
     /* volatile */
-    int64_t seen_ms;  /* 0: never */
-    int64_t asked_ms; /* when it last asked for a check, or for units */
-    bool is_waiting;  /* its WITNESS_ASK is to be answered when there is a head: */
-    uint64_t peer;    /* to whom */
-    struct idem idem; /* and to which question */
-    struct {          /* its DRAWN_ASK, to be answered when units are to be opened: */
+    uint32_t n_refused; /* questions, since it was barred; a HELLO counts as many */
+    int64_t told_ms;    /* when it was told that; 0: not yet */
+    bool is_told;       /* and long ago: what it says is not heard any more */
+    int64_t seen_ms;    /* 0: never */
+    int64_t asked_ms;   /* when it last asked for a check, or for units */
+    bool is_waiting;    /* its WITNESS_ASK is to be answered when there is a head: */
+    uint64_t peer;      /* to whom */
+    struct idem idem;   /* and to which question */
+    struct {            /* its DRAWN_ASK, to be answered when units are to be opened: */
         bool is_set;
         uint64_t peer;
         struct idem idem;
@@ -129,14 +140,17 @@ struct orch_version {
     struct digest masters, optimizer; /* that it ended with: the next one begins there */
     uint64_t seq;
     struct public_key trainer;
-    float loss, reward_mean, kl;
+    float loss, reward_mean, kl, grad_norm; /* as the trainer says: of groups it trained on */
     uint64_t tokens_trained;
+    int64_t time_us; /* of its entry */
+    int64_t paid;    /* ucr, to everybody since the task was opened */
 };
 
 struct orch_batch {
     struct digest root;
     uint64_t seq;
     uint32_t n_rows, n_trained, n_flat;
+    struct orch_answers answers;  /* of all units that are paid, flat ones too */
     struct ledger_batch_row *row; /* owned */
 };
 
@@ -171,6 +185,7 @@ struct orch {
     const char *numerics; /* the class of the run; static text */
     uint64_t task_seq;
 
+    uint64_t n_told;         /* barred nodes that were told so */
     uint64_t n_rounds;       /* draws made */
     uint64_t newest_commit;  /* seq; 0: none */
     uint64_t durable_commit; /* COMMITs up to here are known to be on disk */

@@ -42,7 +42,7 @@ struct run {
     struct shell_part *part;
     uint32_t control_link, enrol_link;
     char control[256], enrol[256]; /* as bound */
-    uint64_t roster_seq;           /* of the keys the shell admits */
+    uint64_t admission_seq;        /* of the keys the shell admits */
     int64_t done_ms;               /* when the run was first seen done; 0: not yet */
 };
 
@@ -112,9 +112,9 @@ static void admit_roster(struct run *r)
 {
     struct public_key admitted[ADMITTED_MAX];
 
-    if (r->roster_seq == orch_roster_seq(r->orch))
+    if (r->admission_seq == orch_admission_seq(r->orch))
         return;
-    r->roster_seq = orch_roster_seq(r->orch);
+    r->admission_seq = orch_admission_seq(r->orch);
     shell_admit(r->shell, admitted, orch_admitted(r->orch, admitted, ADMITTED_MAX));
 }
 

@@ -105,12 +105,17 @@ uint64_t orch_roster_seq(const struct orch *s)
     return s->roster_seq;
 }
 
+uint64_t orch_admission_seq(const struct orch *s)
+{
+    return s->roster_seq + s->n_told;
+}
+
 size_t orch_admitted(const struct orch *s, struct public_key *out, size_t cap)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < s->n_nodes && n < cap; i++)
-        if (!s->node[i].is_revoked)
+        if (!s->node[i].is_revoked || !s->node[i].is_told)
             out[n++] = s->node[i].transport;
     return n;
 }
@@ -399,6 +404,32 @@ static bool role_may(enum role role, enum msg_kind kind)
     }
 }
 
+#define ORCH_TOLD 64u
+#define ORCH_TOLD_MS                                                                           \
+    1000 /* that an answer may take to leave: to who is not admitted nothing is sent */
+
+/* Tells a node that it was barred, and what for, if it was for a unit. A HELLO's answer is what ends
+ * its process; one that asks for other things is heard only so often. */
+static void refuse_barred(struct orch *s, struct turn *t)
+{
+    struct orch_node *n = &s->node[t->from];
+    const struct orch_fact *f = NULL;
+
+    for (size_t i = s->n_facts; i-- > 0 && !f;)
+        if (s->fact[i].type == LEDGER_REJECT_HARD && s->fact[i].node == t->from)
+            f = &s->fact[i];
+    if (f)
+        orch_refuse(s, t, REASON_REVOKED,
+                    "this node was barred: unit %" PRIu64
+                    ", %s; 'muster explain' tells it, to a node that is not barred",
+                    f->unit, reason_text((enum reason)f->code));
+    else
+        orch_refuse(s, t, REASON_REVOKED, "this node was barred");
+    n->n_refused += t->m->kind == MSG_HELLO ? ORCH_TOLD : 1;
+    if (n->n_refused >= ORCH_TOLD && !n->told_ms)
+        n->told_ms = t->now_ms;
+}
+
 /* False: the message was answered with a refusal. */
 static bool admit(struct orch *s, struct turn *t)
 {
@@ -409,7 +440,7 @@ static bool admit(struct orch *s, struct turn *t)
     if (!is_fresh && !digest_equal(&m->run, orch_run_id(s)))
         orch_refuse(s, t, REASON_WRONG_RUN, "this orchestrator serves another run");
     else if (n->is_revoked)
-        orch_refuse(s, t, REASON_REVOKED, "this node was barred");
+        refuse_barred(s, t);
     else if (!role_may(n->role, m->kind))
         orch_refuse(s, t, REASON_WRONG_ROLE, "a node of role %s may not send this",
                     role_name(n->role));
@@ -484,11 +515,25 @@ void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int
     orch_start_draw(s, &t);
 }
 
+/* Who was told that it was barred is not heard any more. */
+static void shut_out(struct orch *s, int64_t now_ms)
+{
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        struct orch_node *n = &s->node[i];
+
+        if (n->told_ms && !n->is_told && now_ms - n->told_ms >= ORCH_TOLD_MS) {
+            n->is_told = true;
+            s->n_told++;
+        }
+    }
+}
+
 void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out)
 {
     struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
 
     CHECK(s->has_begun);
+    shut_out(s, now_ms);
     if (s->has_task && !orch_is_done(s)) {
         orch_expire(s, &t);
         orch_sweep_barred(s, &t);

@@ -121,8 +121,10 @@ void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *
 const struct digest *orch_run_id(const struct orch *s);
 bool orch_is_done(const struct orch *s);
 uint64_t orch_roster_seq(const struct orch *s); /* grows with every change of the roster */
+/* Grows with every change of what orch_admitted gives. */
+uint64_t orch_admission_seq(const struct orch *s);
 /* Transport keys that the control socket admits: the orchestrator's own and every node that was
- * not revoked. Returns how many, at most `cap`. */
+ * not revoked, or has not been told so yet. Returns how many, at most `cap`. */
 size_t orch_admitted(const struct orch *s, struct public_key *out, size_t cap);
 /* Appends one JSON object: the answer to STATUS_ASK. */
 void orch_status(struct orch *s, enum status_view what, uint64_t number, int64_t now_ms,

@@ -1,6 +1,7 @@
 /* What people see: JSON for STATUS_ASK. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
-#define RECENT 16u /* versions shown */
+#define RECENT 16u   /* versions shown */
+#define PAGE   1000u /* and of the view of versions */
 
 static void set_int(json_t *o, const char *key, int64_t v)
 {
@@ -84,6 +86,27 @@ static void why_batch(const struct orch *s, int64_t now_ms, struct buf *out)
     }
 }
 
+static bool has_weights(const struct orch *s, int64_t now_ms)
+{
+    for (size_t i = 0; i < s->n_nodes; i++) {
+        const struct ledger_node *b = ledger_books_node(orch_books(s), &s->node[i].node);
+
+        if (s->node[i].role == ROLE_INFERENCE && orch_is_alive(s, (uint32_t)i, now_ms) &&
+            (s->node[i].newest_version >= 0 || (b && b->n_live)))
+            return true;
+    }
+    return false;
+}
+
+/* For long that means that nobody can reach who has them. */
+static void why_no_weights(const struct orch *s, struct buf *out)
+{
+    const char *at = s->node[orch_trainer(s)].endpoint;
+
+    buf_printf(out, "no worker has a weight version yet; the trainer serves them %s%s",
+               *at ? "at " : "only over links that it opens itself", at);
+}
+
 static const char *explain_state(const struct orch *s, int64_t now_ms, struct buf *why)
 {
     if (!s->has_task) {
@@ -109,6 +132,8 @@ static const char *explain_state(const struct orch *s, int64_t now_ms, struct bu
         buf_printf(why, "the trainer makes version %" PRId64, s->next_version);
     else if (!orch_n_alive(s, ROLE_INFERENCE, now_ms))
         buf_printf(why, "no inference worker is alive");
+    else if (!has_weights(s, now_ms))
+        why_no_weights(s, why);
     else if (s->newest_commit > s->drawn_commit && !orch_n_alive(s, ROLE_VERIFIER, now_ms))
         buf_printf(why, "submissions wait for a verifier, and none is alive");
     else if (orch_is_arrival(s))
@@ -190,23 +215,58 @@ static json_t *nodes_json(const struct orch *s, int64_t now_ms)
     return list;
 }
 
-static json_t *versions_json(const struct orch *s)
+/* Of the batch before the version, all its answers: groups of equal rewards, of which nothing is
+ * learnt, would be missing in what the trainer says, and the better the model, the more of them. */
+static void set_answers(json_t *o, const struct orch_batch *b)
 {
-    size_t from = s->n_versions > RECENT ? s->n_versions - RECENT : 0;
+    double n = b ? (double)b->answers.n : 0.0;
+
+    set_float(o, "reward", n > 0 ? b->answers.reward / n : NAN);
+    set_int(o, "answers", b ? (int64_t)b->answers.n : 0);
+    set_float(o, "answer_tokens", n > 0 ? (double)b->answers.tokens / n : NAN);
+    set_float(o, "ended", n > 0 ? (double)b->answers.n_ended / n : NAN);
+    set_int(o, "units", b ? b->n_rows : 0);
+    set_int(o, "flat", b ? b->n_flat : 0);
+}
+
+static json_t *version_json(const struct orch *s, size_t i)
+{
+    const struct orch_version *v = &s->version[i];
+    json_t *o = json_object();
+
+    set_int(o, "version", v->number);
+    set_float(o, "time", (double)v->time_us / 1e6);
+    set_answers(o, i && i <= s->n_batches ? &s->batch[i - 1] : NULL);
+    set_float(o, "loss", (double)v->loss);
+    set_float(o, "kl", (double)v->kl);
+    set_float(o, "grad_norm", (double)v->grad_norm);
+    set_int(o, "tokens", (int64_t)v->tokens_trained);
+    set_int(o, "paid", v->paid);
+    set_hex(o, "weights", BYTES_OF(v->weights.b));
+    return o;
+}
+
+/* Versions that stand, from the index on, `most` of them. */
+static json_t *versions_json(const struct orch *s, size_t from, size_t most)
+{
     json_t *list = json_array();
 
-    for (size_t i = from; i < s->n_versions; i++) {
-        const struct orch_version *v = &s->version[i];
-        json_t *o = json_object();
-        set_int(o, "version", v->number);
-        set_float(o, "reward", (double)v->reward_mean);
-        set_float(o, "loss", (double)v->loss);
-        set_float(o, "kl", (double)v->kl);
-        set_int(o, "tokens", (int64_t)v->tokens_trained);
-        set_hex(o, "weights", BYTES_OF(v->weights.b));
-        json_array_append_new(list, o);
-    }
+    for (size_t i = from; i < s->n_versions && i - from < most; i++)
+        json_array_append_new(list, version_json(s, i));
     return list;
+}
+
+/* Those of number `first` and above. */
+static json_t *page_json(const struct orch *s, uint64_t first)
+{
+    json_t *o = json_object();
+    size_t from = 0;
+
+    while (from < s->n_versions && (uint64_t)s->version[from].number < first)
+        from++;
+    json_object_set_new(o, "versions", versions_json(s, from, PAGE));
+    json_object_set_new(o, "more", json_boolean(s->n_versions - from > PAGE));
+    return o;
 }
 
 /* By all the steps that stand, shown or not. */
@@ -292,7 +352,9 @@ static json_t *summary_json(const struct orch *s, int64_t now_ms)
     json_object_set_new(o, "given_up", given_up_json(s));
     json_object_set_new(o, "refused", reasons_json(s->rejected));
     json_object_set_new(o, "canaries", canaries_json(s));
-    json_object_set_new(o, "recent", versions_json(s));
+    json_object_set_new(
+        o, "recent",
+        versions_json(s, s->n_versions > RECENT ? s->n_versions - RECENT : 0, RECENT));
     for (size_t i = 0; i < ORCH_STALE_BINS; i++)
         json_array_append_new(stale, json_integer((json_int_t)s->staleness[i]));
     json_object_set_new(o, "staleness", stale);
@@ -527,6 +589,8 @@ void orch_status(struct orch *s, enum status_view what, uint64_t number, int64_t
     } else if (what == STATUS_NODES) {
         o = json_object();
         json_object_set_new(o, "nodes", nodes_json(s, now_ms));
+    } else if (what == STATUS_VERSIONS) {
+        o = page_json(s, number);
     } else {
         o = summary_json(s, now_ms);
     }
@@ -546,7 +610,7 @@ void orch_on_status_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "STATUS_ASK does not decode");
         return;
     }
-    if (ask.what == STATUS_SHARDS || ask.what < STATUS_SUMMARY || ask.what > STATUS_SHARDS) {
+    if (ask.what == STATUS_SHARDS || ask.what < STATUS_SUMMARY || ask.what > STATUS_VERSIONS) {
         orch_refuse(s, t, REASON_UNSUPPORTED, "the orchestrator has no such view");
         return;
     }

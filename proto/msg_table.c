@@ -246,7 +246,7 @@ MESSAGE(dispute_state, DisputeState, REQUIRED(msg_dispute_state, dispute),
 MESSAGE(dispute, Dispute, REQUIRED(msg_dispute, dispute),
         LENGTH(msg_dispute, move, 1, MSG_MAX_BYTES, 1))
 
-MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_SHARDS))
+MESSAGE(status_ask, StatusAsk, RANGE(msg_status_ask, what, STATUS_SUMMARY, STATUS_VERSIONS))
 MESSAGE(status, Status, LENGTH(msg_status, json, 0, MSG_MAX_BYTES, 1))
 MESSAGE(drain, Drain, NO_RULE(msg_drain))
 MESSAGE(task_publish, TaskPublish, SOME(msg_task_publish, bundle),

@@ -40,6 +40,7 @@ struct transcript { /* all lent: after transcript_decode, parts of `in` */
     struct public_key challenger;
 };
 
+/* Appends the file. Fails as buf_status: it is longer than `out` may be. */
 MUST_USE enum status transcript_encode(struct buf *out, const struct transcript *t,
                                        struct err *e);
 /* ERR_MALFORMED, ERR_UNSUPPORTED (a later version), ERR_DIGEST (damaged). */

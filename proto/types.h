@@ -79,7 +79,8 @@ enum status_view {
     STATUS_NODES,
     STATUS_EXPLAIN,
     STATUS_TASK,
-    STATUS_SHARDS
+    STATUS_SHARDS,
+    STATUS_VERSIONS, /* figures of each, from a number on */
 };
 
 /* Why something was refused, rejected or has to wait. X(name, is_hard, text): a hard reason is

@@ -157,14 +157,21 @@ static enum status make_learner(struct course *c, struct weights **w, struct ada
     return st ? st : learner_roots(c->learner, &c->masters, &c->optimizer, e);
 }
 
+const char *course_model_dir(const struct setup *setup, const struct course_options *options)
+{
+    if (!strcmp(setup->task.model.init, "random"))
+        return NULL;
+    return options->model && options->model[0] ? options->model : setup->task.model.init;
+}
+
 enum status course_begin(struct course *c, struct err *e)
 {
-    const char *init = c->setup->task.model.init;
+    const char *init = course_model_dir(c->setup, &c->options);
     struct weights *w = NULL;
     struct adamw *opt = NULL;
     enum status st;
 
-    if (strcmp(init, "random") != 0) {
+    if (init) {
         st = weights_load(&w, init, e);
         if (!st && !model_config_equal(&w->config, &c->setup->config))
             st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's",

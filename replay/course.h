@@ -26,8 +26,10 @@ struct course_options {
     struct digest run;             /* as in learn_rules */
     const struct kernels *kernels; /* borrowed */
     struct pool *pool;             /* borrowed; may be NULL */
-    uint64_t max_bytes;     /* refuse to take more memory; 0: more than the device has free */
-    uint32_t processes;     /* that share a step's lanes (replay/lane_group.h); 0: 1 */
+    uint64_t max_bytes; /* refuse to take more memory; 0: more than the device has free */
+    const char *model;  /* borrowed: the directory of model.init on this machine; NULL or "":
+                             * as the task names it, seen from the working directory */
+    uint32_t processes; /* that share a step's lanes (replay/lane_group.h); 0: 1 */
     enum train_cheat cheat; /* for trying a network's defences */
 };
 
@@ -66,7 +68,10 @@ MUST_USE enum status course_first_bytes(uint64_t *out, const struct task *t,
 struct learn_rules course_rules(const struct task *t, const struct digest *task_id,
                                 uint32_t vocab, int64_t head, const struct digest *run);
 
-/* Initial weights, and the processes that work on them: random by the task's seed, or those of model.init's directory, which must
+/* The directory of model.init here, whether or not it is there; borrowed. NULL: random weights. */
+const char *course_model_dir(const struct setup *setup, const struct course_options *options);
+
+/* Initial weights, and the processes that work on them: random by the task's seed, or those of course_model_dir, which must
  * have the task's shape (ERR_INVALID). Errors of weights_load, course_settings, learner_new. */
 MUST_USE enum status course_begin(struct course *c, struct err *e);
 

@@ -106,9 +106,9 @@ enum status replica_seek(struct replica *r, int64_t version, bool is_to_look, in
 /* Is the model to begin with one that this machine has? */
 static bool has_model(const struct replica *r)
 {
-    const char *init = r->options.setup->task.model.init;
+    const char *dir = course_model_dir(r->options.setup, &r->options.course);
 
-    return !strcmp(init, "random") || file_exists(init);
+    return !dir || file_exists(dir);
 }
 
 enum status replica_first(struct replica *r, bool *is_done, struct err *e)

@@ -6,12 +6,30 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
+/* More ids than any template takes before and around two messages of one letter. */
+#define CHAT_HEAD_MAX 4096u
+
+/* The prompt's ids, from the sequence's beginning to where the model's answer begins. */
+static enum status encode_prompt(const struct rollout_world *w, struct bytes text, int32_t *ids,
+                                 size_t cap, size_t *n, struct err *e)
+{
+    const struct chat_message m = {CHAT_USER, text};
+    int32_t bos = tokenizer_bos(w->tokenizer);
+    enum status st;
+
+    if (w->chat)
+        return chat_render(w->chat, &m, 1, true, ids, NULL, cap, n, e);
+    if (bos >= 0)
+        *ids = bos;
+    st = tokenizer_encode(w->tokenizer, text, ids + (bos >= 0), cap - (bos >= 0), n, e);
+    *n = st ? 0 : *n + (bos >= 0);
+    return st;
+}
+
 enum status episode_prompt_make(struct episode_prompt *p, const struct rollout_world *w,
                                 const struct env_problem *problem, struct err *e)
 {
     size_t max_len = (size_t)w->task->model.max_len;
-    int32_t bos = tokenizer_bos(w->tokenizer);
-    size_t n = 0;
     enum status st;
 
     memset(p, 0, sizeof(*p));
@@ -23,15 +41,11 @@ enum status episode_prompt_make(struct episode_prompt *p, const struct rollout_w
     st = env_prompt(w->env, problem, &p->text, e);
     if (st)
         goto out;
-    if (bos >= 0)
-        p->ids[p->n++] = bos;
-    st = tokenizer_encode(w->tokenizer, buf_bytes(&p->text), p->ids + p->n, max_len - p->n, &n,
-                          e);
+    st = encode_prompt(w, buf_bytes(&p->text), p->ids, max_len, &p->n, e);
     if (st) {
         st = err_prefix(e, st, "prompt of task %llu", (unsigned long long)problem->index);
         goto out;
     }
-    p->n += n;
     if (p->n == 0 || p->n >= max_len)
         st = err_set(e, p->n ? ERR_LIMIT : ERR_INVALID,
                      "prompt of task %llu has %zu tokens, and model.max_len is %zu",
@@ -130,6 +144,39 @@ static enum status add_answer(struct episode *ep, const struct rollout_world *w,
     return OK;
 }
 
+/* What stands between an answer, its stop token included, and the next: with a chat template the
+ * text as a user's message, and what comes around it in a conversation. */
+static enum status encode_reply(const struct rollout_world *w, struct bytes text, int32_t *ids,
+                                size_t cap, size_t *n, struct err *e)
+{
+    const struct chat_message said[] = {
+        {CHAT_USER, BYTES_LIT("x")}, {CHAT_ASSISTANT, BYTES_LIT("x")}, {CHAT_USER, text}};
+    size_t all_cap = cap + CHAT_HEAD_MAX, n_all = 0, from = 0;
+    int32_t *all = NULL;
+    uint8_t *is_answer = NULL;
+    enum status st;
+
+    if (!w->chat)
+        return tokenizer_encode(w->tokenizer, text, ids, cap, n, e);
+    st = alloc_array(&all, all_cap, sizeof(*all), "a conversation", e);
+    if (!st)
+        st = alloc_array(&is_answer, all_cap, sizeof(*is_answer), "a conversation", e);
+    if (!st)
+        st = chat_render(w->chat, said, 3, true, all, is_answer, all_cap, &n_all, e);
+    for (size_t i = 0; i < n_all && !st; i++)
+        if (is_answer[i] && all[i] == chat_end(w->chat))
+            from = i + 1;
+    *n = n_all - from;
+    if (!st && *n > cap)
+        st = err_set(e, ERR_LIMIT, "a message has %zu tokens, and there is room for %zu", *n,
+                     cap);
+    if (!st)
+        memcpy(ids, all + from, *n * sizeof(*ids));
+    free(is_answer);
+    free(all);
+    return st;
+}
+
 /* Appends the environment's words as tokens of mask 0. What does not fit ends the episode. */
 static enum status add_reply(struct episode *ep, const struct rollout_world *w,
                              const struct episode_prompt *p, struct err *e)
@@ -142,7 +189,7 @@ static enum status add_reply(struct episode *ep, const struct rollout_world *w,
     ep->message[ep->n_messages].author = ENV_WORLD;
     ep->message[ep->n_messages].text = buf_bytes(text);
     ep->n_messages++;
-    st = tokenizer_encode(w->tokenizer, buf_bytes(text), ep->tokens + ep->n, room, &n, e);
+    st = encode_reply(w, buf_bytes(text), ep->tokens + ep->n, room, &n, e);
     if (st == ERR_LIMIT || (!st && n >= room)) {
         end_with(ep, FINISH_LENGTH); /* no room for another answer */
         return OK;

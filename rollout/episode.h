@@ -10,7 +10,9 @@
  *                environment.turns are not used up; its text is appended with mask 0, and the
  *                model's next turn begins
  *
- * Text of a turn: its tokens decoded, the stop token left out.
+ * Text of a turn: its tokens decoded, the stop token left out. With a chat template the prompt and
+ * what the environment says are a user's messages, and the stop token is the one that ends an answer
+ * (setup_open); without one they are encoded as they stand.
  *
  * Threads: as the world's.
  */
@@ -23,7 +25,8 @@
 
 #include "rollout/rollout.h"
 
-/* The prompt of a problem, as text and as ids (the model's bos first, if it has one). */
+/* The prompt of a problem, as text and as ids (the model's bos first, if it has one, or the
+ * chat template's beginning). */
 struct episode_prompt {
     struct env_problem problem;
     struct buf text; /* owned */

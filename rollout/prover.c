@@ -145,36 +145,48 @@ struct prover_crew {
     pthread_mutex_t lock; /* of what follows, and of the members of provers that say so */
     pthread_cond_t wake, done;
     struct prover *first, **last; /* those that wait */
+    size_t n_waiting;
     bool is_ending;
 };
 
-/* What waits longest; NULL at the end. Called and returns with the lock. */
-static struct prover *next_of(struct prover_crew *c)
+/* Those that wait longest, a thread's share of half of all that wait, which are then a list of their own; NULL at
+ * the end. Sequences that began together fill their chunks in one step, some hundreds at once: one by
+ * one the threads would be at the lock, and who adds states with them. Called and returns with the lock. */
+static struct prover *some_of(struct prover_crew *c)
 {
-    struct prover *p;
+    struct prover *first, *last;
 
     while (!c->first && !c->is_ending)
         pthread_cond_wait(&c->wake, &c->lock);
-    p = c->first;
-    if (p && !(c->first = p->next))
+    first = last = c->first;
+    if (!first)
+        return NULL;
+    for (size_t more = c->n_waiting / (2 * c->n_threads + 1); more > 0; more--) {
+        last = last->next;
+        c->n_waiting--;
+    }
+    c->n_waiting--;
+    if (!(c->first = last->next))
         c->last = &c->first;
-    return p;
+    last->next = NULL;
+    return first;
 }
 
 static void *crew_run(void *arg)
 {
     struct prover_crew *c = arg;
-    struct prover *p;
+    struct prover *some, *next;
 
     pthread_mutex_lock(&c->lock);
-    while ((p = next_of(c))) {
-        enum status st;
-
+    while ((some = some_of(c))) {
         pthread_mutex_unlock(&c->lock);
-        st = make_due(p, &p->why);
+        for (struct prover *p = some; p; p = p->next)
+            p->made = make_due(p, &p->why);
         pthread_mutex_lock(&c->lock);
-        p->made = st;
-        p->is_out = false;
+        for (struct prover *p = some; p; p = next) {
+            next = p->next; /* p is its owner's again in a moment */
+            p->is_out = false;
+        }
         pthread_cond_broadcast(&c->done);
     }
     pthread_mutex_unlock(&c->lock);
@@ -227,12 +239,15 @@ static void give(struct prover *p)
     p->next = NULL;
     *c->last = p;
     c->last = &p->next;
+    c->n_waiting++;
     pthread_cond_signal(&c->wake);
     pthread_mutex_unlock(&c->lock);
 }
 
 static void await_crew(struct prover *p)
 {
+    if (!p->is_out)
+        return; /* what the crew wrote before it said so can be seen */
     pthread_mutex_lock(&p->crew->lock);
     while (p->is_out)
         pthread_cond_wait(&p->crew->done, &p->crew->lock);

@@ -9,6 +9,7 @@
 #ifndef ROLLOUT_PROVER_H
 #define ROLLOUT_PROVER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,8 +60,8 @@ struct prover {
     /* Borrowed, or NULL; to be set after prover_init. It works on what is full while is_out. */
     struct prover_crew *crew;
     struct prover *next; /* that waits for it */
-    bool is_out;
-    enum status made; /* what came of it */
+    _Atomic bool is_out; /* set and cleared with the crew's lock */
+    enum status made;    /* what came of it */
     struct err why;
 };
 

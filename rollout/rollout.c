@@ -114,9 +114,11 @@ void rollout_sample_clear(struct rollout_sample *s)
 }
 
 /* Prompt and all that was said after it, as a person would read it. */
-static void tell_sample(struct rollout_sample *s, const struct group *g)
+static enum status tell_sample(struct rollout_sample *s, const struct rollout_world *w,
+                               const struct group *g, struct err *e)
 {
     const struct episode *ep = &g->episode[0];
+    enum status st;
 
     buf_init(&s->prompt, ENV_TEXT_MAX_BYTES);
     buf_init(&s->completion, ENV_TEXT_MAX_BYTES);
@@ -124,6 +126,11 @@ static void tell_sample(struct rollout_sample *s, const struct group *g)
     for (size_t i = 0; i < ep->n_messages; i++)
         buf_append(&s->completion, ep->message[i].text);
     s->reward = g->reward[0];
+    s->tokens = ep->n_sampled;
+    st = env_score(w->env, &g->prompt.problem, ep->message, ep->n_messages, &s->score, e);
+    if (st)
+        rollout_sample_clear(s);
+    return st;
 }
 
 enum status rollout_evaluate(const struct rollout_world *w, size_t n, float temperature,
@@ -131,7 +138,7 @@ enum status rollout_evaluate(const struct rollout_world *w, size_t n, float temp
                              size_t n_samples, struct err *e)
 {
     struct group *groups = xcalloc(n, sizeof(*groups));
-    size_t n_made = 0;
+    size_t n_made = 0, n_told = 0;
     double sum = 0.0;
     enum status st = OK;
 
@@ -151,8 +158,11 @@ enum status rollout_evaluate(const struct rollout_world *w, size_t n, float temp
     for (size_t i = 0; !st && i < n; i++) {
         sum += (double)groups[i].reward[0];
         if (samples && i < n_samples)
-            tell_sample(&samples[i], &groups[i]);
+            st = tell_sample(&samples[i], w, &groups[i], e);
+        n_told += !st && samples && i < n_samples;
     }
+    for (size_t i = 0; st && i < n_told; i++)
+        rollout_sample_clear(&samples[i]);
     *reward_mean = st ? 0.0f : (float)(sum / (double)n);
     for (size_t i = 0; i < n_made; i++)
         group_clear(&groups[i]);

@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/pool.h"
 #include "base/status.h"
+#include "engine/chat.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/sampler.h"
@@ -41,6 +42,7 @@ struct rollout_world {
     struct digest task_id;
     struct plan plan;
     const struct tokenizer *tokenizer;
+    const struct chat *chat; /* NULL: texts are encoded as they stand */
     struct env *env;
     struct model *model; /* holds the weights of `version` */
     int64_t version;
@@ -86,8 +88,10 @@ MUST_USE enum status rollout_generate(const struct rollout_world *w, struct roll
 /* One problem posed, answered and scored, in words: for evaluation and for people. */
 struct rollout_sample {
     struct buf prompt;     /* owned, text */
-    struct buf completion; /* owned, text */
+    struct buf completion; /* owned, text: all that was said after the prompt */
     float reward;
+    struct env_score score; /* with its metrics */
+    uint64_t tokens;        /* sampled */
 };
 void rollout_sample_clear(struct rollout_sample *s);
 

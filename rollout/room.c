@@ -32,7 +32,7 @@ static uint64_t with_pages(const struct setup *s, const struct kernels *k, size_
                            size_t n_rows)
 {
     return sum(models(s, k), sum(times(n_pages, kv_cache_page_bytes(&s->config, k)),
-                                 model_draw_bytes(&s->config, n_rows)));
+                                 model_draw_bytes(&s->config, k, n_rows)));
 }
 
 uint64_t room_to_generate(const struct setup *s, const struct kernels *k, size_t n_units)

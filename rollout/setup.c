@@ -61,10 +61,10 @@ enum status setup_model_config(struct model_config *out, struct tokenizer **toke
     if (!st && tokenizer_eos(*tokenizer) < 0) {
         if (out->n_stops > 0 && out->stops[0] >= 0)
             tokenizer_set_eos(*tokenizer, out->stops[0]);
-        else
+        else if (!t->model.template[0]) /* that says it */
             st = err_set(e, ERR_INVALID,
-                         "neither tokenizer.json nor config.json says what ends "
-                         "a text");
+                         "neither tokenizer.json nor config.json says what ends a text: give "
+                         "config.json its eos_token_id");
     }
     if (!st && out->vocab != tokenizer_vocab(*tokenizer))
         st = err_set(e, ERR_INVALID, "the tokenizer has %u ids and the model's vocabulary %u",
@@ -89,6 +89,21 @@ static enum status check_class(const struct setup *s, struct err *e)
                : st;
 }
 
+/* With a chat template, a turn ends as its answers do. */
+static enum status open_chat(struct setup *s, struct err *e)
+{
+    enum status st;
+
+    if (!s->task.model.template[0])
+        return OK;
+    st = chat_open_named(&s->chat, s->task.model.template, s->tokenizer, e);
+    if (st)
+        return err_prefix(e, st == ERR_NOT_FOUND ? ERR_UNSUPPORTED : st, "model.template");
+    if (tokenizer_eos(s->tokenizer) != chat_end(s->chat))
+        tokenizer_set_eos(s->tokenizer, chat_end(s->chat));
+    return OK;
+}
+
 enum status setup_open(struct setup **out, struct bytes bundle,
                        const struct env_options *env_opt, struct err *e)
 {
@@ -106,6 +121,8 @@ enum status setup_open(struct setup **out, struct bytes bundle,
         st = task_parse(&s->task, b.file[BUNDLE_TASK], "task.yaml", e);
     if (!st)
         st = setup_model_config(&s->config, &s->tokenizer, &s->task, &b, e);
+    if (!st)
+        st = open_chat(s, e);
     if (!st)
         st = check_class(s, e);
     if (!st)
@@ -129,6 +146,7 @@ void setup_close(struct setup **s)
     if (!*s)
         return;
     env_close(&(*s)->env);
+    chat_close(&(*s)->chat);
     tokenizer_free(&(*s)->tokenizer);
     task_clear(&(*s)->task);
     buf_clear(&(*s)->bundle);
@@ -184,6 +202,7 @@ struct rollout_world setup_world(const struct setup *s, struct model *m, int64_t
         .task_id = s->task_id,
         .plan = s->plan,
         .tokenizer = s->tokenizer,
+        .chat = s->chat,
         .env = s->env,
         .model = m,
         .version = version,

@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/status.h"
+#include "engine/chat.h"
 #include "engine/config.h"
 #include "engine/kernels.h"
 #include "engine/tokenizer.h"
@@ -27,13 +28,14 @@ struct setup {
     struct digest task_id;
     struct model_config config;
     struct tokenizer *tokenizer; /* owned */
+    struct chat *chat;           /* owned; NULL: prompts are plain text */
     struct env *env;             /* owned */
     struct plan plan;
     struct buf bundle; /* owned: the encoded bytes */
 };
 
 /* `bundle` is copied. `env_opt` may be NULL. ERR_MALFORMED, ERR_INVALID, ERR_UNSUPPORTED (a
- * tokenizer or a shape that this program does not know), ERR_DENIED (no sandbox). */
+ * tokenizer, a chat template or a shape that this program does not know), ERR_DENIED (no sandbox). */
 MUST_USE enum status setup_open(struct setup **out, struct bytes bundle,
                                 const struct env_options *env_opt, struct err *e);
 void setup_close(struct setup **s);

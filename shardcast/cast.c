@@ -140,12 +140,15 @@ static void do_fresh(struct cast *c, const struct cast_act *a, int64_t now_ms,
                      struct effects *out)
 {
     c->is_frozen = !a->is_fresh;
+    c->was_fresh = c->was_fresh || a->is_fresh;
     c->status_ms = 0; /* whoever looks sees it at once */
     effects_timer(out, now_ms);
     if (a->is_fresh)
         LOG_INFO("fresh");
     else if (cast_state_is_stopped(c->state))
         LOG_WARN("frozen why=\"the trainer equivocates\"");
+    else if (!c->was_fresh)
+        LOG_INFO("frozen why=\"no head from the trainer since this node started\"");
     else
         LOG_WARN("frozen why=\"no new head from the trainer for %d s\"", CAST_FRESH_MS / 1000);
     if (c->opt.on_fresh)

@@ -45,7 +45,7 @@ struct cast {
     size_t n_found;
     uint64_t found_bytes;
     struct digest run;
-    bool has_run, is_frozen, is_origin;
+    bool has_run, is_frozen, was_fresh, is_origin;
     atomic_bool is_spoilt;     /* the store lost a shard that the machine counts on */
     bool is_plan_due;          /* contents came, were completed, or went */
     struct applying *applying; /* owned; NULL: no patch is being applied */

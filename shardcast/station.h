@@ -19,6 +19,7 @@
 #include "node/key.h"
 #include "node/node_options.h"
 #include "node/shell.h"
+#include "node/sock.h"
 #include "shardcast/cast.h"
 #include "shardcast/member.h"
 
@@ -28,8 +29,9 @@ struct station {
     struct shell_part *part; /* the role's */
     struct cast *cast;
     struct member *member;
-    int lock_fd;    /* private: DIR/lock, so that DIR has one process at a time */
-    enum status st; /* private: what station_fail was told */
+    int lock_fd;                  /* private: DIR/lock, so that DIR has one process at a time */
+    char own[SOCK_ADDRESS_BYTES]; /* private: the host that peers are told, where none was */
+    enum status st;               /* private: what station_fail was told */
     struct err err;
 };
 

@@ -104,12 +104,29 @@ static enum status load_newest(struct trainer *t, struct err *e)
     return st;
 }
 
+/* What else the directory that the task began with says of its tokenizer, a chat template for one.
+ * That it is gone by now does no harm. */
+static void save_tokenizer_of(const char *model, const char *dir)
+{
+    struct tokenizer *t = NULL;
+    enum status st = tokenizer_load(&t, model, NULL);
+
+    if (!st)
+        st = tokenizer_save(t, dir, NULL);
+    if (st)
+        LOG_WARN("nothing is taken over of the tokenizer's files dir=%s", model);
+    tokenizer_free(&t);
+}
+
 static enum status export_model(struct trainer *t, const char *name, struct err *e)
 {
+    const char *model = course_model_dir(t->setup, &t->course.options);
     char *dir = path_of(t, name);
     enum status st =
         weights_save(learner_published(t->course.learner), dir, t->setup->config.dtype, e);
 
+    if (!st && model)
+        save_tokenizer_of(model, dir);
     if (!st)
         st = tokenizer_save(t->setup->tokenizer, dir, e);
     if (!st)
@@ -379,6 +396,7 @@ static void on_bundle(void *ctx, const struct digest *task, struct bytes bundle,
     const struct course_options co = {.run = t->run,
                                       .kernels = t->kernels,
                                       .pool = t->pool,
+                                      .model = t->opt->model,
                                       .processes = (uint32_t)t->opt->processes,
                                       .cheat = t->opt->cheat};
     struct err e;

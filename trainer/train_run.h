@@ -26,6 +26,7 @@ struct train_run_options {
     int64_t checkpoint_every; /* versions, >= 1; version 0 and the last are always written */
     int64_t state_every; /* versions between publications of the optimizer's state; 0: never */
     int64_t processes;   /* that share a step's lanes */
+    const char *model;   /* as in course_options */
     bool allow_unsandboxed;
     enum train_cheat cheat;
 };

@@ -489,12 +489,15 @@ static enum status published(void *ctx, int64_t version, struct file_map *file, 
 /* What it takes to recompute versions: version 0 at hand, and a course. */
 static void start_replays(struct validator *v, int64_t now_ms, struct effects *out)
 {
-    const struct replica_options ro = {
-        .setup = v->setup,
-        .course = {.run = v->run, .kernels = v->kernels, .pool = v->pool, .processes = 1},
-        .dir = v->opt->node.dir,
-        .ctx = v,
-        .published = published};
+    const struct replica_options ro = {.setup = v->setup,
+                                       .course = {.run = v->run,
+                                                  .kernels = v->kernels,
+                                                  .pool = v->pool,
+                                                  .model = v->opt->model,
+                                                  .processes = 1},
+                                       .dir = v->opt->node.dir,
+                                       .ctx = v,
+                                       .published = published};
 
     v->recomputes = v->setup->task.acceptance.step_ppm > 0 &&
                     !strcmp(task_train_numerics(&v->setup->task), "f32-1");

@@ -33,6 +33,7 @@ struct verify_run_options {
     struct node_options node;
     enum verify_cheat cheat;
     struct public_key accomplice; /* a worker's node key, of COLLUDING */
+    const char *model;            /* as in course_options */
     bool allow_unsandboxed;
 };
 

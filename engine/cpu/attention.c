@@ -8,12 +8,12 @@
 #include "engine/cpu/kv_page.h"
 #include "engine/cpu/table.h"
 
-/* Rows (queries times heads of a group) that share one reading of a block of keys. */
-#define CHUNK 64u
 /* Rows that go through a product together when no mask comes between them. */
 #define WIDE   12u
 #define PIECES (ATTENTION_BLOCK / ATTENTION_PAGE)
 #define LINE   64u /* of a cache */
+/* Of a loop, so that one that is late does not hold up the others (base/pool.h). */
+#define TASKS_PER_THREAD 4u
 
 float attention_scale(size_t D)
 {
@@ -52,11 +52,10 @@ struct scratch {
     struct piece piece[PIECES];
     size_t n_pieces;
     bool is_narrow; /* the pieces */
-    float q[CHUNK * ATTENTION_D_MAX];
+    float q[ATTENTION_ROWS * ATTENTION_D_MAX];
     float p[WIDE * ATTENTION_BLOCK];
-    float o[CHUNK * ATTENTION_D_MAX];  /* so far, not yet divided by l */
     float add[WIDE * ATTENTION_D_MAX]; /* of the block at hand */
-    float m[CHUNK], l[CHUNK], log_l[CHUNK];
+    struct attention_sums sums;
 };
 
 /* Row i of the chunk sees the first seen(i) keys of the block at b0. */
@@ -148,6 +147,47 @@ static void fetch_rest(const struct gemm *g)
         PREFETCH((const char *)g->next.at + at);
 }
 
+void attention_multiply(const struct kernels *k, struct gemm *g, bool is_narrow)
+{
+    if (is_narrow) {
+        g->narrow = (const uint32_t *)(const void *)g->b;
+        g->b = NULL;
+    }
+    fetch_rest(g);
+    k->gemm(g);
+}
+
+void attention_take(const struct kernels *k, struct attention_sums *sums, size_t i,
+                    const float *add, size_t D, float m, float l, bool is_first)
+{
+    float *o = sums->o + i * attention_width(D);
+
+    if (is_first) {
+        sums->m[i] = m;
+        sums->l[i] = l;
+        memcpy(o, add, D * sizeof(float));
+        return;
+    }
+    float top = sums->m[i] > m ? sums->m[i] : m;
+    float a = attention_exp(sums->m[i] - top), b = attention_exp(m - top);
+
+    sums->l[i] = fmaf(sums->l[i], a, l * b);
+    k->merge(o, add, a, b, D);
+    sums->m[i] = top;
+}
+
+void attention_finish(const struct kernels *k, const struct attention_sums *sums, size_t i,
+                      size_t D, float *out, float *lse)
+{
+    float log_l;
+
+    k->scale(out, sums->o + i * attention_width(D), 1.0f / sums->l[i], D);
+    if (!lse)
+        return;
+    k->log(&log_l, &sums->l[i], 1);
+    *lse = sums->m[i] + log_l;
+}
+
 /* Finds, or makes, the pieces of n_keys keys of the block at b0. */
 static void load_pieces(const struct kernels *k, struct scratch *w, const struct chunk *c,
                         size_t b0, size_t n_keys)
@@ -167,13 +207,6 @@ static void load_pieces(const struct kernels *k, struct scratch *w, const struct
         (struct piece){w->block.panels, w->block.rows, w->block.row, 0, n_keys, {0}, {0}};
 }
 
-/* A product with narrow panels. */
-static void use_narrow(struct gemm *g)
-{
-    g->narrow = (const uint32_t *)(const void *)g->b;
-    g->b = NULL;
-}
-
 /* p = q k for rows lo..hi-1 and the first n_keys keys. */
 static void score_keys(const struct kernels *k, struct scratch *w, const struct chunk *c,
                        size_t lo, size_t hi, size_t n_keys)
@@ -188,10 +221,7 @@ static void score_keys(const struct kernels *k, struct scratch *w, const struct 
         g.b_step = page_room(g.b_step, w->is_narrow);
         g.b_panel = page_room(g.b_panel, w->is_narrow);
         g.next = x->next_of_keys;
-        if (w->is_narrow)
-            use_narrow(&g);
-        fetch_rest(&g);
-        k->gemm(&g);
+        attention_multiply(k, &g, w->is_narrow);
     }
 }
 
@@ -216,14 +246,9 @@ static void weigh_keys(const struct kernels *k, struct scratch *w, size_t D, siz
                          .cols = D,
                          .steps = to - from,
                          .resume = from > 0,
-                         .next = x->next_of_values};
-        if (from >= to)
-            continue;
-        if (w->is_narrow)
-            use_narrow(&g);
-        if (lo == 0)
-            fetch_rest(&g);
-        k->gemm(&g);
+                         .next = lo == 0 ? x->next_of_values : (struct span){0}};
+        if (from < to)
+            attention_multiply(k, &g, w->is_narrow);
     }
 }
 
@@ -238,19 +263,6 @@ static void weigh_values(const struct kernels *k, struct scratch *w, const struc
         weigh_keys(k, w, c->s->D, i - lo, 1, common, row_seen(c, i, b0));
 }
 
-/* Takes a finished block into row i's running M, l and o. */
-static void merge_row(const struct kernels *k, struct scratch *w, size_t i, const float *add,
-                      size_t D, float m, float l)
-{
-    float *o = w->o + i * attention_width(D);
-    float top = w->m[i] > m ? w->m[i] : m;
-    float a = attention_exp(w->m[i] - top), b = attention_exp(m - top);
-
-    w->l[i] = fmaf(w->l[i], a, l * b);
-    k->merge(o, add, a, b, D);
-    w->m[i] = top;
-}
-
 /* Rows lo..hi-1 against the block at b0. */
 static void tile_block(const struct kernels *k, struct scratch *w, const struct chunk *c,
                        size_t lo, size_t hi, size_t b0)
@@ -263,16 +275,9 @@ static void tile_block(const struct kernels *k, struct scratch *w, const struct 
         l[i - lo] = k->softmax(w->p + (i - lo) * ATTENTION_BLOCK, &m[i - lo], c->s->scale,
                                row_seen(c, i, b0));
     weigh_values(k, w, c, lo, hi, b0);
-    for (size_t i = lo; i < hi; i++) {
-        const float *add = w->add + (i - lo) * width;
-        if (b0 > 0) {
-            merge_row(k, w, i, add, D, m[i - lo], l[i - lo]);
-            continue;
-        }
-        w->m[i] = m[i - lo];
-        w->l[i] = l[i - lo];
-        memcpy(w->o + i * width, add, D * sizeof(float));
-    }
+    for (size_t i = lo; i < hi; i++)
+        attention_take(k, &w->sums, i, w->add + (i - lo) * width, D, m[i - lo], l[i - lo],
+                       b0 == 0);
 }
 
 static void chunk_block(const struct kernels *k, struct scratch *w, const struct chunk *c,
@@ -299,62 +304,121 @@ static void chunk_forward(const struct kernels *k, struct scratch *w, const stru
     for (size_t b0 = 0; b0 <= row_position(c, c->n - 1); b0 += ATTENTION_BLOCK)
         chunk_block(k, w, c, b0);
     for (size_t i = 0; i < c->n; i++)
-        k->scale(c->run->out + row_at(c, i, s->out_stride, D), w->o + i * width, 1.0f / w->l[i],
-                 D);
-    if (!c->run->lse)
-        return;
-    k->log(w->log_l, w->l, c->n);
-    for (size_t i = 0; i < c->n; i++)
-        c->run->lse[row_at(c, i, s->H, 1)] = w->m[i] + w->log_l[i];
+        attention_finish(k, &w->sums, i, D, c->run->out + row_at(c, i, s->out_stride, D),
+                         c->run->lse ? c->run->lse + row_at(c, i, s->H, 1) : NULL);
 }
 
 struct attention_job {
     const struct kernels *k;
     const struct attention_run *runs;
+    size_t n_runs;
     const struct attention_shape *s;
-    bool is_filed; /* the keys of all runs */
+    size_t max_runs; /* of a part that decodes */
+    bool is_filed;   /* the keys of all runs */
 };
 
-static size_t run_chunks(const struct attention_job *j, const struct attention_run *run)
+/* What is split into tasks together: a run by its heads and chunks of rows, or neighbours with one
+ * query each that share pages by their heads. */
+struct part {
+    const struct attention_run *run;
+    size_t n_runs;
+    size_t chunks; /* of one run */
+};
+
+static size_t chunks_of(const struct attention_shape *s, const struct attention_run *run)
 {
-    return (run->n * (j->s->H / j->s->G) + CHUNK - 1) / CHUNK;
+    return (run->n * (s->H / s->G) + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
 }
 
-/* What task `at`, counted from the first of `run`, reads first. */
-static struct span next_keys(const struct attention_job *j, const struct attention_run *run,
-                             size_t at)
+static bool decodes(const struct attention_shape *s, const struct attention_run *run)
 {
-    const size_t G = j->s->G, chunks = run_chunks(j, run);
+    return run->pages && run->n == 1 && chunks_of(s, run) == 1;
+}
 
-    if (at == G * chunks) {
-        run++;
-        at = 0;
+/* Both have filed the first page before this call, and it is one. */
+static bool share_a_page(const struct attention_run *a, const struct attention_run *b)
+{
+    return a->first >= ATTENTION_PAGE && b->first >= ATTENTION_PAGE &&
+           a->pages[0] == b->pages[0];
+}
+
+static size_t pieces_of(size_t n, size_t most)
+{
+    return (n + most - 1) / most;
+}
+
+/* The part that begins with run i. */
+static struct part part_from(const struct attention_job *j, size_t i)
+{
+    const struct attention_run *run = &j->runs[i];
+    size_t n = 1;
+
+    if (decodes(j->s, run)) {
+        while (i + n < j->n_runs && decodes(j->s, run + n) && share_a_page(run, run + n))
+            n++;
+        n = pieces_of(n, pieces_of(n, j->max_runs));
     }
-    return run->pages ? first_keys(run, at / chunks, j->s->D, cache_is_narrow(j->k))
+    return (struct part){run, n, chunks_of(j->s, run)};
+}
+
+static size_t part_tasks(const struct attention_job *j, const struct part *p)
+{
+    return j->s->G * p->chunks;
+}
+
+static size_t part_end(const struct attention_job *j, const struct part *p)
+{
+    return (size_t)(p->run - j->runs) + p->n_runs;
+}
+
+/* What task `at` of a part reads first, which may be the first of the next one. */
+static struct span next_keys(const struct attention_job *j, const struct part *p, size_t at)
+{
+    const struct attention_run *run = p->run;
+    size_t group = at / p->chunks;
+
+    if (at == part_tasks(j, p)) {
+        run += p->n_runs;
+        group = 0;
+    }
+    return run->pages ? first_keys(run, group, j->s->D, cache_is_narrow(j->k))
                       : (struct span){0};
 }
 
-/* One task is one chunk of one key/value head of one run. */
+/* Task `at` of a part; `then` is read after it. */
+static void part_task(const struct attention_job *j, struct scratch *w, const struct part *p,
+                      size_t at, struct span then)
+{
+    const struct attention_shape *s = j->s;
+    const size_t group = at / p->chunks, row = at % p->chunks * ATTENTION_ROWS;
+    const size_t rows = p->run->n * (s->H / s->G);
+    struct chunk c = {p->run, s, group, row, min(rows - row, ATTENTION_ROWS), then};
+
+    for (size_t i = 0; i < p->n_runs; i++)
+        if (p->run[i].pages && !j->is_filed)
+            page_file(j->k, &p->run[i], s, group);
+    if (decodes(s, p->run)) {
+        attention_decode(j->k, p->run, p->n_runs, s, group, then);
+        return;
+    }
+    w->is_narrow = p->run->pages && cache_is_narrow(j->k);
+    chunk_forward(j->k, w, &c);
+}
+
 static void attention_tasks(void *arg, size_t lo, size_t hi)
 {
     const struct attention_job *j = arg;
-    const struct attention_shape *s = j->s;
-    const struct attention_run *run = j->runs;
-    size_t first = 0; /* task of the run */
+    struct part p = part_from(j, 0);
+    size_t first = 0; /* task of the part */
     struct scratch w;
 
     for (size_t task = lo; task < hi; task++) {
-        while (task >= first + s->G * run_chunks(j, run))
-            first += s->G * run_chunks(j, run++);
-        size_t chunks = run_chunks(j, run), rows = run->n * (s->H / s->G);
-        size_t group = (task - first) / chunks, row = (task - first) % chunks * CHUNK;
-        struct chunk c = {run, s, group, row, min(rows - row, CHUNK), {0}};
-        if (task + 1 < hi)
-            c.then = next_keys(j, run, task + 1 - first);
-        w.is_narrow = run->pages && cache_is_narrow(j->k);
-        if (run->pages && !j->is_filed)
-            page_file(j->k, run, s, group);
-        chunk_forward(j->k, &w, &c);
+        while (task >= first + part_tasks(j, &p)) {
+            first += part_tasks(j, &p);
+            p = part_from(j, part_end(j, &p));
+        }
+        part_task(j, &w, &p, task - first,
+                  task + 1 < hi ? next_keys(j, &p, task + 1 - first) : (struct span){0});
     }
 }
 
@@ -368,22 +432,39 @@ static void file_tasks(void *arg, size_t lo, size_t hi)
             page_file(j->k, &j->runs[task / j->s->G], j->s, task % j->s->G);
 }
 
+/* Runs that decode together: as many as a reading of a page can serve, but of one that all share
+ * enough parts for all threads. */
+static size_t most_runs(const struct pool *pool, size_t n_runs, const struct attention_shape *s)
+{
+    const size_t rows = ATTENTION_ROWS / (s->H / s->G);
+    const size_t tasks = pool ? TASKS_PER_THREAD * pool_threads(pool) : 1;
+    const size_t even = n_runs * s->G / tasks;
+
+    return rows == 0 || even == 0 ? 1 : min(rows, even);
+}
+
 void attention_forward(const struct kernels *k, struct pool *pool,
                        const struct attention_run *runs, size_t n_runs,
                        const struct attention_shape *s)
 {
-    struct attention_job job = {k, runs, s, false};
+    struct attention_job job = {.k = k, .runs = runs, .n_runs = n_runs, .s = s};
     size_t work = 0, n_tasks = 0;
 
     CHECK(s->D > 0 && s->D <= ATTENTION_D_MAX && s->G > 0 && s->H % s->G == 0);
     for (size_t i = 0; i < n_runs; i++) {
         work += runs[i].n * (runs[i].first + runs[i].n) * s->H * s->D;
-        n_tasks += s->G * run_chunks(&job, &runs[i]);
+        /* A chunk that is the only one of its head files the keys itself, while they are at hand. */
+        job.is_filed = job.is_filed || chunks_of(s, &runs[i]) > 1;
     }
     if (work < ATTENTION_INLINE)
         pool = NULL;
-    /* A chunk that is the only one of its head files the keys itself, while they are at hand. */
-    job.is_filed = n_tasks > n_runs * s->G;
+    job.max_runs = most_runs(pool, n_runs, s);
+    for (size_t i = 0; i < n_runs;) {
+        const struct part p = part_from(&job, i);
+
+        n_tasks += part_tasks(&job, &p);
+        i = part_end(&job, &p);
+    }
     if (job.is_filed)
         pool_run(pool, n_runs * s->G, 1, file_tasks, &job);
     pool_run(pool, n_tasks, 1, attention_tasks, &job);

@@ -28,6 +28,33 @@ ALWAYS_INLINE float attention_exp(float x)
     return x < -87.0f ? 0.0f : lane_exp(x);
 }
 
+/* Rows (queries times heads of a group) that share one reading of a block of keys. */
+#define ATTENTION_ROWS 64u
+
+/* What rows have of the blocks behind them. */
+struct attention_sums {
+    float o[ATTENTION_ROWS *
+            ATTENTION_D_MAX]; /* not yet divided by l; attention_width(D) apart */
+    float m[ATTENTION_ROWS], l[ATTENTION_ROWS];
+};
+
+/* Takes a block into row i: the sum of its weighted values, and its M and l. */
+// NOLINTNEXTLINE(readability-function-size): a row, and what is taken into it
+void attention_take(const struct kernels *k, struct attention_sums *sums, size_t i,
+                    const float *add, size_t D, float m, float l, bool is_first);
+/* out = o / l of row i; lse = M + log l, if not NULL. */
+void attention_finish(const struct kernels *k, const struct attention_sums *sums, size_t i,
+                      size_t D, float *out, float *lse);
+
+/* A product with panels of the cache: narrow ones if they are. What of g->next it will not get to is
+ * fetched first. */
+void attention_multiply(const struct kernels *k, struct gemm *g, bool is_narrow);
+
+/* Runs of one query each, of one key/value head: together at most ATTENTION_ROWS rows, all with
+ * pages. A page that neighbours share is read once for them. `then` is read next by this thread. */
+void attention_decode(const struct kernels *k, const struct attention_run *runs, size_t n_runs,
+                      const struct attention_shape *s, size_t group, struct span then);
+
 struct attention_block {
     const float *rows; /* (n, row): borrowed from the cache, or `padded` */
     size_t row;

@@ -12,6 +12,7 @@ set(ENGINE_CPU_SOURCES
   cpu/dispatch.c
   cpu/ops.c
   cpu/attention.c
+  cpu/attention_decode.c
   cpu/kv_page.c
   cpu/attention_backward.c
   cpu/sample.c
@@ -26,7 +27,7 @@ endif()
 
 set_source_files_properties(cpu/kernels_scalar.c PROPERTIES
   COMPILE_OPTIONS "${ENGINE_CPU_FLAGS};${ENGINE_SCALAR_FLAGS}")
-set_source_files_properties(matmul.c matmul_backward.c cpu/math.c cpu/ops.c cpu/attention.c
+set_source_files_properties(matmul.c matmul_backward.c cpu/math.c cpu/ops.c cpu/attention.c cpu/attention_decode.c
   cpu/attention_backward.c cpu/sample.c cpu/optimizer.c PROPERTIES
   COMPILE_OPTIONS "${ENGINE_CPU_FLAGS}")
 

@@ -83,11 +83,40 @@ static void make_tables(struct device *d)
     }
 }
 
+/* Compute capability: clusters, and kernels that begin before the last one has ended. */
+#define LEAST_MAJOR 9
+
+/* Whether the program's kernels run on the GPU that was just chosen. */
+static enum status check_kernels(const struct cudaDeviceProp *prop, int index, struct err *e)
+{
+    bool has_some = false;
+    cudaError_t error;
+
+    if (prop->major < LEAST_MAJOR)
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "cuda:%d (%s) has compute capability %d.%d, muster's kernels are for %d.0 "
+            "and later; --device cpu computes without",
+            index, prop->name, prop->major, prop->minor, LEAST_MAJOR);
+    error = cuda_find_kernels(&has_some);
+    if (error != cudaSuccess)
+        return err_set(e, ERR_IO, "cuda:%d (%s): %s", index, prop->name,
+                       cudaGetErrorString(error));
+    return has_some
+               ? OK
+               : err_set(e, ERR_UNSUPPORTED,
+                         "this muster has no kernels for cuda:%d (%s, compute capability "
+                         "%d.%d): build it with -DCMAKE_CUDA_ARCHITECTURES=%d%d-real, or use "
+                         "--device cpu",
+                         index, prop->name, prop->major, prop->minor, prop->major, prop->minor);
+}
+
 enum status cuda_open(struct device **out, int index, struct err *e)
 {
     struct cudaDeviceProp prop;
     struct device *d;
     int n = 0;
+    enum status st;
     cudaError_t error = cudaGetDeviceCount(&n);
 
     if (error == cudaSuccess && index >= n)
@@ -108,15 +137,19 @@ enum status cuda_open(struct device **out, int index, struct err *e)
                        "no device cuda:%d: %s (this machine has %d, counted from 0)", index,
                        cudaGetErrorString(error), n);
     }
+    st = check_kernels(&prop, index, e);
+    if (st)
+        return st;
     d = xcalloc(1, sizeof(*d));
     d->index = index;
     d->multiprocessors = (unsigned)prop.multiProcessorCount;
     d->shared_max = prop.sharedMemPerBlockOptin;
+    d->reads_host = prop.pageableMemoryAccessUsesHostPageTables != 0;
     snprintf(d->name, sizeof(d->name), "cuda:%d (%s)", index, prop.name);
     make_tables(d);
     if (!device_note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
                      "making a stream")) {
-        enum status st = err_set(e, ERR_IO, "%s", d->error.text);
+        st = err_set(e, ERR_IO, "%s", d->error.text);
         free(d->tables);
         free(d);
         return st;
@@ -146,8 +179,11 @@ uint64_t cuda_free_bytes(const struct device *d)
 {
     size_t free_bytes = 0, total = 0;
 
-    (void)d;
-    return cudaMemGetInfo(&free_bytes, &total) == cudaSuccess ? free_bytes : 0;
+    /* Of the device that this thread has chosen, which may be another. */
+    return cudaSetDevice(d->index) == cudaSuccess &&
+                   cudaMemGetInfo(&free_bytes, &total) == cudaSuccess
+               ? free_bytes
+               : 0;
 }
 
 enum status cuda_kernels(const struct kernels **out, struct device *d, enum numerics numerics,
@@ -206,10 +242,13 @@ static void copy(struct device *d, void *to, const void *from, size_t bytes,
         (void)device_note(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream), "copying");
 }
 
-/* From pageable memory, the call returns when the bytes were taken. */
+/* From pageable memory, the call returns when the bytes were taken; but a device that walks the host's page
+ * tables (Grace Hopper) needs no copy in between, and CUDA does not promise one. */
 void cuda_put(struct device *d, void *to, const void *from, size_t bytes)
 {
     copy(d, to, from, bytes, cudaMemcpyHostToDevice);
+    if (d->reads_host && bytes > 0 && device_is_well(d))
+        (void)device_note(d, cudaStreamSynchronize(d->stream), "waiting for a copy");
 }
 
 void cuda_get(struct device *d, void *to, const void *from, size_t bytes)
@@ -219,6 +258,39 @@ void cuda_get(struct device *d, void *to, const void *from, size_t bytes)
         (void)device_note(d, cudaStreamSynchronize(d->stream), "waiting for a copy");
     if (!device_is_well(d) && bytes > 0)
         memset(to, 0, bytes); /* never what was there before */
+}
+
+enum status cuda_alloc_host(struct device *d, void **out, uint64_t bytes, const char *what,
+                            struct err *e)
+{
+    cudaError_t error;
+
+    if (!use(d))
+        return err_set(e, d->error.code, "%s", d->error.text);
+    error = bytes > SIZE_MAX
+                ? cudaErrorMemoryAllocation
+                : cudaHostAlloc(out, bytes ? (size_t)bytes : 1, cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        *out = NULL;
+        return err_set(e, ERR_NO_MEMORY,
+                       "no memory of the host that %s reaches for %s (%llu bytes)", d->name,
+                       what, (unsigned long long)bytes);
+    }
+    return device_note(d, error, "allocating memory of the host")
+               ? OK
+               : err_set(e, d->error.code, "%s", d->error.text);
+}
+
+void cuda_release_host(struct device *d, void *p)
+{
+    if (p)
+        (void)device_note(d, cudaFreeHost(p), "releasing memory of the host");
+}
+
+void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes)
+{
+    copy(d, to, from, bytes, cudaMemcpyDeviceToHost);
 }
 
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)

@@ -32,6 +32,7 @@ struct device {
     struct open_graphs *graphs;     /* owned, open_graphs.c; NULL: not used yet */
     unsigned *counts;               /* owned, the device's: device_counts; NULL: not used yet */
     bool is_capturing;              /* what is launched goes to a graph */
+    bool reads_host; /* memory of the host where it lies: then a copy from there may be late */
 };
 
 static inline int device_is_well(const struct device *d)
@@ -52,6 +53,10 @@ void *device_scratch(struct device *d, size_t bytes);
  * which the last one knows itself. Not to be asked for the first time within a graph. NULL: it failed. */
 #define DEVICE_COUNTS 512u
 unsigned *device_counts(struct device *d);
+
+/* Whether this program has kernels for the device at hand; another error than that there are none is
+ * returned. limits.cu */
+cudaError_t cuda_find_kernels(bool *has_some);
 
 extern const struct device_ops device_ops_f32;  /* class f32-1 */
 extern const struct device_ops device_ops_open; /* class open-cuda: open.c */

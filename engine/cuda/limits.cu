@@ -31,6 +31,20 @@ __global__ void __launch_bounds__(block) fma_kernel(float *to, float by, float p
 
 } // namespace
 
+cudaError_t cuda_find_kernels(bool *has_some)
+{
+    cudaFuncAttributes about;
+    const cudaError_t error = cudaFuncGetAttributes(&about, fma_kernel);
+
+    *has_some = error == cudaSuccess;
+    if (error == cudaSuccess)
+        return error;
+    (void)cudaGetLastError(); /* not of this thread's later calls */
+    return error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction
+               ? cudaSuccess
+               : error;
+}
+
 uint64_t cuda_fma_peak(struct device *d, float *to, uint64_t n)
 {
     const unsigned blocks = blocks_each * d->multiprocessors;

@@ -188,6 +188,19 @@ static void norm_backward(struct device *d, float *dx, float *dw, const float *d
     open_norm_backward(d, dx, dw, NULL, narrow, x, w, N, C, eps);
 }
 
+size_t open_padded_rows(size_t rows)
+{
+    static const size_t few[] = {0, 1, 2, 4, 8, 16, 24, 32, 48, 64};
+    size_t step = 8;
+
+    for (size_t i = 0; i < sizeof(few) / sizeof(few[0]); i++)
+        if (rows <= few[i])
+            return few[i];
+    while (16 * step < rows)
+        step *= 2;
+    return (rows + step - 1) / step * step;
+}
+
 /* Of one layer of a page: keys and values in bf16, which take the room of half as many floats. */
 static size_t page_floats(const struct attention_shape *s)
 {
@@ -199,6 +212,8 @@ const struct device_ops device_ops_open = {
     .pass_bytes = open_body_bytes,
     .pass = open_body_forward,
     .pass_attention = open_body_attention,
+    .padded_rows = open_padded_rows,
+    .graphs_made = open_graphs_made,
     .train_pass_bytes = open_body_train_bytes,
     .train_pass_forward = open_body_train_forward,
     .train_pass_backward = open_body_train_backward,

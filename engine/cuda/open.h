@@ -133,9 +133,18 @@ void open_logprob_backward(struct device *d, float *dlogits, const float *weight
 void open_sample(struct device *d, struct device_drawn *out, const struct device_draw *draws,
                  const float *logits, size_t n, size_t V);
 
+/* ---- how many rows: open.c ---- */
+
+/* 1, 2, 4, 8, 16, 24, 32, 48 and 64, where products take as long as reading their weights does, whatever
+ * the rows; then eight sizes from one power of two to the next, at most an eighth more than `rows`. So a
+ * batch that shrinks from 512 sequences to one meets 33 numbers of rows, each of which is tuned and
+ * captured once. */
+size_t open_padded_rows(size_t rows);
+
 /* ---- graphs: open_graphs.c ---- */
 
 #define OPEN_GRAPH_KEY_BYTES 128u /* padded with zeros */
+#define OPEN_GRAPHS          64u  /* that a device keeps; then the one longest unused goes */
 
 typedef void open_launches(struct device *d, const void *arg);
 
@@ -144,6 +153,7 @@ cudaGraphExec_t open_graph_make(struct device *d, open_launches *launches, const
 /* launches(d, arg), or what it launched when it was called with this key before. */
 void open_graph_run(struct device *d, const void *key, open_launches *launches,
                     const void *arg);
+size_t open_graphs_made(const struct device *d); /* so far */
 void open_graphs_close(struct device *d);
 
 /* ---- attention: D is 32, 64 or 128, groups have at most 16 heads ---- */
@@ -181,7 +191,8 @@ struct open_attention_grad {
 
 /* One row a run (max_n = 1), pages, `partial`, no lse: open_decode.cu. The rows are h->x, as they come
  * from the products, and h->y is not written: it does open_heads_forward's work too; q, k and v of `a` are
- * not read. `runs`, `pages`, and what the pages hold may not be written by the kernel before. */
+ * not read. A run with n = 0 reads and files nothing, and its row of `out` becomes zeros. `runs`, `pages`, and
+ * what the pages hold may not be written by the kernel before. */
 void open_attention_decode(struct device *d, const struct open_attention *a,
                            const struct open_heads *h);
 /* Into how many parts it cuts the positions, by n_runs, G and max_len; a power of two. With it, what it

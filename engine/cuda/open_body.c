@@ -324,16 +324,18 @@ static void layers(struct device *d, const void *arg)
 /* What decides over the launches of a step of decoding: all of the pass but how long the sequences
  * are, which its kernels read from the runs. */
 struct pass_key {
-    const void *packed, *w, *x, *scratch, *cos, *sin, *runs, *pages;
-    uint64_t rows, page_layer, parts, first_matrix;
-    const void *q_bias, *q_norm,
-        *input_norm; /* of the first layer: another model's are elsewhere */
-    double eps;
+    uint64_t launches; /* which: of a whole pass, or of attention alone */
+    uint64_t weights_id;
+    const void *x, *scratch, *cos, *sin, *runs, *pages;
+    uint64_t rows, page_layer, parts; /* there is a run for each row */
 };
 
 _Static_assert(sizeof(struct pass_key) <= OPEN_GRAPH_KEY_BYTES, "all of it is compared");
 
-void open_body_forward(struct device *d, const struct device_pass *p)
+enum { WHOLE_PASS = 1, ATTENTION_ALONE };
+
+static void run_by_graph(struct device *d, const struct device_pass *p, uint64_t which,
+                         open_launches *launches)
 {
     const struct open_attention shape = {
         .n_runs = p->n_runs, .max_len = p->max_len, .G = p->config->kv_heads};
@@ -342,13 +344,9 @@ void open_body_forward(struct device *d, const struct device_pass *p)
         unsigned char bytes[OPEN_GRAPH_KEY_BYTES];
     } k = {.bytes = {0}};
 
-    CHECK(!model_config_refuses(p->config, NUMERICS_OPEN_CUDA) && p->rows > 0);
-    if (!p->pages || p->max_n > 1) {
-        layers(d, p);
-        return;
-    }
-    k.key = (struct pass_key){p->packed,
-                              p->w,
+    CHECK(p->weights_id > 0 && p->n_runs == p->rows);
+    k.key = (struct pass_key){which,
+                              p->weights_id,
                               p->x,
                               p->scratch,
                               p->cos,
@@ -357,13 +355,17 @@ void open_body_forward(struct device *d, const struct device_pass *p)
                               p->pages,
                               p->rows,
                               p->page_layer,
-                              open_attention_parts(d, &shape),
-                              (uint64_t)(uintptr_t)p->packed[0].q.data,
-                              p->w[0].q_bias,
-                              p->w[0].q_norm,
-                              p->w[0].input_norm,
-                              p->config->norm_eps};
-    open_graph_run(d, k.bytes, layers, p);
+                              open_attention_parts(d, &shape)};
+    open_graph_run(d, k.bytes, launches, p);
+}
+
+void open_body_forward(struct device *d, const struct device_pass *p)
+{
+    CHECK(!model_config_refuses(p->config, NUMERICS_OPEN_CUDA) && p->rows > 0);
+    if (!p->pages || p->max_n > 1)
+        layers(d, p);
+    else
+        run_by_graph(d, p, WHOLE_PASS, layers);
 }
 
 static void attention_of_all(struct device *d, const void *arg)
@@ -378,12 +380,8 @@ static void attention_of_all(struct device *d, const void *arg)
 
 void open_body_attention(struct device *d, const struct device_pass *p)
 {
-    const void *const of[] = {p->scratch, p->runs, p->pages};
-    unsigned char key[OPEN_GRAPH_KEY_BYTES] = {0};
-
     CHECK(p->pages && p->max_n == 1);
-    memcpy(key, of, sizeof(of));
-    open_graph_run(d, key, attention_of_all, p);
+    run_by_graph(d, p, ATTENTION_ALONE, attention_of_all);
 }
 
 void open_body_train_forward(struct device *d, const struct device_train_pass *p)

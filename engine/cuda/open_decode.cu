@@ -433,6 +433,21 @@ __device__ __forceinline__ void put_newest(uint16_t *tile, const uint16_t *made,
     __syncwarp();
 }
 
+/* The group's part of a row that nobody wants: zeros, so that what is made of it stays finite. */
+template <typename S>
+__device__ __forceinline__ void leave_out(const struct decode &x, const struct device_run &run)
+{
+    const unsigned group = x.h.H / x.h.G;
+    uint4 *out = reinterpret_cast<uint4 *>(x.out + (size_t)run.row * x.out_stride +
+                                           (size_t)blockIdx.y * group * S::D);
+
+    begin_next();
+    await_before();
+    for (unsigned i = threadIdx.x; blockIdx.x == 0 && i < group * (S::D / 8);
+         i += S::WARPS * 32)
+        out[i] = make_uint4(0, 0, 0, 0);
+}
+
 /* Block (part, g, run). */
 template <typename S>
 __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
@@ -441,6 +456,10 @@ __global__ void __launch_bounds__(S::WARPS * 32) decode_kernel(struct decode x)
     const unsigned warp = threadIdx.x / 32, g = blockIdx.y, group = x.h.H / x.h.G,
                    parts = gridDim.x;
     const struct device_run run = x.h.runs[blockIdx.z];
+    if (run.n == 0) {
+        leave_out<S>(x, run);
+        return;
+    }
     const unsigned newest = run.first / S::positions;
     uint16_t *made = shared + S::tile_bytes / sizeof(uint16_t);
     bool has_newest;

@@ -4,7 +4,9 @@
  *
  * A graph stands for its key: everything that was handed to the launches, pointers and sizes. The
  * first use of a key runs the launches themselves, since what is made on first use (plans, modules)
- * cannot be captured; the second captures them, and from then on the graph is launched.
+ * cannot be captured; the second captures them, and from then on the graph is launched. A graph whose
+ * arrays were released is never launched again: no later pass has its weights_id, or where that is the
+ * same, arrays at the same addresses hold what the launches expect there. It goes when it is the oldest.
  */
 #include "engine/cuda/open.h"
 
@@ -14,8 +16,6 @@
 #include "base/alloc.h"
 #include "base/check.h"
 
-#define GRAPHS 64u
-
 struct graph {
     unsigned char key[OPEN_GRAPH_KEY_BYTES];
     cudaGraphExec_t exec; /* NULL: used once so far */
@@ -24,7 +24,8 @@ struct graph {
 
 struct open_graphs {
     uint64_t clock;
-    struct graph graphs[GRAPHS];
+    size_t n_made;
+    struct graph graphs[OPEN_GRAPHS];
 };
 
 static void clear_graph(struct graph *g)
@@ -34,9 +35,14 @@ static void clear_graph(struct graph *g)
     memset(g, 0, sizeof(*g));
 }
 
+size_t open_graphs_made(const struct device *d)
+{
+    return d->graphs ? d->graphs->n_made : 0;
+}
+
 void open_graphs_close(struct device *d)
 {
-    for (size_t i = 0; d->graphs && i < GRAPHS; i++)
+    for (size_t i = 0; d->graphs && i < OPEN_GRAPHS; i++)
         clear_graph(&d->graphs->graphs[i]);
     free(d->graphs);
     d->graphs = NULL;
@@ -47,7 +53,7 @@ static struct graph *find(struct open_graphs *all, const void *key)
 {
     struct graph *oldest = &all->graphs[0];
 
-    for (size_t i = 0; i < GRAPHS; i++) {
+    for (size_t i = 0; i < OPEN_GRAPHS; i++) {
         struct graph *g = &all->graphs[i];
 
         if (g->used > 0 && memcmp(g->key, key, sizeof(g->key)) == 0)
@@ -96,8 +102,10 @@ void open_graph_run(struct device *d, const void *key, open_launches *launches, 
         return;
     }
     g->used = ++d->graphs->clock;
-    if (!g->exec)
+    if (!g->exec) {
         g->exec = open_graph_make(d, launches, arg);
+        d->graphs->n_made += g->exec != NULL;
+    }
     if (!g->exec)
         return;
     (void)device_note(d, cudaGraphLaunch(g->exec, d->stream), "launching a graph");

@@ -275,6 +275,7 @@ static bool rank(struct device *d, struct plan *p)
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     int n = 0;
 
+    memset(found, 0, sizeof(found)); /* what is not filled is compared as well (counterpart) */
     if (!set_preference(d, p->key.align) ||
         !well(d,
               lt.cublasLtMatmulAlgoGetHeuristic(d->products->lt, p->desc, p->left, p->right,
@@ -418,12 +419,13 @@ static float time_graph(struct device *d, cudaGraphExec_t graph)
 }
 
 /* Times all candidates, and in ms[n_algo + n_thin] what is timed besides. Zeros: not timed. They take turns,
- * for a GPU that was idle becomes faster meanwhile; the best of each one's counts. The results go to memory of
- * their own, for y may be what is added to. */
+ * for a GPU that was idle becomes faster meanwhile; the best of each one's counts. Where y may be what is added
+ * to, the results go to memory of their own. */
 static void time_all(struct device *d, float *ms, const struct plan *p,
                      const struct open_product *x)
 {
-    const size_t y_bytes = (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256;
+    const size_t y_bytes =
+        x->add ? (x->M * x->y_stride * (x->is_f32 ? 4 : 2) + 255) / 256 * 256 : 0;
     const size_t n = p->n_algo + p->n_thin;
     struct trial t = {
         .plan = p, .x = *x, .bytes = d->products->cache_bytes + 2 * NORM_WIDTH * sizeof(float)};
@@ -435,7 +437,8 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
         (void)cudaGetLastError();
         return;
     }
-    t.x.y = y;
+    if (x->add)
+        t.x.y = y;
     t.row = (float *)(void *)((unsigned char *)y + y_bytes);
     for (size_t i = 0; i <= n; i++)
         graphs[i] = graph_of(d, &t, i < n ? i : NOTHING);
@@ -452,30 +455,37 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
     (void)device_note(d, cudaFree(y), "releasing memory");
 }
 
-/* Rows that tiles are made for. */
-static size_t tile_rows(size_t M)
+/* The number that differs between batches: a training step's gradient of weights sums over the rows. */
+static uint64_t *rows_of(struct key *k)
 {
-    size_t rows = 8;
-
-    while (rows < M)
-        rows *= 2;
-    return rows;
+    return k->kind == OPEN_DW ? &k->K : &k->M;
 }
 
-/* Whether our kernel was the fastest for a few rows more or less; then it is for p, in the same way. Batches
- * that grow and shrink have every number of rows. */
+/* The candidate of p that is the best one of a plan for another number of rows; NOTHING: none. */
+static size_t counterpart(const struct plan *p, const struct plan *other)
+{
+    if (other->best >= other->n_algo)
+        return other->n_thin == p->n_thin ? p->n_algo + other->best - other->n_algo : NOTHING;
+    for (size_t i = 0; i < p->n_algo; i++)
+        if (memcmp(&p->algo[i], &other->algo[other->best], sizeof(p->algo[i])) == 0)
+            return i;
+    return NOTHING;
+}
+
+/* Whether it was found out for a few rows more or less what is the fastest, and p has that too. Steps of
+ * training, and prompts, have every number of rows, and to time all ways takes as long as some tens of steps. */
 static bool adopt(const struct device *d, struct plan *p)
 {
-    for (size_t i = 0; p->n_thin > 0 && i < PLANS; i++) {
+    for (size_t i = 0; i < PLANS; i++) {
         const struct plan *other = &d->products->plans[i];
         struct key like = other->key;
 
-        if (!other->is_tuned || other->best < other->n_algo || other->n_thin != p->n_thin ||
-            tile_rows(like.M) != tile_rows(p->key.M))
+        if (other == p || !other->is_tuned ||
+            open_padded_rows(*rows_of(&like)) != open_padded_rows(*rows_of(&p->key)))
             continue;
-        like.M = p->key.M;
-        if (memcmp(&like, &p->key, sizeof(like)) == 0) {
-            p->best = p->n_algo + other->best - other->n_algo;
+        *rows_of(&like) = *rows_of(&p->key);
+        if (memcmp(&like, &p->key, sizeof(like)) == 0 && counterpart(p, other) != NOTHING) {
+            p->best = counterpart(p, other);
             return true;
         }
     }

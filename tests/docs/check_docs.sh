@@ -6,8 +6,9 @@
 #   check_docs.sh options  every --option that a page names between backticks is one of docs/cli.md
 #   check_docs.sh cli      docs/cli.md is what tools/gen_cli_docs.sh makes of the program
 #   check_docs.sh readme   the ```console blocks of README.md run as written, one after the other
+#   check_docs.sh training, joining   those of docs/training.md and docs/joining.md
 set -euo pipefail
-part=${1:?links, names, options, cli or readme}
+part=${1:?links, names, options, cli, readme, training or joining}
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top"
 
@@ -59,7 +60,7 @@ check_names() {
     [ $bad -eq 0 ] && [ "$n" -gt 0 ]
 }
 
-# CONTRIBUTING.md names options of scripts.
+# CONTRIBUTING.md names options of scripts, and so does what begins with tests/ between backticks.
 check_options() {
     local page option bad=0 n=0
     while read -r page; do
@@ -69,7 +70,7 @@ check_options() {
                 echo "$page: the program has no option $option"
                 bad=1
             }
-        done < <(sed '/^```/,/^```/d' "$page" | grep -o '`[^`]*`' |
+        done < <(sed '/^```/,/^```/d' "$page" | grep -o '`[^`]*`' | grep -v '^`tests/' |
             grep -o -e '--[a-z][a-z0-9-]*' | sort -u || true)
     done < <(printf '%s\n' docs/*.md README.md ARCHITECTURE.md | grep -vx docs/cli.md)
     echo "$n options"
@@ -83,7 +84,7 @@ check_cli() {
     }
 }
 
-check_readme() {
+run_page() { # page
     local work status=0 pid
     : "${MUSTER:?}"
     work=$(mktemp -d)
@@ -93,7 +94,7 @@ check_readme() {
     cp -r tests/integration/tasks "$work/tests/integration/"
     {
         echo 'set -euxo pipefail'
-        sed -n '/^```console$/,/^```$/p' README.md | sed '/^```/d'
+        sed -n '/^```console$/,/^```$/p' "$1" | sed '/^```/d'
     } >"$work/readme.sh"
     # A process group of its own: what a failing line leaves running is ended with it.
     (cd "$work" && PATH="$work/bin:$PATH" exec setsid bash readme.sh) >"$work/readme.out" 2>&1 &
@@ -114,7 +115,8 @@ links) check_links ;;
 names) check_names ;;
 options) check_options ;;
 cli) check_cli ;;
-readme) check_readme ;;
+readme) run_page README.md ;;
+training | joining) run_page "docs/$part.md" ;;
 *)
     echo "check_docs.sh: unknown part '$part'" >&2
     exit 2

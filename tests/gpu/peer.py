@@ -18,9 +18,13 @@ import statistics
 import sys
 import time
 
-import torch
-import transformers
-from transformers import Qwen2Config, Qwen2ForCausalLM, StaticCache
+try:
+    import torch
+    import transformers
+    from transformers import Qwen2Config, Qwen2ForCausalLM, StaticCache
+except ImportError as missing:
+    print(missing)
+    sys.exit(77)  # not run
 
 SHAPES = {
     "0.5b": dict(vocab_size=151936, hidden_size=896, num_hidden_layers=24,

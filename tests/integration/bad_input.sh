@@ -163,8 +163,8 @@ mkdir "$work/pipe"
 mkfifo "$work/pipe/ready.json" # whose writer never comes
 expect pipe_status 1 "ready.json' is no regular file but a pipe" \
     timeout -k 5 60 "$muster" status --dir "$work/pipe"
-head -c 100 /dev/urandom >"$work/damaged/trainer/bundle"
-expect damaged_bundle 1 "trainer/bundle': not a task bundle" again damaged
+head -c 100 /dev/urandom >"$work/damaged/bundle"
+expect damaged_bundle 1 "damaged/bundle': not a task bundle" again damaged
 : >"$work/damaged/initiator/membership"
 expect damaged_membership 1 "membership' does not say" "$muster" status --dir "$work/damaged/initiator"
 

@@ -78,6 +78,15 @@ run 0 'inference .*barred' status --dir "$net/trainer"
 json status --dir "$net/orchestrator"
 [ "$(value 'o["tokens_trained"] > 0')" = True ] || fail "tokens were trained on"
 
+# rewards of each version, for people and for plots
+run 0 '^      5  *0\.[0-9]* ' metrics --dir "$net/relay-1"
+run 0 '^time,version,reward,loss,' metrics --dir "$net" --csv --from 3
+[ "$(sed -n 2p "$work/out" | cut -d , -f 2)" = 3 ] || fail "the first version should be 3"
+json metrics --dir "$net/trainer"
+[ "$(value 'o["version"] == 0 and o["reward"] is None')" = True ] || fail "no reward before 0"
+run 2 'advertise says by which host' orchestrator --dir "$work/nowhere" --listen 'tcp://*:4000'
+run 2 'either --csv or --json' metrics --csv --json
+
 run 0 '^unit 0 is accepted.* in batch 0' explain 0 --dir "$net"
 grep -q ' ucr  escrow:' "$work/out" || fail "it should tell what was paid"
 await '"$muster" ledger show "$net/orchestrator/ledger" --type REJECT_HARD --json | grep -q unit'
@@ -129,6 +138,25 @@ cp "$work/up.out" "$work/out"
 run 0 'done: small' status --dir "$net"
 run 0 'done: small' status --dir "$net" --watch
 json status --dir "$net"
+json eval "$here/tasks/small" "$net/trainer/model" --out "$work/answers"
+[ "$(value '0 <= o["reward"] <= 1 and o["problems"] == 32 and 0 <= o["metrics"]["exact"] <= 1')" = True ] ||
+    fail "this is no evaluation"
+[ "$(wc -l <"$work/answers")" = 32 ] || fail "a line for each problem"
+run 0 '^reward  *[01]\.[0-9]*, standard error' eval "$here/tasks/small" "$net/trainer/model-v0" --problems 5
+run 1 'another shape' eval "$here/../../tasks/reverse-text" "$net/trainer/model"
+run 2 'which model' eval "$here/tasks/small"
+mkdir "$work/talk"
+cat >"$work/talk/env.lua" <<'EOF'
+return { prompt = function() return 'a' end, score = function() return 0 end,
+         step = function(problem, messages) return messages[1].text .. params.missing end }
+EOF
+printf 'name: talk\nenvironment:\n  turns: 2\n' >"$work/talk/task.yaml"
+run 1 'calls failed (step: env.lua:2: ' env check "$work/talk" --processes 2
+run 0 '^step failed .*env.lua:2: ' env try "$work/talk" --answer b
+printf 'name: talk\n' >"$work/talk/task.yaml"
+run 0 'step is never called' env check "$work/talk" --processes 2
+json metrics --dir "$net" --from 5
+[ "$(value '0 <= o["reward"] <= 1 and o["paid"] > 0')" = True ] || fail "this is no reward"
 run 0 '^unit 0 is accepted' explain 0 --dir "$net"
 run 0 'log-probability differs' explain "$unit" --dir "$net"
 run 0 'never leased' explain 999999999 --dir "$net" --json
@@ -147,6 +175,10 @@ json ledger audit "$net/orchestrator/ledger"
 run 0 'confirmed: ' verify "$refused"
 json verify "$refused"
 [ "$(value 'o["confirmed"]')" = True ] || fail "the evidence should be confirmed"
+run 1 'unit-.*evidence' verify "$refused" "$work/nowhere" # the first is confirmed, the second is not there
+run 2 'no file was named' verify
+worker=$("$muster" keys show "$net/inference-2" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["node"])')
+run 0 ' REJECT_HARD ' ledger show "$net/orchestrator/ledger" --account "stake:$worker"
 json replay "$net"
 
 # ---- the model ---------------------------------------------------------------------------------

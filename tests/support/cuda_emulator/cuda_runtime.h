@@ -16,6 +16,7 @@
 #ifndef TESTS_CUDA_EMULATOR_H
 #define TESTS_CUDA_EMULATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,8 +33,10 @@ typedef enum cudaError {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInsufficientDriver = 35,
+    cudaErrorInvalidDeviceFunction = 98,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
     cudaErrorLaunchFailure = 719
 } cudaError_t;
 enum cudaMemcpyKind {
@@ -50,6 +53,10 @@ struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlockOptin;
     int major, minor, multiProcessorCount, l2CacheSize;
+    int pageableMemoryAccessUsesHostPageTables;
+};
+struct cudaFuncAttributes {
+    int binaryVersion;
 };
 
 cudaError_t cudaGetDeviceCount(int *n);
@@ -95,6 +102,10 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 /* Makes the next call of the run time fail like this, once: for tests of errors. */
 void emulator_fail_next(cudaError_t e);
+/* Another GPU than the one of compute capability 9.0 with kernels for it that it is otherwise. */
+void emulator_be(int major, bool has_kernels);
+/* How often something was timed (cudaEventElapsedTime). */
+unsigned long emulator_timed(void);
 
 #ifdef __cplusplus
 }
@@ -285,6 +296,12 @@ template <typename... A, typename... B>
 cudaError_t emulator_call(void (*kernel)(A...), dim3 grid, dim3 block, size_t shared, B... args)
 {
     return emulator_call_cluster(1, kernel, grid, block, shared, args...);
+}
+cudaError_t emulator_kernels(struct cudaFuncAttributes *about);
+template <typename... A>
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *about, void (*)(A...))
+{
+    return emulator_kernels(about);
 }
 template <typename... A>
 cudaError_t cudaFuncSetAttribute(void (*)(A...), enum cudaFuncAttribute, int)

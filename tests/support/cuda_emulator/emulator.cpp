@@ -67,6 +67,9 @@ size_t taken;
 std::mutex one_at_a_time;
 emulated_graph *captured;
 bool is_descending;
+int capability = 9;
+bool has_kernels = true;
+unsigned long n_timed;
 
 [[noreturn]] void stop(const char *what)
 {
@@ -381,11 +384,28 @@ cudaError_t emulator_enqueue(const std::function<cudaError_t()> &work)
     return cudaSuccess;
 }
 
+cudaError_t emulator_kernels(struct cudaFuncAttributes *about)
+{
+    about->binaryVersion = 10 * capability;
+    return result(has_kernels ? cudaSuccess : cudaErrorNoKernelImageForDevice);
+}
+
 extern "C" {
 
 void emulator_fail_next(cudaError_t e)
 {
     planned_error = e;
+}
+
+void emulator_be(int major, bool has_some)
+{
+    capability = major;
+    has_kernels = has_some;
+}
+
+unsigned long emulator_timed(void)
+{
+    return n_timed;
 }
 
 cudaError_t cudaGetDeviceCount(int *n)
@@ -405,7 +425,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i)
     snprintf(p->name, sizeof(p->name), "emulated on the CPU");
     p->totalGlobalMem = memory_bytes();
     p->sharedMemPerBlockOptin = shared_bytes - 1024;
-    p->major = 9;
+    p->major = capability;
     p->multiProcessorCount = 4;
     p->l2CacheSize = 1 << 20;
     return result(i == 0 ? cudaSuccess : cudaErrorInvalidDevice);
@@ -535,6 +555,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
     (void)from;
     (void)to;
     *ms = 1.0f;
+    n_timed++;
     return result(cudaSuccess);
 }
 

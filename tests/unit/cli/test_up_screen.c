@@ -73,8 +73,9 @@ static const char *fresh(struct fixture *f)
 static void add_version(struct fixture *f, int64_t version, double reward)
 {
     json_array_append_new(json_object_get(f->status, "recent"),
-                          json_pack("{s:I, s:f, s:f, s:I}", "version", (json_int_t)version,
-                                    "reward", reward, "loss", 0.25, "tokens", (json_int_t)77));
+                          json_pack("{s:I, s:f, s:f, s:I, s:I}", "version", (json_int_t)version,
+                                    "reward", reward, "loss", 0.25, "tokens", (json_int_t)77,
+                                    "paid", (json_int_t)9));
     json_object_set_new(f->status, "version", json_integer((json_int_t)version));
 }
 
@@ -110,8 +111,9 @@ static void each_version_is_one_line_once(void **state)
     add_version(f, 2, 0.625);
     f->now_ms += 1500;
     update(f, NULL);
-    assert_string_equal(f->text, "version 1/60 reward 0.500 loss 0.2500 tokens 77 t 1.5 s\n"
-                                 "version 2/60 reward 0.625 loss 0.2500 tokens 77 t 1.5 s\n");
+    assert_string_equal(f->text,
+                        "version 1/60 reward 0.500 loss 0.2500 tokens 77 paid 9 ucr t 1.5 s\n"
+                        "version 2/60 reward 0.625 loss 0.2500 tokens 77 paid 9 ucr t 1.5 s\n");
 
     update(f, NULL);
     add_version(f, 3, 0.5);

@@ -293,6 +293,108 @@ static void narrow_pages_change_no_bit(void **state)
     assert_pages_change_no_bit(k);
 }
 
+/* Sequences of which some begin as another one does: so many of its pages are theirs too. Past its end
+ * each has the other's as well, which it must not be taken to share. */
+static const struct family {
+    size_t len, parent, shared;
+} families[] = {
+    {600, 0, 0}, {200, 0, 3}, {200, 0, 3}, {141, 2, 2}, {333, 2, 3}, {522, 0, 8},
+    {63, 0, 0},  {70, 0, 1},  {64, 0, 0},  {192, 7, 1}, {193, 9, 2}, {600, 10, 3},
+};
+#define N_FAMILY   (sizeof(families) / sizeof(families[0]))
+#define MOST_PAGES 10u
+
+struct member {
+    struct fixture f;
+    float *room; /* owned: pages of its own, full of NaN at first */
+    float *pages[MOST_PAGES];
+};
+
+static void member_init(struct member *all, size_t i, struct rng *r, const struct kernels *k,
+                        struct shape shape)
+{
+    const struct family *how = &families[i];
+    struct member *m = &all[i];
+    const struct member *parent = &all[how->parent];
+    const size_t layer = shape.G * attention_page_head(shape.D, cache_is_narrow(k));
+    const size_t shared = how->shared * ATTENTION_PAGE;
+
+    shape.n = how->len;
+    m->f = fixture_of(r, shape);
+    m->room = garbage(MOST_PAGES * layer);
+    memcpy(m->f.k, parent->f.k, shared * m->f.s.k_stride * sizeof(float));
+    memcpy(m->f.v, parent->f.v, shared * m->f.s.v_stride * sizeof(float));
+    cache_round(k, m->f.k, how->len * m->f.s.k_stride);
+    cache_round(k, m->f.v, how->len * m->f.s.v_stride);
+    for (size_t p = 0; p < MOST_PAGES; p++) {
+        const bool is_own = p >= how->shared && p * ATTENTION_PAGE < how->len;
+        m->pages[p] = is_own ? m->room + p * layer : parent->pages[p];
+    }
+}
+
+static struct attention_run member_run(struct member *m, float *out, size_t first, size_t n)
+{
+    struct attention_run run = run_of(&m->f, out, m->f.lse, first, n);
+
+    run.k += first * m->f.s.k_stride;
+    run.v += first * m->f.s.v_stride;
+    run.pages = m->pages;
+    return run;
+}
+
+/* All last queries together, after everything before them was filed. */
+static void assert_sharing_changes_no_bit(const struct kernels *k, struct pool *pool,
+                                          struct shape shape)
+{
+    struct rng r = random_seeded(17);
+    struct member all[N_FAMILY];
+    struct attention_run runs[N_FAMILY];
+
+    for (size_t i = 0; i < N_FAMILY; i++) {
+        const size_t last = families[i].len - 1, from = families[i].shared * ATTENTION_PAGE;
+        member_init(all, i, &r, k, shape);
+        struct attention_run before = member_run(&all[i], all[i].f.out, from, last - from);
+        if (last > from)
+            attention_forward(k, NULL, &before, 1, &all[i].f.s);
+        runs[i] = member_run(&all[i], all[i].f.out, last, 1);
+    }
+
+    attention_forward(k, pool, runs, N_FAMILY, &all[0].f.s);
+
+    for (size_t i = 0; i < N_FAMILY; i++) {
+        const size_t last = families[i].len - 1, width = shape.H * shape.D;
+        float *out = zeros(families[i].len * all[i].f.s.out_stride);
+        float *lse = zeros(families[i].len * shape.H);
+        struct attention_run alone = run_of(&all[i].f, out, lse, last, 1);
+        attention_forward(k, NULL, &alone, 1, &all[i].f.s);
+        assert_same_bits(runs[i].out, alone.out, width);
+        assert_same_bits(runs[i].lse, alone.lse, shape.H);
+        free(out);
+        free(lse);
+    }
+    for (size_t i = 0; i < N_FAMILY; i++) {
+        fixture_clear(&all[i].f);
+        free(all[i].room);
+    }
+}
+
+/* With few heads to a group all go together; with 16 four at most, with 65 each alone. */
+static void neighbours_that_share_pages_are_sequences_alone(void **state)
+{
+    static const struct shape heads[] = {
+        {0, 4, 2, 24}, {0, 6, 6, 16}, {0, 32, 2, 8}, {0, 65, 1, 4}};
+    const struct kernels *k[] = {*state, kernels_in_class(*state, NUMERICS_BF16_1)};
+    struct pool *pool;
+
+    pool_new(&pool, 3);
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+        for (size_t class = 0; class < 2; class ++) {
+            assert_sharing_changes_no_bit(k[class], NULL, heads[i]);
+            assert_sharing_changes_no_bit(k[class], pool, heads[i]);
+        }
+    pool_free(&pool);
+}
+
 static void runs_together_on_threads_are_runs_alone(void **state)
 {
     const struct kernels *k = *state;
@@ -511,6 +613,7 @@ int main(int argc, char **argv)
         BACKEND_TEST(prefill_chunks_and_decode_have_the_same_bits),
         BACKEND_TEST(pages_change_no_bit),
         BACKEND_TEST(narrow_pages_change_no_bit),
+        BACKEND_TEST(neighbours_that_share_pages_are_sequences_alone),
         BACKEND_TEST(runs_together_on_threads_are_runs_alone),
         BACKEND_TEST(forward_does_not_read_later_keys),
         BACKEND_TEST(backward_has_the_bits_of_its_definition),

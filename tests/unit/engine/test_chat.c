@@ -218,7 +218,10 @@ static void a_directory_says_which_template_it_wants(void **state)
     char json[1024];
     struct err e;
 
-    snprintf(json, sizeof(json), "{\"chat_template\": \"%s\"}", known);
+    snprintf(
+        json, sizeof(json),
+        "{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": \"%s\"}",
+        known);
     assert_ok(open_with(dir, "tokenizer_config.json", json, &e), &e);
     snprintf(json, sizeof(json),
              "{\"chat_template\": [{\"name\": \"x\", \"template\": \"\"}, "

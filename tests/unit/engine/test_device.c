@@ -1,5 +1,7 @@
 #include "engine/device_ops.h"
 
+#include <string.h>
+
 #include "engine/cpu/table.h"
 #include "support/test.h"
 
@@ -28,9 +30,42 @@ static void numbers_go_there_and_back(void **state)
     device_release(device, at);
 }
 
+#ifdef MUSTER_CUDA_EMULATED
+#include <cuda_runtime.h>
+
+/* A GPU that is too old, and one that the program was not built for: refused by name, and "auto" is the
+ * CPU. */
+static void a_gpu_without_kernels_is_refused(void **state)
+{
+    const struct kernels *k;
+    struct device *d;
+    struct err e;
+
+    (void)state;
+    emulator_be(8, true);
+    assert_int_equal(device_open(&d, "cuda:0", &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "compute capability 8.0"));
+    emulator_be(10, false);
+    assert_int_equal(device_open(&d, "cuda", &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "-DCMAKE_CUDA_ARCHITECTURES=100-real"));
+    assert_null(d);
+    assert_int_equal(device_choose(&d, &k, "auto", NUMERICS_F32_1, NULL, &e), OK);
+    assert_null(d);
+    emulator_be(9, true);
+    assert_int_equal(device_open(&d, "auto", &e), OK);
+    assert_non_null(d);
+    device_close(&d);
+}
+#endif
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_go_there_and_back)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_go_there_and_back),
+#ifdef MUSTER_CUDA_EMULATED /* a GPU cannot be told to be another */
+        cmocka_unit_test(a_gpu_without_kernels_is_refused),
+#endif
+    };
     struct err e;
     int failed;
 

@@ -322,14 +322,35 @@ static bool is_larger(const float *row, size_t a, size_t b)
     return x != y ? x > y : a < b;
 }
 
+static void assert_top(const uint32_t *index, const uint16_t *value, const float *hidden,
+                       size_t rows, size_t dim)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0, n = 0; i < dim; i++) {
+            const float *row = hidden + r * dim;
+            size_t before = 0;
+            uint16_t bits;
+
+            for (size_t j = 0; j < dim; j++)
+                before += is_larger(row, j, i);
+            if (before >= MODEL_TOP)
+                continue;
+            dtype_narrow((uint8_t *)&bits, row + i, DTYPE_BF16, 1);
+            assert_int_equal(index[r * MODEL_TOP + n], i);
+            assert_int_equal(value[r * MODEL_TOP + n], bits);
+            n++;
+        }
+}
+
 static void the_largest_of_states_come_without_them(void **state)
 {
     enum { N = 3 };
     struct fixture *f = *state;
     struct model_config c = f->c;
     struct model_options opt = {.kernels = kernels_there(&f->e)};
-    uint32_t index[N * MODEL_TOP];
-    uint16_t value[N * MODEL_TOP];
+    struct model_draw draws[N] = {{.row = 0}, {.row = 1}, {.row = 2}};
+    const uint32_t *index;
+    const uint16_t *value;
     struct kv_cache *kv;
     struct model *m;
 
@@ -341,27 +362,23 @@ static void the_largest_of_states_come_without_them(void **state)
     assert_ok(model_new(&m, w, &opt, &f->e), &f->e);
     assert_true(model_has_top(m));
     assert_ok(model_cache_new(&kv, m, 1, N, 0, &f->e), &f->e);
-    const struct model_run run = {.n = N, .n_out = N};
-    assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens, &f->e), &f->e);
-
+    /* Of one state, which nobody asks for any more: what is drawn next, of more rows, comes without. */
+    const struct model_run one = {.n = N, .n_out = 1}, all = {.n = N, .n_out = N};
+    assert_ok(model_forward(m, kv, hidden, &one, 1, f->tokens, &f->e), &f->e);
     assert_ok(model_top_begin(m, &f->e), &f->e);
-    assert_ok(model_top_end(m, index, value, &f->e), &f->e);
+    assert_ok(model_forward(m, kv, hidden, &all, 1, f->tokens, &f->e), &f->e);
+    assert_ok(model_draw(m, draws, N, NULL, NULL, &f->e), &f->e);
+    /* By themselves, then with what is drawn: of other tokens, and fewer states than before. */
+    for (size_t rows = N; rows >= N - 1; rows--) {
+        const struct model_run run = {.n = N, .n_out = rows};
 
-    for (size_t r = 0; r < N; r++)
-        for (size_t i = 0, n = 0; i < c.dim; i++) {
-            const float *row = hidden + r * c.dim;
-            size_t before = 0;
-            uint16_t bits;
-
-            for (size_t j = 0; j < c.dim; j++)
-                before += is_larger(row, j, i);
-            if (before >= MODEL_TOP)
-                continue;
-            dtype_narrow((uint8_t *)&bits, row + i, DTYPE_BF16, 1);
-            assert_int_equal(index[r * MODEL_TOP + n], i);
-            assert_int_equal(value[r * MODEL_TOP + n], bits);
-            n++;
-        }
+        assert_ok(model_forward(m, kv, hidden, &run, 1, f->tokens + N - rows, &f->e), &f->e);
+        assert_ok(model_top_begin(m, &f->e), &f->e);
+        if (rows < N)
+            assert_ok(model_draw(m, draws, rows, NULL, NULL, &f->e), &f->e);
+        assert_ok(model_top_end(m, &index, &value, &f->e), &f->e);
+        assert_top(index, value, hidden, rows, c.dim);
+    }
     kv_cache_free(&kv);
     model_free(&m);
     weights_free(&w);

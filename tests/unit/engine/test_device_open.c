@@ -24,6 +24,7 @@
 #include "engine/cpu/table.h"
 #include "engine/device_ops.h"
 #include "engine/device_speed.h"
+#include "engine/layer.h"
 #include "engine/model.h"
 #include "engine/train.h"
 #include "support/test.h"
@@ -106,6 +107,8 @@ static void assert_as_near(float *const x[3], size_t n, const char *what)
                  disturbed);
 }
 
+#define SLOTS 6u
+
 /* One of three models: the CPU's, the CPU's with disturbed weights, and the device's. */
 struct side {
     struct model *model;
@@ -120,7 +123,7 @@ static struct side side_of(const struct weights *w, const struct kernels *k, siz
     struct err e;
 
     assert_ok(model_new(&s.model, w, &opt, &e), &e);
-    assert_ok(model_cache_new(&s.cache, s.model, 3, 200, 0, &e), &e);
+    assert_ok(model_cache_new(&s.cache, s.model, SLOTS, 200, 0, &e), &e);
     s.hidden = xcalloc(rows * w->config.dim, sizeof(float));
     s.logits = xcalloc(rows * w->config.vocab, sizeof(float));
     return s;
@@ -177,6 +180,127 @@ static void prompts_and_new_rows_are_near(void **state)
         weights_free(&w);
         weights_free(&disturbed);
     }
+}
+
+/* Tokens are drawn, and their log-probabilities are those that the logits of the rows give. */
+static void assert_drawn(struct side *s, size_t rows)
+{
+    const size_t V = model_config(s->model)->vocab;
+    struct model_draw draws[SLOTS];
+    struct err e;
+
+    for (size_t i = 0; i < rows; i++)
+        draws[i] =
+            (struct model_draw){.row = i, .seed = i, .position = 70, .temperature = 1.0f};
+    assert_ok(model_draw(s->model, draws, rows, NULL, NULL, &e), &e);
+    for (size_t i = 0; i < rows; i++) {
+        float logp;
+
+        assert_true(draws[i].is_finite && draws[i].token >= 0 && (size_t)draws[i].token < V);
+        logprob_forward(kernels_best(), NULL, &logp, s->logits + i * V, &draws[i].token, 1.0f,
+                        1, V);
+        assert_true(fabsf(logp - draws[i].logp) < (float)BOUND);
+    }
+}
+
+/* A batch that shrinks: 6 and 5 sequences are decoded as 8 rows, 3 as 4; one graph stands for each of these. The
+ * rows that are added read and write nobody's pages, and draw nothing. */
+static void batches_that_shrink_are_near_with_few_graphs(void **state)
+{
+    static const size_t batches[] = {6, 6, 5, 6, 3, 3, 3};
+    const struct model_config c = small_config(MODEL_ARCH_QWEN2);
+    const size_t before = kernels->ops->graphs_made(device);
+    struct weights *w = small_weights(&c), *disturbed = disturbed_weights(&c);
+    struct side s[3] = {side_of(w, NULL, 96), side_of(disturbed, NULL, 96),
+                        side_of(w, kernels, 96)};
+    struct model_run runs[SLOTS];
+    size_t len[SLOTS];
+    int32_t tokens[96];
+    struct err e;
+
+    (void)state;
+    tiny_tokens(tokens, 96, &c, 4);
+    for (size_t i = 0; i < SLOTS; i++) {
+        len[i] = 5 + i;
+        runs[i] = (struct model_run){.slot = i, .n = len[i], .n_out = 1};
+    }
+    compare(s, runs, SLOTS, tokens, SLOTS, "prompts");
+    for (size_t step = 0; step < sizeof(batches) / sizeof(batches[0]); step++) {
+        const size_t n = batches[step], gone = n == 3 ? 2 : 0; /* not the last ones alone */
+
+        for (size_t i = 0; i < n; i++)
+            runs[i] = (struct model_run){i + gone, len[i + gone]++, 1, 1};
+        compare(s, runs, n, tokens + 7 * step, n, "new rows");
+        /* Once more, for the draws. */
+        assert_ok(model_forward(s[2].model, s[2].cache, NULL, runs, n, tokens + 7 * step, &e),
+                  &e);
+        assert_drawn(&s[2], n);
+    }
+    assert_int_equal(kernels->ops->graphs_made(device) - before, 2);
+    for (size_t k = 0; k < 3; k++)
+        clear_side(&s[k]);
+    weights_free(&w);
+    weights_free(&disturbed);
+}
+
+/* Never fewer, at most an eighth more from 65 on, and few of them. */
+static void rows_are_padded_to_few_sizes(void **state)
+{
+    size_t n_sizes = 0, last = 0;
+
+    (void)state;
+    assert_int_equal(kernels->ops->padded_rows(0), 0);
+    for (size_t rows = 1; rows <= 20000; rows++) {
+        const size_t padded = kernels->ops->padded_rows(rows);
+
+        assert_true(padded >= rows && padded >= last);
+        assert_true(rows <= 64 || 8 * (padded - rows) <= rows);
+        assert_int_equal(kernels->ops->padded_rows(padded), padded);
+        n_sizes += padded > last && rows <= 512;
+        last = padded;
+    }
+    assert_int_equal(n_sizes, 33);
+    for (size_t rows = 1; rows <= 1024; rows *= 2)
+        assert_int_equal(kernels->ops->padded_rows(rows), rows);
+    assert_int_equal(device_padded_rows(kernels->ops, 61, 62), 62);
+    assert_int_equal(device_padded_rows(NULL, 61, 62), 61);
+}
+
+/* Where every array lies where another model's was, only the number that it was given tells its graphs from the
+ * other's. */
+static void a_model_in_anothers_place_has_its_own_graphs(void **state)
+{
+    struct model_config c = small_config(MODEL_ARCH_QWEN2);
+    struct weights *w;
+    struct side s;
+    float *first;
+    int32_t tokens[4];
+    struct err e;
+
+    (void)state;
+    c.layers = 2;
+    w = small_weights(&c);
+    s = side_of(w, kernels, 1);
+    first = xcalloc(c.dim, sizeof(first[0]));
+    tiny_tokens(tokens, 4, &c, 4);
+    for (uint32_t layers = 2; layers > 0; layers--) {
+        s.model->config.layers = layers;
+        s.cache->layers = layers;
+        if (layers == 1) /* as model_new would */
+            s.model->weights_id = device_next_id();
+        for (size_t i = 0; i < 3; i++) {
+            const struct model_run run = {0, 0, 1, 1};
+
+            assert_ok(model_forward(s.model, s.cache, s.hidden, &run, 1, tokens, &e), &e);
+            if (layers == 1)
+                assert_memory_not_equal(s.hidden, first, c.dim * sizeof(first[0]));
+        }
+        memcpy(first, s.hidden, c.dim * sizeof(first[0]));
+    }
+    s.model->config.layers = 2;
+    clear_side(&s);
+    weights_free(&w);
+    free(first);
 }
 
 /* One training step's gradients, of every tensor. */
@@ -362,7 +486,8 @@ static void speed_is_measured(void **state)
 {
     struct model_config c = small_config(MODEL_ARCH_QWEN2);
     struct device_speed *s;
-    double seconds[3] = {0.0, 0.0, 0.0};
+    double seconds[4] = {0.0, 0.0, 0.0, 0.0};
+    size_t n_graphs;
     struct err e;
 
     (void)state;
@@ -372,9 +497,11 @@ static void speed_is_measured(void **state)
     c.heads = 2;
     assert_ok(device_speed_new(&s, kernels, &c, true, &e), &e);
     assert_ok(device_speed_decode(&seconds[0], s, 2, 9, true, 1, &e), &e);
+    assert_ok(device_speed_shrinking(&seconds[3], &n_graphs, s, 5, 9, &e), &e);
+    assert_int_equal(n_graphs, 4); /* of 8, 4, 2 and 1 rows */
     assert_ok(device_speed_prefill(&seconds[1], s, 1, 8, 1, &e), &e);
     assert_ok(device_speed_train(&seconds[2], s, 1, 8, true, 1, &e), &e);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 4; i++)
         assert_true(seconds[i] > 0.0);
     device_speed_free(&s);
 }
@@ -487,14 +614,18 @@ static void odd_rows_are_told(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(draws_are_f32_1_s),
-                                       cmocka_unit_test(odd_rows_are_told),
-                                       cmocka_unit_test(prompts_and_new_rows_are_near),
-                                       cmocka_unit_test(gradients_are_near),
-                                       cmocka_unit_test(products_are_near),
-                                       cmocka_unit_test(rows_are_near),
-                                       cmocka_unit_test(speed_is_measured),
-                                       cmocka_unit_test(what_it_does_not_compute_is_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(draws_are_f32_1_s),
+        cmocka_unit_test(odd_rows_are_told),
+        cmocka_unit_test(prompts_and_new_rows_are_near),
+        cmocka_unit_test(rows_are_padded_to_few_sizes),
+        cmocka_unit_test(batches_that_shrink_are_near_with_few_graphs),
+        cmocka_unit_test(a_model_in_anothers_place_has_its_own_graphs),
+        cmocka_unit_test(gradients_are_near),
+        cmocka_unit_test(products_are_near),
+        cmocka_unit_test(rows_are_near),
+        cmocka_unit_test(speed_is_measured),
+        cmocka_unit_test(what_it_does_not_compute_is_refused)};
     struct err e;
     int failed;
 

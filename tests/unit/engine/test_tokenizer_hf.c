@@ -379,6 +379,25 @@ static void what_is_saved_is_what_was_read(void **state)
     tokenizer_free(&t);
 }
 
+/* transformers writes int(1e30) for "no limit". */
+static void a_length_without_limit_is_read(void **state)
+{
+    static const char config[] = "{\"eos_token\": \"<|im_end|>\", "
+                                 "\"model_max_length\": 1000000000000000019884624838656}";
+    const char *dir = *state;
+    char *path = file_join(dir, "tokenizer_config.json");
+    struct tokenizer *t = load(VECTORS "qwen");
+    struct err e;
+
+    assert_ok(tokenizer_save(t, dir, &e), &e);
+    tokenizer_free(&t);
+    assert_ok(file_write_atomic(path, bytes_str(config), 0600, &e), &e);
+    assert_ok(tokenizer_load(&t, dir, &e), &e);
+    assert_int_equal(tokenizer_eos(t), tokenizer_find_special(t, "<|im_end|>"));
+    tokenizer_free(&t);
+    free(path);
+}
+
 #define MODEL(more) "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}," more "}"
 #define DECODER     "\"decoder\":{\"type\":\"ByteLevel\"}"
 #define LETTERS     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -498,6 +517,8 @@ int main(void)
         cmocka_unit_test(a_letter_under_a_heap_of_marks_is_no_attack),
         cmocka_unit_test(spaces_that_tokens_take_are_no_attack),
         cmocka_unit_test(pieces_are_one_text_with_the_ids_given),
+        cmocka_unit_test_setup_teardown(a_length_without_limit_is_read, tempdir_setup,
+                                        tempdir_teardown),
         cmocka_unit_test_setup_teardown(what_is_saved_is_what_was_read, tempdir_setup,
                                         tempdir_teardown),
         cmocka_unit_test(what_is_not_known_is_refused_by_name),

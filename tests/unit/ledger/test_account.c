@@ -45,6 +45,20 @@ static void the_name_of_a_key_shows_its_digits(void **state)
     assert_string_equal(text, "stake:ab0203000000000000000000000000");
 }
 
+/* As 'muster keys show' prints it. */
+static void a_whole_key_names_its_account(void **state)
+{
+    struct public_key key = key_of(0xab);
+    struct account a = account_of_key(ACCOUNT_STAKE, &key), back;
+    char text[6 + 2 * KEY_BYTES + 1] = "stake:";
+    struct err e;
+
+    (void)state;
+    hex_encode(text + 6, BYTES_OF(key.b));
+    assert_ok(account_parse(&back, text, &e), &e);
+    assert_true(account_equal(&back, &a));
+}
+
 static void parse_refuses_what_is_no_account(void **state)
 {
     (void)state;
@@ -131,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_survive_text_and_back),
         cmocka_unit_test(the_name_of_a_key_shows_its_digits),
+        cmocka_unit_test(a_whole_key_names_its_account),
         cmocka_unit_test(parse_refuses_what_is_no_account),
         cmocka_unit_test(kinds_of_one_key_are_different_accounts),
         cmocka_unit_test(balances_add_up_and_rows_stay_sorted),

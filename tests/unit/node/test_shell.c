@@ -725,6 +725,18 @@ static void sockets_with_a_bounded_queue_have_no_zmtp_heartbeat(void **state)
     zmq_ctx_term(ctx);
 }
 
+static void the_own_address_is_the_one_that_leads_there(void **state)
+{
+    char own[SOCK_ADDRESS_BYTES];
+    struct err e;
+
+    (void)state;
+    assert_ok(sock_own_address(own, "tcp://127.0.0.1:9", &e), &e);
+    assert_string_equal(own, "127.0.0.1");
+    assert_status(sock_own_address(own, "tcp://127.0.0.1", &e), ERR_IO, &e);
+    assert_status(sock_own_address(own, "tcp://:9", &e), ERR_IO, &e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -749,6 +761,7 @@ int main(void)
         cmocka_unit_test(a_client_finds_its_server_again_after_a_restart),
         cmocka_unit_test(an_endpoint_in_use_is_an_error_that_names_it),
         cmocka_unit_test(sockets_with_a_bounded_queue_have_no_zmtp_heartbeat),
+        cmocka_unit_test(the_own_address_is_the_one_that_leads_there),
         cmocka_unit_test(an_endpoint_that_is_not_tcp_is_neither_bound_nor_dialled),
     };
 

@@ -259,6 +259,49 @@ static void all_that_a_barred_worker_made_is_made_again(void **state)
     assert_int_equal(more.item[1].unit, 1);
 }
 
+static bool is_admitted(const struct world *w, uint32_t node)
+{
+    struct public_key key[64];
+    size_t n = orch_admitted(w->orch, key, 64);
+
+    while (n-- > 0)
+        if (key_equal(&key[n], &w->node[node].key->transport))
+            return true;
+    return false;
+}
+
+/* Its owner reads why in the log of the process, which ends by this answer. */
+static void a_barred_worker_is_told_why_and_then_not_heard(void **state)
+{
+    struct world *w = *state;
+    uint32_t node = world_node_of(w, ROLE_INFERENCE, 0);
+    struct msg_hello h = {.newest_version = -1, .role = ROLE_INFERENCE};
+    struct msg_envelope m;
+    struct msg_refused no;
+    struct msg_receipt r;
+    struct msg_check c;
+    uint64_t seq = orch_admission_seq(w->orch);
+    struct buf body;
+
+    buf_init(&body, 4096);
+    move_verdict(w, submit_and_take(w, &c), &c, REASON_TOKEN, &r);
+    move_verdict(w, take_next(w, &c), &c, REASON_TOKEN, &r);
+    assert_true(worker_0(w)->is_revoked);
+    assert_true(is_admitted(w, node));
+    assert_ok(msg_hello_encode(&body, &h, NULL), NULL);
+    world_ask(w, node, MSG_HELLO, buf_bytes(&body), &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&no, m.body, NULL), NULL);
+    assert_int_equal(no.code, REASON_REVOKED);
+    assert_contains(no.text, "this node was barred: unit 0, ");
+    assert_true(is_admitted(w, node)); /* or the answer would not leave */
+    world_pass(w, 1200);
+    assert_false(is_admitted(w, node));
+    assert_true(orch_admission_seq(w->orch) > seq);
+    buf_clear(&body);
+}
+
 static void one_against_two_is_overruled(void **state)
 {
     struct world *w = *state;
@@ -387,6 +430,7 @@ int main(void)
         TEST(a_validator_that_was_not_drawn_has_no_say, setup),
         TEST(a_light_look_does_not_settle_a_full_check, setup),
         TEST(two_that_found_fraud_slash_the_worker, setup),
+        TEST(a_barred_worker_is_told_why_and_then_not_heard, setup),
         TEST(all_that_a_barred_worker_made_is_made_again, setup),
         TEST(one_against_two_is_overruled, setup),
         TEST(one_against_one_slashes_nobody, setup_two),

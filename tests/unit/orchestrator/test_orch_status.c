@@ -2,6 +2,7 @@
 #include "orchestrator/orch_state.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <string.h>
 
 #include "unit/orchestrator/moves.h"
@@ -176,6 +177,66 @@ static void the_tokens_of_all_steps_are_summed(void **state)
     world_free(&w);
 }
 
+/* Workers are there, and have nothing to work with: it says where it should come from. */
+static void workers_without_weights_are_told_of(void **state)
+{
+    struct world *w;
+    json_t *o;
+
+    (void)state;
+    move_world(&w, &few);
+    o = view(w, STATUS_SUMMARY, 0);
+
+    assert_contains(text_of(o, "why"),
+                    "no worker has a weight version yet; the trainer serves");
+    json_decref(o);
+    world_free(&w);
+}
+
+static double number_of(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+/* All answers of the batch count, those of flat groups too, of which the trainer says nothing. */
+static void a_version_has_the_rewards_of_all_answers_before_it(void **state)
+{
+    struct world *w;
+    const uint64_t n_units = few.units_per_batch;
+    json_t *o, *list;
+
+    (void)state;
+    world_new(&w, &few, 1);
+    assert_true(world_run(w, 3600 * 1000));
+    o = view(w, STATUS_VERSIONS, 0);
+    list = json_object_get(o, "versions");
+
+    assert_int_equal(json_array_size(list), few.steps + 1);
+    assert_true(json_is_null(json_object_get(json_array_get(list, 0), "reward")));
+    for (size_t v = 1; v <= (size_t)few.steps; v++) {
+        const json_t *x = json_array_get(list, v);
+        double sum = 0;
+        int n_flat = 0;
+
+        for (uint64_t u = (v - 1) * n_units; u < v * n_units; u++) {
+            sum += world_is_flat(u) ? 0.25 : (WORLD_GROUP - 1) / 2.0;
+            n_flat += world_is_flat(u);
+        }
+        assert_true(fabs(number_of(x, "reward") - sum / (double)n_units) <
+                    1e-9); /* multiples of 1/4 */
+        assert_int_equal(json_integer_value(json_object_get(x, "flat")), n_flat);
+        assert_int_equal(json_integer_value(json_object_get(x, "answers")),
+                         (int)(n_units * WORLD_GROUP));
+    }
+    assert_true(number_of(json_array_get(list, 2), "paid") >
+                number_of(json_array_get(list, 1), "paid"));
+    json_decref(o);
+    o = view(w, STATUS_VERSIONS, 2);
+    assert_true(number_of(json_array_get(json_object_get(o, "versions"), 0), "version") == 2);
+    json_decref(o);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +246,8 @@ int main(void)
         cmocka_unit_test(a_unit_is_told_the_draw_that_drew_it),
         cmocka_unit_test(an_unknown_unit_was_never_leased),
         cmocka_unit_test(the_task_s_settings_are_shown),
+        cmocka_unit_test(a_version_has_the_rewards_of_all_answers_before_it),
+        cmocka_unit_test(workers_without_weights_are_told_of),
         cmocka_unit_test(the_tokens_of_all_steps_are_summed),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_status", tests, NULL, NULL);

@@ -74,7 +74,7 @@ static void make_submit(const struct world *w, struct msg_submit *m, struct made
         m->sample[i] = (struct msg_sample){
             .tokens = {(const uint8_t *)x->token[i], 4 * n},
             .logprobs = {(const uint8_t *)x->logprob[i], 4 * n},
-            .reward = world_is_flat(unit) ? 0.5f : (float)i,
+            .reward = world_is_flat(unit) ? 0.25f : (float)i,
             .finish = FINISH_LENGTH,
         };
     }
