@@ -306,11 +306,10 @@ static enum status look_at_task(struct doctor *d, const char *path, struct err *
     struct tokenizer *tokenizer = NULL;
     struct model_config config;
     struct bundle b;
-    struct task t;
+    struct task t = {0};
     struct buf bundle;
     enum status st;
 
-    task_init(&t);
     buf_init(&bundle, BUNDLE_MAX_BYTES);
     st = read_bundle(&bundle, path, e);
     if (!st)
