@@ -325,9 +325,14 @@ struct part {
     size_t chunks; /* of one run */
 };
 
+static size_t pieces_of(size_t n, size_t most)
+{
+    return (n + most - 1) / most;
+}
+
 static size_t chunks_of(const struct attention_shape *s, const struct attention_run *run)
 {
-    return (run->n * (s->H / s->G) + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    return pieces_of(run->n * (s->H / s->G), ATTENTION_ROWS);
 }
 
 static bool decodes(const struct attention_shape *s, const struct attention_run *run)
@@ -335,16 +340,11 @@ static bool decodes(const struct attention_shape *s, const struct attention_run 
     return run->pages && run->n == 1 && chunks_of(s, run) == 1;
 }
 
-/* Both have filed the first page before this call, and it is one. */
+/* They begin with the same page, which was full before this call. */
 static bool share_a_page(const struct attention_run *a, const struct attention_run *b)
 {
     return a->first >= ATTENTION_PAGE && b->first >= ATTENTION_PAGE &&
            a->pages[0] == b->pages[0];
-}
-
-static size_t pieces_of(size_t n, size_t most)
-{
-    return (n + most - 1) / most;
 }
 
 /* The part that begins with run i. */
@@ -432,8 +432,8 @@ static void file_tasks(void *arg, size_t lo, size_t hi)
             page_file(j->k, &j->runs[task / j->s->G], j->s, task % j->s->G);
 }
 
-/* Runs that decode together: as many as a reading of a page can serve, but of one that all share
- * enough parts for all threads. */
+/* How many runs decode together: as many as fit in the rows, but no more than leave enough tasks for all
+ * threads if all runs share their pages. */
 static size_t most_runs(const struct pool *pool, size_t n_runs, const struct attention_shape *s)
 {
     const size_t rows = ATTENTION_ROWS / (s->H / s->G);
