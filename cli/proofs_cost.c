@@ -15,12 +15,12 @@ struct decoding {
     struct err *e;
 };
 
-static void add_token(void *ctx, const struct sampler_token *t)
+static void add_top(void *ctx, const struct sampler_top *t)
 {
     struct decoding *x = ctx;
 
-    if (x->prover && !x->status)
-        x->status = prover_add_top(&x->prover[t->tag], t->top_index, t->top_value, x->e);
+    if (!x->status)
+        x->status = prover_add_top(&x->prover[t->tag], t->index, t->value, x->e);
 }
 
 static enum status make_provers(struct decoding *x, size_t dim)
@@ -64,8 +64,7 @@ static enum status decode(double *seconds, struct model *m, size_t batch, size_t
     struct decoding x = {.batch = batch, .e = e};
     const struct sampler_options so = {.n_slots = batch,
                                        .max_len = n_new + 1,
-                                       .on_token = add_token,
-                                       .wants_top = with_proofs,
+                                       .on_top = with_proofs ? add_top : NULL,
                                        .ctx = &x};
     struct sampler *s = NULL;
     enum status st = with_proofs ? make_provers(&x, model_config(m)->dim) : OK;

@@ -169,6 +169,19 @@ void device_get_later(struct device *d, void *to, const void *from, size_t bytes
         memcpy(to, from, bytes);
 }
 
+void device_mark(struct device *d, unsigned which)
+{
+    CHECK(which < DEVICE_MARKS);
+    if (d)
+        cuda_mark(d, which);
+}
+
+enum status device_await(struct device *d, unsigned which, struct err *e)
+{
+    CHECK(which < DEVICE_MARKS);
+    return d ? cuda_await(d, which, e) : OK;
+}
+
 void device_copy(struct device *d, void *to, const void *from, size_t bytes)
 {
     if (d)

@@ -8,7 +8,7 @@
  * a device, nor needs to know which one computes.
  *
  * Order: everything that is asked of a device (operations, puts, copies) happens in the order in
- * which it was asked, though later: only device_get, device_wait and device_release wait.
+ * which it was asked, though later: only device_get, device_await, device_wait and device_release wait.
  *
  * Errors: operations return nothing. The first error of a device sticks: device_wait tells it, and
  * every later use does nothing. A device that failed is to be closed; the numbers it gave since the
@@ -79,8 +79,14 @@ MUST_USE enum status device_alloc_host(struct device *d, void **out, uint64_t by
 /* No copy into it may be under way. NULL does nothing. */
 void device_release_host(struct device *d, void *p);
 /* Device to such memory; does not wait. It is there when a device_get or device_wait that was asked for later has
- * returned. */
+ * returned, or a device_await of a later mark. */
 void device_get_later(struct device *d, void *to, const void *from, size_t bytes);
+
+/* Puts mark number `which`, below DEVICE_MARKS, behind all that was asked so far, and takes it from where it was. */
+#define DEVICE_MARKS 2u
+void device_mark(struct device *d, unsigned which);
+/* Waits until the device has come to the mark, whatever was asked since. Errors: as device_wait. */
+MUST_USE enum status device_await(struct device *d, unsigned which, struct err *e);
 
 /* Within the device. */
 void device_copy(struct device *d, void *to, const void *from, size_t bytes);

@@ -25,6 +25,8 @@ MUST_USE enum status cuda_alloc_host(struct device *d, void **out, uint64_t byte
                                      const char *what, struct err *e);
 void cuda_release_host(struct device *d, void *p);
 void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes);
+void cuda_mark(struct device *d, unsigned which);
+MUST_USE enum status cuda_await(struct device *d, unsigned which, struct err *e);
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes);
 void cuda_zero(struct device *d, void *to, size_t bytes);
 void cuda_watch(struct device *d, bool is_watched);

@@ -373,12 +373,26 @@ static void forward_step(void *arg, size_t i)
     ops->forward(s->d, &(struct product){.y = f->logits, .W = &s->head}, f->hidden,
                  device_padded_rows(ops, f->n_seqs, SIZE_MAX));
     ops->sample(s->d, f->drawn, f->draws, f->logits, f->n_seqs, s->c.vocab);
-    if (f->top)
+    device_get_later(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
+    device_mark(s->d, 0);
+    if (f->top) { /* as model_draw does it */
         ops->top(s->d, f->top, (uint16_t *)(f->top + f->n_seqs * MODEL_TOP), f->hidden,
                  f->n_seqs, C);
-    if (f->top)
         device_get_later(s->d, f->top_got, f->top, f->n_seqs * MODEL_TOP * TOP_BYTES);
-    device_get(s->d, f->got, f->drawn, f->n_seqs * sizeof(f->got[0]));
+    }
+    if (device_await(s->d, 0, &s->error))
+        return; /* told at the end */
+}
+
+/* Memory of the host that the device reaches; NULL: s->error says why. */
+static void *own_host(struct device_speed *s, size_t bytes, const char *what)
+{
+    void *p = NULL;
+
+    if (s->error.code != OK || device_alloc_host(s->d, &p, bytes, what, &s->error))
+        return NULL;
+    memset(p, 0, bytes);
+    return p;
 }
 
 /* Several times, for what the host does in between takes as long as one. */
@@ -430,11 +444,10 @@ static void begin_forward(struct forward *f, struct device_speed *s, const struc
     const size_t slot = (n_pos + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
     struct device_draw *draws = xcalloc(n_seqs, sizeof(draws[0]));
     uint32_t *last = xcalloc(n_seqs, sizeof(last[0]));
-    void *top_got = NULL;
 
     *f = (struct forward){.s = s, .context = t->context};
     f->runs = xcalloc(padded, sizeof(f->runs[0]));
-    f->got = xcalloc(n_seqs, sizeof(f->got[0]));
+    f->got = own_host(s, n_seqs * sizeof(f->got[0]), "draws");
     f->tokens = random_tokens(s, rows);
     for (size_t i = 0; i < n_seqs; i++) {
         f->runs[i] = (struct device_run){(uint32_t)(i * n), (uint32_t)n, (uint32_t)t->context,
@@ -462,10 +475,7 @@ static void begin_forward(struct forward *f, struct device_speed *s, const struc
     f->drawn = own(s, n_seqs * sizeof(f->drawn[0]), "draws");
     if (t->with_top) {
         f->top = own(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
-        if (s->error.code == OK &&
-            !device_alloc_host(s->d, &top_got, n_seqs * MODEL_TOP * TOP_BYTES, "largest",
-                               &s->error))
-            f->top_got = top_got;
+        f->top_got = own_host(s, n_seqs * MODEL_TOP * TOP_BYTES, "largest");
     }
     free(draws);
     free(last);
@@ -474,8 +484,8 @@ static void begin_forward(struct forward *f, struct device_speed *s, const struc
 static void end_forward(struct forward *f)
 {
     free(f->runs);
-    free(f->got);
     free(f->tokens);
+    device_release_host(f->s->d, f->got);
     device_release_host(f->s->d, f->top_got);
 }
 

@@ -69,7 +69,8 @@ struct model {
     struct room hidden, logits, drawn, top; /* of the device */
     struct room host_logits;
     struct room host_drawn, host_top; /* that the device reaches */
-    bool is_top_due;                  /* it is in `top`, and nobody asked for it yet */
+    size_t n_top;                     /* rows of which the largest elements are wanted */
+    bool is_top_due;                  /* they were not asked for yet */
 };
 
 /* Makes the room at least n floats large, whose numbers are lost when it grows. */

@@ -182,9 +182,9 @@ MUST_USE enum status model_claims(struct model *m, struct model_claim *claims,
 
 /* Whether they can be had without the states: of a device's model that is no narrower. */
 bool model_has_top(const struct model *m);
-/* Those of every row of the last call of model_forward: begun there, then got once what else is to be computed
- * was asked for; they come with what model_draw drew, if that was called in between. *index, *value: (n_rows,
- * MODEL_TOP), the model's, good until the next model_top_begin. ERR_IO, ERR_NO_MEMORY. */
+/* Those of every row of the last call of model_forward. Between the two: model_draw, behind which the device then
+ * computes them without being waited for; after it, what else is to be computed, the next model_forward among it.
+ * *index, *value: (n_rows, MODEL_TOP), the model's, good until the next model_top_begin. ERR_IO, ERR_NO_MEMORY. */
 MUST_USE enum status model_top_begin(struct model *m, struct err *e);
 MUST_USE enum status model_top_end(struct model *m, const uint32_t **index,
                                    const uint16_t **value, struct err *e);

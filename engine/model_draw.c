@@ -151,13 +151,25 @@ static enum status draw_here(struct model *m, const float *logits, size_t rows,
 /* Floats of one row of the largest states: indices, then values. */
 #define TOP_FLOATS (MODEL_TOP + MODEL_TOP / 2)
 
-/* Asks for them; they are there after the next wait, which serves what was drawn as well. */
+/* What the device has come to when it was handed over. */
+enum { DRAWN_MARK, TOP_MARK };
+
+static uint16_t *top_values(const struct model *m, const float *top)
+{
+    return (uint16_t *)(void *)(top + m->n_top * MODEL_TOP);
+}
+
+/* Asks for them, where they are due. */
 static void get_top_later(struct model *m)
 {
-    if (m->is_top_due)
-        device_get_later(m->device, m->host_top.at, m->top.at,
-                         m->n_last * TOP_FLOATS * sizeof(float));
+    if (!m->is_top_due)
+        return;
     m->is_top_due = false;
+    m->kernels->ops->top(m->device, (uint32_t *)(void *)m->top.at, top_values(m, m->top.at),
+                         m->last, m->n_top, m->config.dim);
+    device_get_later(m->device, m->host_top.at, m->top.at,
+                     m->n_top * TOP_FLOATS * sizeof(float));
+    device_mark(m->device, TOP_MARK);
 }
 
 static enum status get_drawn(struct model *m, struct model_draw *draws, size_t n, struct err *e)
@@ -167,15 +179,19 @@ static enum status get_drawn(struct model *m, struct model_draw *draws, size_t n
 
     if (st)
         return st;
-    get_top_later(m);
-    device_get(m->device, m->host_drawn.at, m->drawn.at, n * sizeof(*d));
+    device_get_later(m->device, m->host_drawn.at, m->drawn.at, n * sizeof(*d));
+    device_mark(m->device, DRAWN_MARK);
+    get_top_later(m); /* which the device does while the host takes in what was drawn */
+    st = device_await(m->device, DRAWN_MARK, e);
+    if (st)
+        return st;
     d = (const struct device_drawn *)(const void *)m->host_drawn.at;
     for (size_t i = 0; i < n; i++) {
         draws[i].token = d[i].token;
         draws[i].logp = d[i].logp;
         draws[i].is_finite = d[i].is_finite != 0;
     }
-    return device_wait(m->device, e);
+    return OK;
 }
 
 enum status model_draw(struct model *m, struct model_draw *draws, size_t n, draw_fn *choose,
@@ -350,11 +366,6 @@ bool model_has_top(const struct model *m)
     return m->device && m->kernels->ops->top && m->config.dim >= MODEL_TOP;
 }
 
-static uint16_t *top_values(const struct model *m)
-{
-    return (uint16_t *)(void *)(m->top.at + m->n_last * MODEL_TOP);
-}
-
 enum status model_top_begin(struct model *m, struct err *e)
 {
     const uint64_t n = (uint64_t)m->n_last * TOP_FLOATS;
@@ -364,10 +375,8 @@ enum status model_top_begin(struct model *m, struct err *e)
     st = room_grow(&m->top, m->device, n, "the largest states", e);
     if (!st)
         st = room_grow_host(&m->host_top, m->device, n, "the largest states", e);
-    if (!st && m->n_last > 0)
-        m->kernels->ops->top(m->device, (uint32_t *)(void *)m->top.at, top_values(m), m->last,
-                             m->n_last, m->config.dim);
-    m->is_top_due = !st && m->n_last > 0;
+    m->n_top = m->n_last;
+    m->is_top_due = !st && m->n_top > 0;
     return st;
 }
 
@@ -378,6 +387,6 @@ enum status model_top_end(struct model *m, const uint32_t **index, const uint16_
 
     get_top_later(m);
     *index = (const uint32_t *)(const void *)at;
-    *value = at ? (const uint16_t *)(const void *)(at + m->n_last * MODEL_TOP) : NULL;
-    return device_wait(m->device, e);
+    *value = at ? top_values(m, at) : NULL;
+    return device_await(m->device, TOP_MARK, e);
 }

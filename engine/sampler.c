@@ -12,6 +12,7 @@
 #define SLOTS_MAX     65536u
 #define CHUNK_DEFAULT 512u
 #define CHUNK_LEAST   32u /* rows of prompts in a step, however many sequences decode */
+#define NO_SLOT       SIZE_MAX
 
 /* A request that waits, is being filled, or whose samples run. Freed with its last sample. */
 struct request {
@@ -67,9 +68,8 @@ struct sampler {
     struct model_draw *draws;
     size_t *draw_slots; /* for which slot a token is drawn */
     float *hidden;      /* NULL: nobody wants to see it */
-    const uint32_t
-        *top_index; /* (rows, MODEL_TOP), borrowed from the model; or NULL, likewise */
-    const uint16_t *top_value;
+    /* Draws of the last step whose largest states on_top was not given, but for those of NO_SLOT. */
+    size_t n_tops;
 };
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -181,7 +181,7 @@ void sampler_reset(struct sampler *s)
         request_free(queue_take(&s->waiting));
     s->filling.first = NULL; /* they went with their sequences */
     s->filling.last = &s->filling.first;
-    s->n_running = s->n_waiting = s->promised = 0;
+    s->n_running = s->n_waiting = s->promised = s->n_tops = 0;
 }
 
 void sampler_free(struct sampler **p)
@@ -500,10 +500,48 @@ static size_t plan_draws(struct sampler *s, size_t n_runs)
     return n;
 }
 
-static void take(struct sampler *s, const struct model_draw *d, size_t slot)
+/* To on_top, where draw i's was not given yet. */
+static enum status give_top(struct sampler *s, size_t i, struct err *e)
 {
+    const size_t at = s->draws[i].row * MODEL_TOP;
+    const struct sequence *q;
+    const uint32_t *index;
+    const uint16_t *value;
+    enum status st;
+
+    if (i >= s->n_tops || s->draw_slots[i] == NO_SLOT)
+        return OK;
+    st = model_top_end(s->model, &index, &value, e);
+    if (st)
+        return st;
+    q = &s->sequences[s->draw_slots[i]];
+    s->draw_slots[i] = NO_SLOT;
+    s->opt.on_top(s->opt.ctx, &(struct sampler_top){.tag = q->request->tag,
+                                                    .sample = q->sample,
+                                                    .index = index + at,
+                                                    .value = value + at});
+    return OK;
+}
+
+static enum status give_tops(struct sampler *s, struct err *e)
+{
+    enum status st = OK;
+
+    for (size_t i = 0; !st && i < s->n_tops; i++)
+        st = give_top(s, i, e);
+    s->n_tops = 0;
+    return st;
+}
+
+/* The token of draw i. */
+static enum status take(struct sampler *s, size_t i, struct err *e)
+{
+    const struct model_draw *d = &s->draws[i];
+    const size_t slot = s->draw_slots[i];
     struct sequence *q = &s->sequences[slot];
     const struct request *r = q->request;
+    enum sampler_finish why;
+    enum status st;
     struct sampler_token t = {
         .tag = r->tag,
         .sample = q->sample,
@@ -511,8 +549,6 @@ static void take(struct sampler *s, const struct model_draw *d, size_t slot)
         .token = d->token,
         .logp = d->logp,
         .hidden = s->hidden ? s->hidden + d->row * model_config(s->model)->dim : NULL,
-        .top_index = s->top_index ? s->top_index + d->row * MODEL_TOP : NULL,
-        .top_value = s->top_value ? s->top_value + d->row * MODEL_TOP : NULL,
     };
 
     if (position_of(q) < s->opt.max_len)
@@ -522,11 +558,17 @@ static void take(struct sampler *s, const struct model_draw *d, size_t slot)
     if (s->opt.on_token)
         s->opt.on_token(s->opt.ctx, &t);
     if (s->ends_here || is_stop(r, d->token))
-        finish(s, slot, SAMPLER_STOP);
+        why = SAMPLER_STOP;
     else if (q->n_new == r->max_new)
-        finish(s, slot, SAMPLER_MAX_NEW);
+        why = SAMPLER_MAX_NEW;
     else if (position_of(q) == s->opt.max_len)
-        finish(s, slot, SAMPLER_MAX_LEN);
+        why = SAMPLER_MAX_LEN;
+    else
+        return OK;
+    st = give_top(s, i, e);
+    if (!st)
+        finish(s, slot, why);
+    return st;
 }
 
 enum status sampler_step(struct sampler *s, struct err *e)
@@ -538,23 +580,24 @@ enum status sampler_step(struct sampler *s, struct err *e)
         return OK;
     make_room(s, n);
     st = model_forward(s->model, s->kv, s->hidden, s->runs, n, s->step_tokens, e);
+    if (!st)
+        st = give_tops(s, e); /* of the step before, while a device computes this one */
     if (st)
         return st;
     n_draws = plan_draws(s, n);
-    if (s->opt.wants_top)
+    if (s->opt.on_top)
         st = model_top_begin(s->model, e);
     if (!st)
         st = model_draw(s->model, s->draws, n_draws, s->opt.choose, s->opt.choose_ctx, e);
-    if (!st && s->opt.wants_top)
-        st = model_top_end(s->model, &s->top_index, &s->top_value, e);
     if (st)
         return st;
     for (size_t i = 0; i < n_draws; i++)
         if (!s->draws[i].is_finite)
             return err_set(e, ERR_NUMERIC, "the model's logits are not finite");
-    for (size_t i = 0; i < n_draws; i++)
-        take(s, &s->draws[i], s->draw_slots[i]);
-    return OK;
+    s->n_tops = s->opt.on_top ? n_draws : 0;
+    for (size_t i = 0; !st && i < n_draws; i++)
+        st = take(s, i, e);
+    return st;
 }
 
 void sampler_end_sample(struct sampler *s)

@@ -49,11 +49,20 @@ struct sampler_token {
     const float
         *hidden; /* (C): the state after the final norm that the token was drawn from, if
                             wants_hidden; else NULL */
-    const uint32_t *top_index; /* (MODEL_TOP) of that state, if wants_top; else NULL */
-    const uint16_t *top_value;
+};
+
+/* The largest elements of the state that a token was drawn from (model_top_end). */
+struct sampler_top {
+    uint64_t tag;
+    size_t sample;
+    const uint32_t *index; /* (MODEL_TOP); good until the callback returns */
+    const uint16_t *value;
 };
 
 typedef void sampler_token_fn(void *ctx, const struct sampler_token *t);
+/* Called for each token, after its on_token and before the sample's next one, or its on_done: the device is then at
+ * work on the next step, so that what the host makes of it costs no time. */
+typedef void sampler_top_fn(void *ctx, const struct sampler_top *t);
 /* Also called after the last token: `n` tokens were sampled. */
 typedef void sampler_done_fn(void *ctx, uint64_t tag, size_t sample, size_t n,
                              enum sampler_finish why);
@@ -64,9 +73,9 @@ struct sampler_options {
     uint64_t max_bytes; /* for pages of the cache; 0: as many as all slots can need */
     size_t chunk;       /* rows of a step, decoding apart; 0: 512. Never changes a result */
     sampler_token_fn *on_token; /* may be NULL */
+    sampler_top_fn *on_top;     /* may be NULL, and is where !model_has_top */
     sampler_done_fn *on_done;   /* may be NULL */
     bool wants_hidden; /* on_token is given hidden states, which a device has to hand over */
-    bool wants_top;    /* on_token is given the largest of them instead (model_has_top) */
     draw_fn *choose;   /* or NULL: sample_token (engine/model.h) */
     void *choose_ctx;
     void *ctx;

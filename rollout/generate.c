@@ -81,10 +81,19 @@ static void on_token(void *ctx, const struct sampler_token *t)
         return;
     (void)episode_push(ep, gen->w, &g->prompt, t->token, t->logp);
     g->tokens++;
-    if (p && t->top_index)
-        gen->st = prover_add_top(p, t->top_index, t->top_value, gen->e);
-    else if (p)
+    if (p && t->hidden)
         gen->st = prover_add(p, model_kernels(gen->w->model), t->hidden, gen->e);
+}
+
+static void on_top(void *ctx, const struct sampler_top *t)
+{
+    struct generation *gen = ctx;
+    struct group *g;
+    struct prover *p;
+
+    (void)episode_of(gen, t->tag, t->sample, &g, &p);
+    if (!gen->st)
+        gen->st = prover_add_top(p, t->index, t->value, gen->e);
 }
 
 /* The next turn of one episode: all that was said so far is its prompt. */
@@ -244,8 +253,8 @@ enum status groups_generate(const struct rollout_world *w, struct group *groups,
         .n_slots = slots_for(groups, n),
         .max_len = (size_t)w->task->model.max_len,
         .on_token = on_token,
+        .on_top = takes_top ? on_top : NULL,
         .wants_hidden = with_provers && !takes_top,
-        .wants_top = takes_top,
         .on_done = on_done,
         .choose = w->choose,
         .choose_ctx = w->choose_ctx,

@@ -111,6 +111,18 @@ static enum status check_kernels(const struct cudaDeviceProp *prop, int index, s
                          index, prop->name, prop->major, prop->minor, prop->major, prop->minor);
 }
 
+static bool make_stream(struct device *d)
+{
+    bool is_well = device_note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
+                               "making a stream");
+
+    for (unsigned i = 0; i < DEVICE_MARKS; i++)
+        is_well = is_well &&
+                  device_note(d, cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming),
+                              "making an event");
+    return is_well;
+}
+
 enum status cuda_open(struct device **out, int index, struct err *e)
 {
     struct cudaDeviceProp prop;
@@ -147,11 +159,9 @@ enum status cuda_open(struct device **out, int index, struct err *e)
     d->reads_host = prop.pageableMemoryAccessUsesHostPageTables != 0;
     snprintf(d->name, sizeof(d->name), "cuda:%d (%s)", index, prop.name);
     make_tables(d);
-    if (!device_note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking),
-                     "making a stream")) {
+    if (!make_stream(d)) {
         st = err_set(e, ERR_IO, "%s", d->error.text);
-        free(d->tables);
-        free(d);
+        cuda_close(d);
         return st;
     }
     *out = d;
@@ -160,10 +170,15 @@ enum status cuda_open(struct device **out, int index, struct err *e)
 
 void cuda_close(struct device *d)
 {
-    (void)cudaStreamSynchronize(d->stream);
+    if (d->stream)
+        (void)cudaStreamSynchronize(d->stream);
     open_graphs_close(d);
     open_products_close(d);
-    (void)cudaStreamDestroy(d->stream);
+    for (unsigned i = 0; i < DEVICE_MARKS; i++)
+        if (d->marks[i])
+            (void)cudaEventDestroy(d->marks[i]);
+    if (d->stream)
+        (void)cudaStreamDestroy(d->stream);
     (void)cudaFree(d->scratch);
     (void)cudaFree(d->counts);
     free(d->tables);
@@ -291,6 +306,19 @@ void cuda_release_host(struct device *d, void *p)
 void cuda_get_later(struct device *d, void *to, const void *from, size_t bytes)
 {
     copy(d, to, from, bytes, cudaMemcpyDeviceToHost);
+}
+
+void cuda_mark(struct device *d, unsigned which)
+{
+    if (use(d))
+        (void)device_note(d, cudaEventRecord(d->marks[which], d->stream), "marking");
+}
+
+enum status cuda_await(struct device *d, unsigned which, struct err *e)
+{
+    if (use(d))
+        (void)device_note(d, cudaEventSynchronize(d->marks[which]), "waiting");
+    return device_is_well(d) ? OK : err_set(e, d->error.code, "%s", d->error.text);
 }
 
 void cuda_copy(struct device *d, void *to, const void *from, size_t bytes)

@@ -21,6 +21,7 @@ extern "C" {
 struct device {
     int index;
     cudaStream_t stream;
+    cudaEvent_t marks[DEVICE_MARKS]; /* owned */
     char name[300];
     struct err error;       /* the first one; code OK: none yet */
     struct kernels *tables; /* owned, one per numerics class; without a name: not there */

@@ -80,6 +80,8 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t n, cudaStream_t s);
 /* Time stands still here. */
 typedef struct emulated_event *cudaEvent_t;
 cudaError_t cudaEventCreate(cudaEvent_t *e);
+#define cudaEventDisableTiming 2u
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventSynchronize(cudaEvent_t e);

@@ -25,6 +25,10 @@ struct emulated_graph {
     std::vector<std::function<cudaError_t()>> work;
 };
 
+struct emulated_event {
+    unsigned long until; /* of late copies */
+};
+
 namespace
 {
 
@@ -37,6 +41,12 @@ struct async_copy {
     void *to;
     const void *from; /* NULL: zeros */
     size_t bytes;
+};
+
+/* To the host: taken in its turn, and there as late as may be. */
+struct late_copy {
+    void *to;
+    std::vector<unsigned char> bytes;
 };
 
 struct fiber {
@@ -65,6 +75,9 @@ std::mutex memory;
 std::map<void *, size_t> sizes;
 size_t taken;
 std::mutex one_at_a_time;
+std::mutex late;
+std::deque<late_copy> late_copies;
+unsigned long n_arrived; /* late copies that have been there before these */
 emulated_graph *captured;
 bool is_descending;
 int capability = 9;
@@ -408,6 +421,26 @@ unsigned long emulator_timed(void)
     return n_timed;
 }
 
+/* Late copies up to number `until` are there. */
+static void arrive(unsigned long until)
+{
+    std::lock_guard<std::mutex> lock(late);
+
+    for (; n_arrived < until && !late_copies.empty(); n_arrived++) {
+        memcpy(late_copies[0].to, late_copies[0].bytes.data(), late_copies[0].bytes.size());
+        late_copies.pop_front();
+    }
+}
+
+static cudaError_t copy_late(void *to, const void *from, size_t n)
+{
+    const unsigned char *bytes = static_cast<const unsigned char *>(from);
+    std::lock_guard<std::mutex> lock(late);
+
+    late_copies.push_back({to, {bytes, bytes + n}});
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = 1;
@@ -455,11 +488,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     (void)s;
+    arrive(~0ul);
     return result(cudaSuccess);
 }
 
 cudaError_t cudaDeviceSynchronize(void)
 {
+    arrive(~0ul);
     return result(cudaSuccess);
 }
 
@@ -503,6 +538,7 @@ cudaError_t cudaMalloc(void **p, size_t n)
 
 cudaError_t cudaFree(void *p)
 {
+    arrive(~0ul);
     std::lock_guard<std::mutex> lock(memory);
     const auto at = sizes.find(p);
 
@@ -527,26 +563,34 @@ cudaError_t cudaFreeHost(void *p)
 
 cudaError_t cudaEventCreate(cudaEvent_t *e)
 {
-    *e = nullptr;
+    *e = new emulated_event;
     return result(cudaSuccess);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
+{
+    (void)flags;
+    return cudaEventCreate(e);
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    (void)e;
+    delete e;
     return result(cudaSuccess);
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
-    (void)e;
+    std::lock_guard<std::mutex> lock(late);
+
     (void)s;
+    e->until = n_arrived + late_copies.size();
     return result(cudaSuccess);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    (void)e;
+    arrive(e->until);
     return result(captured ? cudaErrorLaunchFailure : cudaSuccess);
 }
 
@@ -609,9 +653,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
-    (void)kind;
     (void)s;
     return result(emulator_enqueue([=] {
+        if (kind == cudaMemcpyDeviceToHost)
+            return copy_late(to, from, n);
         if (n > 0)
             memmove(to, from, n);
         return cudaSuccess;

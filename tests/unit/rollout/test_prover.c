@@ -171,10 +171,13 @@ static void one_other_value_is_another_digest(void **state)
     clear(&b[1]);
 }
 
+#define SAMPLES 2u
+
 /* What the callbacks of a sampler were given: the largest of states, or the states. */
 struct given {
-    struct prover_row top[8];
-    size_t n;
+    struct sampler *sampler;
+    struct prover_row top[SAMPLES][4];
+    size_t n_tokens[SAMPLES], n_tops[SAMPLES];
 };
 
 static void on_token(void *ctx, const struct sampler_token *t)
@@ -183,15 +186,42 @@ static void on_token(void *ctx, const struct sampler_token *t)
     uint16_t narrow[128];
     struct err e;
 
-    if (t->top_index) {
-        assert_null(t->hidden);
-        memcpy(g->top[g->n].index, t->top_index, sizeof(g->top[0].index));
-        memcpy(g->top[g->n].value, t->top_value, sizeof(g->top[0].value));
-    } else {
-        bf16_from_f32_row(kernels_best(), narrow, t->hidden, 128);
-        assert_ok(prover_top_of_row(&g->top[g->n], narrow, 128, &e), &e);
-    }
-    g->n++;
+    assert_int_equal(g->n_tokens[t->sample]++, t->index);
+    if (!t->hidden)
+        return;
+    bf16_from_f32_row(kernels_best(), narrow, t->hidden, 128);
+    assert_ok(prover_top_of_row(&g->top[t->sample][t->index], narrow, 128, &e), &e);
+    g->n_tops[t->sample]++;
+}
+
+static void on_top(void *ctx, const struct sampler_top *t)
+{
+    struct given *g = ctx;
+    struct prover_row *row = &g->top[t->sample][g->n_tops[t->sample]++];
+
+    assert_int_equal(g->n_tops[t->sample], g->n_tokens[t->sample]);
+    memcpy(row->index, t->index, sizeof(row->index));
+    memcpy(row->value, t->value, sizeof(row->value));
+}
+
+/* Of the first sample: it is over before the others. */
+static void on_token_ends(void *ctx, const struct sampler_token *t)
+{
+    struct given *g = ctx;
+
+    on_token(ctx, t);
+    if (t->sample == 0 && t->index == 1)
+        sampler_end_sample(g->sampler);
+}
+
+static void on_done(void *ctx, uint64_t tag, size_t sample, size_t n, enum sampler_finish why)
+{
+    const struct given *g = ctx;
+
+    (void)tag;
+    (void)why;
+    assert_int_equal(g->n_tokens[sample], n);
+    assert_int_equal(g->n_tops[sample], n);
 }
 
 /* Without a device, the emulated one among them, there is nothing to see. */
@@ -212,7 +242,7 @@ static void a_sampler_on_a_device_gives_the_largest_of_what_it_would_give(void *
                                    .bos = -1,
                                    .pad = -1};
     const int32_t prompt[] = {1, 2, 3};
-    const uint64_t seeds[] = {7, 8};
+    const uint64_t seeds[SAMPLES] = {7, 8};
     struct given g[2] = {0};
     struct device *d = NULL;
     const struct kernels *k;
@@ -231,27 +261,31 @@ static void a_sampler_on_a_device_gives_the_largest_of_what_it_would_give(void *
     for (int i = 0; i < 2; i++) {
         const struct sampler_options so = {.n_slots = 2,
                                            .max_len = 16,
-                                           .on_token = on_token,
+                                           .on_token = on_token_ends,
+                                           .on_top = i == 1 ? on_top : NULL,
+                                           .on_done = on_done,
                                            .wants_hidden = i == 0,
-                                           .wants_top = i == 1,
                                            .ctx = &g[i]};
         struct sampler *s;
 
         assert_ok(sampler_new(&s, m, &so, &e), &e);
+        g[i].sampler = s;
         assert_ok(sampler_add(s,
                               &(struct sampler_request){.prompt = prompt,
                                                         .n_prompt = 3,
                                                         .seeds = seeds,
-                                                        .n_samples = 2,
+                                                        .n_samples = SAMPLES,
                                                         .temperature = 1.0f,
-                                                        .max_new = 3},
+                                                        .max_new = 4},
                               &e),
                   &e);
         assert_ok(sampler_run(s, &e), &e);
         sampler_free(&s);
     }
-    assert_int_equal(g[0].n, 6);
-    assert_int_equal(g[1].n, 6);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(g[i].n_tops[0], 2);
+        assert_int_equal(g[i].n_tops[1], 4);
+    }
     assert_memory_equal(g[0].top, g[1].top, sizeof(g[0].top));
     model_free(&m);
     weights_free(&w);
