@@ -29,6 +29,17 @@ enum open_kind {
     OPEN_DW       /* (M, N) = a (K, M)' b (K, N) */
 };
 
+/* The norm of rows x (M, C) in two halves: rmsnorm(x) W' = (x w) W' / sqrt(mean of a row's squares + eps), so that who
+ * computes parts of a row needs not know the others, and who multiplies h divides. */
+struct open_normed {
+    uint16_t *h; /* (M, C): x w */
+    float
+        *squares; /* (M, n): sums of the squares of parts of a row; room for C / 16 + 1 a row */
+    size_t n;     /* 0: h is the norm itself, already divided */
+    size_t C;
+    float eps;
+};
+
 struct open_product {
     enum open_kind kind;
     bool is_f32;    /* y is f32, else bf16 */
@@ -41,6 +52,12 @@ struct open_product {
      * there is `room` (M, N), dense, which is overwritten or not. */
     bool is_gated;
     uint16_t *room;
+    /* Of OPEN_FORWARD. Rows of a are h of this, and what is made of them is divided; NULL: they are not. Where
+     * takes->n > 0 and !is_gated, open_thin_fits must say so. */
+    const struct open_normed *takes;
+    /* In f32, with y dense: the norm of y by `norm` (N) is wanted too, in whichever form: gives->n is set. NULL: not. */
+    struct open_normed *gives;
+    const float *norm;
 };
 
 void open_multiply(struct device *d, const struct open_product *x);
@@ -56,7 +73,7 @@ void open_products_close(struct device *d);
 #define OPEN_THIN_ROWS  64u        /* of x, at most */
 #define OPEN_THIN_SIZE  (1u << 16) /* of W, at least: below nothing is worth a choice */
 #define OPEN_THIN_SPLIT 8u         /* blocks that share the channels of a tile, at most */
-#define OPEN_THIN_WAYS  8u
+#define OPEN_THIN_WAYS  12u
 
 /* One way to compute a product: the shape of tiles, and among how many blocks channels are split. */
 struct open_thin {
@@ -65,9 +82,11 @@ struct open_thin {
 /* Those that may be the fastest, OPEN_THIN_WAYS at most; 0: the kernel does not compute such. */
 size_t open_thin_ways(const struct device *d, const struct open_product *p,
                       struct open_thin *ways);
+/* Whether it computes such: few rows, of sizes and alignments that it can. */
+bool open_thin_fits(const struct open_product *p);
 /* "64x64/2": rows and columns of a tile, split */
 void open_thin_name(char *to, size_t cap, struct open_thin way);
-/* b is read before the kernel that was launched just before has ended, which must not write it. */
+/* b and norm are read before the kernel that was launched just before has ended, which must not write them. */
 void open_thin_multiply(struct device *d, const struct open_product *p, struct open_thin way);
 
 /* ---- rows: open_rows.cu, open_grad.cu. Widths are multiples of 8, arrays aligned to 16 bytes --- */
@@ -76,8 +95,9 @@ void open_narrow(struct device *d, uint16_t *y, const float *x, size_t n);
 /* y (N, C) = rmsnorm of x; w is none that the kernel launched just before writes. C <= OPEN_WIDTH_MAX */
 void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, size_t N,
                size_t C, float eps);
-/* act (T, F) = swiglu of gu (T, 2F): gate, then up */
-void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F);
+/* act (T, F) = swiglu of gu (T, 2F): gate, then up. `takes`: as a product's, which gave gu undivided; or NULL. */
+void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F,
+                 const struct open_normed *takes);
 /* x (T, C) += bias */
 void open_bias(struct device *d, float *x, const float *bias, size_t T, size_t C);
 

@@ -8,8 +8,8 @@
  *   h = norm(x_mid);  gate, up = h (Wgate; Wup)';  act = swiglu(gate, up)
  *   x_out = x_mid + act Wdown'
  *
- * Decoding is seven or eight launches a layer (attention of new rows does what is done to heads, and the
- * product with gate and up may give act itself), of which a graph is made. Training keeps of a layer what
+ * Decoding is five to eight launches a layer (attention of new rows does what is done to heads, the product
+ * with gate and up may give act itself, and one that adds to x the norm of it), of which a graph is made. Training keeps of a layer what
  * its products gave and computes norms and activations again, as engine/train.h says.
  */
 #include "engine/cuda/open_body.h"
@@ -30,6 +30,7 @@ struct acts {
     float *lse;                  /* (T, H), or NULL */
     uint16_t *gu;                /* (T, 2F) */
     uint16_t *h;                 /* (T, C) */
+    float *squares;              /* of struct open_normed */
     uint16_t *act;               /* (T, F) */
     float *partial;
 };
@@ -71,6 +72,8 @@ static void *take(struct carver *c, size_t n, size_t size)
 static void carve_rows(struct acts *a, struct carver *at, const struct widths *w, size_t T)
 {
     a->h = take(at, T * w->C, BF16_BYTES);
+    a->squares =
+        take(at, (T < OPEN_THIN_ROWS ? T : OPEN_THIN_ROWS) * (w->C / 16 + 1), sizeof(float));
     a->act = take(at, T * w->F, BF16_BYTES);
     a->partial = take(at, OPEN_BLOCKS * (w->H / w->G) * (w->D + 4), sizeof(float));
 }
@@ -182,8 +185,8 @@ static bool is_adjacent(const struct packed *const *all, size_t n)
     return true;
 }
 
-/* act (M, F) = swiglu of the products of x with two that are adjacent; gu (M, 2F) is overwritten. */
-static void gated(struct device *d, uint16_t *act, uint16_t *gu, const uint16_t *x,
+/* act (M, F) = swiglu of the products of a norm with two that are adjacent; gu (M, 2F) is overwritten. */
+static void gated(struct device *d, uint16_t *act, uint16_t *gu, const struct open_normed *x,
                   const struct packed *gate, size_t M)
 {
     open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
@@ -193,15 +196,16 @@ static void gated(struct device *d, uint16_t *act, uint16_t *gu, const uint16_t 
                                             .a_stride = gate->K,
                                             .b_stride = gate->K,
                                             .y_stride = gate->N,
-                                            .a = x,
+                                            .a = x->h,
                                             .b = gate->data,
                                             .y = act,
                                             .is_gated = true,
-                                            .room = gu});
+                                            .room = gu,
+                                            .takes = x});
 }
 
-/* The products of x (M, K) with each, side by side in y (M, stride). */
-static void products(struct device *d, uint16_t *y, size_t stride, const uint16_t *x,
+/* The products of a norm (M, K) with each, side by side in y (M, stride). */
+static void products(struct device *d, uint16_t *y, size_t stride, const struct open_normed *x,
                      const struct packed *const *all, size_t n, size_t M)
 {
     struct open_product p = {.kind = OPEN_FORWARD,
@@ -210,8 +214,9 @@ static void products(struct device *d, uint16_t *y, size_t stride, const uint16_
                              .a_stride = all[0]->K,
                              .b_stride = all[0]->K,
                              .y_stride = stride,
-                             .a = x,
-                             .y = y};
+                             .a = x->h,
+                             .y = y,
+                             .takes = x};
 
     if (is_adjacent(all, n)) {
         p.N = stride;
@@ -285,40 +290,129 @@ static void attend(struct device *d, const struct device_pass *p, const struct a
     open_attention_forward(d, &x);
 }
 
-static void layer_forward(struct device *d, const struct device_pass *p, const struct acts *a,
-                          size_t layer)
+/* Whether every product of a norm divides rows, so that the norm may come in halves. */
+static bool may_divide(const struct device_pass *p, const struct acts *a, size_t layer)
+{
+    const struct widths w = widths_of(p->config);
+    const struct model_layer *m = &p->packed[layer];
+    const struct packed *const qkv[] = {&m->q, &m->k, &m->v}, *const gu[] = {&m->gate, &m->up};
+    bool may = p->pages && p->max_n == 1 && is_adjacent(qkv, 3) && is_adjacent(gu, 2);
+
+    return may && open_thin_fits(&(struct open_product){.kind = OPEN_FORWARD,
+                                                        .M = p->rows,
+                                                        .N = w.all,
+                                                        .K = w.C,
+                                                        .a_stride = w.C,
+                                                        .b_stride = w.C,
+                                                        .y_stride = w.all,
+                                                        .a = a->h,
+                                                        .b = m->q.data,
+                                                        .y = a->raw});
+}
+
+/* y = add + x W' + bias, and the norm of y by `norm`; bias and norm or NULL. */
+struct sum {
+    float *y;
+    const float *add, *bias, *norm;
+    const uint16_t *x;
+    const struct packed *W;
+    bool may_divide; /* whoever takes the norm */
+};
+
+static void add(struct device *d, struct open_normed *h, const struct sum *s, size_t M)
+{
+    const bool is_one = s->norm && s->may_divide && !s->bias;
+
+    open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
+                                            .is_f32 = true,
+                                            .M = M,
+                                            .N = s->W->N,
+                                            .K = s->W->K,
+                                            .a_stride = s->W->K,
+                                            .b_stride = s->W->K,
+                                            .y_stride = s->W->N,
+                                            .a = s->x,
+                                            .b = s->W->data,
+                                            .y = s->y,
+                                            .add = s->add,
+                                            .gives = is_one ? h : NULL,
+                                            .norm = s->norm});
+    if (s->bias)
+        open_bias(d, s->y, s->bias, M, s->W->N);
+    if (is_one || !s->norm)
+        return;
+    open_norm(d, h->h, s->y, s->norm, M, h->C, h->eps);
+    h->n = 0;
+}
+
+static struct open_normed input_norm(struct device *d, const struct device_pass *p,
+                                     const struct acts *a, size_t layer)
 {
     const struct model_config *c = p->config;
-    const struct widths w = widths_of(c);
+    const struct open_normed h = {
+        .h = a->h, .squares = a->squares, .C = c->dim, .eps = c->norm_eps};
+
+    open_norm(d, h.h, a->x_in, p->w[layer].input_norm, p->rows, h.C, h.eps);
+    return h;
+}
+
+/* *h is the norm of x_in; then that of x_out by `next`, unless it is NULL. */
+static void layer_forward(struct device *d, const struct device_pass *p, const struct acts *a,
+                          size_t layer, struct open_normed *h, const float *next)
+{
+    const struct widths w = widths_of(p->config);
     const struct model_layer *m = &p->packed[layer];
     const struct weights_layer *v = &p->w[layer];
     const struct packed *const qkv[] = {&m->q, &m->k, &m->v}, *const gu[] = {&m->gate, &m->up};
 
-    open_norm(d, a->h, a->x_in, v->input_norm, p->rows, w.C, c->norm_eps);
-    products(d, a->raw, w.all, a->h, qkv, 3, p->rows);
+    products(d, a->raw, w.all, h, qkv, 3, p->rows);
     attend(d, p, a, v, layer * p->page_layer);
-    open_add(d, a->x_mid, a->x_in, a->att, &m->o, p->rows);
-    if (v->o_bias)
-        open_bias(d, a->x_mid, v->o_bias, p->rows, w.C);
-    open_norm(d, a->h, a->x_mid, v->post_norm, p->rows, w.C, c->norm_eps);
+    add(d, h,
+        &(struct sum){.y = a->x_mid,
+                      .add = a->x_in,
+                      .bias = v->o_bias,
+                      .norm = v->post_norm,
+                      .x = a->att,
+                      .W = &m->o,
+                      .may_divide = may_divide(p, a, layer)},
+        p->rows);
     if (is_adjacent(gu, 2) && !a->lse) /* without a backward, which reads gu */
-        gated(d, a->act, a->gu, a->h, &m->gate, p->rows);
+        gated(d, a->act, a->gu, h, &m->gate, p->rows);
     else {
-        products(d, a->gu, 2 * w.F, a->h, gu, 2, p->rows);
-        open_swiglu(d, a->act, a->gu, p->rows, w.F);
+        products(d, a->gu, 2 * w.F, h, gu, 2, p->rows);
+        open_swiglu(d, a->act, a->gu, p->rows, w.F, NULL);
     }
-    open_add(d, a->x_out, a->x_mid, a->act, &m->down, p->rows);
+    add(d, h,
+        &(struct sum){.y = a->x_out,
+                      .add = a->x_mid,
+                      .norm = next,
+                      .x = a->act,
+                      .W = &m->down,
+                      .may_divide = next && may_divide(p, a, layer + 1)},
+        p->rows);
 }
 
 static void layers(struct device *d, const void *arg)
 {
     const struct device_pass *p = arg;
+    struct open_normed h;
     struct acts a;
 
     (void)carve_pass(&a, (struct carver){.base = p->scratch}, p->config, p->rows);
     a.x_in = a.x_mid = a.x_out = p->x;
+    h = input_norm(d, p, &a, 0);
     for (size_t i = 0; i < p->config->layers; i++)
-        layer_forward(d, p, &a, i);
+        layer_forward(d, p, &a, i, &h,
+                      i + 1 < p->config->layers ? p->w[i + 1].input_norm : NULL);
+}
+
+/* A layer whose backward, or the next layer's forward, comes later. */
+static void train_layer_forward(struct device *d, const struct device_pass *p,
+                                const struct acts *a, size_t layer)
+{
+    struct open_normed h = input_norm(d, p, a, layer);
+
+    layer_forward(d, p, a, layer, &h, NULL);
 }
 
 /* What decides over the launches of a step of decoding: all of the pass but how long the sequences
@@ -393,7 +487,7 @@ void open_body_train_forward(struct device *d, const struct device_train_pass *p
                          p->recompute);
     for (size_t i = 0; i < p->p.config->layers; i++) {
         const struct acts a = acts_of(&t, p, i);
-        layer_forward(d, &p->p, &a, i);
+        train_layer_forward(d, &p->p, &a, i);
     }
 }
 
@@ -558,7 +652,7 @@ void open_body_train_backward(struct device *d, const struct device_train_pass *
         const struct acts a = acts_of(&t, p, i);
 
         if (p->recompute && i + 1 < c->layers) /* the last one's are still there */
-            layer_forward(d, &p->p, &a, i);
+            train_layer_forward(d, &p->p, &a, i);
         mlp_backward(d, p, &t, &a, i);
         attention_block_backward(d, p, &t, &a, i);
     }

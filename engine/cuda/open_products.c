@@ -117,7 +117,8 @@ enum status open_products_load(struct err *e)
 
 struct key {
     uint64_t M, N, K, a_stride, b_stride, y_stride;
-    uint32_t kind, is_f32, is_added, is_gated, align, zero;
+    uint32_t kind, is_f32, is_added, is_gated, align;
+    uint32_t norms; /* 1: rows are divided; 2: a norm is given */
 };
 
 struct plan {
@@ -299,6 +300,11 @@ static uint64_t hash_of(const struct key *k)
     return h >> 32;
 }
 
+static bool takes(const struct open_product *x)
+{
+    return x->takes && x->takes->n > 0;
+}
+
 /* NULL: the device failed. A full neighbourhood loses its first plan. */
 static struct plan *plan_of(struct device *d, const struct open_product *x)
 {
@@ -312,7 +318,8 @@ static struct plan *plan_of(struct device *d, const struct open_product *x)
                             .is_f32 = x->is_f32,
                             .is_added = x->add != NULL,
                             .is_gated = x->is_gated,
-                            .align = alignment(x)};
+                            .align = alignment(x),
+                            .norms = (takes(x) ? 1 : 0) + (x->gives ? 2 : 0)};
     const uint64_t hash = hash_of(&key);
     struct plan *p = NULL;
 
@@ -329,10 +336,21 @@ static struct plan *plan_of(struct device *d, const struct open_product *x)
     clear_plan(p);
     p->key = key;
     p->n_thin = open_thin_ways(d, x, p->thin);
+    if (takes(x) && !x->is_gated) { /* the library does not divide rows */
+        CHECK(p->n_thin > 0);
+        return p;
+    }
     if (describe(d, p) && rank(d, p))
         return p;
     clear_plan(p);
     return NULL;
+}
+
+/* Of y, by a kernel of its own. */
+static void give_norm(struct device *d, const struct open_product *x)
+{
+    open_norm(d, x->gives->h, x->y, x->norm, x->M, x->N, x->gives->eps);
+    x->gives->n = 0;
 }
 
 /* By a candidate. */
@@ -351,7 +369,9 @@ static cublasStatus_t multiply(struct device *d, const struct plan *p,
                            x->add ? x->add : y, p->y, y, p->y, &p->algo[candidate],
                            d->products->workspace, WORKSPACE_BYTES, d->stream);
     if (x->is_gated && st == CUBLAS_STATUS_SUCCESS)
-        open_swiglu(d, x->y, x->room, x->M, x->N / 2);
+        open_swiglu(d, x->y, x->room, x->M, x->N / 2, x->takes);
+    if (x->gives && st == CUBLAS_STATUS_SUCCESS)
+        give_norm(d, x);
     return st;
 }
 
@@ -565,7 +585,8 @@ void open_multiply(struct device *d, const struct open_product *x)
 
     if (x->M == 0 || !device_is_well(d))
         return;
-    CHECK(x->N > 0 && x->K > 0 && (!x->is_gated || (x->room && x->y_stride == x->N / 2)));
+    CHECK(x->N > 0 && x->K > 0 && (!x->is_gated || (x->room && x->y_stride == x->N / 2)) &&
+          (!x->gives || (x->is_f32 && x->norm && x->y_stride == x->N)));
     if (!d->products)
         (void)make(d);
     if (!device_is_well(d) || !(p = plan_of(d, x)))

@@ -107,9 +107,11 @@ __global__ void __launch_bounds__(block)
     }
 }
 
-__device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u)
+/* Of gate and up times r. */
+__device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u, float r = 1.0f)
 {
-    return bf16_pair(swiglu(bf16_low(g), bf16_low(u)), swiglu(bf16_high(g), bf16_high(u)));
+    return bf16_pair(swiglu(r * bf16_low(g), r * bf16_low(u)),
+                     swiglu(r * bf16_high(g), r * bf16_high(u)));
 }
 
 /* n: groups of eight; F: groups of eight in a row. */
@@ -124,6 +126,28 @@ __global__ void __launch_bounds__(block)
         act[i] = make_uint4(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y), swiglu_pair(g.z, u.z),
                             swiglu_pair(g.w, u.w));
     }
+}
+
+/* The same of row blockIdx.y, whose root is still due. All lanes of a warp. */
+__global__ void __launch_bounds__(block)
+    swiglu_rows_kernel(uint4 *act, const uint4 *gu, unsigned F, const float *squares,
+                       unsigned n, float C, float eps)
+{
+    const unsigned row = blockIdx.y, col = blockIdx.x * block + threadIdx.x;
+    float sum = 0.0f;
+
+    begin_next();
+    await_before();
+    for (unsigned i = threadIdx.x % 32; i < n; i += 32)
+        sum += squares[(size_t)row * n + i];
+    for (int by = 16; by > 0; by /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, by);
+    if (col >= F)
+        return;
+    const float r = 1.0f / sqrtf(sum / C + eps);
+    const uint4 g = gu[(size_t)row * 2 * F + col], u = gu[(size_t)row * 2 * F + F + col];
+    act[(size_t)row * F + col] = make_uint4(swiglu_pair(g.x, u.x, r), swiglu_pair(g.y, u.y, r),
+                                            swiglu_pair(g.z, u.z, r), swiglu_pair(g.w, u.w, r));
 }
 
 /* Block (i, run) has row i of the run; D / 4 threads a head, each the channels 2j, 2j + 1 and those
@@ -187,13 +211,22 @@ void open_norm(struct device *d, uint16_t *y, const float *x, const float *w, si
     device_launched(d, "norm");
 }
 
-void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F)
+void open_swiglu(struct device *d, uint16_t *act, const uint16_t *gu, size_t T, size_t F,
+                 const struct open_normed *takes)
 {
+    uint4 *to = reinterpret_cast<uint4 *>(act);
+    const uint4 *from = reinterpret_cast<const uint4 *>(gu);
+    const unsigned eights = (unsigned)(F / 8);
+
     if (T == 0 || !device_is_well(d))
         return;
-    LAUNCH_EARLY(swiglu_kernel, blocks_of(T * F / 8), block, 0, d->stream,
-                 reinterpret_cast<uint4 *>(act), reinterpret_cast<const uint4 *>(gu), T * F / 8,
-                 (unsigned)(F / 8));
+    if (takes && takes->n > 0)
+        LAUNCH_EARLY(swiglu_rows_kernel, dim3((eights + block - 1) / block, (unsigned)T), block,
+                     0, d->stream, to, from, eights, takes->squares, (unsigned)takes->n,
+                     (float)takes->C, takes->eps);
+    else
+        LAUNCH_EARLY(swiglu_kernel, blocks_of(T * F / 8), block, 0, d->stream, to, from,
+                     T * F / 8, eights);
     device_launched(d, "swiglu");
 }
 

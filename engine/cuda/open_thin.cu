@@ -11,6 +11,10 @@
  *
  * With `gated`, W is gate and up (F rows each) and y (M, F) = swiglu: a tile takes eight rows of the
  * one and the eight that belong to them of the other in turn, so it has both.
+ *
+ * Between two products of a layer there is a norm, which wants whole rows, where a tile has parts: a tile
+ * gives y w and its parts' squares, and the tiles of the next product add those up, while W is on its way, and
+ * divide (struct open_normed). That is a kernel less, and a wait for it.
  */
 #include "engine/cuda/open_tiles.cuh"
 
@@ -27,6 +31,11 @@ struct job {
     const uint16_t *x, *w;
     void *y;
     const float *add;
+    const float *squares, *norm; /* taken, and w of the norm that is given; or NULL */
+    uint16_t *h;                 /* given; or NULL */
+    float *squares_given;
+    float eps, C;             /* of what is taken */
+    unsigned n_squares, rest; /* rest: where the rows' roots are in shared memory, in floats */
     size_t x_stride, w_stride, y_stride;
     unsigned M, N, K;
     unsigned pieces; /* of K */
@@ -46,7 +55,10 @@ template <int COLS_, int ROWS_, int WN_, int WK_, int SLABS_, int STAGES_> struc
     static constexpr unsigned QUADS = (ROWS * COLS / 4 + LANES - 1) / LANES; /* of a thread */
     static constexpr size_t sum_bytes = sizeof(float) * WK * ROWS * PITCH;
     static constexpr size_t ring_bytes = sizeof(uint16_t) * STAGES * STAGE;
-    static constexpr size_t bytes = ring_bytes > sum_bytes ? ring_bytes : sum_bytes;
+    static constexpr size_t rest_bytes =
+        sizeof(float) * (ROWS + COLS); /* roots; the norm's w */
+    static constexpr size_t bytes =
+        (ring_bytes > sum_bytes ? ring_bytes : sum_bytes) + rest_bytes;
     static_assert(COLS * SLABS * 8 % LANES == 0 && ROWS * SLABS * 8 % LANES == 0,
                   "each thread copies as many chunks");
     static_assert(ROWS > 8 || STEPS % 2 == 0, "eight rows are loaded for two steps at once");
@@ -221,28 +233,79 @@ __device__ __forceinline__ quad quad_of(const job &j, unsigned m0, unsigned n0, 
             m < T::ROWS && m0 + m < j.M && col < j.N / shrink};
 }
 
-/* What is written of a quad, to which `add` is added. */
-template <typename T>
-__device__ __forceinline__ void finish(const job &j, const float *sums, const quad &x,
-                                       const float4 &add)
+/* Of the sums of a row, whose root is r. */
+__device__ __forceinline__ float4 divided(float4 sum, float r)
 {
+    return make_float4(sum.x * r, sum.y * r, sum.z * r, sum.w * r);
+}
+
+/* Writes a quad, to which `add` is added, and returns it. */
+template <typename T>
+__device__ __forceinline__ float4 finish(const job &j, const float *sums, const quad &x,
+                                         const float4 &add)
+{
+    const float r = j.squares ? sums[j.rest + x.m] : 1.0f;
     float4 sum;
 
     if (j.is_gated) {
         const unsigned at = x.m * T::PITCH + x.o / 8 * 16 + x.o % 8;
-        const float4 gate = sum_of<T>(j, sums, at), up = sum_of<T>(j, sums, at + 8);
+        const float4 gate = divided(sum_of<T>(j, sums, at), r),
+                     up = divided(sum_of<T>(j, sums, at + 8), r);
         sum = make_float4(swiglu(gate.x, up.x), swiglu(gate.y, up.y), swiglu(gate.z, up.z),
                           swiglu(gate.w, up.w));
     } else {
-        sum = sum_of<T>(j, sums, x.m * T::PITCH + x.o);
+        sum = divided(sum_of<T>(j, sums, x.m * T::PITCH + x.o), r);
         add_to(sum, add);
     }
     if (j.is_f32) {
         *reinterpret_cast<float4 *>(static_cast<float *>(j.y) + x.at) = sum;
-        return;
+        return sum;
     }
     const uint2 narrow = {bf16_pair(sum.x, sum.y), bf16_pair(sum.z, sum.w)};
     *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(j.y) + x.at) = narrow;
+    return sum;
+}
+
+/* h of a quad y, and the squares of the tile's part of its row, which the lanes beside this one have. All lanes. */
+template <typename T>
+__device__ __forceinline__ void give_norm(const job &j, const float *w, const quad &x,
+                                          unsigned m0, unsigned n0, const float4 &y)
+{
+    const unsigned lanes = T::COLS / 4, n_tiles = (j.N + T::COLS - 1) / T::COLS;
+    float sum = y.x * y.x + y.y * y.y + y.z * y.z + y.w * y.w;
+
+    for (unsigned by = lanes / 2; by > 0; by /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, (int)by);
+    if (x.o == 0 && x.is_there)
+        j.squares_given[(size_t)(m0 + x.m) * n_tiles + n0 / T::COLS] = sum;
+    if (x.is_there) {
+        const float4 g = *reinterpret_cast<const float4 *>(w + x.o);
+        const uint2 narrow = {bf16_pair(y.x * g.x, y.y * g.y), bf16_pair(y.z * g.z, y.w * g.w)};
+        *reinterpret_cast<uint2 *>(j.h + (size_t)(m0 + x.m) * j.N + n0 + x.o) = narrow;
+    }
+}
+
+/* What the rows of what is taken are to be multiplied by. */
+template <typename T>
+__device__ __forceinline__ void take_roots(const job &j, float *roots, unsigned m0)
+{
+    const unsigned lanes = T::LANES / T::ROWS, row = threadIdx.x / lanes;
+    const float *from = j.squares + (size_t)(m0 + row) * j.n_squares;
+    float sum = 0.0f;
+
+    for (unsigned i = threadIdx.x % lanes; m0 + row < j.M && i < j.n_squares; i += lanes)
+        sum += from[i];
+    for (unsigned by = lanes / 2; by > 0; by /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, (int)by);
+    if (threadIdx.x % lanes == 0)
+        roots[row] = 1.0f / sqrtf(sum / j.C + j.eps);
+}
+
+template <typename T>
+__device__ __forceinline__ void fetch_norm(const job &j, float *w, unsigned n0)
+{
+    for (unsigned i = threadIdx.x; i < T::COLS; i += T::LANES)
+        w[i] = n0 + i < j.N ? j.norm[n0 + i] : 0.0f;
 }
 
 /* From the warps' registers to y; the ring is free. What is added is fetched before barriers are waited
@@ -270,8 +333,11 @@ __device__ __forceinline__ void finish_all(const job &j, float *sums,
     UNROLL
     for (unsigned n = 0; n < T::QUADS; n++) {
         const quad x = quad_of<T>(j, m0, n0, rank, n);
+        float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (x.is_there)
-            finish<T>(j, sums, x, add[n]);
+            y = finish<T>(j, sums, x, add[n]);
+        if (j.h)
+            give_norm<T>(j, sums + j.rest + T::ROWS, x, m0, n0, y);
     }
     if (j.split > 1)
         cluster_barrier();
@@ -283,9 +349,12 @@ template <typename T> __global__ void __launch_bounds__(T::LANES, 2) thin_kernel
     const unsigned rank = blockIdx.x % j.split, tile = blockIdx.x / j.split;
     const unsigned m0 = tile % j.m_tiles * T::ROWS, n0 = tile / j.m_tiles * T::COLS;
     const unsigned from = j.pieces * rank / j.split, to = j.pieces * (rank + 1) / j.split;
+    float *roots = reinterpret_cast<float *>(ring) + j.rest;
     float acc[T::MT][T::NT][4] = {};
     unsigned at = 0, next = T::STAGES - 1;
 
+    if (j.h)
+        fetch_norm<T>(j, roots + T::ROWS, n0);
     for (unsigned i = 0; i < T::STAGES - 1 && from + i < to; i++)
         fetch_w<T>(ring + i * T::STAGE, j, n0, from + i);
     begin_next();
@@ -295,6 +364,8 @@ template <typename T> __global__ void __launch_bounds__(T::LANES, 2) thin_kernel
             fetch_x<T>(ring + i * T::STAGE + T::W_NUMBERS, j, m0, from + i);
         copy_commit();
     }
+    if (j.squares)
+        take_roots<T>(j, roots, m0);
     for (unsigned piece = from; piece < to; piece++) {
         const unsigned ahead = piece + T::STAGES - 1;
         uint16_t *free = ring + next * T::STAGE;
@@ -326,6 +397,8 @@ template <typename T> void launch(struct device *d, job j)
     deep = (j.pieces + j.split - 1) / j.split;
     bytes = (deep < T::STAGES ? deep : T::STAGES) * T::STAGE * sizeof(uint16_t);
     bytes = bytes > T::sum_bytes ? bytes : T::sum_bytes;
+    j.rest = (unsigned)(bytes / sizeof(float));
+    bytes += T::rest_bytes;
     /* Always the most: a graph that has been captured may hold launches that need more than this. */
     if (!device_note(d,
                      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -337,8 +410,9 @@ template <typename T> void launch(struct device *d, job j)
     device_launched(d, "a product of few rows");
 }
 
-/* X(rows of x, columns, WN, WK, slabs, stages): by rows, then columns. At most 96 KiB a block, so
- * that a multiprocessor has room for two. */
+/* X(rows of x, columns, WN, WK, slabs, stages): by rows, then columns. At most 97 KiB a block, so
+ * that a multiprocessor has room for two. Eighty columns are a number of tiles that two blocks on each of an H200's 132
+ * multiprocessors hold at once for gate and up of Qwen2.5's 0.5B and 1.5B (122 and 224), where 64 leave some over. */
 #define TILE_MAP(X)                                                                            \
     X(8, 16, 1, 4, 4, 8)                                                                       \
     X(8, 32, 1, 4, 4, 4)                                                                       \
@@ -346,7 +420,9 @@ template <typename T> void launch(struct device *d, job j)
     X(16, 32, 1, 4, 4, 4)                                                                      \
     X(32, 32, 1, 4, 2, 6)                                                                      \
     X(32, 64, 2, 4, 1, 8)                                                                      \
-    X(64, 64, 2, 4, 1, 6)
+    X(64, 32, 1, 4, 1, 8)                                                                      \
+    X(64, 64, 2, 4, 1, 6)                                                                      \
+    X(64, 80, 1, 4, 1, 5)
 
 #define TILE_SHAPE(rows, cols, wn, wk, slabs, stages)                                          \
     {rows, cols, slabs * SLAB, tile<cols, rows, wn, wk, slabs, stages>::bytes},
@@ -374,7 +450,15 @@ bool is_aligned(const void *p, size_t stride, size_t numbers, size_t size)
     return ((uintptr_t)p | stride * size) % (numbers * size) == 0;
 }
 
-bool fits(const struct open_product *p)
+/* Whether lanes side by side, a power of two of them, have a row's part of a tile. */
+bool gives_norms(unsigned cols)
+{
+    return (cols & (cols - 1)) == 0;
+}
+
+} // namespace
+
+bool open_thin_fits(const struct open_product *p)
 {
     const size_t size = p->is_f32 ? sizeof(float) : sizeof(uint16_t);
 
@@ -383,10 +467,9 @@ bool fits(const struct open_product *p)
            p->N <= 1u << 24 && p->K <= 1u << 24 && (p->is_f32 ? !p->is_gated : !p->add) &&
            is_aligned(p->a, p->a_stride, 8, sizeof(uint16_t)) &&
            is_aligned(p->b, p->b_stride, 8, sizeof(uint16_t)) &&
-           is_aligned(p->y, p->y_stride, 4, size) && is_aligned(p->add, 0, 4, size);
+           is_aligned(p->y, p->y_stride, 4, size) && is_aligned(p->add, 0, 4, size) &&
+           (!p->gives || (p->is_f32 && is_aligned(p->gives->h, p->N, 4, sizeof(uint16_t))));
 }
-
-} // namespace
 
 /* Those that give half of the multiprocessors a block or more, up to four blocks each. */
 static size_t splits_of(const struct device *d, struct open_thin *ways, unsigned shape,
@@ -415,12 +498,13 @@ size_t open_thin_ways(const struct device *d, const struct open_product *p,
     unsigned rows = shapes[0].rows;
     size_t n = 0;
 
-    if (!fits(p))
+    if (!open_thin_fits(p))
         return 0;
     for (unsigned i = 0; i < n_shapes && rows < p->M; i++)
         rows = shapes[i].rows;
     for (unsigned i = 0; i < n_shapes; i++)
-        if (shapes[i].rows == rows && shapes[i].bytes <= d->shared_max)
+        if (shapes[i].rows == rows && shapes[i].bytes <= d->shared_max &&
+            (!p->gives || gives_norms(shapes[i].cols)))
             n += splits_of(d, ways + n, i, p);
     return n;
 }
@@ -450,5 +534,17 @@ void open_thin_multiply(struct device *d, const struct open_product *p, struct o
     j.split = way.split;
     j.is_f32 = p->is_f32;
     j.is_gated = p->is_gated;
+    if (p->takes && p->takes->n > 0) {
+        j.squares = p->takes->squares;
+        j.n_squares = (unsigned)p->takes->n;
+        j.C = (float)p->takes->C;
+        j.eps = p->takes->eps;
+    }
+    if (p->gives) {
+        j.norm = p->norm;
+        j.h = p->gives->h;
+        j.squares_given = p->gives->squares;
+        p->gives->n = (p->N + shapes[way.shape].cols - 1) / shapes[way.shape].cols;
+    }
     launch_way(d, way.shape, j);
 }
