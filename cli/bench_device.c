@@ -56,9 +56,10 @@ static const struct decode_shape decode_shapes[] = {
     {"7b_o", 3584, 3584, true, false},        {"7b_gate_up", 37888, 3584, false, true},
     {"7b_down", 3584, 18944, true, false},    {"7b_head", 152064, 3584, true, false},
 };
-static const size_t decode_rows[] = {1, 16, 32, 64};
+static const size_t decode_rows[] = {1, 16, 32, 64, 256, 512};
 
-#define N_OF(a) (sizeof(a) / sizeof((a)[0]))
+#define DECODE_FEW 64u /* rows, of which the class has a kernel of its own */
+#define N_OF(a)    (sizeof(a) / sizeof((a)[0]))
 
 struct device_bench {
     char *device, *numerics;
@@ -246,8 +247,18 @@ static double rate_of(double bytes, const struct device_way *way)
     return bytes / (way->seconds > 1e-9 ? way->seconds : 1e-9) * 1e-9;
 }
 
+/* Of products that operations bound rather than weights. */
+static void print_rate(const struct decode_shape *s, size_t M, const struct device_way *way)
+{
+    const double ops = 2.0 * (double)M * (double)s->N * (double)s->K;
+    char name[96];
+
+    snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, way->name);
+    print(name, rate_of(ops, way) * 1e-3, "TFLOP/s", NULL, 0.0);
+}
+
 /* The best way of the class's own beside the best of the library's, or each beside the copy. The weights'
- * bytes count. */
+ * bytes count; of more rows than the class's own has a kernel for, the library's operations. */
 static enum status measure_ways(const struct device_bench *b, const struct decode_shape *s,
                                 size_t M, struct err *e)
 {
@@ -275,10 +286,14 @@ static enum status measure_ways(const struct device_bench *b, const struct decod
         if (!*of || ways[i].seconds < (*of)->seconds)
             *of = &ways[i];
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, ways[i].name);
-        if (b->each)
+        if (b->each && M > DECODE_FEW)
+            print_rate(s, M, &ways[i]);
+        else if (b->each)
             print(name, rate_of(bytes, &ways[i]), "GB/s", "copy", b->bytes * 1e-9);
     }
-    if (!b->each && best[1]) {
+    if (!b->each && M > DECODE_FEW && best[0])
+        print_rate(s, M, best[0]);
+    else if (!b->each && best[1]) {
         snprintf(name, sizeof(name), "%s_b%zu by %s", s->of, M, best[1]->name);
         print(name, rate_of(bytes, best[1]), "GB/s", best[0] ? best[0]->name : NULL,
               best[0] ? rate_of(bytes, best[0]) : 0.0);

@@ -48,7 +48,7 @@ ends 0 --list
 grep -qx 'racecheck device_gemm' "$work/told"
 grep -qx 'peer training 1.5b' "$work/told"
 ends 0 --list --only 'racecheck device,f32-1 decode' bench sanitizer
-[ "$(cat "$work/told")" = "$(printf 'f32-1 decode\nracecheck device_ops\nracecheck device_gemm')" ]
+[ "$(cat "$work/told")" = "$(printf 'f32-1 decode\nracecheck device_ops\nracecheck device_gemm\nracecheck device_open_thin')" ]
 ends 0 --list --only unfinished
 for name in 'racecheck device_gemm' 'peer decode 7b' 'peer training 0.5b' 'cost of proofs' 'open-cuda decode 7b'; do
     grep -qx "$name" "$work/told"
