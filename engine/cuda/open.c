@@ -72,8 +72,9 @@ static void set(struct device *d, struct packed *p, const void *W, enum dtype dt
         open_narrow(d, p->data, W, n);
 }
 
-void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
-              const struct packed *W, size_t M)
+/* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
+static void multiply_forward(struct device *d, float *y, const float *add, const uint16_t *x,
+                             const struct packed *W, size_t M)
 {
     open_multiply(d, &(struct open_product){.kind = OPEN_FORWARD,
                                             .is_f32 = true,
@@ -97,7 +98,7 @@ static void forward(struct device *d, const struct product *p, const float *x, s
     if (!narrow)
         return;
     open_narrow(d, narrow, x, M * W->K);
-    open_add(d, p->y, p->add, narrow, W, M);
+    multiply_forward(d, p->y, p->add, narrow, W, M);
     if (p->bias)
         open_bias(d, p->y, p->bias, M, W->N);
 }

@@ -61,9 +61,6 @@ struct open_product {
 };
 
 void open_multiply(struct device *d, const struct open_product *x);
-/* y (M, N) f32 = add + x W', x (M, K) bf16. `add` may be y, or NULL. */
-void open_add(struct device *d, float *y, const float *add, const uint16_t *x,
-              const struct packed *W, size_t M);
 size_t open_products_ways(struct device *d, struct device_way *ways,
                           const struct device_product *p);
 void open_products_close(struct device *d);
