@@ -35,6 +35,11 @@ if(NOT MUSTER_CUDA_MODE STREQUAL "off") # its header is CUDA's
   add_unit_test(engine device_open_thin)
   muster_link_cuda(test_unit_engine_device_open_thin)
 endif()
+if(MUSTER_CUDA_MODE STREQUAL "emulated") # a GPU whose blocks have less shared memory
+  add_test(NAME unit.engine.device_open_attention.99k COMMAND test_unit_engine_device_open_attention)
+  set_tests_properties(unit.engine.device_open_attention.99k PROPERTIES LABELS unit TIMEOUT 120
+                       ENVIRONMENT "${MUSTER_TEST_ENV};MUSTER_EMULATED_SHARED_KIB=99")
+endif()
 add_unit_test(engine kernels)
 add_unit_test(engine classes)
 add_test(NAME unit.engine.classes.openblas COMMAND test_unit_engine_classes openblas)

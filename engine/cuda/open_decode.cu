@@ -525,18 +525,21 @@ void launch(struct device *d, const struct open_attention *a, const struct open_
 const size_t static_bytes = 4096; /* more than the kernels have of other shared memory */
 
 /* Eight warps, whose tiles fill a multiprocessor's memory, where blocks do not share one and it is that
- * large. */
+ * large; a GPU that is no data centre's has 99 KiB for a block, which three stages of the largest tiles exceed. */
 template <int D, int COLUMNS>
 void launch_as(struct device *d, const struct open_attention *a, const struct open_heads *h,
                unsigned parts)
 {
     using wide = sizes<D, COLUMNS, 8, 3>;
+    using usual = sizes<D, COLUMNS, 4, 3>;
 
     if (a->n_runs * a->G * parts <= d->multiprocessors &&
         wide::shared_bytes + static_bytes <= d->shared_max)
         launch<wide>(d, a, h, parts);
+    else if (usual::shared_bytes <= d->shared_max)
+        launch<usual>(d, a, h, parts);
     else
-        launch<sizes<D, COLUMNS, 4, 3>>(d, a, h, parts);
+        launch<sizes<D, COLUMNS, 4, 2>>(d, a, h, parts);
 }
 
 template <int D>

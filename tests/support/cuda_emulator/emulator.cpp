@@ -263,6 +263,14 @@ size_t memory_bytes()
     return text ? (size_t)strtoull(text, nullptr, 10) << 20 : (size_t)4 << 30;
 }
 
+/* That a block may have: 227 KiB as on Hopper, or fewer, as other GPUs. */
+size_t shared_most()
+{
+    static const char *const text = getenv("MUSTER_EMULATED_SHARED_KIB");
+
+    return text ? (size_t)strtoull(text, nullptr, 10) << 10 : shared_bytes - 1024;
+}
+
 cudaError_t result(cudaError_t e)
 {
     if (is_lost)
@@ -369,8 +377,8 @@ cudaError_t emulator_launch(unsigned cluster, dim3 grid, dim3 block, size_t shar
     std::lock_guard<std::mutex> lock(one_at_a_time);
     unsigned n = block.x * block.y * block.z;
 
-    if (n == 0 || n > threads_max || shared_size > shared_bytes || grid.x == 0 || grid.y == 0 ||
-        grid.z == 0 || grid.y > 65535 || grid.z > 65535 || cluster == 0 ||
+    if (n == 0 || n > threads_max || shared_size > shared_most() || grid.x == 0 ||
+        grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 || cluster == 0 ||
         cluster > cluster_max || grid.x % cluster != 0 || n * cluster > fibers_max ||
         (cluster > 1 && n % lanes != 0))
         return result(cudaErrorInvalidValue);
@@ -457,7 +465,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int i)
     memset(p, 0, sizeof(*p));
     snprintf(p->name, sizeof(p->name), "emulated on the CPU");
     p->totalGlobalMem = memory_bytes();
-    p->sharedMemPerBlockOptin = shared_bytes - 1024;
+    p->sharedMemPerBlockOptin = shared_most();
     p->major = capability;
     p->multiProcessorCount = 4;
     p->l2CacheSize = 1 << 20;
