@@ -28,6 +28,7 @@ struct turn {
 };
 
 /* ---- orch_state.c ---------------------------------------------------------------------- */
+struct turn orch_turn(const struct orch *s, int64_t now_ms, struct effects *out);
 /* A line for the log: level 'W' or 'I'. */
 void orch_note(struct orch *s, char level, const char *fmt, ...) PRINTF(3, 4);
 /* Sends s->body as an answer of `kind` to the message of this turn. */

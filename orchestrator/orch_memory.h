@@ -165,6 +165,7 @@ struct orch {
     struct ledger_log *log; /* owned */
     struct beacon *beacon;  /* owned; NULL before GENESIS */
     bool has_begun;
+    int64_t began_us; /* an entry's time when now_ms was 0 */
 
     struct orch_node *node; /* owned; [0] is the orchestrator itself */
     size_t n_nodes, cap_nodes;

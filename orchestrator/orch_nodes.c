@@ -309,10 +309,10 @@ static enum status append_invite(struct orch *s, const struct turn *t, enum role
     return orch_append_invite(s, t, &body, cause, NULL, seq);
 }
 
-enum status orch_invite(struct orch *s, enum role role, int64_t wall_us, struct effects *out,
+enum status orch_invite(struct orch *s, enum role role, int64_t now_ms, struct effects *out,
                         char link[INVITE_LINK_BYTES], struct err *e)
 {
-    struct turn t = {.out = out, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
     uint64_t seq;
 
     if (role <= ROLE_ORCHESTRATOR || role >= ROLE_COUNT)

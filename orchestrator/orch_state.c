@@ -313,11 +313,14 @@ static enum status begin_run(struct orch *s, const struct turn *t)
 enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out,
                        struct err *e)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    const int64_t last_us = ledger_books_time_us(orch_books(s));
+    struct turn t;
     const struct ledger_genesis *g = ledger_books_genesis(orch_books(s));
     bool is_new = ledger_log_length(s->log) == 0;
 
     CHECK(!s->has_begun);
+    s->began_us = (wall_us > last_us ? wall_us : last_us) - now_ms * 1000;
+    t = orch_turn(s, now_ms, out);
     if (!is_new && !key_equal(&g->node, &s->opt.key->node))
         return err_set(e, ERR_DENIED, "this ledger belongs to another orchestrator's key");
     beacon_new(&s->beacon, &s->opt.beacon_seed,
@@ -333,10 +336,15 @@ enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct e
     s->is_roster_new = true;
     for (size_t i = 0; i < s->n_nodes; i++)
         s->node[i].seen_ms = now_ms; /* a chance to be heard before it counts as gone */
-    orch_tick(s, now_ms, wall_us, out);
+    orch_tick(s, now_ms, out);
     s->is_draw_started = s->is_judging =
         false; /* of a beginning only the PUTs are carried out */
     return OK;
+}
+
+struct turn orch_turn(const struct orch *s, int64_t now_ms, struct effects *out)
+{
+    return (struct turn){.out = out, .now_ms = now_ms, .wall_us = s->began_us + now_ms * 1000};
 }
 
 /* ---- one move -------------------------------------------------------------------------- */
@@ -466,16 +474,17 @@ static void refuse_version(struct orch *s, struct turn *t, const struct err *e)
     orch_answer(s, t, MSG_REFUSED);
 }
 
-void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, int64_t wall_us,
+void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms,
                   struct effects *out)
 {
     struct msg_envelope m;
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us, .peer = in->peer};
+    struct turn t = orch_turn(s, now_ms, out);
     struct err e;
     enum status st;
 
     CHECK(s->has_begun);
     t.m = &m;
+    t.peer = in->peer;
     t.from = orch_find_transport(s, in->transport);
     st = msg_envelope_decode(&m, in->data, &e);
     if (st) {
@@ -501,10 +510,10 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, i
     orch_put_roster(s, &t);
 }
 
-void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int64_t wall_us,
+void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms,
               struct effects *out)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
 
     if (job != ORCH_JOB_DRAW)
         return;
@@ -528,9 +537,9 @@ static void shut_out(struct orch *s, int64_t now_ms)
     }
 }
 
-void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out)
+void orch_tick(struct orch *s, int64_t now_ms, struct effects *out)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
 
     CHECK(s->has_begun);
     shut_out(s, now_ms);

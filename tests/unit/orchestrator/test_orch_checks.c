@@ -109,7 +109,7 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
 
     assert_true(move_lease(w, 0, 2, &l, NULL));
     world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0), &l.item[0]);
-    orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_tick(w->orch, w->now_ms, &w->out);
     assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
     assert_int_equal(move_unit(w, 0)->depth, 0); /* not drawn, the tick notwithstanding */
     for (size_t i = 0; i < w->out.n; i++)
@@ -118,8 +118,7 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
 
     world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0),
                              &l.item[1]); /* in the round in which the job comes back */
-    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
-             &w->out);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, &w->out);
 
     assert_int_not_equal(move_unit(w, 0)->depth, 0);
     assert_int_equal(move_unit(w, 1)->state, UNIT_COMMITTED);

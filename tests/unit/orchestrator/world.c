@@ -94,7 +94,7 @@ static void start_orch(struct world *w)
         st = db_each(txn, LEDGER_TABLE_META, (struct bytes){NULL, 0}, visit_meta, w->orch, &e);
     db_abort(&txn);
     if (!st)
-        st = orch_begin(w->orch, w->now_ms, w->now_ms * 1000, &w->out, &e);
+        st = orch_begin(w->orch, w->now_ms, (w->now_ms + w->ahead_ms) * 1000, &w->out, &e);
     if (st)
         fprintf(stderr, "the orchestrator does not start: %s\n", e.text);
     CHECK(!st);
@@ -121,7 +121,7 @@ static void deliver_up(struct world *w, const struct world_packet *p)
                             .is_enrolment = p->is_enrolment,
                             .data = buf_bytes(&p->data)};
 
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
 }
 
 static void deliver(struct world *w)
@@ -195,10 +195,10 @@ void world_round(struct world *w)
     deliver(w);
     if (job) {
         w->job = 0;
-        orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, &w->out);
     }
     if (w->now_ms >= w->timer_ms)
-        orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_tick(w->orch, w->now_ms, &w->out);
     drop_notes(w);
     if (crashes && rng_below(&w->rng, 2)) {
         world_restart(w);
@@ -252,7 +252,7 @@ static void rest(struct world *w, uint32_t node)
         drop_notes(w);
         again = job != 0;
         if (job)
-            orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, w->now_ms * 1000, &w->out);
+            orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, &w->out);
     }
 }
 
@@ -265,7 +265,7 @@ void world_repeat(struct world *w, uint32_t node, struct msg_envelope *m)
                             .data = buf_bytes(&n->request)};
 
     n->has_answer = false;
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
     rest(w, node);
     memset(m, 0, sizeof(*m));
     if (n->has_answer)
@@ -293,7 +293,7 @@ void world_deliver_submission(struct world *w, uint32_t node, const struct lease
     world_submission(w, &body, l, false);
     world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
     in.data = buf_bytes(&frame);
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
     buf_clear(&body);
     buf_clear(&frame);
 }
@@ -304,7 +304,7 @@ void world_pass(struct world *w, int64_t ms)
 
     while (w->now_ms < end) {
         w->now_ms = w->timer_ms > w->now_ms && w->timer_ms < end ? w->timer_ms : end;
-        orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_tick(w->orch, w->now_ms, &w->out);
         rest(w, 0);
     }
 }
@@ -342,7 +342,7 @@ static void add_node(struct world *w, enum role role)
     buf_init(&n->request, MSG_MAX_BYTES);
     buf_init(&n->sealed, MSG_MAX_BYTES);
     buf_init(&n->answer, MSG_MAX_BYTES);
-    CHECK(!orch_invite(w->orch, role, w->now_ms * 1000, &w->out, link, NULL));
+    CHECK(!orch_invite(w->orch, role, w->now_ms, &w->out, link, NULL));
     memcpy(n->invite_link, link, sizeof(link));
     w->n_nodes++;
 }

@@ -121,6 +121,7 @@ struct world {
     uint32_t n_judged;     /* JUDGE jobs that were started, */
     struct buf transcript; /* and what the last was given */
     int64_t now_ms, timer_ms;
+    int64_t ahead_ms; /* the wall clock that the orchestrator sees when it starts, of now_ms */
     uint32_t n_crashes;
     struct world_receipt *receipt;
     size_t n_receipts, cap_receipts;
