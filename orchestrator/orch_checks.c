@@ -303,10 +303,12 @@ static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
                                   orch_is_rechecked(s, unit) && orch_count_full(s, unit) < 2,
                               .salt = orch_salt_shown(s, unit)};
 
-    if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL))
+    if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL)) {
         orch_void(s, t, unit, REASON_INTERNAL);
-    else
-        orch_judge_canary(s, t, unit);
+        return;
+    }
+    s->node[s->unit[unit].worker].n_failed = 0;
+    orch_judge_canary(s, t, unit);
 }
 
 static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t code)
@@ -323,6 +325,7 @@ static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t 
               reason_name((enum reason)code));
     if (orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
         return;
+    orch_failed(s, t, worker, (enum reason)code);
     orch_maybe_give_up(s, t, unit, (enum reason)code);
     if (s->node[worker].n_opinions < ORCH_OPINIONS || s->node[worker].is_revoked)
         return;

@@ -33,7 +33,11 @@
 #define ORCH_READ_LEAST ((uint64_t)1 << 20)
 /* The parties of the open dispute have an account of their own: one that was killed goes over as many as 16
  * batches again and reads the game, while its clock runs. Twice that. */
-#define ORCH_READ_PARTY  ((uint64_t)2 << 30)
+#define ORCH_READ_PARTY ((uint64_t)2 << 30)
+/* The same of what anybody may look at: the roster, the bundle, the ledger, the status. A round of the loop takes 256
+ * questions, and holds their answers. */
+#define ORCH_LOOK_BURST  ((uint64_t)32 << 20)
+#define ORCH_LOOK_LEAST  ((uint64_t)32 << 10)
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
@@ -50,6 +54,7 @@ struct orch_check {
     uint32_t depth;
     int64_t since_ms; /* 0: to be set at the next tick */
     int64_t sent_ms;  /* 0: not yet */
+    uint32_t n_seals; /* that came in this life */
     bool is_over;     /* judged, or handed to another */
     bool is_judged;
     /* volatile, where verdicts are sealed: */
@@ -125,8 +130,12 @@ struct orch_node {
         struct idem idem;
         uint64_t settled; /* as it was told last */
     } opener;
-    bool is_back;                         /* heard from again after a silence */
+    uint32_t n_failed; /* attempts that came to nothing since one was accepted */
+    int64_t failed_ms; /* when the last did */
+    uint64_t drain;    /* the entry by which it is draining */
+    bool is_back;      /* heard from again after a silence */
     struct orch_reads reads, party_reads; /* the second as a party of the open dispute */
+    struct orch_reads looks;
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;

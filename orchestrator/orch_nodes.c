@@ -121,6 +121,8 @@ void orch_on_roster_ask(struct orch *s, struct turn *t)
 {
     struct msg_roster *r = s->roster;
 
+    if (!orch_may_look(s, t))
+        return;
     r->seq = s->roster_seq;
     r->n = 0;
     for (size_t i = 1; i < s->n_nodes && r->n < MSG_MAX_ROSTER; i++) {
@@ -135,7 +137,7 @@ void orch_on_roster_ask(struct orch *s, struct turn *t)
     }
     buf_reset(&s->body);
     CHECK(!msg_roster_encode(&s->body, r, NULL));
-    orch_answer(s, t, MSG_ROSTER);
+    orch_show_body(s, t, MSG_ROSTER);
 }
 
 /* ---- greetings ------------------------------------------------------------------------- */
@@ -197,13 +199,15 @@ void orch_on_bundle_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "BUNDLE_ASK does not decode");
     } else if (!s->has_task || !digest_equal(&ask.task, &s->task_id)) {
         orch_refuse(s, t, REASON_NO_TASK, "this task is not in this run");
+    } else if (!orch_may_look(s, t)) {
+        return;
     } else if (orch_read_blob(s, &s->task_id, NULL)) {
         orch_wait(s, t, REASON_BUSY, ORCH_RETRY_MS, "the task is being filed");
     } else {
         b.data = buf_bytes(&s->blob);
         buf_reset(&s->body);
         CHECK(!msg_bundle_encode(&s->body, &b, NULL));
-        orch_answer(s, t, MSG_BUNDLE);
+        orch_show_body(s, t, MSG_BUNDLE);
     }
 }
 
@@ -217,6 +221,8 @@ void orch_on_ledger_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "LEDGER_ASK does not decode");
         return;
     }
+    if (!orch_may_look(s, t))
+        return;
     buf_init(&one, LEDGER_ENTRY_MAX);
     buf_init(&all, MSG_MAX_BYTES / 2);
     for (uint32_t i = 0; i < ask.max && all.len < (8u << 20); i++) {
@@ -229,7 +235,7 @@ void orch_on_ledger_ask(struct orch *s, struct turn *t)
     l.entries = buf_bytes(&all);
     buf_reset(&s->body);
     CHECK(!msg_ledger_encode(&s->body, &l, NULL));
-    orch_answer(s, t, MSG_LEDGER);
+    orch_show_body(s, t, MSG_LEDGER);
     buf_clear(&one);
     buf_clear(&all);
 }
@@ -249,6 +255,10 @@ void orch_on_drain(struct orch *s, struct turn *t)
     }
     if (ledger_books_find_idem(orch_books(s), &n->node, &t->m->idem, &seq)) {
         orch_receipt(s, t, seq);
+        return;
+    }
+    if (n->is_draining) { /* said again, it is nothing new for the ledger */
+        orch_receipt(s, t, n->drain);
         return;
     }
     hex_encode(p.value, BYTES_OF(n->node.b));
@@ -449,10 +459,8 @@ static struct orch_reads *reads_of(struct orch *s, const struct turn *t)
     return is_party(s, t->from) ? &n->party_reads : &n->reads;
 }
 
-bool orch_may_read(struct orch *s, struct turn *t)
+static bool has_room(struct orch *s, struct turn *t, struct orch_reads *r, uint64_t burst)
 {
-    const uint64_t burst = is_party(s, t->from) ? ORCH_READ_PARTY : ORCH_READ_BURST;
-    struct orch_reads *r = reads_of(s, t);
     uint64_t less = (uint64_t)(t->now_ms - r->ms) * ORCH_READ_RATE / 1000;
 
     r->ms = t->now_ms;
@@ -465,9 +473,27 @@ bool orch_may_read(struct orch *s, struct turn *t)
     return false;
 }
 
+bool orch_may_read(struct orch *s, struct turn *t)
+{
+    return has_room(s, t, reads_of(s, t),
+                    is_party(s, t->from) ? ORCH_READ_PARTY : ORCH_READ_BURST);
+}
+
 void orch_has_read(struct orch *s, const struct turn *t, size_t bytes)
 {
     reads_of(s, t)->bytes += bytes > ORCH_READ_LEAST ? bytes : ORCH_READ_LEAST;
+}
+
+bool orch_may_look(struct orch *s, struct turn *t)
+{
+    return has_room(s, t, &s->node[t->from].looks, ORCH_LOOK_BURST);
+}
+
+void orch_show_body(struct orch *s, struct turn *t, enum msg_kind kind)
+{
+    s->node[t->from].looks.bytes +=
+        s->body.len > ORCH_LOOK_LEAST ? s->body.len : ORCH_LOOK_LEAST;
+    orch_answer(s, t, kind);
 }
 
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport)

@@ -417,6 +417,48 @@ static void without_validators_nothing_is_drawn_and_status_says_so(void **state)
     buf_clear(&json);
 }
 
+/* Each seal is an entry and a blob, and costs its sender nothing. */
+static void seals_of_one_check_are_bounded(void **state)
+{
+    const struct world_options o = {.n_workers = 1,
+                                    .n_verifiers = 1,
+                                    .steps = 3,
+                                    .units_per_batch = 4,
+                                    .lag = 1,
+                                    .order = "unit",
+                                    .recheck_ppm = 1000000};
+    struct msg_verdict_seal seal = {0};
+    struct msg_envelope m;
+    struct msg_receipt r;
+    struct world *w;
+    struct msg_check c;
+    struct msg_lease l;
+    struct buf body;
+
+    (void)state;
+    move_world(&w, &o);
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], false, &r);
+    assert_true(move_check(w, 0, &c));
+    assert_int_equal(c.depth, CHECK_FULL);
+    seal.unit = c.unit;
+    seal.lease = c.lease;
+    buf_init(&body, 1024);
+    for (uint8_t i = 1; i <= 40; i++) {
+        memset(seal.verdict.b, i, sizeof(seal.verdict.b));
+        buf_reset(&body);
+        assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+        world_ask(w, world_node_of(w, ROLE_VERIFIER, 0), MSG_VERDICT_SEAL, buf_bytes(&body),
+                  &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_int_equal(r.is_accepted, i <= 16);
+    }
+
+    assert_int_equal(move_count(w, LEDGER_VERDICT_SEAL), 16);
+    buf_clear(&body);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -439,6 +481,7 @@ int main(void)
         TEST(a_check_in_hand_is_not_sent_again_at_once, setup),
         TEST(a_restarted_validator_gets_its_check_again, setup_one),
         TEST(without_validators_nothing_is_drawn_and_status_says_so, setup),
+        cmocka_unit_test(seals_of_one_check_are_bounded),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_checks", tests, NULL, NULL);
 }

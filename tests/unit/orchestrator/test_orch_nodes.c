@@ -72,6 +72,53 @@ static void a_node_that_joined_may_ask_again_after_a_restart(void **state)
     assert_int_equal(move_count(w, LEDGER_NODE_ADMIT), 1);
 }
 
+/* How many of the questions are answered before the sender is told to wait, at most 5000. */
+static uint32_t count_answers(struct world *w, uint32_t node, enum msg_kind ask,
+                              struct bytes body, enum msg_kind answer)
+{
+    struct msg_envelope m;
+    struct msg_wait wait;
+    uint32_t n = 0;
+
+    do
+        world_ask(w, node, ask, body, &m);
+    while (m.kind == answer && ++n < 5000);
+    if (m.kind == MSG_WAIT) {
+        assert_ok(msg_wait_decode(&wait, m.body, NULL), NULL);
+        assert_int_equal(wait.code, REASON_BUSY);
+    }
+    return n;
+}
+
+/* A round of the loop takes 256 questions, and holds the answers to all. */
+static void who_looks_at_everything_again_and_again_waits(void **state)
+{
+    const struct msg_status_ask status = {.what = STATUS_SUMMARY};
+    const struct msg_ledger_ask ledger = {.from = 0, .max = UINT32_MAX};
+    const uint32_t most = 1024; /* 32 MiB of answers that count with 32 KiB each */
+    struct world *w = *state;
+    struct buf body;
+    uint32_t one, other;
+
+    world_settle(w);
+    one = world_node_of(w, ROLE_INFERENCE, 0);
+    other = world_node_of(w, ROLE_INFERENCE, 1);
+    buf_init(&body, 256);
+    assert_ok(msg_ledger_ask_encode(&body, &ledger, NULL), NULL);
+    assert_int_equal(count_answers(w, one, MSG_LEDGER_ASK, buf_bytes(&body), MSG_LEDGER), most);
+    buf_reset(&body);
+    assert_ok(msg_status_ask_encode(&body, &status, NULL), NULL);
+    assert_int_equal(count_answers(w, one, MSG_STATUS_ASK, buf_bytes(&body), MSG_STATUS), 0);
+    assert_int_equal(count_answers(w, one, MSG_ROSTER_ASK, (struct bytes){0}, MSG_ROSTER), 0);
+
+    assert_int_equal(count_answers(w, other, MSG_STATUS_ASK, buf_bytes(&body), MSG_STATUS),
+                     most);
+    world_pass(w, 1000);
+    assert_int_equal(count_answers(w, one, MSG_STATUS_ASK, buf_bytes(&body), MSG_STATUS),
+                     most / 2); /* 16 MiB a second */
+    buf_clear(&body);
+}
+
 static void a_used_invite_admits_nobody_else(void **state)
 {
     struct world *w = *state;
@@ -230,6 +277,33 @@ static void a_draining_node_gets_no_work_until_it_comes_back(void **state)
     assert_true(move_lease(w, 0, 1, &l, &wait));
 }
 
+static void a_drain_that_is_said_again_makes_no_entry(void **state)
+{
+    struct world *w = *state;
+    const struct msg_drain d = {.text = ""};
+    uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
+    struct msg_receipt first, r;
+    struct msg_envelope m;
+    struct buf body;
+
+    world_settle(w);
+    buf_init(&body, 1024);
+    assert_ok(msg_drain_encode(&body, &d, NULL), NULL);
+    world_ask(w, worker, MSG_DRAIN, buf_bytes(&body), &m);
+    assert_ok(msg_receipt_decode(&first, m.body, NULL), NULL);
+    for (int i = 0; i < 3; i++) {
+        if (i == 1)
+            world_restart(w);
+        world_ask(w, worker, MSG_DRAIN, buf_bytes(&body), &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_true(r.is_accepted);
+        assert_int_equal(r.seq, first.seq);
+    }
+
+    assert_int_equal(move_count(w, LEDGER_PARAM), 1);
+    buf_clear(&body);
+}
+
 static void only_who_takes_work_is_drained(void **state)
 {
     static const enum role others[] = {ROLE_TRAINER, ROLE_INITIATOR};
@@ -331,6 +405,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(a_node_joins_and_a_repeat_gets_the_same_answer),
         TEST(a_node_that_joined_may_ask_again_after_a_restart),
+        TEST(who_looks_at_everything_again_and_again_waits),
         TEST(a_used_invite_admits_nobody_else),
         TEST(an_invite_for_another_role_is_refused),
         TEST(a_join_without_the_secret_is_refused),
@@ -340,6 +415,7 @@ int main(void)
         TEST(the_links_of_invites_are_the_same_after_a_restart),
         TEST(only_initiators_and_the_orchestrator_invite),
         TEST(a_draining_node_gets_no_work_until_it_comes_back),
+        TEST(a_drain_that_is_said_again_makes_no_entry),
         TEST(only_who_takes_work_is_drained),
         TEST(a_message_signed_by_another_key_is_refused),
         TEST(workers_get_the_stake_the_task_grants),
