@@ -45,6 +45,7 @@
 #define ORCH_OPINIONS                                                                          \
     3u /* units refused by opinions, before a worker is proven again, bar it */
 #define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
+#define ORCH_TWIN_MS     3000 /* a connection that another took the place of is heard so long */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
 
@@ -112,6 +113,7 @@ struct orch_node {
     enum role role;
     uint8_t invite[16];
     bool is_revoked, is_draining;
+    uint64_t drain; /* the entry by which it is draining, or no more */
     uint64_t tokens_paid;
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     uint32_t n_opinions;            /* of them, by opinions, since it was proven */
@@ -132,8 +134,12 @@ struct orch_node {
     } opener;
     uint32_t n_failed; /* attempts that came to nothing since one was accepted */
     int64_t failed_ms; /* when the last did */
-    uint64_t drain;    /* the entry by which it is draining */
-    bool is_back;      /* heard from again after a silence */
+    struct {           /* the processes that speak with its key: */
+        uint64_t peer; /* whose HELLO came last to begin with, */
+        uint64_t before;
+        int64_t since_ms;
+    } voice;
+    bool is_back;                         /* heard from again after a silence */
     struct orch_reads reads, party_reads; /* the second as a party of the open dispute */
     struct orch_reads looks;
     char endpoint[128];

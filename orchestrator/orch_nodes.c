@@ -156,6 +156,22 @@ static void end_drain(struct orch *s, struct turn *t)
     n->is_back = false;
 }
 
+/* Of two processes with one key the one that began later stays. A connection that was lost has another in its place, and
+ * never speaks again; one that still does, behind what was on its way, is another process's. */
+static bool is_twin(struct orch *s, const struct turn *t)
+{
+    struct orch_node *n = &s->node[t->from];
+
+    if (n->voice.peer == t->peer)
+        return false;
+    if (n->voice.before == t->peer)
+        return t->now_ms - n->voice.since_ms >= ORCH_TWIN_MS;
+    n->voice.before = n->voice.peer;
+    n->voice.peer = t->peer;
+    n->voice.since_ms = t->now_ms;
+    return false;
+}
+
 void orch_on_hello(struct orch *s, struct turn *t)
 {
     struct orch_node *n = &s->node[t->from];
@@ -171,6 +187,13 @@ void orch_on_hello(struct orch *s, struct turn *t)
     if (strlen(h.endpoint) >= sizeof(n->endpoint)) {
         orch_refuse(s, t, REASON_BOUNDS, "an endpoint has at most %zu characters",
                     sizeof(n->endpoint) - 1);
+        return;
+    }
+    if (is_twin(s, t)) {
+        orch_refuse(s, t, REASON_DUPLICATE,
+                    "another process began to speak with this node's key: only one may run. If "
+                    "the other is not yours, its directory was copied: give this machine "
+                    "another key, and an invite of its own");
         return;
     }
     end_drain(s, t);

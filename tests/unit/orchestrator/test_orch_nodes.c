@@ -277,6 +277,74 @@ static void a_draining_node_gets_no_work_until_it_comes_back(void **state)
     assert_true(move_lease(w, 0, 1, &l, &wait));
 }
 
+/* A HELLO of worker 0 over a connection of this number: REASON_NONE if it was welcome. */
+static enum reason hello_by(struct world *w, uint64_t peer)
+{
+    const struct msg_hello h = {.role = ROLE_INFERENCE, .newest_version = -1};
+    struct world_node *n = &w->node[world_node_of(w, ROLE_INFERENCE, 0)];
+    struct orch_input in = {.peer = peer, .transport = &n->key->transport};
+    enum reason why = REASON_NO_WORK; /* it was not answered */
+    struct msg_envelope m;
+    struct msg_refused r;
+    struct buf body;
+
+    buf_init(&body, 4096);
+    assert_ok(msg_hello_encode(&body, &h, NULL), NULL);
+    world_encode(w, n, MSG_HELLO, buf_bytes(&body), &n->request);
+    in.data = buf_bytes(&n->request);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
+    for (size_t i = 0; i < w->out.n; i++) {
+        if (w->out.v[i].kind != EFFECT_SEND || w->out.v[i].peer != peer)
+            continue;
+        assert_ok(msg_envelope_decode(&m, w->out.v[i].value, NULL), NULL);
+        why = REASON_NONE;
+        if (m.kind == MSG_REFUSED) {
+            assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+            why = (enum reason)r.code;
+        }
+    }
+    effects_reset(&w->out);
+    buf_clear(&body);
+    return why;
+}
+
+static void of_two_processes_with_one_key_the_later_stays(void **state)
+{
+    struct world *w = *state;
+    const struct ledger_node *n;
+    uint32_t i;
+
+    world_settle(w);
+    i = world_node_of(w, ROLE_INFERENCE, 0);
+    assert_int_equal(hello_by(w, 101), REASON_NONE);
+    world_pass(w, 10000);
+    assert_int_equal(hello_by(w, 102), REASON_NONE);
+    assert_int_equal(hello_by(w, 101), REASON_NONE); /* it may have been on its way */
+    world_pass(w, 2000);
+    assert_int_equal(hello_by(w, 102), REASON_NONE);
+    world_pass(w, 1000);
+    assert_int_equal(hello_by(w, 101), REASON_DUPLICATE);
+    assert_int_equal(hello_by(w, 102), REASON_NONE);
+    assert_int_equal(hello_by(w, 101), REASON_DUPLICATE);
+
+    n = ledger_books_node(move_books(w), &w->node[i].key->node);
+    assert_false(n->is_revoked || n->is_slashed);
+}
+
+static void a_connection_that_is_made_again_is_no_second_process(void **state)
+{
+    struct world *w = *state;
+
+    world_settle(w);
+    for (uint64_t peer = 101; peer < 110; peer++)
+        for (int i = 0; i < 5; i++) {
+            assert_int_equal(hello_by(w, peer), REASON_NONE);
+            world_pass(w, 1000);
+        }
+    world_restart(w);
+    assert_int_equal(hello_by(w, 50), REASON_NONE);
+}
+
 static void a_drain_that_is_said_again_makes_no_entry(void **state)
 {
     struct world *w = *state;
@@ -415,6 +483,8 @@ int main(void)
         TEST(the_links_of_invites_are_the_same_after_a_restart),
         TEST(only_initiators_and_the_orchestrator_invite),
         TEST(a_draining_node_gets_no_work_until_it_comes_back),
+        TEST(of_two_processes_with_one_key_the_later_stays),
+        TEST(a_connection_that_is_made_again_is_no_second_process),
         TEST(a_drain_that_is_said_again_makes_no_entry),
         TEST(only_who_takes_work_is_drained),
         TEST(a_message_signed_by_another_key_is_refused),
