@@ -44,7 +44,9 @@
 #define ORCH_GATHER      16u  /* light checks of a validator that go out together */
 #define ORCH_OPINIONS                                                                          \
     3u /* units refused by opinions, before a worker is proven again, bar it */
-#define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
+#define ORCH_WITNESS_MS  1000  /* a round waits so long for its witnesses */
+#define ORCH_MOVES       4u    /* changes of an endpoint at once, and one more each */
+#define ORCH_MOVE_MS     10000 /* of these: everybody fetches the roster after each */
 #define ORCH_TWIN_MS     3000 /* a connection that another took the place of is heard so long */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
@@ -134,6 +136,8 @@ struct orch_node {
     } opener;
     uint32_t n_failed; /* attempts that came to nothing since one was accepted */
     int64_t failed_ms; /* when the last did */
+    uint32_t n_moves;  /* changes of its endpoint that count, the last of them at */
+    int64_t moved_ms;
     struct {           /* the processes that speak with its key: */
         uint64_t peer; /* whose HELLO came last to begin with, */
         uint64_t before;

@@ -103,13 +103,25 @@ void orch_set_meta(struct orch *s, struct bytes key, struct bytes value)
     }
 }
 
+static bool may_move(struct orch_node *n, int64_t now_ms)
+{
+    int64_t less = (now_ms - n->moved_ms) / ORCH_MOVE_MS;
+
+    n->n_moves = less < n->n_moves ? n->n_moves - (uint32_t)less : 0;
+    if (n->n_moves == ORCH_MOVES)
+        return false;
+    n->moved_ms += n->n_moves ? less * ORCH_MOVE_MS : now_ms - n->moved_ms;
+    n->n_moves++;
+    return true;
+}
+
 static void set_endpoint(struct orch *s, struct turn *t, const char *endpoint)
 {
     struct orch_node *n = &s->node[t->from];
     uint8_t key[sizeof(META_ENDPOINT) - 1 + KEY_BYTES];
 
-    if (t->from == 0 || !strcmp(n->endpoint, endpoint))
-        return;
+    if (t->from == 0 || !strcmp(n->endpoint, endpoint) || !may_move(n, t->now_ms))
+        return; /* a later HELLO says it again */
     snprintf(n->endpoint, sizeof(n->endpoint), "%s", endpoint);
     memcpy(key, META_ENDPOINT, sizeof(META_ENDPOINT) - 1);
     memcpy(key + sizeof(META_ENDPOINT) - 1, n->node.b, KEY_BYTES);

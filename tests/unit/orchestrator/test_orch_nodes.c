@@ -331,6 +331,33 @@ static void of_two_processes_with_one_key_the_later_stays(void **state)
     assert_false(n->is_revoked || n->is_slashed);
 }
 
+/* Everybody fetches the roster after each change. */
+static void an_endpoint_changes_so_often(void **state)
+{
+    struct msg_hello h = {.role = ROLE_INFERENCE, .newest_version = -1};
+    struct world *w = *state;
+    struct msg_envelope m;
+    struct buf body;
+    uint64_t before = 0;
+    uint32_t i;
+
+    world_settle(w);
+    i = world_node_of(w, ROLE_INFERENCE, 0);
+    buf_init(&body, 4096);
+    for (uint32_t k = 0; k <= 400; k++) {
+        if (k == 100)
+            before = orch_roster_seq(w->orch);
+        world_pass(w, 250);
+        snprintf(h.endpoint, sizeof(h.endpoint), "tcp://127.0.0.1:%u", 5000 + k % 2);
+        buf_reset(&body);
+        assert_ok(msg_hello_encode(&body, &h, NULL), NULL);
+        world_ask(w, i, MSG_HELLO, buf_bytes(&body), &m);
+        assert_int_equal(m.kind, MSG_WELCOME);
+    }
+    assert_in_range(orch_roster_seq(w->orch) - before, 6, 8); /* in 75 s */
+    buf_clear(&body);
+}
+
 static void a_connection_that_is_made_again_is_no_second_process(void **state)
 {
     struct world *w = *state;
@@ -485,6 +512,7 @@ int main(void)
         TEST(a_draining_node_gets_no_work_until_it_comes_back),
         TEST(of_two_processes_with_one_key_the_later_stays),
         TEST(a_connection_that_is_made_again_is_no_second_process),
+        TEST(an_endpoint_changes_so_often),
         TEST(a_drain_that_is_said_again_makes_no_entry),
         TEST(only_who_takes_work_is_drained),
         TEST(a_message_signed_by_another_key_is_refused),
