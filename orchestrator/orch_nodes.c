@@ -306,8 +306,8 @@ void orch_on_drain(struct orch *s, struct turn *t)
 
 /* ---- invites --------------------------------------------------------------------------- */
 
-/* Id and secret of the invite whose entry is `seq`: functions of the key, so that they are kept
- * nowhere and given out again after a restart. */
+/* Id and secret of the invite whose entry is `seq`: functions of the key and the run, so that they are kept
+ * nowhere, are given out again after a restart, and open no other run of this key. */
 static void derive_invite(const struct orch *s, uint64_t seq, struct invite *v)
 {
     struct bytes secret = {s->opt.key->node_secret->b, sizeof(s->opt.key->node_secret->b)};
@@ -316,11 +316,13 @@ static void derive_invite(const struct orch *s, uint64_t seq, struct invite *v)
 
     digest_begin_keyed(&d, secret);
     digest_add(&d, BYTES_LIT("muster/invite/id"));
+    digest_add(&d, BYTES_OF(orch_run_id(s)->b));
     digest_add_u64(&d, seq);
     digest_end(&d, &h);
     memcpy(v->id, h.b, sizeof(v->id));
     digest_begin_keyed(&d, secret);
     digest_add(&d, BYTES_LIT("muster/invite/secret"));
+    digest_add(&d, BYTES_OF(orch_run_id(s)->b));
     digest_add_u64(&d, seq);
     digest_add(&d, BYTES_OF(v->id));
     digest_end(&d, &h);

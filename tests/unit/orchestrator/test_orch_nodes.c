@@ -135,6 +135,48 @@ static void a_used_invite_admits_nobody_else(void **state)
     assert_contains(r.text, "used before");
 }
 
+/* Two runs of one orchestrator's key, and the same nodes. */
+static void what_was_made_for_one_run_does_nothing_in_another(void **state)
+{
+    struct world *w = *state, *other;
+    struct world_options o = few;
+    const struct msg_drain d = {.text = ""};
+    struct msg_envelope m;
+    struct msg_refused r;
+    struct buf body;
+    uint8_t link[INVITE_LINK_BYTES];
+    uint32_t i;
+
+    o.ahead_ms = 3600000;
+    world_new(&other, &o, 1);
+    memcpy(link, other->node[0].invite_link, sizeof(link));
+    memcpy(other->node[0].invite_link, w->node[0].invite_link, sizeof(link));
+    join(other, 0, &m);
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_INVITE);
+    memcpy(other->node[0].invite_link, link, sizeof(link));
+
+    world_settle(w);
+    world_settle(other);
+    i = world_node_of(w, ROLE_INFERENCE, 0);
+    buf_init(&body, 1024);
+    assert_ok(msg_drain_encode(&body, &d, NULL), NULL);
+    world_ask(w, i, MSG_DRAIN, buf_bytes(&body), &m);
+    assert_int_equal(m.kind, MSG_RECEIPT);
+    world_ask(other, i, MSG_DRAIN, buf_bytes(&body), &m);
+    assert_int_equal(m.kind, MSG_RECEIPT);
+    buf_reset(&other->node[i].request);
+    buf_append(&other->node[i].request, buf_bytes(&w->node[i].request));
+    world_repeat(other, i, &m);
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&r, m.body, NULL), NULL);
+    assert_int_equal(r.code, REASON_WRONG_RUN);
+    assert_int_equal(move_count(other, LEDGER_PARAM), 1);
+    buf_clear(&body);
+    world_free(&other);
+}
+
 static void an_invite_for_another_role_is_refused(void **state)
 {
     struct world *w = *state;
@@ -502,6 +544,7 @@ int main(void)
         TEST(a_node_that_joined_may_ask_again_after_a_restart),
         TEST(who_looks_at_everything_again_and_again_waits),
         TEST(a_used_invite_admits_nobody_else),
+        TEST(what_was_made_for_one_run_does_nothing_in_another),
         TEST(an_invite_for_another_role_is_refused),
         TEST(a_join_without_the_secret_is_refused),
         TEST(an_unknown_key_gets_no_answer_on_the_control_socket),

@@ -368,6 +368,7 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
 
     sign_ready();
     w->opt = *opt;
+    w->ahead_ms = opt->ahead_ms;
     w->rng = rng_of(seed, 1);
     w->dir = tempdir_make();
     w->now_ms = 1000000;
@@ -384,6 +385,8 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
         add_node(w, ROLE_INFERENCE);
     for (uint32_t i = 0; i < opt->n_verifiers; i++)
         add_node(w, ROLE_VERIFIER);
+    if (opt->has_two_initiators)
+        add_node(w, ROLE_INITIATOR);
     if (opt->has_two_trainers)
         add_node(w, ROLE_TRAINER);
     commit(w);
