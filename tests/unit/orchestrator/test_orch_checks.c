@@ -417,6 +417,40 @@ static void without_validators_nothing_is_drawn_and_status_says_so(void **state)
     buf_clear(&json);
 }
 
+/* What a message names need not be. */
+static void verdicts_on_units_that_never_were_are_refused(void **state)
+{
+    static const uint64_t units[] = {1000, (1u << 24) - 1, 1u << 24, UINT64_MAX};
+    struct world *w = *state;
+    uint32_t node = world_node_of(w, ROLE_VERIFIER, 0);
+    struct msg_envelope m;
+    struct msg_receipt r;
+    struct msg_check c = {.lease = 3, .depth = CHECK_LIGHT};
+    struct msg_verdict_seal seal = {.lease = 3, .verdict.b = {1}};
+    struct msg_verdicts v = {.n = 1, .submissions.b = {1}};
+    struct buf body;
+    const uint64_t before = ledger_log_length(orch_log(w->orch));
+
+    buf_init(&body, 4096);
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        seal.unit = v.item[0].unit = c.unit = units[i];
+        move_verdict(w, 0, &c, REASON_TOKEN, &r);
+        assert_false(r.is_accepted);
+        buf_reset(&body);
+        assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+        world_ask(w, node, MSG_VERDICT_SEAL, buf_bytes(&body), &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_false(r.is_accepted);
+        buf_reset(&body);
+        assert_ok(msg_verdicts_encode(&body, &v, NULL), NULL);
+        world_ask(w, node, MSG_VERDICTS, buf_bytes(&body), &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_false(r.is_accepted);
+    }
+    assert_int_equal(ledger_log_length(orch_log(w->orch)), before);
+    buf_clear(&body);
+}
+
 /* Each seal is an entry and a blob, and costs its sender nothing. */
 static void seals_of_one_check_are_bounded(void **state)
 {
@@ -482,6 +516,7 @@ int main(void)
         TEST(a_restarted_validator_gets_its_check_again, setup_one),
         TEST(without_validators_nothing_is_drawn_and_status_says_so, setup),
         cmocka_unit_test(seals_of_one_check_are_bounded),
+        TEST(verdicts_on_units_that_never_were_are_refused, setup),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_checks", tests, NULL, NULL);
 }
