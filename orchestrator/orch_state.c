@@ -447,6 +447,8 @@ static bool admit(struct orch *s, struct turn *t)
 
     if (!is_fresh && !digest_equal(&m->run, orch_run_id(s)))
         orch_refuse(s, t, REASON_WRONG_RUN, "this orchestrator serves another run");
+    else if (idem_is_zero(&m->idem))
+        orch_refuse(s, t, REASON_MALFORMED, "a question has an idempotency key");
     else if (n->is_revoked)
         refuse_barred(s, t);
     else if (!role_may(n->role, m->kind))

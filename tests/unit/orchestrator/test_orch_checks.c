@@ -417,6 +417,56 @@ static void without_validators_nothing_is_drawn_and_status_says_so(void **state)
     buf_clear(&json);
 }
 
+/* Neither could its answer be told from others, nor its repeat from another question. */
+static void a_question_without_an_idempotency_key_is_refused(void **state)
+{
+    const struct idem none = {{0}};
+    struct world *w = *state;
+    struct world_node *n = &w->node[world_node_of(w, ROLE_VERIFIER, 0)];
+    struct msg_verdict_seal seal = {.verdict.b = {1}};
+    struct msg_envelope m;
+    struct msg_refused refused;
+    struct msg_receipt r;
+    struct msg_lease l;
+    struct msg_check c;
+    struct buf body;
+
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], false, &r);
+    assert_true(move_check(w, 0, &c));
+    seal.unit = c.unit;
+    seal.lease = c.lease;
+    buf_init(&body, 1024);
+    assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+    buf_reset(&n->request);
+    assert_ok(msg_envelope_encode(&n->request, MSG_VERDICT_SEAL, orch_run_id(w->orch), &none,
+                                  buf_bytes(&body), n->key->node_secret, NULL),
+              NULL);
+    world_repeat(w, world_node_of(w, ROLE_VERIFIER, 0), &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&refused, m.body, NULL), NULL);
+    assert_int_equal(refused.code, REASON_MALFORMED);
+    assert_int_equal(move_count(w, LEDGER_VERDICT_SEAL), 0);
+    buf_clear(&body);
+}
+
+static int setup_sealed(void **state)
+{
+    const struct world_options o = {.n_workers = 1,
+                                    .n_verifiers = 1,
+                                    .steps = 3,
+                                    .units_per_batch = 4,
+                                    .lag = 1,
+                                    .order = "unit",
+                                    .recheck_ppm = 1000000};
+    struct world *w;
+
+    move_world(&w, &o);
+    *state = w;
+    return 0;
+}
+
 /* What a message names need not be. */
 static void verdicts_on_units_that_never_were_are_refused(void **state)
 {
@@ -454,23 +504,14 @@ static void verdicts_on_units_that_never_were_are_refused(void **state)
 /* Each seal is an entry and a blob, and costs its sender nothing. */
 static void seals_of_one_check_are_bounded(void **state)
 {
-    const struct world_options o = {.n_workers = 1,
-                                    .n_verifiers = 1,
-                                    .steps = 3,
-                                    .units_per_batch = 4,
-                                    .lag = 1,
-                                    .order = "unit",
-                                    .recheck_ppm = 1000000};
+    struct world *w = *state;
     struct msg_verdict_seal seal = {0};
     struct msg_envelope m;
     struct msg_receipt r;
-    struct world *w;
     struct msg_check c;
     struct msg_lease l;
     struct buf body;
 
-    (void)state;
-    move_world(&w, &o);
     assert_true(move_lease(w, 0, 1, &l, NULL));
     move_submit(w, 0, &l.item[0], false, &r);
     assert_true(move_check(w, 0, &c));
@@ -490,7 +531,6 @@ static void seals_of_one_check_are_bounded(void **state)
 
     assert_int_equal(move_count(w, LEDGER_VERDICT_SEAL), 16);
     buf_clear(&body);
-    world_free(&w);
 }
 
 int main(void)
@@ -515,7 +555,8 @@ int main(void)
         TEST(a_check_in_hand_is_not_sent_again_at_once, setup),
         TEST(a_restarted_validator_gets_its_check_again, setup_one),
         TEST(without_validators_nothing_is_drawn_and_status_says_so, setup),
-        cmocka_unit_test(seals_of_one_check_are_bounded),
+        TEST(seals_of_one_check_are_bounded, setup_sealed),
+        TEST(a_question_without_an_idempotency_key_is_refused, setup_sealed),
         TEST(verdicts_on_units_that_never_were_are_refused, setup),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_checks", tests, NULL, NULL);
