@@ -90,7 +90,8 @@ void orch_draw(struct orch *s, struct turn *t)
 
 struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node)
 {
-    struct orch_unit *u = unit < s->n_units ? &s->unit[unit] : NULL; /* a message may name any */
+    struct orch_unit *u =
+        unit < s->n_units ? &s->unit[unit] : NULL; /* a message may name any */
 
     for (uint32_t i = 0; u && i < u->n_checks; i++)
         if (u->check[i].node == node)

@@ -50,6 +50,7 @@
 #define ORCH_TWIN_MS     3000 /* a connection that another took the place of is heard so long */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
+#define ORCH_REFUSALS    20u /* noted in a second: a refusal costs its sender nothing */
 
 /* One validator's part in the checks of an attempt. */
 struct orch_check {
@@ -184,7 +185,10 @@ struct orch {
     struct ledger_log *log; /* owned */
     struct beacon *beacon;  /* owned; NULL before GENESIS */
     bool has_begun;
-    int64_t began_us; /* an entry's time when now_ms was 0 */
+    int64_t told_second; /* of refusals, in which */
+    uint32_t n_told_in;  /* so many were noted, */
+    uint64_t n_untold;   /* and so many not */
+    int64_t began_us;    /* an entry's time when now_ms was 0 */
 
     struct orch_node *node; /* owned; [0] is the orchestrator itself */
     size_t n_nodes, cap_nodes;

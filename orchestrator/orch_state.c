@@ -140,6 +140,38 @@ void orch_note(struct orch *s, char level, const char *fmt, ...)
         buf_printf(&s->notes, "%c %s\n", level, text);
 }
 
+/* May another refusal be noted in this second? What was not is told in a later one. */
+static bool may_note(struct orch *s, const struct turn *t)
+{
+    const int64_t second = t->now_ms / 1000;
+
+    if (second != s->told_second) {
+        s->told_second = second;
+        s->n_told_in = 0;
+        if (s->n_untold)
+            orch_note(s, 'W', "refused messages=%" PRIu64 " more", s->n_untold);
+        s->n_untold = 0;
+    }
+    if (s->n_told_in < ORCH_REFUSALS) {
+        s->n_told_in++;
+        return true;
+    }
+    s->n_untold++;
+    return false;
+}
+
+static void note_refusal(struct orch *s, const struct turn *t, enum reason code,
+                         const char *text)
+{
+    char who[17];
+
+    if (!may_note(s, t))
+        return;
+    orch_node_short(who, s, t->from);
+    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
+              who, reason_name(code), text);
+}
+
 void orch_take_notes(struct orch *s, struct buf *out)
 {
     buf_append(out, buf_bytes(&s->notes));
@@ -171,15 +203,12 @@ static void cut_text(char out[MSG_TEXT_BYTES], const char *fmt, va_list ap)
 void orch_refuse(struct orch *s, struct turn *t, enum reason code, const char *fmt, ...)
 {
     struct msg_refused r = {.code = (uint32_t)code};
-    char who[17];
     va_list ap;
 
     va_start(ap, fmt);
     cut_text(r.text, fmt, ap);
     va_end(ap);
-    orch_node_short(who, s, t->from);
-    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
-              who, reason_name(code), r.text);
+    note_refusal(s, t, code, r.text);
     buf_reset(&s->body);
     CHECK(!msg_refused_encode(&s->body, &r, NULL));
     orch_answer(s, t, MSG_REFUSED);
@@ -218,7 +247,6 @@ void orch_receipt_refused(struct orch *s, struct turn *t, uint64_t seq, enum rea
                           const char *fmt, ...)
 {
     struct msg_receipt r = {.seq = seq, .code = (uint32_t)code};
-    char who[17];
     va_list ap;
 
     if (seq)
@@ -226,9 +254,7 @@ void orch_receipt_refused(struct orch *s, struct turn *t, uint64_t seq, enum rea
     va_start(ap, fmt);
     cut_text(r.text, fmt, ap);
     va_end(ap);
-    orch_node_short(who, s, t->from);
-    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
-              who, reason_name(code), r.text);
+    note_refusal(s, t, code, r.text);
     buf_reset(&s->body);
     CHECK(!msg_receipt_encode(&s->body, &r, NULL));
     orch_answer(s, t, MSG_RECEIPT);
@@ -490,7 +516,8 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms,
     t.from = orch_find_transport(s, in->transport);
     st = msg_envelope_decode(&m, in->data, &e);
     if (st) {
-        orch_note(s, 'W', "refused bytes=%zu why=\"%s\"", in->data.len, e.text);
+        if (may_note(s, &t))
+            orch_note(s, 'W', "refused bytes=%zu why=\"%s\"", in->data.len, e.text);
         if (st == ERR_UNSUPPORTED)
             refuse_version(s, &t, &e);
         return; /* of anything else there is no idempotency key to answer to */
@@ -498,7 +525,8 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms,
     if (m.kind == MSG_JOIN && in->is_enrolment) {
         orch_on_join(s, &t, in->transport);
     } else if (t.from == ORCH_NONE_NODE || in->is_enrolment) {
-        orch_note(s, 'W', "refused kind=%s why=UNKNOWN_NODE", msg_kind_name(m.kind));
+        if (may_note(s, &t))
+            orch_note(s, 'W', "refused kind=%s why=UNKNOWN_NODE", msg_kind_name(m.kind));
         return;
     } else {
         bool was_silent = !orch_is_alive(s, t.from, now_ms);

@@ -373,6 +373,38 @@ static void of_two_processes_with_one_key_the_later_stays(void **state)
     assert_false(n->is_revoked || n->is_slashed);
 }
 
+static uint32_t count_lines(struct world *w)
+{
+    struct buf notes;
+    uint32_t n = 0;
+
+    buf_init(&notes, 1u << 20);
+    orch_take_notes(w->orch, &notes);
+    for (size_t i = 0; i < notes.len; i++)
+        n += notes.data[i] == '\n';
+    buf_clear(&notes);
+    return n;
+}
+
+static void refusals_do_not_fill_the_log(void **state)
+{
+    struct world *w = *state;
+    uint32_t node = world_node_of(w, ROLE_INFERENCE, 0), n = 0;
+    struct orch_input in = {.peer = 100, .transport = &w->node[node].key->transport};
+
+    world_settle(w);
+    w->now_ms += 1000 - w->now_ms % 1000;
+    for (int i = 0; i < 1000; i++) {
+        in.data = i % 2 ? BYTES_LIT("xx") : (struct bytes){NULL, 0};
+        orch_message(w->orch, &in, w->now_ms, &w->out);
+        n += count_lines(w);
+    }
+    assert_int_equal(n, 20);
+    w->now_ms += 1000;
+    orch_message(w->orch, &in, w->now_ms, &w->out);
+    assert_int_equal(count_lines(w), 2); /* how many more there were, and the new one */
+}
+
 /* Everybody fetches the roster after each change. */
 static void an_endpoint_changes_so_often(void **state)
 {
@@ -556,6 +588,7 @@ int main(void)
         TEST(of_two_processes_with_one_key_the_later_stays),
         TEST(a_connection_that_is_made_again_is_no_second_process),
         TEST(an_endpoint_changes_so_often),
+        TEST(refusals_do_not_fill_the_log),
         TEST(a_drain_that_is_said_again_makes_no_entry),
         TEST(only_who_takes_work_is_drained),
         TEST(a_message_signed_by_another_key_is_refused),
