@@ -1,6 +1,6 @@
 /*
  * Whatever two admitted nodes say, a worker and a validator: the orchestrator lives, the run of the others ends, none
- * of them loses anything, and the ledger audits clean.
+ * of them loses anything, and the ledger audits clean. And whatever all say, it lives, and the ledger does.
  *
  * Messages are of the kinds that the orchestrator takes, with numbers and digests that are at hand, at the ends of
  * their ranges, or nobody's; with keys of idempotency that are new, used before, or missing.
@@ -386,37 +386,72 @@ static void audit_is_clean(struct world *w)
     free(r);
 }
 
+static void open_foe(struct foe *f, struct rng *r, int i, bool with_steps)
+{
+    const struct world_options o = {.n_workers = 3,
+                                    .n_verifiers = 4,
+                                    .steps = 3,
+                                    .units_per_batch = 4,
+                                    .lag = 1,
+                                    .order = i % 2 ? "arrival" : "unit",
+                                    .crash = i % 3 == 1 ? 5 : 0,
+                                    .recheck_ppm = i % 3 ? 500000 : 0,
+                                    .step_ppm = with_steps ? 1000000 : 0,
+                                    .canary_ppm = i % 3 == 2 ? 200000 : 0,
+                                    .witnesses = i % 3 == 2,
+                                    .is_open = i == 3,
+                                    .delay_ms = 20};
+
+    memset(f, 0, sizeof(*f));
+    f->rng = rng_of(rng_u64(r), 2);
+    world_new(&f->w, &o, rng_u64(r));
+    f->submit = xcalloc(1, sizeof(*f->submit));
+    buf_init(&f->body, MSG_MAX_BYTES);
+    buf_init(&f->frame, MSG_MAX_BYTES);
+    buf_init(&f->submission, MSG_MAX_BYTES);
+}
+
+static void close_foe(struct foe *f)
+{
+    buf_clear(&f->body);
+    buf_clear(&f->frame);
+    buf_clear(&f->submission);
+    free(f->submit);
+    world_free(&f->w);
+}
+
 static void whatever_two_say_the_run_of_the_others_ends(void **state)
 {
     struct rng r = random_seeded(41);
+    struct foe f;
 
     (void)state;
     for (int i = 0; i < RUNS; i++) {
-        struct world_options o = {.n_workers = 3,
-                                  .n_verifiers = 4,
-                                  .steps = 3,
-                                  .units_per_batch = 4,
-                                  .lag = 1,
-                                  .order = i % 2 ? "arrival" : "unit",
-                                  .crash = i % 3 == 1 ? 5 : 0,
-                                  .recheck_ppm = i % 3 ? 500000 : 0,
-                                  .witnesses = i % 3 == 2,
-                                  .is_open = i == 3,
-                                  .delay_ms = 20};
-        struct foe f = {.rng = rng_of(rng_u64(&r), 2)};
-
-        world_new(&f.w, &o, rng_u64(&r));
-        f.submit = xcalloc(1, sizeof(*f.submit));
-        buf_init(&f.body, MSG_MAX_BYTES);
-        buf_init(&f.frame, MSG_MAX_BYTES);
-        buf_init(&f.submission, MSG_MAX_BYTES);
+        open_foe(&f, &r, i, false); /* nobody in this world recomputes a version */
         the_run_of_the_others_ends(&f);
         audit_is_clean(f.w);
-        buf_clear(&f.body);
-        buf_clear(&f.frame);
-        buf_clear(&f.submission);
-        free(f.submit);
-        world_free(&f.w);
+        close_foe(&f);
+    }
+}
+
+/* The trainer and the initiator among them, so a run may end in any way. */
+static void whatever_all_say_the_ledger_audits_clean(void **state)
+{
+    struct rng r = random_seeded(43);
+    struct foe f;
+
+    (void)state;
+    for (int i = 0; i < RUNS; i++) {
+        open_foe(&f, &r, i, i % 2);
+        for (int k = 0; k < 1000; k++) {
+            uint32_t node = (uint32_t)below(&f, f.w->n_nodes);
+            world_round(f.w);
+            if (f.w->node[node].is_joined)
+                say(&f, node);
+        }
+        world_restart(f.w);
+        audit_is_clean(f.w);
+        close_foe(&f);
     }
 }
 
@@ -424,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whatever_two_say_the_run_of_the_others_ends),
+        cmocka_unit_test(whatever_all_say_the_ledger_audits_clean),
     };
 
     return cmocka_run_group_tests_name("orchestrator/hostile", tests, NULL, NULL);
