@@ -161,12 +161,19 @@ enum status net_open(struct net **out, const struct node_key *key, struct err *e
     return OK;
 }
 
+/* The monitor is stopped before who hears it is gone: libzmq's thread would wait for another, for ever, when what the
+ * socket still has to send comes to an end. */
+static void close_both(void *socket, void *monitor)
+{
+    (void)zmq_socket_monitor(socket, NULL, 0); /* fails in a context that is over */
+    zmq_close(monitor);
+    zmq_close(socket);
+}
+
 static void close_link(struct link *l)
 {
     if (l->socket)
-        zmq_close(l->socket);
-    if (l->monitor)
-        zmq_close(l->monitor);
+        close_both(l->socket, l->monitor);
     guard_free(&l->guard);
     while (l->outbox && l->outbox->n > 0)
         outbox_drop_first(l->outbox);
@@ -288,8 +295,7 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
     monitor = open_monitor(n, socket);
     if (zmq_bind(socket, endpoint) != 0) {
         st = err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
-        zmq_close(socket);
-        zmq_close(monitor);
+        close_both(socket, monitor);
         return st;
     }
     CHECK(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &bound_bytes) == 0);
@@ -321,8 +327,7 @@ enum status net_connect(struct net *n, struct shell_part *p, const char *endpoin
     monitor = open_monitor(n, socket);
     if (zmq_connect(socket, endpoint) != 0) {
         st = err_set(e, ERR_INVALID, "cannot dial '%s': %s", endpoint, zmq_strerror(errno));
-        zmq_close(socket);
-        zmq_close(monitor);
+        close_both(socket, monitor);
         return st;
     }
     l = add_link(n, p, socket, monitor, how, false);
@@ -359,8 +364,7 @@ void net_disconnect(struct net *n, uint64_t peer)
     if (!l || !l->socket)
         return;
     await_no_more(n, l);
-    zmq_close(l->socket);
-    zmq_close(l->monitor);
+    close_both(l->socket, l->monitor);
     l->socket = l->monitor = NULL;
 }
 

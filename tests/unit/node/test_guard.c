@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -449,6 +450,104 @@ static void strangers_that_stay_keep_nobody_out(void **state)
     close_server(&s);
 }
 
+/* Dials a server that breaks off, sends it much, and hangs up at once; then asks another. */
+struct dialler {
+    struct node_key *key;
+    struct shell *shell;
+    struct shell_part *part;
+    pthread_t thread;
+    uint64_t peer;
+    struct buf much;
+    const struct server *other;
+    atomic_int n_answers;
+    enum status result;
+};
+
+static void hang_up_on(void *ctx, int64_t now_ms, struct effects *out)
+{
+    struct dialler *d = ctx;
+    struct err e;
+
+    if (!d->peer)
+        return;
+    if (shell_try_send(d->shell, d->peer, &d->much) != OK) { /* not connected yet */
+        effects_timer(out, now_ms + 2);
+        return;
+    }
+    shell_disconnect(d->shell, d->peer);
+    d->peer = 0;
+    CHECK(!shell_connect(d->shell, d->part, d->other->endpoint, &d->other->key->transport,
+                         FRAME_MAX, &d->peer, &e));
+    effects_send(out, d->peer, BYTES_LIT("hello"));
+    d->peer = 0;
+}
+
+static void count_answer(void *ctx, const struct shell_message *m, int64_t now_ms,
+                         struct effects *out)
+{
+    struct dialler *d = ctx;
+
+    (void)m;
+    (void)now_ms;
+    (void)out;
+    d->n_answers++;
+}
+
+static void *run_dialler(void *arg)
+{
+    struct dialler *d = arg;
+    struct err e;
+
+    d->result = shell_run(d->shell, &e);
+    return NULL;
+}
+
+/* libzmq tells the end of a connection that is closed on our side, too: nobody hears it then. */
+static void who_hangs_up_in_the_middle_is_connected_to_others(void **state)
+{
+    (void)state;
+    const size_t bytes = (size_t)32 << 20; /* more than lies in the kernel */
+    const uint8_t seed[32] = {5}, rude_seed[32] = {6};
+    struct shell_part_ops ops = {.on_message = count_answer, .on_timer = hang_up_on};
+    struct dialler d = {0};
+    struct server s = {0};
+    struct node_key *rude_key;
+    void *ctx = zmq_ctx_new(), *rude = zmq_socket(ctx, ZMQ_ROUTER);
+    char endpoint[256];
+    size_t len = sizeof(endpoint);
+    struct err e = {0};
+    open_server(&s);
+    key_derive(&rude_key, rude_seed);
+    sock_set_common(rude, "tcp://", 1000); /* breaks off at the first bytes of a larger frame */
+    sock_set_int(rude, ZMQ_CURVE_SERVER, 1);
+    CHECK(!zmq_setsockopt(rude, ZMQ_CURVE_SECRETKEY, rude_key->transport_secret, 32));
+    CHECK(!zmq_bind(rude, "tcp://127.0.0.1:*"));
+    CHECK(!zmq_getsockopt(rude, ZMQ_LAST_ENDPOINT, endpoint, &len));
+
+    ops.ctx = &d;
+    d.other = &s;
+    key_derive(&d.key, seed);
+    assert_ok(shell_new(&d.shell, d.key, &e), &e);
+    d.part = shell_add_part(d.shell, &ops, NULL, 0);
+    buf_init(&d.much, bytes);
+    (void)buf_extend(&d.much, bytes);
+    assert_ok(
+        shell_connect(d.shell, d.part, endpoint, &rude_key->transport, FRAME_MAX, &d.peer, &e),
+        &e);
+    CHECK(pthread_create(&d.thread, NULL, run_dialler, &d) == 0);
+
+    assert_within(5000, d.n_answers == 1);
+    shell_stop(d.shell);
+    CHECK(pthread_join(d.thread, NULL) == 0);
+    assert_int_equal(d.result, OK);
+    shell_free(&d.shell);
+    key_free(&d.key);
+    buf_clear(&d.much);
+    close_server(&s);
+    CHECK(!zmq_close(rude) && !zmq_ctx_term(ctx));
+    key_free(&rude_key);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,6 +560,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_that_is_anothers_now_is_left_alone),
         cmocka_unit_test(a_message_of_many_frames_ends_its_connection_and_no_other),
         cmocka_unit_test(strangers_that_stay_keep_nobody_out),
+        cmocka_unit_test(who_hangs_up_in_the_middle_is_connected_to_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
