@@ -373,6 +373,37 @@ static void of_two_processes_with_one_key_the_later_stays(void **state)
     assert_false(n->is_revoked || n->is_slashed);
 }
 
+/* A sum of money is at most 2^53 (I14). */
+static void a_deposit_beyond_all_money_is_refused_and_leaves_nothing(void **state)
+{
+    static const int64_t too_much[] = {INT64_MAX, (1ll << 53) + 1};
+    struct world *w = *state;
+    struct msg_task_publish p = {.bundle = buf_bytes(&w->bundle)};
+    uint32_t node = world_node_of(w, ROLE_INITIATOR, 0);
+    struct msg_envelope m;
+    uint64_t before;
+    struct buf body;
+
+    join(w, node, &m);
+    before = ledger_log_length(orch_log(w->orch));
+    buf_init(&body, MSG_MAX_BYTES);
+    for (size_t i = 0; i < 2; i++) {
+        p.deposit = too_much[i];
+        buf_reset(&body);
+        assert_ok(msg_task_publish_encode(&body, &p, NULL), NULL);
+        world_ask(w, node, MSG_TASK_PUBLISH, buf_bytes(&body), &m);
+        assert_int_equal(m.kind, MSG_REFUSED);
+    }
+    assert_int_equal(ledger_log_length(orch_log(w->orch)), before);
+    p.deposit = 1ll << 50;
+    buf_reset(&body);
+    assert_ok(msg_task_publish_encode(&body, &p, NULL), NULL);
+    world_ask(w, node, MSG_TASK_PUBLISH, buf_bytes(&body), &m);
+    assert_int_equal(m.kind, MSG_RECEIPT);
+    assert_int_equal(move_count(w, LEDGER_TASK_OPEN), 1);
+    buf_clear(&body);
+}
+
 static uint32_t count_lines(struct world *w)
 {
     struct buf notes;
@@ -588,6 +619,7 @@ int main(void)
         TEST(of_two_processes_with_one_key_the_later_stays),
         TEST(a_connection_that_is_made_again_is_no_second_process),
         TEST(an_endpoint_changes_so_often),
+        TEST(a_deposit_beyond_all_money_is_refused_and_leaves_nothing),
         TEST(refusals_do_not_fill_the_log),
         TEST(a_drain_that_is_said_again_makes_no_entry),
         TEST(only_who_takes_work_is_drained),
