@@ -233,6 +233,13 @@ enum status client_ask(struct client *c, enum msg_kind kind, struct bytes body, 
     st = buf_status(reply, e);
     if (!st)
         st = msg_envelope_decode(m, buf_bytes(reply), e);
+    if (!st && m->kind == MSG_WAIT) {
+        struct msg_wait w;
+
+        st = msg_wait_decode(&w, m->body, e);
+        if (!st)
+            st = err_set(e, ERR_LIMIT, "not now: %s", w.text);
+    }
     if (!st && m->kind == MSG_REFUSED) {
         struct msg_refused r;
 

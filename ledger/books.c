@@ -289,6 +289,8 @@ static enum status check_actor(const struct ledger_books *b, const struct ledger
     if (en->type == LEDGER_COMMIT) {
         const struct unit_book *u = books_find_unit(b, b->scratch->commit_.unit);
         want = u ? &u->pub.worker : NULL;
+    } else if (en->type == LEDGER_TASK_CLOSE) {
+        want = &b->task.open.initiator;
     } else if (en->type == LEDGER_DISPUTE_MOVE) {
         want = books_turn_of(b, &b->scratch->dispute_move_.dispute);
     }

@@ -107,6 +107,7 @@ struct shell_stats {
     uint64_t received, sent;
     uint64_t refused; /* handshakes of unknown keys, and messages of keys no longer admitted */
     uint64_t dropped; /* messages not sent (peer gone or full) or not taken (shape, rate) */
+    uint64_t cut;     /* connections that held too much (node/guard.h) */
 };
 /* From any thread. */
 void shell_get_stats(struct shell *s, struct shell_stats *out);

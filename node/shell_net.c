@@ -4,15 +4,18 @@
 #include <limits.h>
 #include <malloc.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <zmq.h>
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "node/guard.h"
 #include "node/shell_peers.h"
 #include "node/sock.h"
 
@@ -23,6 +26,7 @@
 #define FRAME_MIN       512u /* the handshake's own frames must fit */
 #define EVENTS_MAX      64   /* of one round; the others come in the next */
 #define WAITING_MS      3 /* between looks whether a paced server's clients have room again */
+#define OPEN_FILES      65536 /* of which a server's connections are */
 
 /* What waits for a server that is away. */
 struct outbox {
@@ -52,6 +56,10 @@ struct link {
     struct outbox *outbox;    /* client; owned */
     struct waiting *waiting;  /* owned; paced server */
     size_t n_waiting;
+    struct guard *guard; /* owned */
+    void *monitor;       /* tells of the socket's connections */
+    int monitor_fd;
+    int64_t look_ms; /* in how long the guard is to look again */
     int fd;          /* libzmq's: readable while the socket has not seen what happened to it */
     bool is_stirred; /* it was sent to or received from since `events` were looked at */
     int events;      /* ZMQ_POLLIN, and ZMQ_POLLOUT where an outbox waits for it */
@@ -67,7 +75,7 @@ struct net {
     struct peers *peers;
     int epoll;   /* the `fd` of all links, and who wakes the loop */
     int wake_fd; /* -1: not there yet */
-    atomic_uint_least64_t received, sent, dropped; /* read by any thread */
+    atomic_uint_least64_t received, sent, dropped, cut; /* read by any thread */
 };
 
 /* ---- outbox ------------------------------------------------------------------------------ */
@@ -110,6 +118,17 @@ static void outbox_drop_first(struct outbox *o)
 
 /* ---- links ------------------------------------------------------------------------------- */
 
+/* Of the soft limit, by custom 1,024, strangers' connections alone could take an eighth. */
+static void allow_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= OPEN_FILES)
+        return;
+    limit.rlim_cur = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 enum status net_open(struct net **out, const struct node_key *key, struct err *e)
 {
     struct net *n = xcalloc(1, sizeof(*n));
@@ -120,6 +139,7 @@ enum status net_open(struct net **out, const struct node_key *key, struct err *e
      * given back to the kernel, and zeroed again, each time. */
     (void)mallopt(M_MMAP_THRESHOLD, 4 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 16 << 20);
+    allow_files();
     n->key = key;
     n->next_link = 1;
     n->wake_fd = -1;
@@ -141,10 +161,20 @@ enum status net_open(struct net **out, const struct node_key *key, struct err *e
     return OK;
 }
 
+/* The monitor is stopped before who hears it is gone: libzmq's thread would wait for another, for ever, when what the
+ * socket still has to send comes to an end. */
+static void close_both(void *socket, void *monitor)
+{
+    (void)zmq_socket_monitor(socket, NULL, 0); /* fails in a context that is over */
+    zmq_close(monitor);
+    zmq_close(socket);
+}
+
 static void close_link(struct link *l)
 {
     if (l->socket)
-        zmq_close(l->socket);
+        close_both(l->socket, l->monitor);
+    guard_free(&l->guard);
     while (l->outbox && l->outbox->n > 0)
         outbox_drop_first(l->outbox);
     free(l->outbox);
@@ -173,6 +203,22 @@ void net_close(struct net **out)
     *out = NULL;
 }
 
+/* Before the socket listens or dials. */
+static void *open_monitor(struct net *n, void *socket)
+{
+    void *monitor = zmq_socket(n->ctx, ZMQ_PAIR);
+    char name[64];
+
+    snprintf(name, sizeof(name), "inproc://connections-%u", n->next_link);
+    CHECK(monitor &&
+          !zmq_socket_monitor(
+              socket, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED));
+    sock_set_int(monitor, ZMQ_RCVHWM, 0); /* libzmq's thread waits for no reader */
+    sock_set_int(monitor, ZMQ_LINGER, 0);
+    CHECK(zmq_connect(monitor, name) == 0);
+    return monitor;
+}
+
 /* `l` NULL: who wakes the loop. */
 static void await(struct net *n, int fd, struct link *l)
 {
@@ -185,18 +231,34 @@ static void await(struct net *n, int fd, struct link *l)
 static void await_no_more(struct net *n, struct link *l)
 {
     CHECK(epoll_ctl(n->epoll, EPOLL_CTL_DEL, l->fd, NULL) == 0);
+    CHECK(epoll_ctl(n->epoll, EPOLL_CTL_DEL, l->monitor_fd, NULL) == 0);
 }
 
-static struct link *add_link(struct net *n, struct shell_part *p, void *socket,
-                             const struct net_manner *how)
+static int fd_of(void *socket)
 {
+    size_t fd_bytes = sizeof(int);
+    int fd;
+
+    CHECK(zmq_getsockopt(socket, ZMQ_FD, &fd, &fd_bytes) == 0);
+    return fd;
+}
+
+static struct link *add_link(struct net *n, struct shell_part *p, void *socket, void *monitor,
+                             const struct net_manner *how, bool is_server)
+{
+    const struct guard_limits limits =
+        guard_limits_for(how->max_frame, how->open_to_all, is_server);
     struct link *l = xcalloc(1, sizeof(*l));
-    size_t fd_bytes = sizeof(l->fd);
 
     l->id = n->next_link++;
     l->socket = socket;
-    CHECK(zmq_getsockopt(socket, ZMQ_FD, &l->fd, &fd_bytes) == 0);
+    l->fd = fd_of(socket);
     await(n, l->fd, l);
+    l->monitor = monitor;
+    l->monitor_fd = fd_of(monitor);
+    await(n, l->monitor_fd, l);
+    guard_new(&l->guard, &limits);
+    l->is_server = is_server;
     l->is_stirred = true;
     l->part = p;
     l->max_frame = how->max_frame;
@@ -216,8 +278,8 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
 {
     enum status st = sock_check_endpoint(endpoint, true, e);
     size_t bound_bytes = 256;
+    void *socket, *monitor;
     struct link *l;
-    void *socket;
 
     CHECK(how->max_frame >= FRAME_MIN);
     if (st)
@@ -230,14 +292,14 @@ enum status net_bind(struct net *n, struct shell_part *p, const char *endpoint,
         sock_set_int(socket, ZMQ_SNDHWM, SHELL_AHEAD);
     sock_set_server(socket, n->key->transport_secret, how->open_to_all);
     sock_set_int(socket, ZMQ_ROUTER_MANDATORY, 1);
+    monitor = open_monitor(n, socket);
     if (zmq_bind(socket, endpoint) != 0) {
         st = err_set(e, ERR_IO, "cannot listen on '%s': %s", endpoint, zmq_strerror(errno));
-        zmq_close(socket);
+        close_both(socket, monitor);
         return st;
     }
     CHECK(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, bound, &bound_bytes) == 0);
-    l = add_link(n, p, socket, how);
-    l->is_server = true;
+    l = add_link(n, p, socket, monitor, how, true);
     l->allowance = OPEN_RATE * 1000;
     *link = l->id;
     return OK;
@@ -248,8 +310,8 @@ enum status net_connect(struct net *n, struct shell_part *p, const char *endpoin
                         uint64_t *peer, struct err *e)
 {
     enum status st = sock_check_endpoint(endpoint, false, e);
+    void *socket, *monitor;
     struct link *l;
-    void *socket;
 
     CHECK(how->max_frame >= FRAME_MIN);
     if (st)
@@ -262,12 +324,13 @@ enum status net_connect(struct net *n, struct shell_part *p, const char *endpoin
         sock_set_int(socket, ZMQ_SNDHWM, SHELL_AHEAD);
     sock_set_client(socket, &n->key->transport, n->key->transport_secret, server);
     sock_set_int(socket, ZMQ_IMMEDIATE, 1); /* what waits, waits in our outbox */
+    monitor = open_monitor(n, socket);
     if (zmq_connect(socket, endpoint) != 0) {
         st = err_set(e, ERR_INVALID, "cannot dial '%s': %s", endpoint, zmq_strerror(errno));
-        zmq_close(socket);
+        close_both(socket, monitor);
         return st;
     }
-    l = add_link(n, p, socket, how);
+    l = add_link(n, p, socket, monitor, how, false);
     l->peer = peers_next_number(n->peers);
     l->server = *server;
     l->outbox = xcalloc(1, sizeof(*l->outbox));
@@ -301,8 +364,8 @@ void net_disconnect(struct net *n, uint64_t peer)
     if (!l || !l->socket)
         return;
     await_no_more(n, l);
-    zmq_close(l->socket);
-    l->socket = NULL;
+    close_both(l->socket, l->monitor);
+    l->socket = l->monitor = NULL;
 }
 
 static void remove_closed(struct net *n)
@@ -328,7 +391,8 @@ void net_get_stats(struct net *n, struct shell_stats *out)
     *out = (struct shell_stats){.received = n->received,
                                 .sent = n->sent,
                                 .refused = zap_n_refused(n->zap),
-                                .dropped = n->dropped};
+                                .dropped = n->dropped,
+                                .cut = n->cut};
 }
 
 /* ---- sending ----------------------------------------------------------------------------- */
@@ -529,6 +593,8 @@ static int64_t prepare(struct net *n, int64_t timeout_ms)
             look(l);
         if (l->events)
             timeout_ms = 0;
+        if (timeout_ms < 0 || timeout_ms > l->look_ms)
+            timeout_ms = l->look_ms;
     }
     return timeout_ms < INT_MAX ? timeout_ms : INT_MAX;
 }
@@ -630,8 +696,11 @@ static void deliver(struct net *n, struct link *l, struct incoming *in, int64_t 
                     net_deliver *fn, void *arg)
 {
     struct shell_message m = {.link = l->id, .peer = l->peer};
+    bool is_of_somebody = sender_of(l, in, &m.transport);
 
-    if (!in->is_well_formed || !sender_of(l, in, &m.transport) || !within_rate(l, now_ms)) {
+    if (is_of_somebody)
+        guard_heard(l->guard, zmq_msg_get(&in->body, ZMQ_SRCFD), &m.transport, now_ms);
+    if (!in->is_well_formed || !is_of_somebody || !within_rate(l, now_ms)) {
         n->dropped++;
         return;
     }
@@ -649,6 +718,38 @@ static void deliver(struct net *n, struct link *l, struct incoming *in, int64_t 
     fn(arg, l->part, &m);
 }
 
+/* An event: its number, u16; a descriptor, i32; and in a frame of its own an endpoint. */
+static void hear_monitor(struct link *l, int64_t now_ms)
+{
+    uint8_t event[6];
+
+    while (zmq_recv(l->monitor, event, sizeof(event), ZMQ_DONTWAIT) >= 0) {
+        uint16_t number;
+        int32_t fd;
+
+        memcpy(&number, event, sizeof(number));
+        memcpy(&fd, event + sizeof(number), sizeof(fd));
+        if (number == ZMQ_EVENT_DISCONNECTED)
+            guard_gone(l->guard, fd);
+        else
+            guard_came(l->guard, fd, now_ms);
+        (void)zmq_recv(l->monitor, NULL, 0, ZMQ_DONTWAIT);
+    }
+}
+
+static void receive(struct net *n, struct link *l, int64_t now_ms, net_deliver *fn, void *arg)
+{
+    struct incoming in;
+
+    if (!(l->events & ZMQ_POLLIN))
+        return;
+    l->is_stirred = true;
+    for (int k = 0; k < BATCH_MESSAGES && l->socket && take_message(l, &in); k++) {
+        deliver(n, l, &in, now_ms, fn, arg);
+        zmq_msg_close(&in.body);
+    }
+}
+
 void net_receive(struct net *n, int64_t now_ms, net_deliver *fn, void *arg)
 {
     size_t n_links = n->n_links; /* a callback may add some */
@@ -656,14 +757,16 @@ void net_receive(struct net *n, int64_t now_ms, net_deliver *fn, void *arg)
     peers_expire(n->peers, now_ms);
     for (size_t i = 0; i < n_links; i++) {
         struct link *l = n->link[i];
-        struct incoming in;
+        uint64_t before;
 
-        if (!(l->events & ZMQ_POLLIN))
+        if (!l->socket)
             continue;
-        l->is_stirred = true;
-        for (int k = 0; k < BATCH_MESSAGES && l->socket && take_message(l, &in); k++) {
-            deliver(n, l, &in, now_ms, fn, arg);
-            zmq_msg_close(&in.body);
-        }
+        hear_monitor(l, now_ms);
+        receive(n, l, now_ms, fn, arg);
+        if (!l->socket)
+            continue;
+        before = guard_n_cut(l->guard);
+        l->look_ms = guard_look(l->guard, now_ms); /* behind: what came is none unfinished */
+        n->cut += guard_n_cut(l->guard) - before;
     }
 }

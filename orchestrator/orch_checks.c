@@ -90,9 +90,10 @@ void orch_draw(struct orch *s, struct turn *t)
 
 struct orch_check *orch_find_check(struct orch *s, uint64_t unit, uint32_t node)
 {
-    struct orch_unit *u = orch_unit_at(s, unit);
+    struct orch_unit *u =
+        unit < s->n_units ? &s->unit[unit] : NULL; /* a message may name any */
 
-    for (uint32_t i = 0; i < u->n_checks; i++)
+    for (uint32_t i = 0; u && i < u->n_checks; i++)
         if (u->check[i].node == node)
             return &u->check[i];
     return NULL;
@@ -303,10 +304,12 @@ static void accept_unit(struct orch *s, struct turn *t, uint64_t unit)
                                   orch_is_rechecked(s, unit) && orch_count_full(s, unit) < 2,
                               .salt = orch_salt_shown(s, unit)};
 
-    if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL))
+    if (orch_append_accept(s, t, &a, BY_ITSELF, NULL, NULL)) {
         orch_void(s, t, unit, REASON_INTERNAL);
-    else
-        orch_judge_canary(s, t, unit);
+        return;
+    }
+    s->node[s->unit[unit].worker].n_failed = 0;
+    orch_judge_canary(s, t, unit);
 }
 
 static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t code)
@@ -323,6 +326,7 @@ static void reject_soft(struct orch *s, struct turn *t, uint64_t unit, uint32_t 
               reason_name((enum reason)code));
     if (orch_append_reject_soft(s, t, &r, BY_ITSELF, NULL, NULL))
         return;
+    orch_failed(s, t, worker, (enum reason)code);
     orch_maybe_give_up(s, t, unit, (enum reason)code);
     if (s->node[worker].n_opinions < ORCH_OPINIONS || s->node[worker].is_revoked)
         return;

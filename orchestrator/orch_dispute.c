@@ -476,9 +476,9 @@ void orch_look_after_steps(struct orch *s, struct turn *t)
 }
 
 void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *j,
-                 int64_t now_ms, int64_t wall_us, struct effects *out)
+                 int64_t now_ms, struct effects *out)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
     const struct ledger_dispute *d = ledger_books_open_dispute(orch_books(s));
     struct ledger_dispute_close x;
 

@@ -91,7 +91,7 @@ static void bar_node(struct orch *s, const struct public_key *node)
 }
 
 /* "drain" and "undrain" with a node key in hexadecimal; other settings are for people. */
-static void apply_param(struct orch *s, const struct ledger_param *x)
+static void apply_param(struct orch *s, uint64_t seq, const struct ledger_param *x)
 {
     struct public_key key;
     uint32_t i;
@@ -101,8 +101,10 @@ static void apply_param(struct orch *s, const struct ledger_param *x)
     if (hex_decode(key.b, sizeof(key.b), x->value, NULL))
         return;
     i = orch_find_node(s, &key);
-    if (i != ORCH_NONE_NODE)
-        s->node[i].is_draining = !strcmp(x->name, "drain");
+    if (i == ORCH_NONE_NODE)
+        return;
+    s->node[i].is_draining = !strcmp(x->name, "drain");
+    s->node[i].drain = seq;
 }
 
 static void apply_lease(struct orch *s, const struct ledger_entry *en,
@@ -382,7 +384,7 @@ static enum status apply_body(struct orch *s, const struct ledger_entry *en,
     const union ledger_body *b = s->entry;
 
     switch (en->type) {
-    case LEDGER_PARAM: apply_param(s, &b->param_); break;
+    case LEDGER_PARAM: apply_param(s, en->seq, &b->param_); break;
     case LEDGER_INVITE: apply_invite(s, en, &b->invite_); break;
     case LEDGER_NODE_ADMIT: apply_node_admit(s, en, &b->node_admit_); break;
     case LEDGER_NODE_REVOKE: bar_node(s, &b->node_revoke_.node); break;

@@ -28,6 +28,7 @@ struct turn {
 };
 
 /* ---- orch_state.c ---------------------------------------------------------------------- */
+struct turn orch_turn(const struct orch *s, int64_t now_ms, struct effects *out);
 /* A line for the log: level 'W' or 'I'. */
 void orch_note(struct orch *s, char level, const char *fmt, ...) PRINTF(3, 4);
 /* Sends s->body as an answer of `kind` to the message of this turn. */
@@ -71,6 +72,9 @@ void orch_node_short(char out[17], const struct orch *s, uint32_t node); /* 16 h
 bool orch_may_read(struct orch *s, struct turn *t);
 /* So much was read for it, whether or not it can be answered. */
 void orch_has_read(struct orch *s, const struct turn *t, size_t bytes);
+/* The same of what anybody may look at; then s->body is the answer. */
+bool orch_may_look(struct orch *s, struct turn *t);
+void orch_show_body(struct orch *s, struct turn *t, enum msg_kind kind);
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport);
 void orch_on_hello(struct orch *s, struct turn *t);
 void orch_on_roster_ask(struct orch *s, struct turn *t);
@@ -105,6 +109,8 @@ int64_t orch_unit_version(const struct orch *s, uint64_t unit);
 /* FREE, whatever the ledger knows of it. */
 enum ledger_unit_state orch_unit_state(const struct orch *s, uint64_t unit);
 /* An attempt ended without pay; gives the unit up after the last try. */
+/* An attempt of this worker came to nothing. */
+void orch_failed(struct orch *s, struct turn *t, uint32_t worker, enum reason code);
 void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code);
 void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reason code);
 void orch_on_lease_ask(struct orch *s, struct turn *t);

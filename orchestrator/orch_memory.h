@@ -33,16 +33,24 @@
 #define ORCH_READ_LEAST ((uint64_t)1 << 20)
 /* The parties of the open dispute have an account of their own: one that was killed goes over as many as 16
  * batches again and reads the game, while its clock runs. Twice that. */
-#define ORCH_READ_PARTY  ((uint64_t)2 << 30)
+#define ORCH_READ_PARTY ((uint64_t)2 << 30)
+/* The same of what anybody may look at: the roster, the bundle, the ledger, the status. A round of the loop takes 256
+ * questions, and holds their answers. */
+#define ORCH_LOOK_BURST  ((uint64_t)32 << 20)
+#define ORCH_LOOK_LEAST  ((uint64_t)32 << 10)
 #define ORCH_RESEND_MS   1500 /* a check is handed again to a validator that lost it ... */
 #define ORCH_RESEND_LONE 5000 /* ... or may still be at it */
 #define ORCH_HELD_MS     3000 /* whose VERDICT_SEAL was not repeated for so long has lost it */
 #define ORCH_GATHER      16u  /* light checks of a validator that go out together */
 #define ORCH_OPINIONS                                                                          \
     3u /* units refused by opinions, before a worker is proven again, bar it */
-#define ORCH_WITNESS_MS  1000 /* a round waits so long for its witnesses */
+#define ORCH_WITNESS_MS  1000  /* a round waits so long for its witnesses */
+#define ORCH_MOVES       4u    /* changes of an endpoint at once, and one more each */
+#define ORCH_MOVE_MS     10000 /* of these: everybody fetches the roster after each */
+#define ORCH_TWIN_MS     3000 /* a connection that another took the place of is heard so long */
 #define ORCH_STALE_BINS  8u
 #define ORCH_NOTES_BYTES (64u << 10)
+#define ORCH_REFUSALS    20u /* noted in a second: a refusal costs its sender nothing */
 
 /* One validator's part in the checks of an attempt. */
 struct orch_check {
@@ -50,6 +58,7 @@ struct orch_check {
     uint32_t depth;
     int64_t since_ms; /* 0: to be set at the next tick */
     int64_t sent_ms;  /* 0: not yet */
+    uint32_t n_seals; /* that came in this life */
     bool is_over;     /* judged, or handed to another */
     bool is_judged;
     /* volatile, where verdicts are sealed: */
@@ -107,6 +116,7 @@ struct orch_node {
     enum role role;
     uint8_t invite[16];
     bool is_revoked, is_draining;
+    uint64_t drain; /* the entry by which it is draining, or no more */
     uint64_t tokens_paid;
     uint32_t refused[REASON_COUNT]; /* attempts that ended so */
     uint32_t n_opinions;            /* of them, by opinions, since it was proven */
@@ -125,8 +135,18 @@ struct orch_node {
         struct idem idem;
         uint64_t settled; /* as it was told last */
     } opener;
+    uint32_t n_failed; /* attempts that came to nothing since one was accepted */
+    int64_t failed_ms; /* when the last did */
+    uint32_t n_moves;  /* changes of its endpoint that count, the last of them at */
+    int64_t moved_ms;
+    struct {           /* the processes that speak with its key: */
+        uint64_t peer; /* whose HELLO came last to begin with, */
+        uint64_t before;
+        int64_t since_ms;
+    } voice;
     bool is_back;                         /* heard from again after a silence */
     struct orch_reads reads, party_reads; /* the second as a party of the open dispute */
+    struct orch_reads looks;
     char endpoint[128];
     char numerics[32];
     int64_t newest_version;
@@ -165,6 +185,10 @@ struct orch {
     struct ledger_log *log; /* owned */
     struct beacon *beacon;  /* owned; NULL before GENESIS */
     bool has_begun;
+    int64_t told_second; /* of refusals, in which */
+    uint32_t n_told_in;  /* so many were noted, */
+    uint64_t n_untold;   /* and so many not */
+    int64_t began_us;    /* an entry's time when now_ms was 0 */
 
     struct orch_node *node; /* owned; [0] is the orchestrator itself */
     size_t n_nodes, cap_nodes;

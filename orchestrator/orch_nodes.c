@@ -103,13 +103,25 @@ void orch_set_meta(struct orch *s, struct bytes key, struct bytes value)
     }
 }
 
+static bool may_move(struct orch_node *n, int64_t now_ms)
+{
+    int64_t less = (now_ms - n->moved_ms) / ORCH_MOVE_MS;
+
+    n->n_moves = less < n->n_moves ? n->n_moves - (uint32_t)less : 0;
+    if (n->n_moves == ORCH_MOVES)
+        return false;
+    n->moved_ms += n->n_moves ? less * ORCH_MOVE_MS : now_ms - n->moved_ms;
+    n->n_moves++;
+    return true;
+}
+
 static void set_endpoint(struct orch *s, struct turn *t, const char *endpoint)
 {
     struct orch_node *n = &s->node[t->from];
     uint8_t key[sizeof(META_ENDPOINT) - 1 + KEY_BYTES];
 
-    if (t->from == 0 || !strcmp(n->endpoint, endpoint))
-        return;
+    if (t->from == 0 || !strcmp(n->endpoint, endpoint) || !may_move(n, t->now_ms))
+        return; /* a later HELLO says it again */
     snprintf(n->endpoint, sizeof(n->endpoint), "%s", endpoint);
     memcpy(key, META_ENDPOINT, sizeof(META_ENDPOINT) - 1);
     memcpy(key + sizeof(META_ENDPOINT) - 1, n->node.b, KEY_BYTES);
@@ -121,6 +133,8 @@ void orch_on_roster_ask(struct orch *s, struct turn *t)
 {
     struct msg_roster *r = s->roster;
 
+    if (!orch_may_look(s, t))
+        return;
     r->seq = s->roster_seq;
     r->n = 0;
     for (size_t i = 1; i < s->n_nodes && r->n < MSG_MAX_ROSTER; i++) {
@@ -135,7 +149,7 @@ void orch_on_roster_ask(struct orch *s, struct turn *t)
     }
     buf_reset(&s->body);
     CHECK(!msg_roster_encode(&s->body, r, NULL));
-    orch_answer(s, t, MSG_ROSTER);
+    orch_show_body(s, t, MSG_ROSTER);
 }
 
 /* ---- greetings ------------------------------------------------------------------------- */
@@ -154,6 +168,22 @@ static void end_drain(struct orch *s, struct turn *t)
     n->is_back = false;
 }
 
+/* Of two processes with one key the one that began later stays. A connection that was lost has another in its place, and
+ * never speaks again; one that still does, behind what was on its way, is another process's. */
+static bool is_twin(struct orch *s, const struct turn *t)
+{
+    struct orch_node *n = &s->node[t->from];
+
+    if (n->voice.peer == t->peer)
+        return false;
+    if (n->voice.before == t->peer)
+        return t->now_ms - n->voice.since_ms >= ORCH_TWIN_MS;
+    n->voice.before = n->voice.peer;
+    n->voice.peer = t->peer;
+    n->voice.since_ms = t->now_ms;
+    return false;
+}
+
 void orch_on_hello(struct orch *s, struct turn *t)
 {
     struct orch_node *n = &s->node[t->from];
@@ -169,6 +199,13 @@ void orch_on_hello(struct orch *s, struct turn *t)
     if (strlen(h.endpoint) >= sizeof(n->endpoint)) {
         orch_refuse(s, t, REASON_BOUNDS, "an endpoint has at most %zu characters",
                     sizeof(n->endpoint) - 1);
+        return;
+    }
+    if (is_twin(s, t)) {
+        orch_refuse(s, t, REASON_DUPLICATE,
+                    "another process began to speak with this node's key: only one may run. If "
+                    "the other is not yours, its directory was copied: give this machine "
+                    "another key, and an invite of its own");
         return;
     }
     end_drain(s, t);
@@ -197,13 +234,15 @@ void orch_on_bundle_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "BUNDLE_ASK does not decode");
     } else if (!s->has_task || !digest_equal(&ask.task, &s->task_id)) {
         orch_refuse(s, t, REASON_NO_TASK, "this task is not in this run");
+    } else if (!orch_may_look(s, t)) {
+        return;
     } else if (orch_read_blob(s, &s->task_id, NULL)) {
         orch_wait(s, t, REASON_BUSY, ORCH_RETRY_MS, "the task is being filed");
     } else {
         b.data = buf_bytes(&s->blob);
         buf_reset(&s->body);
         CHECK(!msg_bundle_encode(&s->body, &b, NULL));
-        orch_answer(s, t, MSG_BUNDLE);
+        orch_show_body(s, t, MSG_BUNDLE);
     }
 }
 
@@ -217,6 +256,8 @@ void orch_on_ledger_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_MALFORMED, "LEDGER_ASK does not decode");
         return;
     }
+    if (!orch_may_look(s, t))
+        return;
     buf_init(&one, LEDGER_ENTRY_MAX);
     buf_init(&all, MSG_MAX_BYTES / 2);
     for (uint32_t i = 0; i < ask.max && all.len < (8u << 20); i++) {
@@ -229,7 +270,7 @@ void orch_on_ledger_ask(struct orch *s, struct turn *t)
     l.entries = buf_bytes(&all);
     buf_reset(&s->body);
     CHECK(!msg_ledger_encode(&s->body, &l, NULL));
-    orch_answer(s, t, MSG_LEDGER);
+    orch_show_body(s, t, MSG_LEDGER);
     buf_clear(&one);
     buf_clear(&all);
 }
@@ -251,6 +292,10 @@ void orch_on_drain(struct orch *s, struct turn *t)
         orch_receipt(s, t, seq);
         return;
     }
+    if (n->is_draining) { /* said again, it is nothing new for the ledger */
+        orch_receipt(s, t, n->drain);
+        return;
+    }
     hex_encode(p.value, BYTES_OF(n->node.b));
     if (orch_append_param(s, t, &p, AS_ANSWER, NULL, &seq)) {
         orch_refuse(s, t, REASON_INTERNAL, "the ledger refused the entry");
@@ -261,8 +306,8 @@ void orch_on_drain(struct orch *s, struct turn *t)
 
 /* ---- invites --------------------------------------------------------------------------- */
 
-/* Id and secret of the invite whose entry is `seq`: functions of the key, so that they are kept
- * nowhere and given out again after a restart. */
+/* Id and secret of the invite whose entry is `seq`: functions of the key and the run, so that they are kept
+ * nowhere, are given out again after a restart, and open no other run of this key. */
 static void derive_invite(const struct orch *s, uint64_t seq, struct invite *v)
 {
     struct bytes secret = {s->opt.key->node_secret->b, sizeof(s->opt.key->node_secret->b)};
@@ -271,11 +316,13 @@ static void derive_invite(const struct orch *s, uint64_t seq, struct invite *v)
 
     digest_begin_keyed(&d, secret);
     digest_add(&d, BYTES_LIT("muster/invite/id"));
+    digest_add(&d, BYTES_OF(orch_run_id(s)->b));
     digest_add_u64(&d, seq);
     digest_end(&d, &h);
     memcpy(v->id, h.b, sizeof(v->id));
     digest_begin_keyed(&d, secret);
     digest_add(&d, BYTES_LIT("muster/invite/secret"));
+    digest_add(&d, BYTES_OF(orch_run_id(s)->b));
     digest_add_u64(&d, seq);
     digest_add(&d, BYTES_OF(v->id));
     digest_end(&d, &h);
@@ -309,10 +356,10 @@ static enum status append_invite(struct orch *s, const struct turn *t, enum role
     return orch_append_invite(s, t, &body, cause, NULL, seq);
 }
 
-enum status orch_invite(struct orch *s, enum role role, int64_t wall_us, struct effects *out,
+enum status orch_invite(struct orch *s, enum role role, int64_t now_ms, struct effects *out,
                         char link[INVITE_LINK_BYTES], struct err *e)
 {
-    struct turn t = {.out = out, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
     uint64_t seq;
 
     if (role <= ROLE_ORCHESTRATOR || role >= ROLE_COUNT)
@@ -449,10 +496,8 @@ static struct orch_reads *reads_of(struct orch *s, const struct turn *t)
     return is_party(s, t->from) ? &n->party_reads : &n->reads;
 }
 
-bool orch_may_read(struct orch *s, struct turn *t)
+static bool has_room(struct orch *s, struct turn *t, struct orch_reads *r, uint64_t burst)
 {
-    const uint64_t burst = is_party(s, t->from) ? ORCH_READ_PARTY : ORCH_READ_BURST;
-    struct orch_reads *r = reads_of(s, t);
     uint64_t less = (uint64_t)(t->now_ms - r->ms) * ORCH_READ_RATE / 1000;
 
     r->ms = t->now_ms;
@@ -465,9 +510,27 @@ bool orch_may_read(struct orch *s, struct turn *t)
     return false;
 }
 
+bool orch_may_read(struct orch *s, struct turn *t)
+{
+    return has_room(s, t, reads_of(s, t),
+                    is_party(s, t->from) ? ORCH_READ_PARTY : ORCH_READ_BURST);
+}
+
 void orch_has_read(struct orch *s, const struct turn *t, size_t bytes)
 {
     reads_of(s, t)->bytes += bytes > ORCH_READ_LEAST ? bytes : ORCH_READ_LEAST;
+}
+
+bool orch_may_look(struct orch *s, struct turn *t)
+{
+    return has_room(s, t, &s->node[t->from].looks, ORCH_LOOK_BURST);
+}
+
+void orch_show_body(struct orch *s, struct turn *t, enum msg_kind kind)
+{
+    s->node[t->from].looks.bytes +=
+        s->body.len > ORCH_LOOK_LEAST ? s->body.len : ORCH_LOOK_LEAST;
+    orch_answer(s, t, kind);
 }
 
 void orch_on_join(struct orch *s, struct turn *t, const struct public_key *transport)

@@ -139,7 +139,7 @@ static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
                             .is_enrolment = m->link == r->enrol_link,
                             .data = m->data};
 
-    orch_message(r->orch, &in, now_ms, clock_wall_us(), out);
+    orch_message(r->orch, &in, now_ms, out);
     after_move(r, now_ms);
 }
 
@@ -148,7 +148,7 @@ static void judged(struct run *r, enum status st, const struct ledger_judgement 
 {
     if (st)
         LOG_ERROR("judge failed why=\"%s\"", e ? e->text : status_text(st));
-    orch_judged(r->orch, st, j, now_ms, clock_wall_us(), out);
+    orch_judged(r->orch, st, j, now_ms, out);
 }
 
 static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
@@ -159,7 +159,7 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
 
     (void)result;
     if (job != ORCH_JOB_JUDGE)
-        orch_job(r->orch, job, number, now_ms, clock_wall_us(), out);
+        orch_job(r->orch, job, number, now_ms, out);
     else if (st) /* it could not even begin */
         judged(r, st, NULL, e, now_ms, out);
     after_move(r, now_ms);
@@ -174,7 +174,7 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 
     if (orch_judge_take(r->judge, &st, &j, &e))
         judged(r, st, &j, &e, now_ms, out);
-    orch_tick(r->orch, now_ms, clock_wall_us(), out);
+    orch_tick(r->orch, now_ms, out);
     after_move(r, now_ms);
 }
 
@@ -465,7 +465,7 @@ static enum status make_invites(struct run *r, struct effects *out, struct err *
         if (!st && role_parse(word) <= ROLE_ORCHESTRATOR)
             st = err_set(e, ERR_INVALID, "nobody is invited as '%s'", word);
         for (long i = 0; i < n && !st; i++)
-            st = orch_invite(r->orch, role_parse(word), clock_wall_us(), out, link, e);
+            st = orch_invite(r->orch, role_parse(word), clock_mono_ms(), out, link, e);
     }
     free(text);
     return st;

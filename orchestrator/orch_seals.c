@@ -6,6 +6,8 @@
 #include "orchestrator/orch_internal.h"
 #include "proto/digest.h"
 
+#define SEALS_MAX 16u /* of one check: a validator that was restarted seals anew */
+
 static bool is_sealed(const struct orch *s, uint64_t unit, const struct orch_check *c)
 {
     return ledger_books_seal(orch_books(s), unit, &s->node[c->node].node) != NULL;
@@ -109,13 +111,14 @@ static enum reason take_seal(struct orch *s, struct turn *t, const struct msg_ve
         return REASON_DUPLICATE;
     if (!c)
         return REASON_NO_LEASE;
-    if (u->n_opinions && is_sealed(s, m->unit, c)) {
+    if ((u->n_opinions && is_sealed(s, m->unit, c)) || c->n_seals == SEALS_MAX) {
         c->is_lost = true;
         return REASON_DUPLICATE;
     }
     digest_of(&x.envelope, t->m->raw);
     if (orch_append_verdict_seal(s, t, &x, AS_ANSWER, NULL, NULL))
         return REASON_DUPLICATE;
+    c->n_seals++;
     ledger_put_blob(t->out, t->m->raw, NULL);
     ask_second(s, t, m->unit);
     return REASON_NONE;

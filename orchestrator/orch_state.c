@@ -140,6 +140,38 @@ void orch_note(struct orch *s, char level, const char *fmt, ...)
         buf_printf(&s->notes, "%c %s\n", level, text);
 }
 
+/* May another refusal be noted in this second? What was not is told in a later one. */
+static bool may_note(struct orch *s, const struct turn *t)
+{
+    const int64_t second = t->now_ms / 1000;
+
+    if (second != s->told_second) {
+        s->told_second = second;
+        s->n_told_in = 0;
+        if (s->n_untold)
+            orch_note(s, 'W', "refused messages=%" PRIu64 " more", s->n_untold);
+        s->n_untold = 0;
+    }
+    if (s->n_told_in < ORCH_REFUSALS) {
+        s->n_told_in++;
+        return true;
+    }
+    s->n_untold++;
+    return false;
+}
+
+static void note_refusal(struct orch *s, const struct turn *t, enum reason code,
+                         const char *text)
+{
+    char who[17];
+
+    if (!may_note(s, t))
+        return;
+    orch_node_short(who, s, t->from);
+    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
+              who, reason_name(code), text);
+}
+
 void orch_take_notes(struct orch *s, struct buf *out)
 {
     buf_append(out, buf_bytes(&s->notes));
@@ -171,15 +203,12 @@ static void cut_text(char out[MSG_TEXT_BYTES], const char *fmt, va_list ap)
 void orch_refuse(struct orch *s, struct turn *t, enum reason code, const char *fmt, ...)
 {
     struct msg_refused r = {.code = (uint32_t)code};
-    char who[17];
     va_list ap;
 
     va_start(ap, fmt);
     cut_text(r.text, fmt, ap);
     va_end(ap);
-    orch_node_short(who, s, t->from);
-    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
-              who, reason_name(code), r.text);
+    note_refusal(s, t, code, r.text);
     buf_reset(&s->body);
     CHECK(!msg_refused_encode(&s->body, &r, NULL));
     orch_answer(s, t, MSG_REFUSED);
@@ -218,7 +247,6 @@ void orch_receipt_refused(struct orch *s, struct turn *t, uint64_t seq, enum rea
                           const char *fmt, ...)
 {
     struct msg_receipt r = {.seq = seq, .code = (uint32_t)code};
-    char who[17];
     va_list ap;
 
     if (seq)
@@ -226,9 +254,7 @@ void orch_receipt_refused(struct orch *s, struct turn *t, uint64_t seq, enum rea
     va_start(ap, fmt);
     cut_text(r.text, fmt, ap);
     va_end(ap);
-    orch_node_short(who, s, t->from);
-    orch_note(s, 'W', "refused kind=%s node=%s why=%s text=\"%s\"", msg_kind_name(t->m->kind),
-              who, reason_name(code), r.text);
+    note_refusal(s, t, code, r.text);
     buf_reset(&s->body);
     CHECK(!msg_receipt_encode(&s->body, &r, NULL));
     orch_answer(s, t, MSG_RECEIPT);
@@ -313,11 +339,14 @@ static enum status begin_run(struct orch *s, const struct turn *t)
 enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out,
                        struct err *e)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    const int64_t last_us = ledger_books_time_us(orch_books(s));
+    struct turn t;
     const struct ledger_genesis *g = ledger_books_genesis(orch_books(s));
     bool is_new = ledger_log_length(s->log) == 0;
 
     CHECK(!s->has_begun);
+    s->began_us = (wall_us > last_us ? wall_us : last_us) - now_ms * 1000;
+    t = orch_turn(s, now_ms, out);
     if (!is_new && !key_equal(&g->node, &s->opt.key->node))
         return err_set(e, ERR_DENIED, "this ledger belongs to another orchestrator's key");
     beacon_new(&s->beacon, &s->opt.beacon_seed,
@@ -333,10 +362,15 @@ enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us, struct e
     s->is_roster_new = true;
     for (size_t i = 0; i < s->n_nodes; i++)
         s->node[i].seen_ms = now_ms; /* a chance to be heard before it counts as gone */
-    orch_tick(s, now_ms, wall_us, out);
+    orch_tick(s, now_ms, out);
     s->is_draw_started = s->is_judging =
         false; /* of a beginning only the PUTs are carried out */
     return OK;
+}
+
+struct turn orch_turn(const struct orch *s, int64_t now_ms, struct effects *out)
+{
+    return (struct turn){.out = out, .now_ms = now_ms, .wall_us = s->began_us + now_ms * 1000};
 }
 
 /* ---- one move -------------------------------------------------------------------------- */
@@ -439,6 +473,8 @@ static bool admit(struct orch *s, struct turn *t)
 
     if (!is_fresh && !digest_equal(&m->run, orch_run_id(s)))
         orch_refuse(s, t, REASON_WRONG_RUN, "this orchestrator serves another run");
+    else if (idem_is_zero(&m->idem))
+        orch_refuse(s, t, REASON_MALFORMED, "a question has an idempotency key");
     else if (n->is_revoked)
         refuse_barred(s, t);
     else if (!role_may(n->role, m->kind))
@@ -466,20 +502,22 @@ static void refuse_version(struct orch *s, struct turn *t, const struct err *e)
     orch_answer(s, t, MSG_REFUSED);
 }
 
-void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, int64_t wall_us,
+void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms,
                   struct effects *out)
 {
     struct msg_envelope m;
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us, .peer = in->peer};
+    struct turn t = orch_turn(s, now_ms, out);
     struct err e;
     enum status st;
 
     CHECK(s->has_begun);
     t.m = &m;
+    t.peer = in->peer;
     t.from = orch_find_transport(s, in->transport);
     st = msg_envelope_decode(&m, in->data, &e);
     if (st) {
-        orch_note(s, 'W', "refused bytes=%zu why=\"%s\"", in->data.len, e.text);
+        if (may_note(s, &t))
+            orch_note(s, 'W', "refused bytes=%zu why=\"%s\"", in->data.len, e.text);
         if (st == ERR_UNSUPPORTED)
             refuse_version(s, &t, &e);
         return; /* of anything else there is no idempotency key to answer to */
@@ -487,7 +525,8 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, i
     if (m.kind == MSG_JOIN && in->is_enrolment) {
         orch_on_join(s, &t, in->transport);
     } else if (t.from == ORCH_NONE_NODE || in->is_enrolment) {
-        orch_note(s, 'W', "refused kind=%s why=UNKNOWN_NODE", msg_kind_name(m.kind));
+        if (may_note(s, &t))
+            orch_note(s, 'W', "refused kind=%s why=UNKNOWN_NODE", msg_kind_name(m.kind));
         return;
     } else {
         bool was_silent = !orch_is_alive(s, t.from, now_ms);
@@ -501,10 +540,10 @@ void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, i
     orch_put_roster(s, &t);
 }
 
-void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int64_t wall_us,
+void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms,
               struct effects *out)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
 
     if (job != ORCH_JOB_DRAW)
         return;
@@ -528,9 +567,9 @@ static void shut_out(struct orch *s, int64_t now_ms)
     }
 }
 
-void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out)
+void orch_tick(struct orch *s, int64_t now_ms, struct effects *out)
 {
-    struct turn t = {.out = out, .now_ms = now_ms, .wall_us = wall_us};
+    struct turn t = orch_turn(s, now_ms, out);
 
     CHECK(s->has_begun);
     shut_out(s, now_ms);

@@ -86,11 +86,13 @@ MUST_USE enum status orch_replay(struct orch *s, struct bytes encoded, struct er
 /* A pair of the table "meta". Unknown keys are left alone. */
 void orch_set_meta(struct orch *s, struct bytes key, struct bytes value);
 void orch_set_endpoints(struct orch *s, const char *control, const char *enrol);
-/* After the last entry and before the first message. Begins a new run if the log is empty. */
+/* After the last entry and before the first message. Begins a new run if the log is empty. The wall clock is looked at
+ * here only: from then on entries' times follow now_ms, from no less than the last entry's. A clock that is set,
+ * forward or back, neither shortens a deadline nor stops one. */
 MUST_USE enum status orch_begin(struct orch *s, int64_t now_ms, int64_t wall_us,
                                 struct effects *out, struct err *e);
 /* A new invite, or one made before: the links are functions of the ledger and the key. */
-MUST_USE enum status orch_invite(struct orch *s, enum role role, int64_t wall_us,
+MUST_USE enum status orch_invite(struct orch *s, enum role role, int64_t now_ms,
                                  struct effects *out, char link[INVITE_LINK_BYTES],
                                  struct err *e);
 size_t orch_n_invites(const struct orch *s);
@@ -105,16 +107,16 @@ struct orch_input {
     bool is_enrolment;                  /* came by the socket that admits any key */
     struct bytes data;                  /* one envelope, unchecked */
 };
-void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms, int64_t wall_us,
+void orch_message(struct orch *s, const struct orch_input *in, int64_t now_ms,
                   struct effects *out);
 /* The DRAW job with this number has come back. */
-void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms, int64_t wall_us,
+void orch_job(struct orch *s, uint32_t job, uint64_t number, int64_t now_ms,
               struct effects *out);
 /* The JUDGE job is back. *j counts if it is OK. */
 void orch_judged(struct orch *s, enum status st, const struct ledger_judgement *j,
-                 int64_t now_ms, int64_t wall_us, struct effects *out);
+                 int64_t now_ms, struct effects *out);
 /* Expiries, reassignments, draws; asks for the next timer. */
-void orch_tick(struct orch *s, int64_t now_ms, int64_t wall_us, struct effects *out);
+void orch_tick(struct orch *s, int64_t now_ms, struct effects *out);
 
 /* ---- looking --------------------------------------------------------------------------- */
 

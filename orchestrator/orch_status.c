@@ -614,11 +614,13 @@ void orch_on_status_ask(struct orch *s, struct turn *t)
         orch_refuse(s, t, REASON_UNSUPPORTED, "the orchestrator has no such view");
         return;
     }
+    if (!orch_may_look(s, t))
+        return;
     buf_init(&json, MSG_MAX_BYTES / 2);
     orch_status(s, (enum status_view)ask.what, ask.number, t->now_ms, &json);
     m.json = buf_bytes(&json);
     buf_reset(&s->body);
     CHECK(!msg_status_encode(&s->body, &m, NULL));
-    orch_answer(s, t, MSG_STATUS);
+    orch_show_body(s, t, MSG_STATUS);
     buf_clear(&json);
 }

@@ -254,6 +254,9 @@ void orch_on_task_close(struct orch *s, struct turn *t)
         orch_receipt_refused(s, t, 0, REASON_NO_TASK, "this task is not in this run");
     } else if (orch_is_done(s)) {
         orch_receipt_refused(s, t, 0, REASON_DONE, "the task is closed");
+    } else if (!key_equal(&s->node[t->from].node,
+                          &ledger_books_task(orch_books(s))->open.initiator)) {
+        orch_receipt_refused(s, t, 0, REASON_WRONG_ROLE, "this task is another initiator's");
     } else if (orch_close(s, t, AS_ANSWER, &seq)) {
         orch_refuse(s, t, REASON_INTERNAL, "the ledger refused the entry");
     } else {

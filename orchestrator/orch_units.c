@@ -10,6 +10,10 @@
 #include "proto/submission.h"
 
 #define AGAIN_AFTER_MS 5000 /* a worker that failed a unit gets it again only after so long */
+/* Two workers that send each other's refused units back at once would have used up a batch's attempts in a second. */
+#define FAILURES_FREE 2u       /* in a row; then */
+#define FAILED_MS     5000     /* it waits so long, and twice that after each more, */
+#define FAILED_MAX    (1 << 5) /* at most this often that */
 
 uint64_t orch_batch_size(const struct orch *s)
 {
@@ -129,6 +133,33 @@ void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reas
                   reason_name(code));
 }
 
+void orch_failed(struct orch *s, struct turn *t, uint32_t worker, enum reason code)
+{
+    struct orch_node *n = &s->node[worker];
+
+    n->n_failed += code != REASON_EXPIRED || n->failed_ms != t->now_ms; /* together: once */
+    n->failed_ms = t->now_ms;
+}
+
+/* For how long a worker whose attempts come to nothing gets no more. */
+static int64_t is_resting_ms(const struct orch *s, const struct turn *t)
+{
+    const struct orch_node *n = &s->node[t->from];
+    uint32_t more = n->n_failed > FAILURES_FREE ? n->n_failed - FAILURES_FREE - 1 : 0;
+    int64_t times = more < 31 && 1 << more < FAILED_MAX ? 1 << more : FAILED_MAX;
+
+    if (n->n_failed <= FAILURES_FREE || orch_n_alive(s, ROLE_INFERENCE, t->now_ms) < 2)
+        return 0; /* nobody else is there to do better */
+    return n->failed_ms + FAILED_MS * times - t->now_ms;
+}
+
+/* Is it the worker's doing that the attempt ends so? */
+static bool is_failure(enum reason code)
+{
+    return code != REASON_NONE && code != REASON_DONE && code != REASON_STALE &&
+           code != REASON_REVOKED && code != REASON_INTERNAL;
+}
+
 void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
 {
     const struct ledger_unit *u = ledger_books_unit(orch_books(s), unit);
@@ -147,6 +178,8 @@ void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code)
         return;
     orch_note(s, code == REASON_DONE ? 'I' : 'W', "void unit=%" PRIu64 " worker=%s why=%s",
               unit, who, reason_name(code));
+    if (is_failure(code))
+        orch_failed(s, t, s->unit[unit].worker, code);
     if (code != REASON_DONE)
         orch_maybe_give_up(s, t, unit, code);
 }
@@ -393,6 +426,7 @@ static bool turn_away(struct orch *s, struct turn *t)
     const struct orch_node *n = &s->node[t->from];
     const struct ledger_task *task = ledger_books_task(orch_books(s));
     struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
+    int64_t rest_ms = is_resting_ms(s, t);
 
     if (!s->has_task)
         orch_wait(s, t, REASON_NO_TASK, ORCH_RETRY_FAR, "no task is open yet");
@@ -408,6 +442,11 @@ static bool turn_away(struct orch *s, struct turn *t)
     else if (ledger_books_balance(orch_books(s), &stake) < task->open.stake_required)
         orch_wait(s, t, REASON_NO_STAKE, ORCH_RETRY_FAR,
                   "stake is below the task's %" PRId64 " ucr", task->open.stake_required);
+    else if (rest_ms > 0)
+        orch_wait(s, t, REASON_BUSY, (uint32_t)(rest_ms < FAILED_MS ? rest_ms : FAILED_MS),
+                  "its last %u attempts came to nothing: it may have units again in %" PRId64
+                  " s",
+                  n->n_failed, rest_ms / 1000 + 1);
     else
         return false;
     return true;

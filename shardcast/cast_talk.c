@@ -231,7 +231,7 @@ enum status talk_take_head(struct cast_state *s, const struct peer *from, struct
     if (st || m.made_ms <= s->head_made_ms)
         return st;
     if ((int64_t)m.until_ms + SKEW_MS < s->opt.wall_ms + now_ms)
-        return err_set(e, ERR_DENIED, "the HEAD has expired");
+        return err_set(e, ERR_TIMEOUT, "the HEAD has expired");
     st = check_signature(s, &env, e);
     if (st)
         return st;
@@ -344,7 +344,8 @@ static void refuse(struct cast_state *s, struct peer *p, enum status why, int64_
     struct cast_act *a = cast_out_add(out, CAST_REFUSED, (struct bytes){0});
     a->key = p->key;
     a->index = p->refused;
-    a->why = status_text(why);
+    a->why = why == ERR_TIMEOUT ? "it is over: the trainer's clock or this machine's is wrong"
+                                : status_text(why);
 }
 
 static enum status on_signed(struct cast_state *s, struct peer *p,

@@ -210,7 +210,7 @@ static void push_haves(struct cast_state *s, int64_t now_ms, struct cast_out *ou
 static void make_head(struct cast_state *s, int64_t now_ms, struct cast_out *out)
 {
     struct msg_head m = {.version = -1};
-    uint64_t wall_ms = (uint64_t)(s->opt.wall_ms + now_ms);
+    int64_t wall_ms = s->opt.wall_ms + now_ms;
 
     if (!s->is_origin)
         return;
@@ -218,7 +218,12 @@ static void make_head(struct cast_state *s, int64_t now_ms, struct cast_out *out
         due(s, s->sign_ms);
         return;
     }
-    m.made_ms = wall_ms > s->head_made_ms ? wall_ms : s->head_made_ms + 1;
+    /* Its clock was set back since an earlier life: it goes on by the one the others know. */
+    if (wall_ms <= (int64_t)s->head_made_ms) {
+        wall_ms = (int64_t)s->head_made_ms + 1;
+        s->opt.wall_ms = wall_ms - now_ms;
+    }
+    m.made_ms = (uint64_t)wall_ms;
     m.until_ms = m.made_ms + CAST_FRESH_MS;
     for (size_t i = s->n_holdings; i-- > 0 && m.n < MSG_MAX_OFFERS;) {
         const struct holding *h = s->holding[i];

@@ -220,6 +220,7 @@ static bool is_final(enum msg_kind question, uint32_t code)
     case REASON_SIGNATURE:
     case REASON_MALFORMED:
     case REASON_BOUNDS:
+    case REASON_DUPLICATE: /* another process has its key */
     case REASON_UNSUPPORTED: return question == MSG_JOIN || question == MSG_HELLO;
     default: return false;
     }
@@ -439,6 +440,9 @@ enum status member_state_failure(const struct member_state *s, struct err *e)
 {
     if (s->phase != MEMBER_REFUSED)
         return OK;
+    if (s->refused == REASON_DUPLICATE) /* whose text is about submissions */
+        return err_set(e, ERR_DENIED, "the orchestrator refused this node: %s",
+                       s->refused_text);
     return err_set(e, ERR_DENIED, "the orchestrator refused this node: %s%s%s",
                    reason_text(s->refused), s->refused_text[0] ? ": " : "", s->refused_text);
 }

@@ -35,7 +35,7 @@ run() {
     if [ "$pattern" = - ]; then
         [ ! -s "$work/out" ] && [ ! -s "$work/err" ] || fail "it should say nothing"
     else
-        cat "$work/out" "$work/err" | grep -q -e "$pattern" || fail "it should say '$pattern'"
+        grep -q -e "$pattern" "$work/out" "$work/err" || fail "it should say '$pattern'"
     fi
 }
 

@@ -109,7 +109,7 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
 
     assert_true(move_lease(w, 0, 2, &l, NULL));
     world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0), &l.item[0]);
-    orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_tick(w->orch, w->now_ms, &w->out);
     assert_int_equal(move_unit(w, 0)->state, UNIT_COMMITTED);
     assert_int_equal(move_unit(w, 0)->depth, 0); /* not drawn, the tick notwithstanding */
     for (size_t i = 0; i < w->out.n; i++)
@@ -118,8 +118,7 @@ static void the_draw_comes_after_the_commit_is_durable(void **state)
 
     world_deliver_submission(w, world_node_of(w, ROLE_INFERENCE, 0),
                              &l.item[1]); /* in the round in which the job comes back */
-    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
-             &w->out);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, &w->out);
 
     assert_int_not_equal(move_unit(w, 0)->depth, 0);
     assert_int_equal(move_unit(w, 1)->state, UNIT_COMMITTED);
@@ -418,6 +417,122 @@ static void without_validators_nothing_is_drawn_and_status_says_so(void **state)
     buf_clear(&json);
 }
 
+/* Neither could its answer be told from others, nor its repeat from another question. */
+static void a_question_without_an_idempotency_key_is_refused(void **state)
+{
+    const struct idem none = {{0}};
+    struct world *w = *state;
+    struct world_node *n = &w->node[world_node_of(w, ROLE_VERIFIER, 0)];
+    struct msg_verdict_seal seal = {.verdict.b = {1}};
+    struct msg_envelope m;
+    struct msg_refused refused;
+    struct msg_receipt r;
+    struct msg_lease l;
+    struct msg_check c;
+    struct buf body;
+
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], false, &r);
+    assert_true(move_check(w, 0, &c));
+    seal.unit = c.unit;
+    seal.lease = c.lease;
+    buf_init(&body, 1024);
+    assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+    buf_reset(&n->request);
+    assert_ok(msg_envelope_encode(&n->request, MSG_VERDICT_SEAL, orch_run_id(w->orch), &none,
+                                  buf_bytes(&body), n->key->node_secret, NULL),
+              NULL);
+    world_repeat(w, world_node_of(w, ROLE_VERIFIER, 0), &m);
+
+    assert_int_equal(m.kind, MSG_REFUSED);
+    assert_ok(msg_refused_decode(&refused, m.body, NULL), NULL);
+    assert_int_equal(refused.code, REASON_MALFORMED);
+    assert_int_equal(move_count(w, LEDGER_VERDICT_SEAL), 0);
+    buf_clear(&body);
+}
+
+static int setup_sealed(void **state)
+{
+    const struct world_options o = {.n_workers = 1,
+                                    .n_verifiers = 1,
+                                    .steps = 3,
+                                    .units_per_batch = 4,
+                                    .lag = 1,
+                                    .order = "unit",
+                                    .recheck_ppm = 1000000};
+    struct world *w;
+
+    move_world(&w, &o);
+    *state = w;
+    return 0;
+}
+
+/* What a message names need not be. */
+static void verdicts_on_units_that_never_were_are_refused(void **state)
+{
+    static const uint64_t units[] = {1000, (1u << 24) - 1, 1u << 24, UINT64_MAX};
+    struct world *w = *state;
+    uint32_t node = world_node_of(w, ROLE_VERIFIER, 0);
+    struct msg_envelope m;
+    struct msg_receipt r;
+    struct msg_check c = {.lease = 3, .depth = CHECK_LIGHT};
+    struct msg_verdict_seal seal = {.lease = 3, .verdict.b = {1}};
+    struct msg_verdicts v = {.n = 1, .submissions.b = {1}};
+    struct buf body;
+    const uint64_t before = ledger_log_length(orch_log(w->orch));
+
+    buf_init(&body, 4096);
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+        seal.unit = v.item[0].unit = c.unit = units[i];
+        move_verdict(w, 0, &c, REASON_TOKEN, &r);
+        assert_false(r.is_accepted);
+        buf_reset(&body);
+        assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+        world_ask(w, node, MSG_VERDICT_SEAL, buf_bytes(&body), &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_false(r.is_accepted);
+        buf_reset(&body);
+        assert_ok(msg_verdicts_encode(&body, &v, NULL), NULL);
+        world_ask(w, node, MSG_VERDICTS, buf_bytes(&body), &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_false(r.is_accepted);
+    }
+    assert_int_equal(ledger_log_length(orch_log(w->orch)), before);
+    buf_clear(&body);
+}
+
+/* Each seal is an entry and a blob, and costs its sender nothing. */
+static void seals_of_one_check_are_bounded(void **state)
+{
+    struct world *w = *state;
+    struct msg_verdict_seal seal = {0};
+    struct msg_envelope m;
+    struct msg_receipt r;
+    struct msg_check c;
+    struct msg_lease l;
+    struct buf body;
+
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    move_submit(w, 0, &l.item[0], false, &r);
+    assert_true(move_check(w, 0, &c));
+    assert_int_equal(c.depth, CHECK_FULL);
+    seal.unit = c.unit;
+    seal.lease = c.lease;
+    buf_init(&body, 1024);
+    for (uint8_t i = 1; i <= 40; i++) {
+        memset(seal.verdict.b, i, sizeof(seal.verdict.b));
+        buf_reset(&body);
+        assert_ok(msg_verdict_seal_encode(&body, &seal, NULL), NULL);
+        world_ask(w, world_node_of(w, ROLE_VERIFIER, 0), MSG_VERDICT_SEAL, buf_bytes(&body),
+                  &m);
+        assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+        assert_int_equal(r.is_accepted, i <= 16);
+    }
+
+    assert_int_equal(move_count(w, LEDGER_VERDICT_SEAL), 16);
+    buf_clear(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +555,9 @@ int main(void)
         TEST(a_check_in_hand_is_not_sent_again_at_once, setup),
         TEST(a_restarted_validator_gets_its_check_again, setup_one),
         TEST(without_validators_nothing_is_drawn_and_status_says_so, setup),
+        TEST(seals_of_one_check_are_bounded, setup_sealed),
+        TEST(a_question_without_an_idempotency_key_is_refused, setup_sealed),
+        TEST(verdicts_on_units_that_never_were_are_refused, setup),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_checks", tests, NULL, NULL);
 }

@@ -215,7 +215,7 @@ static void judge(struct world *w, enum status st, bool has_trainer_lost)
     const struct ledger_judgement j = {
         .is_over = true, .has_trainer_lost = has_trainer_lost, .op = 3, .why = "said the test"};
 
-    orch_judged(w->orch, st, &j, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_judged(w->orch, st, &j, w->now_ms, &w->out);
     pass(w, 1);
 }
 
@@ -499,6 +499,30 @@ static void a_restart_keeps_the_moves_and_gives_the_whole_time(void **state)
     assert_int_equal(move_count(w, LEDGER_DISPUTE_MOVE), 2);
 }
 
+/* An entry's time never goes back. Were a set clock to stop it, the silent would have as long as it was set back. */
+static void a_clock_that_was_set_gives_nobody_more_time_or_less(void **state)
+{
+    const int64_t hour_ms = 3600000;
+    struct world *w = *state;
+    uint32_t v = challenge(w);
+
+    w->ahead_ms = hour_ms;
+    world_restart(w);
+    move_hello(w);
+    pass(w, DISPUTE_MS - 1000);
+    assert_non_null(open_dispute(w));
+    play(w, v, LEDGER_MOVE_SHOW);
+    w->ahead_ms = -hour_ms;
+    world_restart(w);
+    move_hello(w);
+    pass(w, DISPUTE_MS - 1000);
+    assert_non_null(open_dispute(w));
+
+    pass(w, 1500);
+    assert_null(open_dispute(w));
+    assert_true(key_equal(&last_dispute(w)->loser, key_at(w, ROLE_VERIFIER, v)));
+}
+
 /* One that was killed goes over the batches again while its clock runs: what it read before does not count. */
 static void a_party_is_not_kept_from_the_batches(void **state)
 {
@@ -676,6 +700,7 @@ int main(void)
         TEST(a_challenger_that_says_nothing_loses_and_the_task_goes_on),
         TEST(a_partys_clock_runs_through_all_its_moves),
         TEST(a_restart_keeps_the_moves_and_gives_the_whole_time),
+        TEST(a_clock_that_was_set_gives_nobody_more_time_or_less),
         TEST(a_party_is_not_kept_from_the_batches),
         TEST(what_is_called_is_judged_once),
         TEST(a_game_that_cannot_be_judged_is_tried_again),

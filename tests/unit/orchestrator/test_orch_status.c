@@ -116,10 +116,8 @@ static void a_unit_is_told_the_draw_that_drew_it(void **state)
     assert_true(move_lease(w, 0, 2, &l, NULL));
     for (uint32_t i = 0; i < 2; i++)
         world_deliver_submission(w, worker, &l.item[i]);
-    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, w->now_ms * 1000,
-             &w->out);
-    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 1)->commit, w->now_ms, w->now_ms * 1000,
-             &w->out);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 0)->commit, w->now_ms, &w->out);
+    orch_job(w->orch, ORCH_JOB_DRAW, move_unit(w, 1)->commit, w->now_ms, &w->out);
     world_pass(w, 10);
     o = view(w, STATUS_EXPLAIN, 1);
 

@@ -249,6 +249,36 @@ static void an_initiator_may_close_early(void **state)
     assert_int_equal(move_unit(w, 0)->state, UNIT_FREE);
 }
 
+static void an_initiator_closes_no_task_of_anothers(void **state)
+{
+    const struct world_options o = {.n_workers = 1,
+                                    .n_verifiers = 1,
+                                    .steps = 2,
+                                    .units_per_batch = 2,
+                                    .lag = 1,
+                                    .order = "unit",
+                                    .has_two_initiators = true};
+    struct msg_task_close c;
+    struct msg_envelope m;
+    struct msg_receipt r;
+    struct world *w;
+    struct buf body;
+
+    (void)state;
+    move_world(&w, &o);
+    c.task = w->task;
+    buf_init(&body, 64);
+    assert_ok(msg_task_close_encode(&body, &c, NULL), NULL);
+    world_ask(w, world_node_of(w, ROLE_INITIATOR, 1), MSG_TASK_CLOSE, buf_bytes(&body), &m);
+    assert_ok(msg_receipt_decode(&r, m.body, NULL), NULL);
+    assert_false(r.is_accepted);
+    assert_int_equal(r.code, REASON_WRONG_ROLE);
+    assert_false(orch_is_done(w->orch));
+    assert_int_equal(move_count(w, LEDGER_TASK_CLOSE), 0);
+    buf_clear(&body);
+    world_free(&w);
+}
+
 static void abandon_by(struct world *w, uint32_t trainer, int64_t version,
                        struct msg_receipt *r)
 {
@@ -424,6 +454,7 @@ int main(void)
         TEST(a_version_begins_with_the_state_of_the_one_before),
         TEST(the_last_version_closes_the_task_and_pays_everybody),
         TEST(an_initiator_may_close_early),
+        cmocka_unit_test(an_initiator_closes_no_task_of_anothers),
         cmocka_unit_test(nobody_abandons_another_trainers_version),
         cmocka_unit_test(an_abandoned_version_is_no_more_and_its_units_are_taken_back),
         TEST(the_first_version_is_not_abandoned),

@@ -270,31 +270,41 @@ static void an_expired_lease_is_refused(void **state)
 }
 
 /* Submits the honest content with one thing altered; the reason it is refused for. */
-static enum reason submit_altered(struct world *w, void (*alter)(struct msg_submit *m))
+static enum reason refused(struct world *w, uint32_t worker, const struct lease_item *l,
+                           void (*alter)(struct msg_submit *m))
 {
-    uint32_t worker = world_node_of(w, ROLE_INFERENCE, 0);
     struct msg_submit *m = calloc(1, sizeof(*m));
     struct msg_envelope env;
     struct msg_receipt r;
-    struct msg_lease l;
     struct buf body, altered;
 
     buf_init(&body, 1u << 20);
     buf_init(&altered, 1u << 20);
-    assert_true(move_lease(w, 0, 1, &l, NULL));
-    world_submission(w, &body, &l.item[0], false);
+    world_submission(w, &body, l, false);
     assert_ok(msg_submit_decode(m, buf_bytes(&body), NULL), NULL);
     alter(m);
     assert_ok(msg_submit_encode(&altered, m, NULL), NULL);
-    world_ask(w, worker, MSG_SUBMIT, buf_bytes(&altered), &env);
+    world_ask(w, world_node_of(w, ROLE_INFERENCE, worker), MSG_SUBMIT, buf_bytes(&altered),
+              &env);
     assert_ok(msg_receipt_decode(&r, env.body, NULL), NULL);
     assert_false(r.is_accepted);
-    assert_int_equal(move_unit(w, l.item[0].unit)->state, UNIT_FREE);
-    assert_int_equal(move_count(w, LEDGER_COMMIT), 0);
     buf_clear(&body);
     buf_clear(&altered);
     free(m);
     return (enum reason)r.code;
+}
+
+static enum reason submit_altered(struct world *w, void (*alter)(struct msg_submit *m))
+{
+    struct msg_lease l;
+    enum reason why;
+
+    world_pass(w, 200000); /* since the last refusal */
+    assert_true(move_lease(w, 0, 1, &l, NULL));
+    why = refused(w, 0, &l.item[0], alter);
+    assert_int_equal(move_unit(w, l.item[0].unit)->state, UNIT_FREE);
+    assert_int_equal(move_count(w, LEDGER_COMMIT), 0);
+    return why;
 }
 
 static void spoil_root(struct msg_submit *m)
@@ -364,6 +374,37 @@ static void a_unit_is_given_up_after_the_last_try(void **state)
     assert_int_equal(move_unit(w, 0)->state, UNIT_GIVEN_UP);
     assert_true(move_lease(w, 0, 1, &l, NULL));
     assert_int_equal(l.item[0].unit, 1);
+    world_free(&w);
+}
+
+/* Whoever sends back at once what the other one sent back uses up a unit's attempts, and loses no stake by it. */
+static void two_that_waste_attempts_use_up_no_unit(void **state)
+{
+    struct world_options o = few;
+    struct msg_wait wait = {0};
+    struct world *w;
+    struct msg_lease l;
+
+    (void)state;
+    o.n_workers = 3;
+    o.tries = 8;
+    move_world(&w, &o);
+    for (int i = 0; i < 200; i++) {
+        for (uint32_t k = 0; k < 2; k++)
+            while (move_lease(w, k, MSG_MAX_LEASES, &l, &wait))
+                for (uint32_t n = 0; n < l.n; n++)
+                    assert_int_equal(refused(w, k, &l.item[n], spoil_root), REASON_ROOT);
+        world_pass(w, 50);
+        move_hello(w);
+    }
+    assert_int_equal(move_count(w, LEDGER_GIVEUP), 0);
+    assert_int_equal(wait.code, REASON_BUSY);
+    assert_contains(wait.text, "came to nothing");
+    assert_true(move_lease(w, 2, MSG_MAX_LEASES, &l, NULL));
+
+    world_pass(w, 200000);
+    move_hello(w);
+    assert_true(move_lease(w, 0, 1, &l, NULL)); /* it may have been bad luck */
     world_free(&w);
 }
 
@@ -468,6 +509,7 @@ int main(void)
         TEST(an_expired_lease_is_refused),
         TEST(a_submission_must_be_of_the_assigned_form),
         cmocka_unit_test(a_unit_is_given_up_after_the_last_try),
+        cmocka_unit_test(two_that_waste_attempts_use_up_no_unit),
     };
     return cmocka_run_group_tests_name("orchestrator/orch_units", tests, NULL, NULL);
 }

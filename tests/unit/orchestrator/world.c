@@ -94,7 +94,7 @@ static void start_orch(struct world *w)
         st = db_each(txn, LEDGER_TABLE_META, (struct bytes){NULL, 0}, visit_meta, w->orch, &e);
     db_abort(&txn);
     if (!st)
-        st = orch_begin(w->orch, w->now_ms, w->now_ms * 1000, &w->out, &e);
+        st = orch_begin(w->orch, w->now_ms, (w->now_ms + w->ahead_ms) * 1000, &w->out, &e);
     if (st)
         fprintf(stderr, "the orchestrator does not start: %s\n", e.text);
     CHECK(!st);
@@ -121,7 +121,7 @@ static void deliver_up(struct world *w, const struct world_packet *p)
                             .is_enrolment = p->is_enrolment,
                             .data = buf_bytes(&p->data)};
 
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
 }
 
 static void deliver(struct world *w)
@@ -160,6 +160,8 @@ static void carry_out(struct world *w)
 {
     for (size_t i = 0; i < w->out.n; i++) {
         const struct effect *f = &w->out.v[i];
+        if (f->kind == EFFECT_SEND && f->peer > w->n_nodes)
+            continue; /* of a test's own */
         if (f->kind == EFFECT_SEND)
             world_post(w, (uint32_t)f->peer - 1, false, false, f->value);
         else if (f->kind == EFFECT_START)
@@ -195,10 +197,10 @@ void world_round(struct world *w)
     deliver(w);
     if (job) {
         w->job = 0;
-        orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, &w->out);
     }
     if (w->now_ms >= w->timer_ms)
-        orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_tick(w->orch, w->now_ms, &w->out);
     drop_notes(w);
     if (crashes && rng_below(&w->rng, 2)) {
         world_restart(w);
@@ -252,7 +254,7 @@ static void rest(struct world *w, uint32_t node)
         drop_notes(w);
         again = job != 0;
         if (job)
-            orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, w->now_ms * 1000, &w->out);
+            orch_job(w->orch, ORCH_JOB_DRAW, job, w->now_ms, &w->out);
     }
 }
 
@@ -265,7 +267,7 @@ void world_repeat(struct world *w, uint32_t node, struct msg_envelope *m)
                             .data = buf_bytes(&n->request)};
 
     n->has_answer = false;
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
     rest(w, node);
     memset(m, 0, sizeof(*m));
     if (n->has_answer)
@@ -293,7 +295,7 @@ void world_deliver_submission(struct world *w, uint32_t node, const struct lease
     world_submission(w, &body, l, false);
     world_encode(w, n, MSG_SUBMIT, buf_bytes(&body), &frame);
     in.data = buf_bytes(&frame);
-    orch_message(w->orch, &in, w->now_ms, w->now_ms * 1000, &w->out);
+    orch_message(w->orch, &in, w->now_ms, &w->out);
     buf_clear(&body);
     buf_clear(&frame);
 }
@@ -304,7 +306,7 @@ void world_pass(struct world *w, int64_t ms)
 
     while (w->now_ms < end) {
         w->now_ms = w->timer_ms > w->now_ms && w->timer_ms < end ? w->timer_ms : end;
-        orch_tick(w->orch, w->now_ms, w->now_ms * 1000, &w->out);
+        orch_tick(w->orch, w->now_ms, &w->out);
         rest(w, 0);
     }
 }
@@ -342,7 +344,7 @@ static void add_node(struct world *w, enum role role)
     buf_init(&n->request, MSG_MAX_BYTES);
     buf_init(&n->sealed, MSG_MAX_BYTES);
     buf_init(&n->answer, MSG_MAX_BYTES);
-    CHECK(!orch_invite(w->orch, role, w->now_ms * 1000, &w->out, link, NULL));
+    CHECK(!orch_invite(w->orch, role, w->now_ms, &w->out, link, NULL));
     memcpy(n->invite_link, link, sizeof(link));
     w->n_nodes++;
 }
@@ -368,6 +370,7 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
 
     sign_ready();
     w->opt = *opt;
+    w->ahead_ms = opt->ahead_ms;
     w->rng = rng_of(seed, 1);
     w->dir = tempdir_make();
     w->now_ms = 1000000;
@@ -384,6 +387,8 @@ void world_new(struct world **out, const struct world_options *opt, uint64_t see
         add_node(w, ROLE_INFERENCE);
     for (uint32_t i = 0; i < opt->n_verifiers; i++)
         add_node(w, ROLE_VERIFIER);
+    if (opt->has_two_initiators)
+        add_node(w, ROLE_INITIATOR);
     if (opt->has_two_trainers)
         add_node(w, ROLE_TRAINER);
     commit(w);

@@ -50,7 +50,9 @@ struct world_options {
     bool has_two_trainers;         /* the second is not the run's; for moves only */
     const char *init;              /* model.init; NULL: random */
     orch_first_bytes *first_bytes; /* that judging version 0 takes; NULL: none */
-    bool has_mute;                 /* the first validator gives no nonce it has committed to */
+    bool has_two_initiators;       /* the second publishes nothing */
+    int64_t ahead_ms; /* of the wall clock, when the run begins: another time, another run */
+    bool has_mute;    /* the first validator gives no nonce it has committed to */
 };
 
 #define WORLD_ORDERS 64u /* a worker remembers */
@@ -121,6 +123,7 @@ struct world {
     uint32_t n_judged;     /* JUDGE jobs that were started, */
     struct buf transcript; /* and what the last was given */
     int64_t now_ms, timer_ms;
+    int64_t ahead_ms; /* the wall clock that the orchestrator sees when it starts, of now_ms */
     uint32_t n_crashes;
     struct world_receipt *receipt;
     size_t n_receipts, cap_receipts;

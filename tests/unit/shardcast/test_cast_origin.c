@@ -80,6 +80,45 @@ static void the_origin_signs_a_head_each_five_seconds(void **state)
     assert_true(n >= 4 && n <= 5);
 }
 
+static uint64_t last_made_ms(const struct fixture *f)
+{
+    uint64_t made_ms = 0;
+    struct msg_head m;
+
+    for (size_t i = 0; i < f->out.n; i++) {
+        if (f->out.v[i].kind != CAST_SIGN)
+            continue;
+        assert_ok(msg_head_decode(&m, f->out.v[i].value, NULL), NULL);
+        made_ms = m.made_ms;
+    }
+    return made_ms;
+}
+
+/* What others have of its earlier life tells it what time it was. */
+static void an_origin_whose_clock_was_set_back_goes_on_from_its_last_head(void **state)
+{
+    const uint64_t hour_ms = 3600000;
+    struct fixture *f = *state;
+    struct msg_head m = {.made_ms = hour_ms, .until_ms = hour_ms + 30000, .version = -1};
+    struct buf body, envelope;
+    uint64_t first_ms;
+    become_origin(f);
+    buf_init(&body, MSG_MAX_BYTES);
+    buf_init(&envelope, MSG_MAX_BYTES);
+    assert_ok(msg_head_encode(&body, &m, NULL), NULL);
+    version_sign_head(&envelope, f->key[1], &f->run, buf_bytes(&body));
+
+    say_raw(f, LINK_A, buf_bytes(&envelope));
+    tick(f, 10000);
+    first_ms = last_made_ms(f);
+    assert_true(first_ms > hour_ms);
+    tick(f, 110000);
+
+    assert_int_equal(last_made_ms(f) - first_ms, 100000);
+    buf_clear(&body);
+    buf_clear(&envelope);
+}
+
 /* ---- the origin -------------------------------------------------------------------------- */
 
 #define N_SHARDS 20u /* of more than ENDGAME */
@@ -212,6 +251,7 @@ int main(void)
         TEST(who_never_hears_a_head_is_frozen_too),
         TEST(an_expired_head_is_refused),
         TEST(the_origin_signs_a_head_each_five_seconds),
+        TEST(an_origin_whose_clock_was_set_back_goes_on_from_its_last_head),
         TEST(the_origin_shows_each_shard_to_one_neighbour_first),
         TEST(the_origin_shows_all_once_each_shard_was_seen_at_two),
         TEST(what_goes_no_further_is_lent_to_another),

@@ -337,6 +337,22 @@ static void a_revoked_node_stops(void **state)
     assert_int_equal(find_question(f, CONTROL, MSG_HELLO), 0);
 }
 
+static void a_second_process_of_a_key_stops(void **state)
+{
+    struct fixture *f = *state;
+    struct msg_refused m = {.code = REASON_DUPLICATE, .text = "another process"};
+    unsigned events;
+    struct err e;
+
+    greet(f);
+    find_question(f, CONTROL, MSG_HELLO);
+    ANSWER(f, f->server, CONTROL, REFUSED, refused, m, 5, events);
+
+    assert_int_equal(events, MEMBER_EVENT_REFUSED);
+    assert_status(member_state_failure(f->s, &e), ERR_DENIED, NULL);
+    assert_string_equal(e.text, "the orchestrator refused this node: another process");
+}
+
 static void what_answers_no_question_of_ours_is_left_to_the_role(void **state)
 {
     struct fixture *f = *state;
@@ -374,6 +390,7 @@ int main(void)
         TEST(a_bundle_from_disk_is_used_and_not_fetched),
         TEST(the_end_of_the_run_is_told_once),
         TEST(a_revoked_node_stops),
+        TEST(a_second_process_of_a_key_stops),
         TEST(what_answers_no_question_of_ours_is_left_to_the_role),
     };
     return cmocka_run_group_tests_name("shardcast/member_state", tests, NULL, NULL);
