@@ -139,13 +139,22 @@ static void child_reap(struct child *ch, int64_t now_ms)
     for (unsigned i = 0; i < ch->quick_lives && pause < RESTART_LAST_MS; i++)
         pause *= 2;
     ch->quick_lives++;
+    ch->vain_lives++;
     ch->restart_at_ms = now_ms + (pause < RESTART_LAST_MS ? pause : RESTART_LAST_MS);
+}
+
+void children_progress(struct children *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        c->v[i].vain_lives = 0;
 }
 
 bool children_is_stuck(const struct child *ch, int64_t now_ms)
 {
-    return ch->quick_lives >= CHILD_QUICK_LIVES && !ch->is_done &&
-           !(ch->pid && now_ms - ch->start_ms > HEALTHY_MS);
+    bool is_healthy = ch->pid && now_ms - ch->start_ms > HEALTHY_MS;
+
+    return !ch->is_done && ((ch->quick_lives >= CHILD_QUICK_LIVES && !is_healthy) ||
+                            ch->vain_lives >= CHILD_QUICK_LIVES);
 }
 
 enum status children_tick(struct children *c, int64_t now_ms, struct err *e)

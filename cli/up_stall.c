@@ -56,13 +56,16 @@ static bool is_every_worker_barred(const json_t *status)
     return n > 0 && n == n_barred;
 }
 
-enum status up_stall_check(struct up_stall *s, const struct children *c, const json_t *status,
+enum status up_stall_check(struct up_stall *s, struct children *c, const json_t *status,
                            int64_t now_ms, struct err *e)
 {
     int64_t progress =
         status ? json_view_int(status, "version") + json_view_int(status, "accepted") : -1;
-    const struct child *ch = find_stuck(c, now_ms);
+    const struct child *ch;
 
+    if (progress != s->progress)
+        children_progress(c);
+    ch = find_stuck(c, now_ms);
     if (progress != s->progress || is_trainer_at_work(c, status, now_ms))
         s->progress_ms = now_ms;
     s->progress = progress;

@@ -149,6 +149,26 @@ static void a_trainer_that_cannot_live_has_not(void **state)
     assert_contains(e.text, "trainer cannot live");
 }
 
+/* It lives for half a minute each time: as long as it takes to come to what cannot be written. */
+static void a_trainer_that_dies_of_each_step_has_not_either(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+
+    f->trainer->vain_lives = 3; /* before the last version came */
+    assert_ok(check(f, 4, 5, 40, &e), &e);
+    assert_int_equal(f->trainer->vain_lives, 0);
+    f->trainer->vain_lives = CHILD_QUICK_LIVES;
+    f->trainer->quick_lives = 1;
+    f->trainer->start_ms = f->now_ms;
+    f->now_ms += UP_STALL_MS - 1;
+    assert_ok(check(f, 4, 5, 40, &e), &e);
+    f->now_ms += 1;
+
+    assert_status(check(f, 4, 5, 40, &e), ERR_IO, &e);
+    assert_contains(e.text, "trainer cannot live");
+}
+
 static void an_orchestrator_that_never_answers_ends_it_too(void **state)
 {
     struct fixture *f = *state;
@@ -171,6 +191,7 @@ int main(void)
         cmocka_unit_test_setup(while_units_are_accepted_it_goes_on, setup),
         cmocka_unit_test_setup(a_trainer_that_computes_has_all_the_time_it_wants, setup),
         cmocka_unit_test_setup(a_trainer_that_cannot_live_has_not, setup),
+        cmocka_unit_test_setup(a_trainer_that_dies_of_each_step_has_not_either, setup),
         cmocka_unit_test_setup(an_orchestrator_that_never_answers_ends_it_too, setup),
     };
     return cmocka_run_group_tests_name("cli/up_stall", tests, NULL, NULL);
