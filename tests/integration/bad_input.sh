@@ -59,7 +59,9 @@ expect unknown_key_up 1 "'sede'" "$muster" up "$work/unknown" --dir "$work/never
 [ ! -e "$work/never" ]
 task range 's/^  group:.*/  group: 1/'
 expect out_of_range 1 "'1'.*2..64" "$muster" task check "$work/range"
-expect no_task 1 "nowhere" "$muster" up "$work/nowhere"
+expect no_task 1 "a task is wanted, which is a YAML file or a directory.*no '$work/nowhere'; tasks that are here" \
+    "$muster" up "$work/nowhere"
+expect no_task_to_check 1 "a task is wanted, which is a YAML file.*no '$work/nowhere'$" "$muster" task check "$work/nowhere"
 expect unknown_option 2 "nope" "$muster" up --nope
 expect too_many_cheats 2 "'cheats' is '2'" "$muster" up "$here/tasks/small" --dir "$work/never" \
     --inference 1 --cheats 2
