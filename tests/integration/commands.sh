@@ -164,6 +164,12 @@ json explain "$unit" --dir "$net/orchestrator"
 run 0 'small .*done' task list --dir "$net"
 json task show --dir "$net"
 run 1 'did not answer' task close --dir "$net" --wait-ms 500
+run 1 'did not answer within 300 ms: the run is over' status --dir "$net/trainer" --wait-ms 300
+grep -q "known here: '$net/trainer' is a node of role trainer in run .*, with the weights of version " "$work/err" ||
+    fail "it should tell what this node has"
+grep -q "its model is in '$net/trainer/model'" "$work/err" || fail "it should tell of the model"
+grep -q "muster status --dir '$net/trainer/\.\.'" "$work/err" || fail "it should tell where the ledger is"
+run 1 'did not answer' status --dir "$net/inference-1" --wait-ms 300
 run 1 'the directory of no node' status --dir "$work/nowhere"
 
 run 0 'REJECT_HARD' ledger show "$net/orchestrator/ledger" --unit "$unit"
