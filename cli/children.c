@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/role_options.h"
 
 #define RESTART_FIRST_MS 200
 #define RESTART_LAST_MS  5000
@@ -130,10 +131,11 @@ static void child_reap(struct child *ch, int64_t now_ms)
         return;
     }
     note_end(ch, status);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-        ch->is_given_up = true;
+    ch->is_given_up = WIFEXITED(status) && WEXITSTATUS(status) == 2;
+    ch->is_refused = WIFEXITED(status) && WEXITSTATUS(status) == ROLE_REFUSED;
+    ch->restart_at_ms = now_ms;
+    if (ch->is_given_up || ch->is_refused)
         return;
-    }
     if (now_ms - ch->start_ms > HEALTHY_MS)
         ch->quick_lives = 0;
     for (unsigned i = 0; i < ch->quick_lives && pause < RESTART_LAST_MS; i++)
@@ -163,7 +165,7 @@ enum status children_tick(struct children *c, int64_t now_ms, struct err *e)
         struct child *ch = &c->v[i];
 
         child_reap(ch, now_ms);
-        if (ch->pid || ch->is_done || ch->is_given_up || c->is_stopping ||
+        if (ch->pid || ch->is_done || ch->is_given_up || ch->is_refused || c->is_stopping ||
             now_ms < ch->restart_at_ms)
             continue;
         enum status st = child_start(c, ch, now_ms, e);

@@ -3,7 +3,7 @@
  *
  * Each child is this very program with another subcommand, its stderr in DIR/<name>.log. A child
  * that dies is started again after a pause that doubles from 0.2 s to 5 s; one that exits with
- * status 0 is done and stays so. All die with their parent (PR_SET_PDEATHSIG).
+ * status 0 is done, one that exits with ROLE_REFUSED is not wanted any more, and both stay so. All die with their parent (PR_SET_PDEATHSIG).
  *
  * Threads: one.
  */
@@ -30,11 +30,12 @@ struct child {
     pid_t pid;                      /* 0: not running */
     bool is_done;                   /* exited with status 0 */
     bool is_given_up;               /* exited with status 2: its command line is wrong */
+    bool is_refused;                /* exited with ROLE_REFUSED */
     unsigned quick_lives;           /* in a row, each shorter than ten seconds */
     unsigned vain_lives;            /* that failed since the run last got further */
     char why[CHILD_WHY_BYTES];      /* how its last life ended; "" if it never did */
     int64_t start_ms;               /* when it was last started */
-    int64_t restart_at_ms;          /* when to start it again */
+    int64_t restart_at_ms;          /* when to start it again; refused: when that was */
 };
 
 struct children {

@@ -426,7 +426,7 @@ static bool is_wanted(const struct up *u, const struct child *ch)
     }
     if (ch == &u->children.v[0] || !strncmp(ch->name, "relay-", 6))
         return n_nodes + 1 != u->children.n;
-    return !is_barred;
+    return !is_barred && !ch->is_refused;
 }
 
 /* A trainer that died of it and did not come through has exported nothing, which is what all was for. */

@@ -65,5 +65,5 @@ int role_finish(const char *role, enum status st, const struct err *e)
         return 0;
     fprintf(stderr, "muster %s: %s%s\n", role, e->text,
             st == ERR_FULL ? ": make room there and start it again, it goes on" : "");
-    return 1;
+    return st == ERR_DENIED ? ROLE_REFUSED : 1;
 }

@@ -26,13 +26,14 @@ struct up_stall {
     int64_t progress_ms; /* since when */
 };
 
-/* "trainer ends again and again: ..." into `text`; NULL if nobody is stuck. */
+/* "trainer ends again and again: ..." into `text`, or "inference-4 is not started again: ..." of the last
+ * that was refused; NULL if there is neither. */
 const char *up_stuck_note(const struct children *c, int64_t now_ms, char *text, size_t size);
 
 void up_stall_init(struct up_stall *s, int64_t now_ms);
 /* To be called as often as the status is asked; `status` is the last answer, NULL before the
  * first. Give up on ERR_IO, with the last word of the process that cannot live, and on ERR_DENIED:
- * every worker was barred. */
+ * every worker was barred, or every validator. */
 MUST_USE enum status up_stall_check(struct up_stall *s, struct children *c,
                                     const json_t *status, int64_t now_ms, struct err *e);
 

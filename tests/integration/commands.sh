@@ -134,6 +134,8 @@ cp "$work/up.out" "$work/out"
 [ "$(value 'o["ledger_ok"] and o["tokens_trained"] > 0 and o["honest_refused"] == 0')" = True ]
 [ "$(value 'o["cheats_slashed"]')" = 1 ] || fail "the cheat should be slashed"
 
+[ "$(grep -c ' inference start ' "$net/inference-2.log")" = 1 ] || fail "who was barred should not be started again"
+
 # ---- the same network, over ------------------------------------------------------------------
 run 0 'done: small' status --dir "$net"
 run 0 'done: small' status --dir "$net" --watch

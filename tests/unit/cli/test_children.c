@@ -127,6 +127,21 @@ static void one_that_cannot_be_used_so_is_given_up(void **state)
     assert_int_equal(ch->pid, 0);
 }
 
+static void one_that_was_refused_is_not_started_again(void **state)
+{
+    struct fixture *f = *state;
+    struct child *ch = add(f, "exit", "3");
+
+    live(f, ch, 10);
+    f->now_ms += 60000;
+    tick(f);
+
+    assert_true(ch->is_refused);
+    assert_false(ch->is_done);
+    assert_int_equal(ch->pid, 0);
+    assert_false(children_is_stuck(ch, f->now_ms));
+}
+
 static void five_short_lives_and_it_is_stuck_with_its_last_word(void **state)
 {
     struct fixture *f = *state;
@@ -285,6 +300,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_long_life_starts_over_at_the_first_pause, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(one_that_cannot_be_used_so_is_given_up, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(one_that_was_refused_is_not_started_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(five_short_lives_and_it_is_stuck_with_its_last_word,
                                         setup, teardown),
