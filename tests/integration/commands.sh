@@ -254,7 +254,7 @@ assert all(r["inference_ucr_h"] > 0 and r["trainer_ucr_h"] > 0 for r in paid), r
 unpaid = [r for r in rows if r["name"] == "earnings" and r["numerics"] == "bf16-1"]
 assert unpaid and all(r["inference_ucr_h"] is None for r in unpaid), rows
 END
-run 1 "cannot open" doctor "$work/nothing"
+run 1 "a task is wanted" doctor "$work/nothing"
 run 2 "measures nothing" doctor --quick "$here/tasks/small"
 run 2 "is not a command" nonsense
 
