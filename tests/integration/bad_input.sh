@@ -3,20 +3,7 @@
 # network is at work it goes on and loses nothing.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-up=
-
-finish() {
-    status=$?
-    [ -z "$up" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    [ $status -eq 0 ] || tail -n 20 "$work"/*.err "$work"/net/*.log 2>/dev/null || true
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 # expect NAME STATUS PATTERN COMMAND...: the command fails so, and stderr has the pattern
 expect() {
@@ -34,14 +21,6 @@ expect() {
 task() { # name, sed expression on task.yaml
     cp -r "$here/tasks/small" "$work/$1"
     sed -i "$2" "$work/$1/task.yaml"
-}
-
-await() { # a condition, for at most 60 s
-    local until=$((SECONDS + 60))
-    until eval "$1"; do
-        [ $SECONDS -lt $until ] || { echo "in vain awaited: $1"; exit 1; }
-        sleep 0.05
-    done
 }
 
 # ---- files ----------------------------------------------------------------------------------

@@ -3,21 +3,8 @@
 # it is over: exit statuses, what is said, and that --json is JSON.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
 net=$work/net
-up= late=
-
-finish() {
-    status=$?
-    for pid in $up $late; do kill "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    [ $status -eq 0 ] || tail -n 20 "$work"/*.err "$net"/*.log 2>/dev/null || true
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
 
 fail() { # text: what was printed last is shown
     echo "FAILED: $1"
@@ -51,14 +38,6 @@ json() {
 value() {
     python3 -c 'import json, sys; o = json.loads(sys.stdin.readline()); print(eval(sys.argv[1]))' \
         "$1" <"$work/out"
-}
-
-await() { # a condition, for at most 60 s
-    local until=$((SECONDS + 60))
-    until eval "$1"; do
-        [ $SECONDS -lt $until ] || { echo "in vain awaited: $1"; exit 1; }
-        sleep 0.1
-    done
 }
 
 versions() { # how many were made
@@ -108,14 +87,14 @@ json task show --dir "$net"
 json invite --role inference --dir "$net/initiator"
 link=$(value 'o["link"]')
 "$muster" join "$link" --dir "$work/late" >"$work/late.out" 2>"$work/late.err" &
-late=$!
+late=$! pids=$!
 await 'grep -q "accepted=[1-9]" "$work/late.err"'
 run 0 '.' drain --dir "$work/late"
 wait $late
 late=
 run 0 'inference .*draining\|inference .*silent' status --dir "$net"
 "$muster" join "$link" --dir "$work/twice" >"$work/out" 2>"$work/err" &
-late=$!
+late=$! pids=$!
 await 'grep -qi "used\|refused\|denied" "$work/err"'
 kill $late 2>/dev/null || true
 wait $late || true

@@ -5,9 +5,7 @@
 # must keep ends and says so, nobody is banned for it, and `up` ends where it cannot go on without.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
 
 if [ -z "${FULL_DISK_INSIDE:-}" ]; then
     # A small disk takes a mount, and a mount takes a namespace of our own.
@@ -20,8 +18,7 @@ if [ -z "${FULL_DISK_INSIDE:-}" ]; then
     FULL_DISK_INSIDE=1 exec unshare -Urm "$0"
 fi
 
-pids=
-finish() {
+finish() { # disks besides
     status=$?
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
@@ -29,11 +26,6 @@ finish() {
     umount -l "$work"/disk "$work"/*/trainer "$work"/*/inference-[12] 2>/dev/null || true
     rm -rf "$work"
     exit $status
-}
-trap finish EXIT
-
-weights() {
-    sed -n 's/.*"weights": "\([0-9a-f]*\)".*/\1/p' "$1"
 }
 
 begin() { # name of the output, directory, options: starts a network, $up is its process
@@ -91,17 +83,17 @@ cp -a "$work/disk/net" "$work/larger"
 begin resumed "$work/larger"
 wait $up
 "$muster" ledger audit "$work/larger/orchestrator/ledger" >"$work/audit.err"
-echo "ample   $(weights "$work/ample.out")"
-echo "resumed $(weights "$work/resumed.out")"
-[ -n "$(weights "$work/ample.out")" ]
-[ "$(weights "$work/ample.out")" = "$(weights "$work/resumed.out")" ]
+echo "ample   $(field "$work/ample.out" weights)"
+echo "resumed $(field "$work/resumed.out" weights)"
+[ -n "$(field "$work/ample.out" weights)" ]
+[ "$(field "$work/ample.out" weights)" = "$(field "$work/resumed.out" weights)" ]
 
 # Of two workers one that can keep no more than the first version dies of the next, and the other goes on.
 begin_small inference-2 150k
 wait $up
 grep -q "^muster inference: cannot write .*$work/inference-2-short/inference-2.*No space left" \
     "$work/inference-2-short/inference-2.log"
-[ "$(weights "$work/ample.out")" = "$(weights "$work/inference-2-short.out")" ]
+[ "$(field "$work/ample.out" weights)" = "$(field "$work/inference-2-short.out" weights)" ]
 
 check_ended trainer $trainer
 check_ended inference-1 $worker
@@ -114,4 +106,4 @@ fi
 cp -a "$work/trainer-short" "$work/trainer-larger"
 begin trainer-larger "$work/trainer-larger"
 wait $up
-[ "$(weights "$work/ample.out")" = "$(weights "$work/trainer-larger.out")" ]
+[ "$(field "$work/ample.out" weights)" = "$(field "$work/trainer-larger.out" weights)" ]
