@@ -149,6 +149,15 @@ expect damaged_bundle 1 "damaged/bundle': not a task bundle" again damaged
 : >"$work/damaged/initiator/membership"
 expect damaged_membership 1 "membership' does not say" "$muster" status --dir "$work/damaged/initiator"
 
+# a trainer that cannot write its last model: what is then there is not the result
+mkdir -p "$work/unwritten/trainer"
+: >"$work/unwritten/trainer/model"
+expect no_model 1 "the trainer did not come to its model: .*trainer/model' is no directory" \
+    timeout -k 5 120 "$muster" up "$here/tasks/small" --dir "$work/unwritten" --steps 3 --cheats 0 --inference 2 --json
+rm "$work/unwritten/trainer/model"
+timeout -k 5 60 "$muster" up --dir "$work/unwritten" --json --cheats 0 --inference 2 >"$work/out" 2>"$work/again.err"
+grep -q '"steps": 3' "$work/out"
+
 # ---- models -------------------------------------------------------------------------------------
 cp -r "$work/net/trainer/model" "$work/cut"
 truncate -s -64 "$work/cut/model.safetensors"
