@@ -309,7 +309,16 @@ char *file_join(const char *dir, const char *name)
     return s;
 }
 
-enum status file_lock(int *fd, const char *path, const char *what, struct err *e)
+/* Whoever holds a lock may unlink its file: what was opened before then locks nothing. */
+static bool is_still_at(int fd, const char *path)
+{
+    struct stat mine, there;
+
+    return !fstat(fd, &mine) && !stat(path, &there) && mine.st_dev == there.st_dev &&
+           mine.st_ino == there.st_ino;
+}
+
+static enum status lock_once(int *fd, const char *path, const char *what, struct err *e)
 {
     enum status st = OK;
 
@@ -321,6 +330,17 @@ enum status file_lock(int *fd, const char *path, const char *what, struct err *e
                  ? err_set(e, ERR_EXISTS, "another process works in '%s'", what)
                  : err_set(e, ERR_IO, "cannot lock '%s': %s", path, strerror(errno));
         file_unlock(fd);
+    }
+    return st;
+}
+
+enum status file_lock(int *fd, const char *path, const char *what, struct err *e)
+{
+    enum status st = lock_once(fd, path, what, e);
+
+    while (!st && !is_still_at(*fd, path)) {
+        file_unlock(fd);
+        st = lock_once(fd, path, what, e);
     }
     return st;
 }

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/role_options.h"
 
 #define RESTART_FIRST_MS 200
 #define RESTART_LAST_MS  5000
@@ -130,22 +131,32 @@ static void child_reap(struct child *ch, int64_t now_ms)
         return;
     }
     note_end(ch, status);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-        ch->is_given_up = true;
+    ch->is_given_up = WIFEXITED(status) && WEXITSTATUS(status) == 2;
+    ch->is_refused = WIFEXITED(status) && WEXITSTATUS(status) == ROLE_REFUSED;
+    ch->restart_at_ms = now_ms;
+    if (ch->is_given_up || ch->is_refused)
         return;
-    }
     if (now_ms - ch->start_ms > HEALTHY_MS)
         ch->quick_lives = 0;
     for (unsigned i = 0; i < ch->quick_lives && pause < RESTART_LAST_MS; i++)
         pause *= 2;
     ch->quick_lives++;
+    ch->vain_lives++;
     ch->restart_at_ms = now_ms + (pause < RESTART_LAST_MS ? pause : RESTART_LAST_MS);
+}
+
+void children_progress(struct children *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        c->v[i].vain_lives = 0;
 }
 
 bool children_is_stuck(const struct child *ch, int64_t now_ms)
 {
-    return ch->quick_lives >= CHILD_QUICK_LIVES && !ch->is_done &&
-           !(ch->pid && now_ms - ch->start_ms > HEALTHY_MS);
+    bool is_healthy = ch->pid && now_ms - ch->start_ms > HEALTHY_MS;
+
+    return !ch->is_done && ((ch->quick_lives >= CHILD_QUICK_LIVES && !is_healthy) ||
+                            ch->vain_lives >= CHILD_QUICK_LIVES);
 }
 
 enum status children_tick(struct children *c, int64_t now_ms, struct err *e)
@@ -154,7 +165,7 @@ enum status children_tick(struct children *c, int64_t now_ms, struct err *e)
         struct child *ch = &c->v[i];
 
         child_reap(ch, now_ms);
-        if (ch->pid || ch->is_done || ch->is_given_up || c->is_stopping ||
+        if (ch->pid || ch->is_done || ch->is_given_up || ch->is_refused || c->is_stopping ||
             now_ms < ch->restart_at_ms)
             continue;
         enum status st = child_start(c, ch, now_ms, e);

@@ -469,6 +469,8 @@ static enum status run(struct cast_node *n, struct err *e)
         hex_encode(hex, BYTES_OF(n->key->transport.b));
         printf("ready %" PRId64 " %.16s\n", clock_mono_us(), hex);
         st = shell_run(n->shell, e);
+        if (!st)
+            st = cast_failure(n->cast, e);
     }
     if (st)
         printf("failed %s\n", e->text);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/pool.h"
@@ -117,16 +118,32 @@ static int refuse_others(const struct opt *table, size_t n, bool is_data)
     return USAGE_RUN;
 }
 
-/* Two trainings into one directory would spoil each other's files. */
-static enum status lock_out(int *fd, const char *dir, struct err *e)
-{
-    char *path = file_join(dir, ".lock");
-    enum status st = file_mkdirs(dir, 0777, e);
+struct out {
+    const char *dir;
+    char *lock; /* owned: the path */
+    int fd;
+    bool was_there;
+};
 
-    if (!st)
-        st = file_lock(fd, path, dir, e);
-    free(path);
-    return st;
+/* Two trainings into one directory would spoil each other's files. */
+static enum status open_out(struct out *o, const char *dir, struct err *e)
+{
+    enum status st;
+
+    *o = (struct out){dir, file_join(dir, ".lock"), -1, file_exists(dir)};
+    st = file_mkdirs(dir, 0777, e);
+    return st ? st : file_lock(&o->fd, o->lock, dir, e);
+}
+
+/* Of a training that came to nothing nothing stays, but what --resume goes on from. */
+static void close_out(struct out *o, enum status st)
+{
+    if (o->fd >= 0)
+        (void)unlink(o->lock);
+    if (o->fd >= 0 && st && !o->was_there)
+        (void)rmdir(o->dir); /* which takes only an empty one */
+    file_unlock(&o->fd);
+    free(o->lock);
 }
 
 /* Whether a directory is a model's and not a task's. */
@@ -142,13 +159,13 @@ static bool is_model(const char *dir)
 
 static int warm_up(const struct sft *o, const char *path)
 {
-    int lock = -1;
+    struct out out;
     struct err e;
-    enum status st = lock_out(&lock, o->out, &e);
+    enum status st = open_out(&out, o->out, &e);
 
     if (!st)
         st = run(o, path, &e);
-    file_unlock(&lock);
+    close_out(&out, st);
     if (st)
         return usage_fail(e.text);
     printf("%s\n", o->out);
@@ -158,7 +175,7 @@ static int warm_up(const struct sft *o, const char *path)
 static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *m,
                 const char *path)
 {
-    int lock = -1;
+    struct out out;
     struct err e;
     enum status st;
 
@@ -175,10 +192,10 @@ static int tune(const struct sft *o, struct sft_settings *s, struct sft_manner *
     m->processes = o->processes;
     m->kernels = o->kernels;
     m->device = o->device;
-    st = lock_out(&lock, o->out, &e);
+    st = open_out(&out, o->out, &e);
     if (!st)
         st = sft_run(s, m, path, o->out, &e);
-    file_unlock(&lock);
+    close_out(&out, st);
     return st ? usage_fail(e.text) : 0;
 }
 

@@ -10,11 +10,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/json_view.h"
 #include "cli/look.h"
 #include "cli/up_result.h"
 #include "cli/usage.h"
+#include "proto/digest.h"
+#include "shardcast/content_store.h"
+#include "shardcast/member.h"
 
 struct settings {
     char *dir;
@@ -144,6 +148,72 @@ static enum status watch(const struct settings *o, struct err *e)
     return st;
 }
 
+static enum status note_newest(void *arg, const struct content_info *info, struct err *e)
+{
+    int64_t *newest = arg;
+
+    (void)e;
+    if (info->content.kind == CONTENT_FULL && info->is_complete &&
+        info->content.version > *newest)
+        *newest = info->content.version;
+    return OK;
+}
+
+/* The newest version whose weights are whole in a node's directory; -1: none. */
+static int64_t newest_in(const char *dir)
+{
+    const struct content_store_options o = {.read_only = true};
+    struct content_store *s = NULL;
+    int64_t newest = -1;
+
+    if (!content_store_open(&s, dir, &o, NULL))
+        (void)!content_store_each(s, note_newest, &newest, NULL);
+    content_store_close(&s);
+    return newest;
+}
+
+/* What a node's directory says of a run whose orchestrator does not answer, and where more is to be
+ * found. */
+static void tell_what_is_here(const char *dir)
+{
+    char *whole = file_join(dir, ".."), *model = file_join(dir, "model");
+    char *config = file_join(model, "config.json"), *ledger = look_find_ledger(whole);
+    char run[DIGEST_HEX_BYTES];
+    struct member_home home;
+    int64_t newest = newest_in(dir);
+
+    if (!member_home_load(&home, dir, NULL)) {
+        digest_to_hex(run, &home.run);
+        fprintf(stderr, "known here: '%s' is a node of role %s in run %.16s", dir,
+                role_name(home.role), run);
+        if (newest >= 0)
+            fprintf(stderr, ", with the weights of version %" PRId64, newest);
+        fputc('\n', stderr);
+    }
+    if (file_exists(config))
+        fprintf(stderr, "its model is in '%s' (muster model generate)\n", model);
+    if (ledger)
+        fprintf(stderr, "the run's ledger is beside it: muster status --dir '%s'\n", whole);
+    free(ledger);
+    free(config);
+    free(model);
+    free(whole);
+}
+
+/* The exit status. */
+static int fail(const struct settings *o, enum status st, struct err *e)
+{
+    if (st == ERR_TIMEOUT) {
+        struct err why = *e;
+
+        (void)err_set(e, st, "%s: the run is over, or its orchestrator is away", why.text);
+    }
+    usage_fail(e->text);
+    if (st == ERR_TIMEOUT)
+        tell_what_is_here(o->dir);
+    return 1;
+}
+
 int cmd_status(int argc, char **argv)
 {
     struct settings o = {0};
@@ -170,8 +240,11 @@ int cmd_status(int argc, char **argv)
     struct err e = {0};
     int status = usage_parse(&u, argc, argv);
 
-    if (status == USAGE_RUN)
-        status = watch(&o, &e) ? usage_fail(e.text) : 0;
+    if (status == USAGE_RUN) {
+        enum status st = watch(&o, &e);
+
+        status = st ? fail(&o, st, &e) : 0;
+    }
     opt_clear(table, u.n);
     return status;
 }

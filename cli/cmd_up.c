@@ -426,7 +426,18 @@ static bool is_wanted(const struct up *u, const struct child *ch)
     }
     if (ch == &u->children.v[0] || !strncmp(ch->name, "relay-", 6))
         return n_nodes + 1 != u->children.n;
-    return !is_barred;
+    return !is_barred && !ch->is_refused;
+}
+
+/* A trainer that died of it and did not come through has exported nothing, which is what all was for. */
+static enum status check_exported(const struct up *u, struct err *e)
+{
+    const struct child *trainer = &u->children.v[1];
+
+    if (interrupted || trainer->is_done || !trainer->vain_lives || !is_wanted(u, trainer))
+        return OK;
+    return err_set(e, ERR_IO, "the run is over, but the trainer did not come to its model: %s",
+                   trainer->why);
 }
 
 /* The last version is exported after the task is closed: wait for the trainer and the others to
@@ -445,7 +456,7 @@ static enum status await_end(struct up *u, struct err *e)
         if (running)
             sleep_ms(STEP_MS);
     }
-    return st;
+    return st ? st : check_exported(u, e);
 }
 
 /* ---- the command ------------------------------------------------------------------------- */

@@ -63,6 +63,7 @@ int role_finish(const char *role, enum status st, const struct err *e)
 {
     if (!st)
         return 0;
-    fprintf(stderr, "muster %s: %s\n", role, e->text);
-    return 1;
+    fprintf(stderr, "muster %s: %s%s\n", role, e->text,
+            st == ERR_FULL ? ": make room there and start it again, it goes on" : "");
+    return st == ERR_DENIED ? ROLE_REFUSED : 1;
 }

@@ -30,7 +30,10 @@ void role_options_table(struct opt *table, struct role_options *o);
 /* What the rows were set to, as roles take it (strings lent), and the log level. */
 struct node_options role_options_apply(const struct role_options *o);
 
-/* The end of every role command: OK is 0, a failure is told and is 1. */
+#define ROLE_REFUSED 3 /* status of one that the orchestrator refused for good */
+
+/* The end of every role command: OK is 0, a failure is told and is 1, or ROLE_REFUSED on ERR_DENIED:
+ * starting it again changes nothing. */
 int role_finish(const char *role, enum status st, const struct err *e);
 
 #endif

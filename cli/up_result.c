@@ -43,6 +43,19 @@ static bool is_cheat(const struct up_run *run, const char *hex)
     return false;
 }
 
+static bool is_barred(const json_t *status, const char *hex)
+{
+    size_t i;
+    json_t *node;
+
+    json_array_foreach(json_object_get(status, "nodes"), i, node)
+    {
+        if (!strcmp(json_view_text(node, "node"), hex))
+            return json_is_true(json_object_get(node, "barred"));
+    }
+    return false;
+}
+
 static bool is_cheat_verifier(const struct up_run *run, const char *hex)
 {
     char name[NAME_BYTES], found[2 * KEY_BYTES + 1];
@@ -320,6 +333,26 @@ static void print_cost(FILE *to, const json_t *status)
             json_view_int(money, "trainer"), json_view_int(money, "refunded"));
 }
 
+/* "barred   inference-4, verifier-2: not started again" */
+static void print_barred(FILE *to, const struct up_run *run)
+{
+    const char *const role[] = {"inference", "verifier"};
+    const int64_t n[] = {run->inference, run->validators};
+    char name[NAME_BYTES], hex[2 * KEY_BYTES + 1];
+    bool has_any = false;
+
+    for (size_t k = 0; k < 2; k++)
+        for (int64_t i = 1; i <= n[k]; i++) {
+            snprintf(name, sizeof(name), "%s-%" PRId64, role[k], i);
+            if (!up_node_name(run->dir, name, hex) || !is_barred(run->status, hex))
+                continue;
+            fprintf(to, "%s%s", has_any ? ", " : "barred   ", name);
+            has_any = true;
+        }
+    if (has_any)
+        fprintf(to, ": not started again\n");
+}
+
 void up_result_print(FILE *to, const struct up_result *r, const struct up_run *run)
 {
     bool has_eval = run->task->eval.prompts > 0;
@@ -342,6 +375,7 @@ void up_result_print(FILE *to, const struct up_result *r, const struct up_run *r
     if (run->cheats)
         fprintf(to, "cheats   %" PRId64 " of %" PRId64 " found and slashed\n",
                 r->cheats_slashed, run->cheats);
+    print_barred(to, run);
     if (strcmp(run->cheat_verifier, "none") != 0)
         fprintf(to,
                 "canaries %" PRId64 " contradicted %" PRId64 " verdicts; %" PRId64

@@ -551,7 +551,9 @@ static void follow_nodes(struct screen *s, const json_t *nodes, int64_t now_ms)
         tokens += json_view_int(o, "tokens");
         barred += is_barred(o);
         if (!s->is_terminal && is_barred(o) && barred > s->n_barred)
-            fprintf(s->to, "barred %.8s (%s): its stake is slashed, its key revoked\n",
+            fprintf(s->to,
+                    "barred %.8s (%s): its stake is slashed, its key revoked, and it is not "
+                    "started again\n",
                     json_view_text(o, "node"), json_view_text(o, "role"));
     }
     s->n_barred = barred > s->n_barred ? barred : s->n_barred;

@@ -1,5 +1,6 @@
 #include "cli/up_task.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,41 @@ char *up_task_default(void)
         free(dir);
     }
     return NULL;
+}
+
+static int is_shown(const struct dirent *d)
+{
+    return d->d_name[0] != '.';
+}
+
+/* Where a task was named that is not there: "; tasks that are here: tasks/arithmetic, ..." after *e. */
+static enum status name_tasks(enum status st, struct err *e)
+{
+    char *first = up_task_default(), *slash = first ? strrchr(first, '/') : NULL;
+    struct dirent **found = NULL;
+    struct buf text;
+    int n = 0;
+
+    buf_init(&text, 1u << 16);
+    buf_printf(&text, "%s", e->text);
+    if (slash) {
+        *slash = '\0';
+        n = scandir(first, &found, is_shown, alphasort);
+    }
+    for (int i = 0, n_named = 0; i < n; i++) {
+        char *dir = file_join(first, found[i]->d_name), *yaml = file_join(dir, "task.yaml");
+
+        if (file_exists(yaml))
+            buf_printf(&text, "%s%s", n_named++ ? ", " : "; tasks that are here: ", dir);
+        free(yaml);
+        free(dir);
+        free(found[i]);
+    }
+    st = err_set(e, st, "%s", buf_cstr(&text));
+    buf_clear(&text);
+    free(found);
+    free(first);
+    return st;
 }
 
 /* The line after `at`, or the end of the text. */
@@ -180,6 +216,8 @@ enum status up_task_load(struct buf *out, struct task *t, const char *path, int6
     buf_init(&original, BUNDLE_MAX_BYTES);
     buf_init(&yaml, TASK_FILE_MAX_BYTES * 2);
     st = bundle_load(&original, path, e);
+    if (st == ERR_NOT_FOUND && !file_exists(path))
+        st = name_tasks(st, e);
     if (!st)
         st = bundle_decode(&b, buf_bytes(&original), e);
     if (!st)

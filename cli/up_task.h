@@ -20,7 +20,8 @@ char *up_task_default(void);
 
 /* Reads the bundle of `path`, sets `seed` and `algorithm.steps` in its task file when they are
  * >= 0, appends the encoded bundle to `out` and parses the task into *t (which was task_init'ed).
- * Errors as bundle_load and task_parse. */
+ * Errors as bundle_load and task_parse; one that is not there is answered with those that come with
+ * muster. */
 MUST_USE enum status up_task_load(struct buf *out, struct task *t, const char *path,
                                   int64_t seed, int64_t steps, struct err *e);
 

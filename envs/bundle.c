@@ -195,6 +195,22 @@ char *bundle_model_dir(const char *path, const struct task *t)
     return model;
 }
 
+static enum status read_task(struct buf *b, const char *dir, const char *name, struct err *e)
+{
+    char *path = path_from(dir, name);
+    enum status st;
+
+    if (file_exists(path))
+        st = read_file(b, dir, name, TASK_FILE_MAX_BYTES, e);
+    else
+        st = err_set(e, ERR_NOT_FOUND,
+                     "a task is wanted, which is a YAML file or a directory with a task.yaml: "
+                     "there is no '%s'",
+                     path);
+    free(path);
+    return st;
+}
+
 enum status bundle_load(struct buf *out, const char *path, struct err *e)
 {
     struct buf content[BUNDLE_FILES];
@@ -206,7 +222,7 @@ enum status bundle_load(struct buf *out, const char *path, struct err *e)
     memset(content, 0, sizeof(content));
     task_init(&t);
     split_path(path, &dir, &name);
-    st = read_file(&content[BUNDLE_TASK], dir, name, TASK_FILE_MAX_BYTES, e);
+    st = read_task(&content[BUNDLE_TASK], dir, name, e);
     if (st)
         goto out;
     task_clear(&t);

@@ -59,7 +59,7 @@ MUST_USE enum status bundle_decode(struct bundle *b, struct bytes in, struct err
 struct task;
 /* Reads `path`, a task file or a directory with a task.yaml, and the files it names, parses and
  * checks the task, and appends the bundle's bytes to `out`. Paths in the task are relative to
- * its directory. */
+ * its directory. ERR_NOT_FOUND: one of these files is not there. */
 MUST_USE enum status bundle_load(struct buf *out, const char *path, struct err *e);
 /* Where model.init of the task in `path` leads, seen from the working directory: a new string of
  * the caller's. NULL: nowhere, the weights begin random. */

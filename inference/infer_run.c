@@ -286,6 +286,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
                  c->units_made, c->tokens, c->accepted, c->refused);
     if (st && device_wait(w->device, &why))
         station_fail(&w->at, ERR_IO, &why); /* its leases end, and others make the units */
+    else if (st == ERR_FULL)
+        station_fail(&w->at, st, e);
     maybe_stop(w);
 }
 

@@ -210,10 +210,11 @@ static void do_act(struct cast *c, const struct cast_act *a, int64_t now_ms,
     }
 }
 
-/* Acts may lead to further acts, which go to the end of the list. */
+/* Acts may lead to further acts, which go to the end of the list. What follows one that the disk
+ * refused may say to neighbours that it is here: whoever asked for it in vain would take us for a liar. */
 static void carry_out(struct cast *c, int64_t now_ms, struct effects *out)
 {
-    for (size_t i = 0; i < c->acts.n || c->is_plan_due; i++) {
+    for (size_t i = 0; !c->st && (i < c->acts.n || c->is_plan_due); i++) {
         if (i == c->acts.n)
             cast_plan(c, now_ms);
         if (i == c->acts.n)
@@ -381,6 +382,22 @@ void cast_free(struct cast **p)
     free(c->status_path);
     free(c);
     *p = NULL;
+}
+
+void cast_fail(struct cast *c, enum status st, const struct err *e)
+{
+    if (c->st)
+        return;
+    c->st = st;
+    c->err = *e;
+    shell_stop(c->shell);
+}
+
+enum status cast_failure(const struct cast *c, struct err *e)
+{
+    if (c->st && e)
+        *e = c->err;
+    return c->st;
 }
 
 const char *cast_endpoint(const struct cast *c)

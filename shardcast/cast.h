@@ -66,6 +66,11 @@ MUST_USE enum status cast_new(struct cast **out, struct shell *s, const struct n
                               const char *dir, const struct cast_options *opt, struct err *e);
 void cast_free(struct cast **p);
 
+/* Set when the disk could not keep what must be kept, or give it up (ERR_FULL, ERR_IO, ERR_CORRUPT): the
+ * shell was stopped, nothing that is not on disk was said to be here, and the run file returns this. OK
+ * otherwise. */
+MUST_USE enum status cast_failure(const struct cast *c, struct err *e);
+
 /* Where peers reach us: what HELLO reports; "": nobody can. Lent until cast_free. */
 const char *cast_endpoint(const struct cast *c);
 

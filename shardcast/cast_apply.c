@@ -36,7 +36,15 @@ struct applying {
     int64_t begun_ms;
 };
 
-static enum status write_all(int fd, struct bytes data, struct err *e)
+static enum status failed(struct err *e, const char *doing, const char *path)
+{
+    int n = errno;
+
+    return err_set(e, n == ENOSPC || n == EDQUOT || n == EFBIG ? ERR_FULL : ERR_IO,
+                   "cannot %s '%s': %s", doing, path, strerror(n));
+}
+
+static enum status write_all(int fd, const char *path, struct bytes data, struct err *e)
 {
     while (data.len > 0) {
         ssize_t n = write(fd, data.data, data.len);
@@ -44,15 +52,14 @@ static enum status write_all(int fd, struct bytes data, struct err *e)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return err_set(e, errno == ENOSPC ? ERR_FULL : ERR_IO,
-                           "cannot write a version made from a patch: %s", strerror(errno));
+            return failed(e, "write", path);
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
     return OK;
 }
 
-static enum status make_blocks(int fd, struct cast_cut *cut, const struct delta *d,
-                               struct bytes base, struct err *e)
+static enum status make_blocks(int fd, const char *path, struct cast_cut *cut,
+                               const struct delta *d, struct bytes base, struct err *e)
 {
     const struct delta_loops *loops = delta_loops_find(NULL);
     struct delta_at at = {0};
@@ -67,14 +74,14 @@ static enum status make_blocks(int fd, struct cast_cut *cut, const struct delta 
         if (!st)
             st = cast_cut_add(cut, made, e);
         if (!st)
-            st = write_all(fd, made, e);
+            st = write_all(fd, path, made, e);
     }
     free(block);
     return st;
 }
 
-static enum status make_file(const struct apply_order *o, int fd, const struct delta *d,
-                             struct bytes base, struct err *e)
+static enum status make_file(const struct apply_order *o, int fd, const char *path,
+                             const struct delta *d, struct bytes base, struct err *e)
 {
     const struct cast_cut_options co = {.run = o->run,
                                         .content = content_full(o->patch.version),
@@ -86,7 +93,7 @@ static enum status make_file(const struct apply_order *o, int fd, const struct d
     if (d->file_bytes != o->file_bytes || base.len != o->file_bytes)
         return err_set(e, ERR_DIGEST, "the patch is for files of another length");
     cast_cut_init(&cut, &co);
-    st = make_blocks(fd, &cut, d, base, e);
+    st = make_blocks(fd, path, &cut, d, base, e);
     if (!st)
         st = cast_cut_end(&cut, &made, e);
     if (!st && !digest_equal(&made.weights, &o->root))
@@ -113,10 +120,10 @@ static enum status apply(struct applying *a, struct err *e)
     if (!st) {
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0)
-            st = err_set(e, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+            st = failed(e, "open", path);
     }
     if (!st)
-        st = make_file(&a->order, fd, &d, from.bytes, e);
+        st = make_file(&a->order, fd, path, &d, from.bytes, e);
     if (fd >= 0)
         close(fd);
     if (st)
@@ -177,8 +184,10 @@ static void take(struct cast *c, struct applying *a, int64_t now_ms)
     LOG_WARN("apply content=\"%s\" why=\"%s\"", text, a->e.text);
     if (a->is_spoilt)
         cast_disk_reconcile(c); /* and applied when it is here again */
-    else if (st == ERR_FULL)
-        (void)cast_state_make_room(c->state, &c->acts);
+    else if (st == ERR_FULL && cast_state_make_room(c->state, full.version, &c->acts))
+        return;                 /* and applied in that room */
+    else if (a->st == ERR_FULL) /* and not only the quota */
+        cast_fail(c, st, &a->e);
     else
         refuse(c, &a->order.patch, now_ms);
 }

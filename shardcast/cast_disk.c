@@ -16,7 +16,14 @@
 #define LOG_MODULE "shardcast"
 #include "base/log.h"
 
-#define FULL_PAUSE_MS 5000 /* nothing is asked for so long after the disk was full */
+#define FULL_PAUSE_MS 5000 /* nothing is asked for so long after the quota was used up */
+
+/* What has been signed and what is said to be here must be on disk: without a disk there is no going on.
+ * Anything else is the fault of what came, and no reason to end. */
+static bool is_of_the_disk(enum status st)
+{
+    return st == ERR_FULL || st == ERR_IO || st == ERR_CORRUPT;
+}
 
 /* ---- is it right? ------------------------------------------------------------------------ */
 
@@ -120,6 +127,7 @@ static enum status restore_all(struct cast *c, struct err *e)
             continue;
         LOG_WARN("restore why=\"%s\"", why.text);
         cast_disk_forget(c, &l.v[i]);
+        st = cast_failure(c, e);
     }
     free(l.v);
     return st;
@@ -150,19 +158,45 @@ enum status cast_disk_open(struct cast *c, const char *dir, struct err *e)
 
 /* ---- later ------------------------------------------------------------------------------- */
 
+/* The oldest version that nobody holds on to goes, at once, if it is older than what is to be stored: else
+ * it would only be fetched again. */
+static bool make_room(struct cast *c, const struct content *content)
+{
+    size_t from = c->acts.n;
+    bool is = cast_state_make_room(c->state, content->version, &c->acts);
+
+    for (size_t i = from; i < c->acts.n; i++)
+        if (c->acts.v[i].kind == CAST_FORGET)
+            cast_disk_forget(c, &c->acts.v[i].content);
+    return is && !c->st;
+}
+
+static enum status keep(struct content_store *s, const struct cast_act *a, struct err *e)
+{
+    enum status st = content_store_begin(s, &a->content, a->shard_bytes, e);
+
+    if (!st && a->index != CAST_MANIFEST)
+        return content_store_segment(s, &a->content, a->index, a->value, e);
+    if (!st)
+        st = content_store_size(s, &a->content, a->bytes, e);
+    return st ? st : content_store_publish(s, &a->content, a->value, false, e);
+}
+
 void cast_disk_keep(struct cast *c, const struct cast_act *a)
 {
     struct content_info info;
     bool is_new = content_store_info(c->store, &a->content, &info, NULL) != OK;
+    bool is_over_quota = a->index == CAST_MANIFEST && a->bytes > content_store_quota(c->store);
     struct err e;
-    enum status st = content_store_begin(c->store, &a->content, a->shard_bytes, &e);
+    enum status st;
 
-    if (!st && a->index != CAST_MANIFEST)
-        st = content_store_segment(c->store, &a->content, a->index, a->value, &e);
-    if (!st && a->index == CAST_MANIFEST)
-        st = content_store_size(c->store, &a->content, a->bytes, &e);
-    if (!st && a->index == CAST_MANIFEST)
-        st = content_store_publish(c->store, &a->content, a->value, false, &e);
+    do
+        st = keep(c->store, a, &e);
+    while (st == ERR_FULL && !is_over_quota && make_room(c, &a->content));
+    if (is_of_the_disk(st) && !is_over_quota) {
+        cast_fail(c, st, &e);
+        return;
+    }
     if (st)
         LOG_WARN("keep why=\"%s\"", e.text);
     /* A version that was made from a patch waits for the rest of its leaves. */
@@ -173,18 +207,6 @@ void cast_disk_keep(struct cast *c, const struct cast_act *a)
         c->opt.on_known(c->opt.ctx, a->content.version);
 }
 
-/* The oldest version that nobody holds on to goes, at once. */
-static bool make_room(struct cast *c)
-{
-    size_t from = c->acts.n;
-    bool is = cast_state_make_room(c->state, &c->acts);
-
-    for (size_t i = from; i < c->acts.n; i++)
-        if (c->acts.v[i].kind == CAST_FORGET)
-            cast_disk_forget(c, &c->acts.v[i].content);
-    return is;
-}
-
 enum status cast_disk_put(struct cast *c, const struct content *content, uint32_t index,
                           struct bytes shard, struct err *e)
 {
@@ -192,7 +214,7 @@ enum status cast_disk_put(struct cast *c, const struct content *content, uint32_
 
     do
         st = content_store_put(c->store, content, index, shard, NULL, e);
-    while (st == ERR_FULL && make_room(c));
+    while (st == ERR_FULL && make_room(c, content));
     return st;
 }
 
@@ -200,11 +222,16 @@ void cast_disk_store(struct cast *c, const struct cast_act *a, int64_t now_ms)
 {
     struct err e;
     enum status st = cast_disk_put(c, &a->content, a->index, a->value, &e);
+    bool is_over_quota =
+        content_store_bytes(c->store) + a->value.len > content_store_quota(c->store);
 
     if (!st)
         return;
-    LOG_WARN("store why=\"%s\"", e.text);
     cast_state_lost(c->state, &a->content, a->index, now_ms + FULL_PAUSE_MS);
+    if (is_of_the_disk(st) && !is_over_quota)
+        cast_fail(c, st, &e);
+    else
+        LOG_WARN("store why=\"%s\"", e.text);
 }
 
 static void reconcile_one(struct cast *c, const struct cast_content_info *x)
@@ -295,7 +322,8 @@ void cast_disk_proof(struct cast *c, const struct content *about, struct bytes b
 void cast_disk_forget(struct cast *c, const struct content *content)
 {
     struct err e;
+    enum status st = content_store_drop(c->store, content, &e);
 
-    if (content_store_drop(c->store, content, &e))
-        LOG_WARN("forget why=\"%s\"", e.text);
+    if (st)
+        cast_fail(c, st, &e);
 }

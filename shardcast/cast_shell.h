@@ -46,6 +46,8 @@ struct cast {
     uint64_t found_bytes;
     struct digest run;
     bool has_run, is_frozen, was_fresh, is_origin;
+    enum status st; /* of the disk: cast_failure */
+    struct err err;
     atomic_bool is_spoilt;     /* the store lost a shard that the machine counts on */
     bool is_plan_due;          /* contents came, were completed, or went */
     struct applying *applying; /* owned; NULL: no patch is being applied */
@@ -70,6 +72,10 @@ void cast_links_settle(struct cast *c, int64_t now_ms, struct effects *out);
 /* True: a frame for the machine, of a neighbour. False: it is dealt with. */
 bool cast_links_message(struct cast *c, uint64_t link, const struct public_key *from,
                         struct bytes frame, int64_t now_ms);
+
+/* The process cannot go on with this disk: nothing more of what the machine wants is carried out, and
+ * the shell ends. The first failure counts. */
+void cast_fail(struct cast *c, enum status st, const struct err *e);
 
 /* ---- cast_disk.c ------------------------------------------------------------------------- */
 

@@ -363,12 +363,12 @@ bool cast_state_is_past(const struct cast_state *s, const struct content *c)
            c->version <= holding_newest_known(s) - (int64_t)s->opt.keep;
 }
 
-bool cast_state_make_room(struct cast_state *s, struct cast_out *out)
+bool cast_state_make_room(struct cast_state *s, int64_t before, struct cast_out *out)
 {
-    int64_t newest = holding_newest_known(s);
+    int64_t newest = holding_newest_known(s), end = before < newest ? before : newest;
 
     for (size_t i = 0; i < s->n_holdings; i++)
-        if (!s->holding[i]->is_pinned && s->holding[i]->content.version < newest) {
+        if (!s->holding[i]->is_pinned && s->holding[i]->content.version < end) {
             holding_forget(s, s->holding[i], 0, out);
             return true;
         }

@@ -173,8 +173,8 @@ void cast_state_drop(struct cast_state *s, const struct content *c, int64_t now_
                      struct cast_out *out);
 /* So old that nobody here wants it: neither here nor pinned. */
 bool cast_state_is_past(const struct cast_state *s, const struct content *c);
-/* Forgets the oldest version that is neither pinned nor the newest; false: there is none. */
-bool cast_state_make_room(struct cast_state *s, struct cast_out *out);
+/* Forgets the oldest version below `before` that is neither pinned nor the newest; false: there is none. */
+bool cast_state_make_room(struct cast_state *s, int64_t before, struct cast_out *out);
 
 /* ---- the origin -------------------------------------------------------------------------- */
 

@@ -62,10 +62,16 @@ struct entry *entry_add(struct content_store *s, const struct content *c, uint32
     return x;
 }
 
-void entry_free(struct entry *x)
+void entry_close(struct entry *x)
 {
     if (x->fd >= 0)
         close(x->fd);
+    x->fd = -1;
+}
+
+void entry_free(struct entry *x)
+{
+    entry_close(x);
     free(x->have);
     free(x->checked);
     free(x);
@@ -119,7 +125,17 @@ void entry_gain(struct content_store *s, struct entry *x, uint32_t i, size_t len
     set_bit(x->checked, i);
     x->n_have++;
     x->dirty_bytes += len;
-    s->bytes += len;
+    s->bytes += entry_length(x, i);
+}
+
+void entry_end(struct content_store *s, struct entry *x, uint64_t total_bytes)
+{
+    uint32_t last;
+
+    x->total_bytes = total_bytes;
+    last = entry_n_shards(x) - 1;
+    if (entry_bit(x->have, x, last))
+        s->bytes -= x->shard_bytes - entry_length(x, last);
 }
 
 /* The bitmap as others see it. */
@@ -147,13 +163,24 @@ static char *path_of(const struct content_store *s, const struct content *c, boo
     return file_join(s->dir, name);
 }
 
-enum status entry_failed(struct err *e, const char *what, const struct entry *x)
+enum status entry_failed(struct err *e, const char *what, const struct content_store *s,
+                         const struct entry *x)
 {
     int n = errno;
 
     return err_set(e, n == ENOSPC || n == EDQUOT || n == EFBIG ? ERR_FULL : ERR_IO,
-                   "cannot %s content %" PRId64 "-%" PRIu32 "-%" PRId64 ": %s", what,
-                   x->c.version, x->c.kind, x->c.base, strerror(n));
+                   "cannot %s content %" PRId64 "-%" PRIu32 "-%" PRId64 " in '%s': %s", what,
+                   x->c.version, x->c.kind, x->c.base, s->dir, strerror(n));
+}
+
+bool entry_has_file(const struct content_store *s, const struct entry *x)
+{
+    char *final = path_of(s, &x->c, false), *part = path_of(s, &x->c, true);
+    bool has = file_exists(final) || file_exists(part);
+
+    free(final);
+    free(part);
+    return has;
 }
 
 enum status entry_open(struct content_store *s, struct entry *x, struct err *e)
@@ -168,7 +195,7 @@ enum status entry_open(struct content_store *s, struct entry *x, struct err *e)
         if (x->fd < 0)
             x->fd = open(part, s->opt.read_only ? flags : flags | O_CREAT, 0644);
         if (x->fd < 0)
-            st = entry_failed(e, "open", x);
+            st = entry_failed(e, "open", s, x);
     }
     free(final);
     free(part);
@@ -212,12 +239,10 @@ enum status entry_adopt(struct content_store *s, struct entry *x, struct err *e)
     if (stat(scratch, &sb) || (uint64_t)sb.st_size != x->total_bytes)
         st = err_set(e, ERR_IO, "'%s' is not the content", scratch);
     else if (rename(scratch, final))
-        st = entry_failed(e, "rename", x);
+        st = entry_failed(e, "rename", s, x);
     if (!st) {
         (void)unlink(part);
-        if (x->fd >= 0)
-            close(x->fd);
-        x->fd = -1;
+        entry_close(x);
         x->is_named = true;
     }
     free(scratch);
@@ -263,7 +288,8 @@ void entry_reserve(const struct content_store *s, struct entry *x)
 /* In pieces: one write of a whole shard makes the page cache look for blocks of pages as long as it, and
  * in a virtual machine those are mostly such as the host took back and has to give again, page by page,
  * at several times the price of the copy. */
-enum status entry_write(struct entry *x, uint64_t at, struct bytes data, struct err *e)
+enum status entry_write(const struct content_store *s, struct entry *x, uint64_t at,
+                        struct bytes data, struct err *e)
 {
     while (data.len) {
         size_t len = data.len < WRITE_PIECE ? data.len : WRITE_PIECE;
@@ -271,7 +297,7 @@ enum status entry_write(struct entry *x, uint64_t at, struct bytes data, struct 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return entry_failed(e, "write", x);
+            return entry_failed(e, "write", s, x);
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
         at += (uint64_t)n;
     }
@@ -279,8 +305,8 @@ enum status entry_write(struct entry *x, uint64_t at, struct bytes data, struct 
 }
 
 /* How many bytes of `len` there are; fewer only at the end of the file. */
-enum status entry_read(struct entry *x, uint64_t at, uint8_t *to, size_t len, size_t *got,
-                       struct err *e)
+enum status entry_read(const struct content_store *s, struct entry *x, uint64_t at, uint8_t *to,
+                       size_t len, size_t *got, struct err *e)
 {
     *got = 0;
     while (*got < len) {
@@ -288,7 +314,7 @@ enum status entry_read(struct entry *x, uint64_t at, uint8_t *to, size_t len, si
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return entry_failed(e, "read", x);
+            return entry_failed(e, "read", s, x);
         if (n == 0)
             return OK;
         *got += (size_t)n;

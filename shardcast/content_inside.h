@@ -62,6 +62,7 @@ struct entry *entry_find(const struct content_store *s, const struct content *c)
 size_t entry_place(const struct content_store *s, const struct content *c);
 struct entry *entry_add(struct content_store *s, const struct content *c, uint32_t shard_bytes,
                         uint64_t total_bytes, bool is_own);
+void entry_close(struct entry *x); /* its file */
 void entry_free(struct entry *x);
 
 uint32_t entry_n_shards(const struct entry *x); /* 0: not known */
@@ -69,11 +70,15 @@ bool entry_is_complete(const struct entry *x);
 bool entry_bit(const uint8_t *map, const struct entry *x, uint32_t i);
 /* How long shard i is; the whole shard_bytes where the end is not known. */
 size_t entry_length(const struct entry *x, uint32_t i);
-/* Shard i of `len` bytes is in the file, and was found right. */
+/* Shard i of `len` bytes is in the file, and was found right. A short one counts as whole until the end is
+ * known: see entry_end. */
 void entry_gain(struct content_store *s, struct entry *x, uint32_t i, size_t len);
+/* It has so many bytes in all. */
+void entry_end(struct content_store *s, struct entry *x, uint64_t total_bytes);
 /* Appends the bitmap as others see it. */
 void entry_put_have(const struct entry *x, struct buf *out);
 
+bool entry_has_file(const struct content_store *s, const struct entry *x);
 MUST_USE enum status entry_open(struct content_store *s, struct entry *x, struct err *e);
 /* Takes ".part" off the name. For people who look into the directory: a failure changes nothing. */
 void entry_name(struct content_store *s, struct entry *x);
@@ -87,13 +92,14 @@ void entry_unlink(struct content_store *s, const struct content *c);
  * the disk cannot give now is seen when it is written to. The length is what somebody says: not more than
  * CONTENT_AHEAD_BYTES is taken on that, nor than the quota leaves, and more as shards come. */
 void entry_reserve(const struct content_store *s, struct entry *x);
-MUST_USE enum status entry_write(struct entry *x, uint64_t at, struct bytes data,
-                                 struct err *e);
+MUST_USE enum status entry_write(const struct content_store *s, struct entry *x, uint64_t at,
+                                 struct bytes data, struct err *e);
 /* *got is less than `len` only at the end of the file. */
-MUST_USE enum status entry_read(struct entry *x, uint64_t at, uint8_t *to, size_t len,
-                                size_t *got, struct err *e);
+MUST_USE enum status entry_read(const struct content_store *s, struct entry *x, uint64_t at,
+                                uint8_t *to, size_t len, size_t *got, struct err *e);
 /* From errno: ERR_FULL or ERR_IO. */
-enum status entry_failed(struct err *e, const char *what, const struct entry *x);
+enum status entry_failed(struct err *e, const char *what, const struct content_store *s,
+                         const struct entry *x);
 
 /* Has it written to the disk, and then claimed, by the store's own thread. */
 void entry_sync_soon(struct content_store *s, struct entry *x);

@@ -36,7 +36,7 @@ static enum status load_one(void *arg, const struct content *c, const struct con
         return err_set(e, ERR_CORRUPT, "DIR/meta has a content that cannot be");
     x = entry_add(s, c, row->shard_bytes, row->total_bytes, row->is_own);
     buf_init(&have, SHARDS_MAX / 8);
-    st = meta_get(s->meta, META_HAVE, c, &have, e);
+    st = entry_has_file(s, x) ? meta_get(s->meta, META_HAVE, c, &have, e) : ERR_NOT_FOUND;
     for (uint32_t i = 0; !st && i < have.len * 8; i++) {
         if (!((have.data[i / 8] >> (i % 8)) & 1) ||
             (row->total_bytes && i >= entry_n_shards(x)))
@@ -201,7 +201,7 @@ static enum status size_locked(struct content_store *s, const struct content *c,
     st = meta_put_row(s->meta, c, &row, e);
     if (st)
         return st;
-    x->total_bytes = total_bytes;
+    entry_end(s, x, total_bytes);
     if (entry_is_complete(x)) {
         entry_name(s, x);
         entry_sync_soon(s, x);
@@ -226,7 +226,7 @@ static enum status try_shard(struct content_store *s, struct entry *x, uint32_t 
 {
     size_t got;
     enum status st =
-        entry_read(x, (uint64_t)i * x->shard_bytes, scratch, entry_length(x, i), &got, e);
+        entry_read(s, x, (uint64_t)i * x->shard_bytes, scratch, entry_length(x, i), &got, e);
 
     if (st)
         return st;
@@ -294,6 +294,11 @@ enum status content_store_drop(struct content_store *s, const struct content *c,
     x = entry_find(s, c);
     if (x)
         st = meta_drop(s->meta, c, e);
+    if (st == ERR_FULL) { /* even for this: the file makes the room */
+        entry_close(x);
+        entry_unlink(s, c);
+        st = meta_drop(s->meta, c, e);
+    }
     if (x && !st) {
         size_t i = entry_place(s, c);
         s->bytes -= bytes_of(x);
@@ -383,7 +388,7 @@ static enum status put_locked(struct content_store *s, struct entry *x, uint32_t
     if (!st)
         entry_reserve(s, x);
     if (!st)
-        st = entry_write(x, (uint64_t)i * x->shard_bytes, data, e);
+        st = entry_write(s, x, (uint64_t)i * x->shard_bytes, data, e);
     if (st)
         return st;
     entry_gain(s, x, i, data.len);
@@ -506,7 +511,7 @@ static enum status get_locked(struct content_store *s, struct entry *x, uint32_t
         return buf_status(out, e);
     st = entry_open(s, x, e);
     if (!st)
-        st = entry_read(x, (uint64_t)i * x->shard_bytes, p, len, &got, e);
+        st = entry_read(s, x, (uint64_t)i * x->shard_bytes, p, len, &got, e);
     out->len = start + got;
     if (!st && !entry_bit(x->checked, x, i)) {
         if (s->opt.check && !s->opt.check(s->opt.arg, &x->c, i, (struct bytes){p, got}))
@@ -583,7 +588,7 @@ static enum status map_locked(struct content_store *s, const struct content *c,
         return st;
     p = mmap(NULL, (size_t)x->total_bytes, PROT_READ, MAP_SHARED, x->fd, 0);
     if (p == MAP_FAILED)
-        return entry_failed(e, "map", x);
+        return entry_failed(e, "map", s, x);
     out->bytes = (struct bytes){p, (size_t)x->total_bytes};
     return OK;
 }

@@ -92,7 +92,8 @@ MUST_USE enum status content_store_size(struct content_store *s, const struct co
 MUST_USE enum status content_store_scan(struct content_store *s, const struct content *c,
                                         struct buf *gained, struct err *e);
 /* Unlinks it with all that DIR/meta has of it, its proof excepted. OK also when it is not here.
- * Maps of it stay valid. */
+ * Maps of it stay valid. On a full disk the file goes first; on failure it may be gone, and what
+ * DIR/meta has of it is not believed when it is opened next. */
 MUST_USE enum status content_store_drop(struct content_store *s, const struct content *c,
                                         struct err *e);
 /* ERR_NOT_FOUND. */

@@ -31,6 +31,8 @@ struct member {
     bool is_admitted;
     uint64_t enrol, control; /* links; 0: not open */
     int64_t silent_ms;       /* when silence is logged next */
+    enum status st;          /* what ended it here, if the orchestrator did not */
+    struct err err;
 };
 
 enum status member_keys(struct node_key **out, const char *dir, struct err *e)
@@ -249,23 +251,21 @@ void member_free(struct member **m)
 
 /* ---- events ------------------------------------------------------------------------------ */
 
+/* Joining again with the same keys gives the same answer. */
 static void do_joined(struct member *m)
 {
-    struct err e;
-
     m->home.node = *member_state_server(m->state);
-    if (save_membership(m, &e)) {
-        LOG_ERROR("membership why=\"%s\"", e.text);
-        shell_stop(m->shell); /* joining again with the same keys gives the same answer */
+    m->st = save_membership(m, &m->err);
+    if (m->st) {
+        shell_stop(m->shell);
         return;
     }
     LOG_INFO("joined control=%s role=%s", m->home.control, role_name(m->home.role));
     shell_disconnect(m->shell, m->enrol);
     m->enrol = 0;
-    if (open_control(m, &e)) {
-        LOG_ERROR("control why=\"%s\"", e.text);
+    m->st = open_control(m, &m->err);
+    if (m->st)
         shell_stop(m->shell);
-    }
 }
 
 static void do_roster(struct member *m)
@@ -439,5 +439,7 @@ const struct public_key *member_server(const struct member *m)
 
 enum status member_failure(const struct member *m, struct err *e)
 {
-    return member_state_failure(m->state, e);
+    if (m->st && e)
+        *e = m->err;
+    return m->st ? m->st : member_state_failure(m->state, e);
 }

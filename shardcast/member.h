@@ -103,8 +103,8 @@ const struct public_key *member_server(const struct member *m);
 void member_note(struct member *m, int64_t head_version, uint64_t roster_seq, bool is_done,
                  int64_t now_ms, struct effects *out);
 
-/* Set when the orchestrator refused us for good (bad invite, revoked key): the shell was stopped
- * and the run file returns this. OK otherwise. */
+/* Set when the orchestrator refused us for good (bad invite, revoked key), or that it admitted us cannot be
+ * kept (ERR_FULL, ERR_IO): the shell was stopped and the run file returns this. OK otherwise. */
 MUST_USE enum status member_failure(const struct member *m, struct err *e);
 
 #endif

@@ -128,5 +128,6 @@ enum status station_run(struct station *s, struct err *e)
             *e = s->err;
         return s->st;
     }
-    return member_failure(s->member, e);
+    st = cast_failure(s->cast, e);
+    return st ? st : member_failure(s->member, e);
 }

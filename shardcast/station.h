@@ -59,7 +59,8 @@ void station_close(struct station *s);
 /* Ends station_run with this failure. From any callback; the first one told counts. */
 void station_fail(struct station *s, enum status st, const struct err *e);
 
-/* shell_run, then whatever ended it: station_fail's reason, or the orchestrator's refusal. */
+/* shell_run, then whatever ended it: station_fail's reason, a disk that cannot keep what must be kept, or
+ * the orchestrator's refusal. */
 MUST_USE enum status station_run(struct station *s, struct err *e);
 
 #endif

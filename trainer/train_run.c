@@ -332,6 +332,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     if (dispute_job_is(job)) {
         if (st)
             LOG_WARN("dispute job=%" PRIu32 " why=\"%s\"", job, e ? e->text : status_text(st));
+        if (st == ERR_FULL)
+            station_fail(&t->at, st, e);
         dispute_state_job(t->answers, job, number, st, result, e, now_ms, out);
         return;
     }
@@ -380,11 +382,13 @@ static void start_replays(struct trainer *t, const struct course_options *co, in
                                  .published = published};
     const int64_t first = 0;
     struct err e;
+    enum status st;
 
     ro.course.processes = 1;
     dispute_jobs_init(&t->replays, &ro);
-    if (cast_set_pins(t->at.cast, &first, 1, &e))
-        LOG_WARN("version 0 is not kept why=\"%s\"", e.text);
+    st = cast_set_pins(t->at.cast, &first, 1, &e);
+    if (st)
+        station_fail(&t->at, st, &e);
     dispute_state_ready(t->answers, member_peer(t->at.member), &t->run, false, now_ms, out);
 }
 

@@ -46,6 +46,14 @@ static size_t whole_bytes(struct bytes file)
     return r.bad ? end : file.len;
 }
 
+static enum status failed(const struct head_file *f, struct err *e, const char *doing)
+{
+    int n = errno;
+
+    return err_set(e, n == ENOSPC || n == EDQUOT || n == EFBIG ? ERR_FULL : ERR_IO,
+                   "cannot %s '%s': %s", doing, f->path, strerror(n));
+}
+
 static enum status append(struct head_file *f, struct bytes data, struct err *e)
 {
     while (data.len) {
@@ -53,41 +61,38 @@ static enum status append(struct head_file *f, struct bytes data, struct err *e)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return err_set(e, ERR_IO, "cannot write '%s': %s", NAME, strerror(errno));
+            return failed(f, e, "write");
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
-    if (fdatasync(f->fd))
-        return err_set(e, ERR_IO, "cannot sync '%s': %s", NAME, strerror(errno));
-    return OK;
+    return fdatasync(f->fd) ? failed(f, e, "sync") : OK;
 }
 
 enum status head_file_open(struct head_file *f, const char *dir, struct err *e)
 {
-    char *path = file_join(dir, NAME);
     struct scan s = {.f = f};
     struct buf b;
     enum status st = OK;
 
     *f = (struct head_file)HEAD_FILE_CLOSED;
+    f->path = file_join(dir, NAME);
     buf_init(&b, MAX_BYTES);
-    if (file_exists(path)) {
-        st = file_read(&b, path, e);
+    if (file_exists(f->path)) {
+        st = file_read(&b, f->path, e);
         if (!st)
             st = witness_file_read(buf_bytes(&b), see, &s, e);
     }
     if (!st) {
-        f->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        f->fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (f->fd < 0)
-            st = err_set(e, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+            st = failed(f, e, "open");
     }
     if (!st && b.len && ftruncate(f->fd, (off_t)whole_bytes(buf_bytes(&b))))
-        st = err_set(e, ERR_IO, "cannot mend '%s': %s", path, strerror(errno));
+        st = failed(f, e, "mend");
     if (!st && !b.len) {
         witness_file_begin(&b);
         st = append(f, buf_bytes(&b), e);
     }
     buf_clear(&b);
-    free(path);
     return st;
 }
 
@@ -95,7 +100,8 @@ void head_file_close(struct head_file *f)
 {
     if (f->fd >= 0)
         close(f->fd);
-    f->fd = -1;
+    free(f->path);
+    *f = (struct head_file)HEAD_FILE_CLOSED;
 }
 
 enum status head_file_put(struct head_file *f, struct bytes envelope,

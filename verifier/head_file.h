@@ -18,6 +18,7 @@
 
 struct head_file {
     int fd;
+    char *path;   /* owned */
     uint64_t seq; /* of the last head; 0: none */
     struct digest entry;
 };
@@ -30,7 +31,8 @@ MUST_USE enum status head_file_open(struct head_file *f, const char *dir, struct
 void head_file_close(struct head_file *f);
 /* Files the WITNESS_CALL in `envelope`, which `orchestrator` must have signed; the last one again is
  * fine. ERR_DENIED: it is of an entry that was shown before, with another hash, or of an earlier one;
- * it is filed all the same, for it is the proof. ERR_MALFORMED, ERR_DIGEST, ERR_IO. */
+ * it is filed all the same, for it is the proof. ERR_MALFORMED, ERR_DIGEST; ERR_FULL, ERR_IO: the file may
+ * have a piece of it at its end, and takes no more before it is opened again. */
 MUST_USE enum status head_file_put(struct head_file *f, struct bytes envelope,
                                    const struct public_key *orchestrator, struct err *e);
 

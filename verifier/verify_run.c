@@ -257,12 +257,8 @@ static enum status check_one(struct validator *v, const struct msg_check *c, str
         f.code = REASON_NO_LEASE;
     else
         st = judge(v, c, &env.signer, s, &probe, &f, e);
-    if (!st && !f.is_accepted && reason_is_hard(f.code)) {
-        struct err why;
-
-        if (keep_evidence(v, c, s, &why))
-            LOG_WARN("evidence is not kept unit=%" PRIu64 " why=\"%s\"", c->unit, why.text);
-    }
+    if (!st && !f.is_accepted && reason_is_hard(f.code))
+        st = keep_evidence(v, c, s, e); /* nobody is accused without */
     if (!st) {
         verdict_of(&verdict, c, &f);
         add_states(&verdict, &probe, opened);
@@ -335,12 +331,14 @@ static void pin(struct validator *v)
 {
     const int64_t version[] = {0, dispute_state_needs(v->steps)};
     struct err e;
+    enum status st;
 
     if (!v->recomputes || version[1] == v->pinned)
         return;
     v->pinned = version[1];
-    if (cast_set_pins(v->at.cast, version, version[1] > 0 ? 2 : 1, &e))
-        LOG_WARN("versions are not kept why=\"%s\"", e.text);
+    st = cast_set_pins(v->at.cast, version, version[1] > 0 ? 2 : 1, &e);
+    if (st)
+        station_fail(&v->at, st, &e);
 }
 
 static void say_why(struct validator *v)
@@ -367,13 +365,17 @@ static bool keep_head(struct validator *v, struct bytes data)
     const struct public_key *server = member_server(v->at.member);
     struct msg_envelope env;
     struct err e;
+    enum status st = ERR_DENIED;
 
     if (msg_envelope_decode(&env, data, NULL) || env.kind != MSG_WITNESS_CALL)
         return true;
-    if (server && !head_file_put(&v->heads, data, server, &e))
-        return true;
-    LOG_ERROR("head refused why=\"%s\"", server ? e.text : "not admitted yet");
-    return false;
+    if (server)
+        st = head_file_put(&v->heads, data, server, &e);
+    if (st == ERR_FULL || st == ERR_IO)
+        station_fail(&v->at, st, &e);
+    else if (st)
+        LOG_ERROR("head refused why=\"%s\"", server ? e.text : "not admitted yet");
+    return !st;
 }
 
 static void on_message(void *ctx, const struct shell_message *m, int64_t now_ms,
@@ -412,6 +414,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
         if (st)
             LOG_WARN("version is not recomputed job=%" PRIu32 " why=\"%s\"", job,
                      e ? e->text : status_text(st));
+        if (st == ERR_FULL)
+            station_fail(&v->at, st, e);
         dispute_state_job(v->steps, job, number, st, result, e, now_ms, out);
         return;
     }
@@ -432,6 +436,8 @@ static void on_job(void *ctx, uint32_t job, uint64_t number, enum status st,
     verify_job(v->verify, number, st, result, e, now_ms, out);
     if (st && device_wait(v->device, &why))
         station_fail(&v->at, ERR_IO, &why); /* others check what this one was to */
+    else if (st == ERR_FULL)
+        station_fail(&v->at, st, e);
     buf_clear(&copied);
     maybe_stop(v);
 }

@@ -3,20 +3,7 @@
 # network is at work it goes on and loses nothing.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-up=
-
-finish() {
-    status=$?
-    [ -z "$up" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    [ $status -eq 0 ] || tail -n 20 "$work"/*.err "$work"/net/*.log 2>/dev/null || true
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 # expect NAME STATUS PATTERN COMMAND...: the command fails so, and stderr has the pattern
 expect() {
@@ -36,14 +23,6 @@ task() { # name, sed expression on task.yaml
     sed -i "$2" "$work/$1/task.yaml"
 }
 
-await() { # a condition, for at most 60 s
-    local until=$((SECONDS + 60))
-    until eval "$1"; do
-        [ $SECONDS -lt $until ] || { echo "in vain awaited: $1"; exit 1; }
-        sleep 0.05
-    done
-}
-
 # ---- files ----------------------------------------------------------------------------------
 task unknown 's/^seed:.*/sede: 1/'
 # A file for verify that is cut off, or of a later format, is named.
@@ -59,7 +38,9 @@ expect unknown_key_up 1 "'sede'" "$muster" up "$work/unknown" --dir "$work/never
 [ ! -e "$work/never" ]
 task range 's/^  group:.*/  group: 1/'
 expect out_of_range 1 "'1'.*2..64" "$muster" task check "$work/range"
-expect no_task 1 "nowhere" "$muster" up "$work/nowhere"
+expect no_task 1 "a task is wanted, which is a YAML file or a directory.*no '$work/nowhere'; tasks that are here" \
+    "$muster" up "$work/nowhere"
+expect no_task_to_check 1 "a task is wanted, which is a YAML file.*no '$work/nowhere'$" "$muster" task check "$work/nowhere"
 expect unknown_option 2 "nope" "$muster" up --nope
 expect too_many_cheats 2 "'cheats' is '2'" "$muster" up "$here/tasks/small" --dir "$work/never" \
     --inference 1 --cheats 2
@@ -167,6 +148,15 @@ head -c 100 /dev/urandom >"$work/damaged/bundle"
 expect damaged_bundle 1 "damaged/bundle': not a task bundle" again damaged
 : >"$work/damaged/initiator/membership"
 expect damaged_membership 1 "membership' does not say" "$muster" status --dir "$work/damaged/initiator"
+
+# a trainer that cannot write its last model: what is then there is not the result
+mkdir -p "$work/unwritten/trainer"
+: >"$work/unwritten/trainer/model"
+expect no_model 1 "the trainer did not come to its model: .*trainer/model' is no directory" \
+    timeout -k 5 120 "$muster" up "$here/tasks/small" --dir "$work/unwritten" --steps 3 --cheats 0 --inference 2 --json
+rm "$work/unwritten/trainer/model"
+timeout -k 5 60 "$muster" up --dir "$work/unwritten" --json --cheats 0 --inference 2 >"$work/out" 2>"$work/again.err"
+grep -q '"steps": 3' "$work/out"
 
 # ---- models -------------------------------------------------------------------------------------
 cp -r "$work/net/trainer/model" "$work/cut"

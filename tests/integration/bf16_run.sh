@@ -4,18 +4,11 @@
 # task in f32-1 ends with others.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/common.sh"
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  steps: 60/  steps: 12/' "$work/task/task.yaml"
 cp -r "$work/task" "$work/f32"
 printf 'prices: {f32-1: 0, bf16-1: 10}\n' >>"$work/task/task.yaml"
-
-field() { # file, name: a field of the last line, a JSON object
-    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$1" | tail -n 1
-}
 
 run() { # name, task, options
     "$muster" up "$work/$2" --dir "$work/$1" --json --inference 2 --validators 1 --relays 0 \

@@ -3,24 +3,7 @@
 # a run that nothing befell, or is refused by a message that names the file. Nothing crashes.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-up=
-
-finish() {
-    status=$?
-    [ -z "$up" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    [ $status -eq 0 ] || tail -n 20 "$work"/*.err "$work"/net/*.log 2>/dev/null || true
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
-
-weights() { # of the JSON object in a file
-    sed -n 's/.*"weights": "\([0-9a-f]*\)".*/\1/p' "$1"
-}
+. "$(dirname "$0")/common.sh"
 
 begin() { # directory: starts or resumes a network, $up is its process
     "$muster" up "$here/tasks/small" --dir "$1" --json --cheats 0 --inference 2 \
@@ -58,7 +41,7 @@ up=
 damaged
 begin "$work/net"
 wait $up
-want=$(weights "$work/up.out")
+want=$(field "$work/up.out" weights)
 [ -n "$want" ]
 
 # ---- checkpoints: the versions are older than those that are kept ------------------------------
@@ -71,8 +54,8 @@ for files in "$newest" "checkpoint.0 checkpoint.1"; do
     wait $up
     up=
     grep -q "$newest is passed over" "$work/net/trainer.log"
-    echo "without $files: $(weights "$work/up.out")"
-    [ "$(weights "$work/up.out")" = "$want" ]
+    echo "without $files: $(field "$work/up.out" weights)"
+    [ "$(field "$work/up.out" weights)" = "$want" ]
 done
 
 # ---- the ledger ----------------------------------------------------------------------------------

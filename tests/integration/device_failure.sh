@@ -4,19 +4,7 @@
 # device is emulated, which can be told to fail.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-
-finish() {
-    status=$?
-    [ -z "${up:-}" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    if [ $status -ne 0 ] && [ $status -ne 77 ]; then tail -n 12 "$work"/*/*.log "$work"/*.err; fi
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 if ! grep -aq MUSTER_EMULATED_FAIL "$muster"; then
     echo "skipped: no device is emulated in this build"
@@ -29,27 +17,23 @@ sed -i -e 's/dim: 32/dim: 16/; s/layers: 2/layers: 1/; s/heads: 2/heads: 1/; s/f
     -e 's/steps: 20/steps: 2/; s/steps: 60/steps: 1/; s/prompts: 32/prompts: 1/' \
     -e 's/lease_ms: 2000/lease_ms: 5000/; s/check_ms: 2000/check_ms: 5000/' "$work/task/task.yaml"
 
-field() { # name, file
-    sed -n 's/.*"'"$1"'": "\{0,1\}\([^",}]*\).*/\1/p' "$2" | tail -n 1
-}
-
 network() { # name, options
     local name=$1
     shift
     "$muster" up "$work/task" --dir "$work/$name" --json --inference 1 --cheats 0 --validators 1 \
         --relays 0 "$@" >"$work/$name.out" 2>"$work/$name.err"
-    [ "$(field honest_refused "$work/$name.out")" = 0 ]
-    [ "$(field ledger_ok "$work/$name.out")" = true ]
+    [ "$(field "$work/$name.out" honest_refused)" = 0 ]
+    [ "$(field "$work/$name.out" ledger_ok)" = true ]
 }
 
 network cpu
-want=$(field weights "$work/cpu.out")
+want=$(field "$work/cpu.out" weights)
 for role in worker verifier trainer; do
     MUSTER_EMULATED_FAIL=60:$work/$role.failed network $role --$role-device cuda
     [ -e "$work/$role.failed" ] # it did
     # what the process said when it ended with status 1
     grep -q '^muster [a-z]*: cuda:0 (emulated on the CPU): .*: unspecified launch failure' "$work/$role"/*.log
-    [ "$(field weights "$work/$role.out")" = "$want" ]
+    [ "$(field "$work/$role.out" weights)" = "$want" ]
 done
 
 # A device without room for the run: the worker says so before it loads anything.

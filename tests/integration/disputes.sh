@@ -5,17 +5,9 @@
 # trainer that is killed in the middle of a dispute goes on with it. Every ledger is audited, disputes replayed.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-up=
-trap '[ -z "$up" ] || kill "$up" 2>/dev/null; wait; rm -rf "$work"' EXIT
+. "$(dirname "$0")/common.sh"
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  steps: 60/  steps: 4/; s/^leases:/leases:\n  dispute_ms: 60000/' "$work/task/task.yaml"
-
-field() { # name, field: of the line the run printed, a JSON object
-    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$work/$1.out" | tail -n 1
-}
 
 run() { # name, validators, options
     "$muster" up "$work/task" --dir "$work/$1" --json --inference 1 --cheats 0 --validators "$2" --relays 0 \
@@ -76,7 +68,7 @@ run challenging 2 --cheat-verifier challenging
 if closed challenging | grep -q "\"loser\": \"$(trainer_of challenging)\""; then exit 1; fi
 closed challenging | grep -q '"is_silent": false'
 [ "$(figure challenging ucr_bonds)" = 0 ]
-[ "$(field challenging weights)" = "$(field honest weights)" ]
+[ "$(field "$work/challenging.out" weights)" = "$(field "$work/honest.out" weights)" ]
 [ "$(figure challenging versions_recomputed)" = 5 ]
 
 # Killed between two moves: started again, it goes on.

@@ -10,32 +10,11 @@
 set -euo pipefail
 
 order=${1:?unit or arrival}
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
 RANDOM=${TEST_SEED:-1}
 echo "seed ${TEST_SEED:-1}, in $work"
 cp -r "$here/tasks/small" "$work/task"
 sed -i "s/^  lag: 2/  lag: 2\n  order: $order/" "$work/task/task.yaml"
-
-finish() {
-    status=$?
-    [ -z "${up:-}" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    if [ $status -ne 0 ]; then
-        for log in "$work"/*/*.log "$work"/*.err; do
-            echo "== $log"
-            tail -n 15 "$log"
-        done
-    fi
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
-
-field() { # file, name: a field of the last line, a JSON object
-    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$1" | tail -n 1
-}
 
 begin() { # name, options: starts a network, $up is its process
     local name=$1

@@ -5,32 +5,11 @@
 # weights: they are part of what a step commits to.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  steps: 60/  steps: 6/; s/^  lag: 2/  lag: 2\n  grad_lanes: 4/' "$work/task/task.yaml"
 cp -r "$work/task" "$work/other"
 sed -i 's/grad_lanes: 4/grad_lanes: 2/' "$work/other/task.yaml"
-
-finish() {
-    status=$?
-    [ -z "${up:-}" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    if [ $status -ne 0 ]; then
-        for log in "$work"/*/trainer.log "$work"/*.err; do
-            echo "== $log"
-            tail -n 15 "$log"
-        done
-    fi
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
-
-field() { # file, name: a field of the last line, a JSON object
-    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$1" | tail -n 1
-}
 
 begin() { # name, task, processes: starts a network, $up is its process
     "$muster" up "$work/$2" --dir "$work/$1" --json --cheats 0 --inference 1 --validators 1 \

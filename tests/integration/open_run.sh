@@ -4,30 +4,11 @@
 # pay and standing, and no stake.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-up=
-
-finish() {
-    status=$?
-    [ -z "$up" ] || kill "$up" 2>/dev/null || true
-    wait 2>/dev/null || true
-    if [ $status -ne 0 ]; then
-        tail -n 15 "$work"/*/*.log "$work"/*.err || true
-    fi
-    rm -rf "$work"
-    exit $status
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  steps: 60/  steps: 12/; s/^  tries: 100/  tries: 100\n  opening_ms: 20000/' "$work/task/task.yaml"
 printf 'prices: {f32-1: 0, open-openblas: 10}\nacceptance: {audit_first: 1000}\n' >>"$work/task/task.yaml"
-
-field() { # name, field: of the line the run printed, a JSON object
-    sed -n 's/.*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$work/$1.out" | tail -n 1
-}
 
 count() { # name, type: entries of the ledger
     "$muster" ledger show "$work/$1" --type "$2" 2>/dev/null | wc -l
@@ -42,11 +23,11 @@ begin() { # name, options: starts a network, $up is its process
 end() { # name
     wait $up
     up=
-    [ "$(field "$1" ledger_ok)" = true ]
-    [ "$(field "$1" steps)" = 12 ]
-    [ "$(field "$1" honest_refused)" = 0 ]
-    [ "$(field "$1" cheats_slashed)" = 0 ]
-    echo "$1: $(field "$1" seconds) s"
+    [ "$(field "$work/$1.out" ledger_ok)" = true ]
+    [ "$(field "$work/$1.out" steps)" = 12 ]
+    [ "$(field "$work/$1.out" honest_refused)" = 0 ]
+    [ "$(field "$work/$1.out" cheats_slashed)" = 0 ]
+    echo "$1: $(field "$work/$1.out" seconds) s"
 }
 
 pid_of() { # name, node

@@ -73,6 +73,16 @@ same threes
 sft eights --rows 1000 --threads 2 --kernels scalar >/dev/null
 same eights
 
+# of one that fails nothing stays, of one that does not no lock
+[ ! -e "$work/whole/.lock" ]
+fails sft none --data "$work/nowhere.jsonl"
+fails "$muster" sft "$work/nowhere" --out "$work/none" 2>>"$work/none.err"
+fails "$muster" sft "$work/nowhere" --data "$work/data.jsonl" --out "$work/none" 2>>"$work/none.err"
+[ ! -e "$work/none" ]
+mkdir "$work/none"
+fails sft none --data "$work/nowhere.jsonl"
+[ -z "$(ls -A "$work/none")" ]
+
 # four lanes, by one process and by two and four; they are part of the settings
 sft lanes --grad-lanes 4 >/dev/null
 sft shared --grad-lanes 4 --processes 2 --rows 150 --threads 1 >/dev/null
@@ -123,6 +133,7 @@ done
 # one training a directory at a time
 fails sft kept --resume --checkpoint-every 3 --steps 100000 >/dev/null
 tail -n 1 "$work/kept.err" | grep -q 'another process works in'
+[ -e "$work/kept/.lock" ] # which the one that was refused has left
 kill -9 $pid
 wait $pid 2>/dev/null || true
 pid=

@@ -3,10 +3,7 @@
 # not see it, a replay does, at the first version it makes.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/common.sh"
 cp -r "$here/tasks/small" "$work/task"
 sed -i 's/^  steps: 60/  steps: 2/' "$work/task/task.yaml"
 

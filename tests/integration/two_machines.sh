@@ -4,12 +4,10 @@
 # earned. Network namespaces: root.
 set -euo pipefail
 
-muster=${MUSTER:?the program to test}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/common.sh"
 a=muster-a-$$ b=muster-b-$$
 
-finish() {
+finish() { # namespaces besides
     status=$?
     for ns in $a $b; do
         for pid in $(ip netns pids $ns 2>/dev/null); do kill "$pid" 2>/dev/null || true; done
@@ -19,15 +17,6 @@ finish() {
     [ $status -eq 0 ] || [ $status -eq 77 ] || tail -n 12 "$work"/*.log
     rm -rf "$work"
     exit $status
-}
-trap finish EXIT
-
-await() { # a condition, for at most 60 s
-    local until=$((SECONDS + 60))
-    until eval "$1"; do
-        [ $SECONDS -lt $until ] || { echo "in vain awaited: $1"; exit 1; }
-        sleep 0.1
-    done
 }
 
 ip netns add $a 2>/dev/null || { echo "skipped: network namespaces need root"; exit 77; }

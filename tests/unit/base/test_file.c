@@ -320,6 +320,22 @@ static void a_lock_is_held_by_one_and_free_again_after_it(void **state)
     file_unlock(&second);
 }
 
+/* Whoever works somewhere for the last time takes the file with it. */
+static void a_lock_whose_file_its_holder_unlinked_is_made_anew(void **state)
+{
+    const char *path = tempdir_path(*state, "lock");
+    struct err e = {0};
+    int first, second, third;
+
+    assert_ok(file_lock(&first, path, "a directory", &e), &e);
+    assert_int_equal(unlink(path), 0);
+    assert_ok(file_lock(&second, path, "a directory", &e), &e);
+    file_unlock(&first);
+
+    assert_status(file_lock(&third, path, "a directory", &e), ERR_EXISTS, &e);
+    file_unlock(&second);
+}
+
 static void write_replaces_nothing_but_files(void **state)
 {
     const char *path = tempdir_path(*state, "pipe");
@@ -404,6 +420,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(write_then_read_gives_the_same_bytes),
         TEST(a_lock_is_held_by_one_and_free_again_after_it),
+        TEST(a_lock_whose_file_its_holder_unlinked_is_made_anew),
         TEST(write_replaces_and_leaves_no_temporary_file),
         TEST(write_replaces_nothing_but_files),
         TEST(write_replaces_no_link),

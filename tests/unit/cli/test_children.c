@@ -127,6 +127,21 @@ static void one_that_cannot_be_used_so_is_given_up(void **state)
     assert_int_equal(ch->pid, 0);
 }
 
+static void one_that_was_refused_is_not_started_again(void **state)
+{
+    struct fixture *f = *state;
+    struct child *ch = add(f, "exit", "3");
+
+    live(f, ch, 10);
+    f->now_ms += 60000;
+    tick(f);
+
+    assert_true(ch->is_refused);
+    assert_false(ch->is_done);
+    assert_int_equal(ch->pid, 0);
+    assert_false(children_is_stuck(ch, f->now_ms));
+}
+
 static void five_short_lives_and_it_is_stuck_with_its_last_word(void **state)
 {
     struct fixture *f = *state;
@@ -139,6 +154,22 @@ static void five_short_lives_and_it_is_stuck_with_its_last_word(void **state)
 
     assert_true(children_is_stuck(ch, f->now_ms));
     assert_string_equal(ch->why, "E one full disk=1");
+}
+
+/* As a trainer whose disk has no room for its next checkpoint, after half a minute's work each time. */
+static void five_long_lives_in_vain_and_it_is_stuck_too(void **state)
+{
+    struct fixture *f = *state;
+    struct child *ch = add(f, "exit", "1");
+
+    for (int i = 0; i < 4; i++)
+        live(f, ch, 30000);
+    assert_false(children_is_stuck(ch, f->now_ms));
+    live(f, ch, 30000);
+    assert_true(children_is_stuck(ch, f->now_ms));
+    children_progress(&f->c);
+
+    assert_false(children_is_stuck(ch, f->now_ms));
 }
 
 static void one_that_then_lives_is_no_longer_stuck(void **state)
@@ -270,8 +301,12 @@ int main(int argc, char **argv)
                                         teardown),
         cmocka_unit_test_setup_teardown(one_that_cannot_be_used_so_is_given_up, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(one_that_was_refused_is_not_started_again, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(five_short_lives_and_it_is_stuck_with_its_last_word,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(five_long_lives_in_vain_and_it_is_stuck_too, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(one_that_then_lives_is_no_longer_stuck, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_signal_is_told_as_such, setup, teardown),

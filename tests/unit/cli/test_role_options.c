@@ -109,13 +109,14 @@ static void each_log_level_lets_one_more_kind_of_line_through(void **state)
     }
 }
 
-static void a_success_is_0_and_a_failure_1(void **state)
+static void a_success_is_0_a_failure_1_and_a_refusal_3(void **state)
 {
     struct err e = {.text = "no luck"};
     (void)state;
 
     assert_int_equal(role_finish("trainer", OK, &e), 0);
     assert_int_equal(role_finish("trainer", ERR_IO, &e), 1);
+    assert_int_equal(role_finish("trainer", ERR_DENIED, &e), ROLE_REFUSED);
 }
 
 int main(void)
@@ -125,7 +126,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_role_gets_what_was_set, setup, teardown),
         cmocka_unit_test_setup_teardown(each_log_level_lets_one_more_kind_of_line_through,
                                         setup, teardown),
-        cmocka_unit_test_setup_teardown(a_success_is_0_and_a_failure_1, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_success_is_0_a_failure_1_and_a_refusal_3, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests_name("cli/role_options", tests, NULL, NULL);
 }

@@ -95,6 +95,54 @@ static void without_an_honest_worker_it_is_over_too(void **state)
     json_decref(o);
 }
 
+static void without_a_validator_it_is_over_too(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    json_t *o =
+        json_pack("{s:i, s:i, s:[{s:s, s:b}, {s:s, s:b}]}", "version", 2, "batches", 2, "nodes",
+                  "role", "verifier", "barred", 1, "role", "inference", "barred", 0);
+
+    assert_ok(up_stall_check(&f->s, &f->c, o, f->now_ms, &e), &e);
+    f->now_ms += UP_STALL_MS;
+
+    assert_status(up_stall_check(&f->s, &f->c, o, f->now_ms, &e), ERR_DENIED, &e);
+    assert_contains(e.text, "every validator was barred");
+    json_decref(o);
+}
+
+/* One worker was barred: the others may take their time. */
+static void who_was_refused_is_told_and_nobody_gives_up_for_that(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+    char text[512];
+
+    f->worker->pid = 0;
+    f->worker->is_refused = true;
+    strncpy(f->worker->why, "this node was barred", CHILD_WHY_BYTES - 1);
+    assert_ok(check(f, 2, 2, 8, &e), &e);
+    f->now_ms += 100 * UP_STALL_MS;
+
+    assert_ok(check(f, 2, 2, 8, &e), &e);
+    assert_string_equal(up_stuck_note(&f->c, f->now_ms, text, sizeof(text)),
+                        "inference-1 is not started again: this node was barred");
+}
+
+static void without_the_trainer_it_is_over(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+
+    f->trainer->pid = 0;
+    f->trainer->is_refused = true;
+    assert_ok(check(f, 2, 3, 8, &e), &e);
+    f->now_ms += UP_STALL_MS;
+
+    assert_status(check(f, 2, 3, 8, &e), ERR_IO, &e);
+    assert_contains(e.text, "trainer cannot live");
+}
+
 static void while_all_live_any_wait_is_fine(void **state)
 {
     struct fixture *f = *state;
@@ -149,6 +197,26 @@ static void a_trainer_that_cannot_live_has_not(void **state)
     assert_contains(e.text, "trainer cannot live");
 }
 
+/* It lives for half a minute each time: as long as it takes to come to what cannot be written. */
+static void a_trainer_that_dies_of_each_step_has_not_either(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = {0};
+
+    f->trainer->vain_lives = 3; /* before the last version came */
+    assert_ok(check(f, 4, 5, 40, &e), &e);
+    assert_int_equal(f->trainer->vain_lives, 0);
+    f->trainer->vain_lives = CHILD_QUICK_LIVES;
+    f->trainer->quick_lives = 1;
+    f->trainer->start_ms = f->now_ms;
+    f->now_ms += UP_STALL_MS - 1;
+    assert_ok(check(f, 4, 5, 40, &e), &e);
+    f->now_ms += 1;
+
+    assert_status(check(f, 4, 5, 40, &e), ERR_IO, &e);
+    assert_contains(e.text, "trainer cannot live");
+}
+
 static void an_orchestrator_that_never_answers_ends_it_too(void **state)
 {
     struct fixture *f = *state;
@@ -167,10 +235,14 @@ int main(void)
         cmocka_unit_test_setup(a_child_that_cannot_live_is_told_with_its_last_word, setup),
         cmocka_unit_test_setup(a_minute_without_progress_and_it_is_over, setup),
         cmocka_unit_test_setup(without_an_honest_worker_it_is_over_too, setup),
+        cmocka_unit_test_setup(without_a_validator_it_is_over_too, setup),
+        cmocka_unit_test_setup(who_was_refused_is_told_and_nobody_gives_up_for_that, setup),
+        cmocka_unit_test_setup(without_the_trainer_it_is_over, setup),
         cmocka_unit_test_setup(while_all_live_any_wait_is_fine, setup),
         cmocka_unit_test_setup(while_units_are_accepted_it_goes_on, setup),
         cmocka_unit_test_setup(a_trainer_that_computes_has_all_the_time_it_wants, setup),
         cmocka_unit_test_setup(a_trainer_that_cannot_live_has_not, setup),
+        cmocka_unit_test_setup(a_trainer_that_dies_of_each_step_has_not_either, setup),
         cmocka_unit_test_setup(an_orchestrator_that_never_answers_ends_it_too, setup),
     };
     return cmocka_run_group_tests_name("cli/up_stall", tests, NULL, NULL);

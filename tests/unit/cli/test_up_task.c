@@ -174,6 +174,35 @@ static void a_wrong_file_is_told_as_it_is(void **state)
     assert_contains(f->e.text, "'sede'");
 }
 
+static void one_that_is_not_there_is_answered_with_those_that_are(void **state)
+{
+    struct fixture *f = *state;
+    char *before = getcwd(NULL, 0);
+    enum status st;
+
+    assert_int_equal(chdir(MUSTER_SOURCE_DIR), 0);
+    st = up_task_load(&f->bundle, &f->task, "tasks/nope", -1, -1, &f->e);
+    assert_int_equal(chdir(before), 0);
+
+    assert_status(st, ERR_NOT_FOUND, &f->e);
+    assert_string_equal(
+        f->e.text, "a task is wanted, which is a YAML file or a directory with a task.yaml: "
+                   "there is no 'tasks/nope'; tasks that are here: tasks/arithmetic, "
+                   "tasks/reverse-text, tasks/sort-letters");
+    free(before);
+}
+
+/* It is the user's own: the others are no help. */
+static void a_directory_without_a_task_is_told_what_it_lacks(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_status(up_task_load(&f->bundle, &f->task, f->dir, -1, -1, &f->e), ERR_NOT_FOUND,
+                  &f->e);
+    assert_contains(f->e.text, "/task.yaml'");
+    assert_null(strstr(f->e.text, "tasks that are here"));
+}
+
 static void the_default_task_is_found_beside_the_program(void **state)
 {
     char *before = getcwd(NULL, 0), *here, *there;
@@ -207,6 +236,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_section_on_one_line_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_value_out_of_range_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_wrong_file_is_told_as_it_is, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_that_is_not_there_is_answered_with_those_that_are,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(a_directory_without_a_task_is_told_what_it_lacks, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(the_default_task_is_found_beside_the_program, setup,
                                         teardown),
     };

@@ -35,9 +35,11 @@ static void on_timer(void *ctx, int64_t now_ms, struct effects *out)
 static void *run_node(void *arg)
 {
     struct node *n = arg;
-    struct err e;
 
-    n->st = shell_run(n->shell, &e);
+    n->st = shell_run(n->shell, &n->err);
+    if (!n->st)
+        n->st = cast_failure(n->cast, &n->err);
+    atomic_store(&n->has_ended, true);
     return NULL;
 }
 
@@ -57,7 +59,8 @@ void open_node(struct fixture *f, uint32_t i)
     const struct cast_options co = {.ctx = n,
                                     .on_version = on_version,
                                     .wants_state = i == KEEPS_STATE,
-                                    .max_bytes = n->max_bytes};
+                                    .max_bytes = n->max_bytes,
+                                    .up_bytes_s = n->up_bytes_s};
     struct err e;
 
     atomic_store(&n->newest, -1);
@@ -86,6 +89,7 @@ void start_node(struct fixture *f, uint32_t i)
     struct node *n = &f->node[i];
 
     tell_roster(n, f);
+    atomic_store(&n->has_ended, false);
     assert_int_equal(pthread_create(&n->thread, NULL, run_node, n), 0);
     n->is_running = true;
 }
@@ -102,6 +106,18 @@ void stop_node(struct node *n)
     }
     cast_free(&n->cast);
     shell_free(&n->shell);
+}
+
+enum status await_end(struct node *n)
+{
+    enum status st;
+
+    assert_within(20000, atomic_load(&n->has_ended));
+    assert_int_equal(pthread_join(n->thread, NULL), 0);
+    n->is_running = false;
+    st = n->st;
+    stop_node(n);
+    return st;
 }
 
 int nodes_setup(void **state)

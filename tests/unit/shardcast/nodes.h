@@ -31,12 +31,15 @@ struct node {
     pthread_t thread;
     bool is_running;
     uint64_t max_bytes;    /* quota; 0: the default */
+    uint64_t up_bytes_s;   /* ceiling of what it serves; 0: none */
     _Atomic(node_fn *) fn; /* to be called on the node's thread */
     void *arg;
     atomic_bool is_called;
     atomic_llong newest; /* of on_version */
     atomic_int n_versions;
+    atomic_bool has_ended; /* by itself, or stopped */
     enum status st;
+    struct err err;
 };
 
 struct fixture {
@@ -51,6 +54,8 @@ int nodes_teardown(void **state);
 void open_node(struct fixture *f, uint32_t i);
 void start_node(struct fixture *f, uint32_t i);
 void stop_node(struct node *n);
+/* Waits for a node that ends by itself: what it ended with, n->err too. */
+enum status await_end(struct node *n);
 /* On its own thread: run, admitted keys, roster. `arg`: the fixture. */
 void tell_roster(struct node *n, void *arg);
 /* Runs fn on the node's thread, and waits for it. */

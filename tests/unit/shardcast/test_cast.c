@@ -4,6 +4,7 @@
 #include "shardcast/cast.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -214,6 +215,52 @@ struct mapping {
     bool is_equal;
 };
 
+/* From now on there is no room on the node's disk for the shards of this version. */
+static void fill_disk(const struct node *n, int64_t version)
+{
+    char path[4200];
+
+    snprintf(path, sizeof(path), "%s/contents/%lld-1--1.part", n->dir, (long long)version);
+    assert_int_equal(symlink("/dev/full", path), 0);
+}
+
+static void assert_bans_nobody(struct node *n)
+{
+    struct standing s;
+
+    call(n, look_there, &s);
+    assert_null(strstr(buf_cstr(&s.json), "\"banned\": true"));
+    assert_contains(buf_cstr(&s.json), "\"lies\": 0,");
+    buf_clear(&s.json);
+}
+
+/* What it could not store it has shown to nobody: who asked for it in vain would take it for a liar. */
+static void whose_disk_is_full_ends_and_nobody_bans_it(void **state)
+{
+    struct fixture *f = *state;
+    struct node *full = &f->node[1];
+    struct version_made v[2];
+
+    stop_node(&f->node[0]);
+    f->node[0].up_bytes_s = QUOTA_FILE / 2; /* so slow that the others turn to each other */
+    open_node(f, 0);
+    for (uint32_t i = 0; i < NODES; i++)
+        start_node(f, i);
+    publish_new(f, &v[0], 0, 1000, 0);
+    assert_within(20000, all_have(f, 0));
+    fill_disk(full, 1);
+    publish_new(f, &v[1], 1, QUOTA_FILE, 0);
+
+    assert_int_equal(await_end(full), ERR_FULL);
+    assert_contains(full->err.text, "No space left on device");
+    assert_contains(full->err.text, full->dir);
+    assert_within(20000, all_have(f, 1));
+    assert_bans_nobody(&f->node[0]);
+    assert_bans_nobody(&f->node[2]);
+    assert_bans_nobody(&f->node[3]);
+    clear_versions(v, 2);
+}
+
 static void map_there(struct node *n, void *arg)
 {
     struct mapping *m = arg;
@@ -393,6 +440,8 @@ int main(void)
                                         nodes_setup, nodes_teardown),
         cmocka_unit_test_setup_teardown(what_is_larger_than_the_quota_is_not_fetched,
                                         nodes_setup, nodes_teardown),
+        cmocka_unit_test_setup_teardown(whose_disk_is_full_ends_and_nobody_bans_it, nodes_setup,
+                                        nodes_teardown),
         cmocka_unit_test_setup_teardown(
             what_the_disk_spoilt_while_a_node_was_down_is_not_used_but_fetched, nodes_setup,
             nodes_teardown),

@@ -295,6 +295,40 @@ static void a_full_store_says_so_and_dropping_makes_room(void **state)
     assert_int_equal(content_store_bytes(f->store), SHARD);
 }
 
+/* A disk so full that not even a drop can be written down gives up the file first. */
+static void what_has_no_file_any_more_is_not_claimed(void **state)
+{
+    struct fixture *f = *state;
+
+    begin(f, &FULL3);
+    put(f, &FULL3, 0);
+    put(f, &FULL3, 4);
+    content_store_close(&f->store);
+    assert_int_equal(unlink(file_of(f, "3-1--1.part")), 0);
+    open_store(f, 0, false);
+
+    assert_false(content_store_has(f->store, &FULL3, 0));
+    assert_false(content_store_has(f->store, &FULL3, 4));
+    assert_int_equal(content_store_bytes(f->store), 0);
+}
+
+/* The last shard came before the length was known, which may never be. */
+static void a_short_shard_is_counted_as_it_is_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct err e;
+
+    assert_ok(content_store_begin(f->store, &FULL3, SHARD, &e), &e);
+    put(f, &FULL3, N - 1);
+    assert_ok(content_store_drop(f->store, &FULL3, &e), &e);
+    assert_int_equal(content_store_bytes(f->store), 0);
+
+    assert_ok(content_store_begin(f->store, &FULL3, SHARD, &e), &e);
+    put(f, &FULL3, N - 1);
+    assert_ok(content_store_size(f->store, &FULL3, TOTAL, &e), &e);
+    assert_int_equal(content_store_bytes(f->store), shard(f, N - 1).len);
+}
+
 static enum status add_up(void *arg, uint32_t number, struct bytes envelope, struct err *e)
 {
     (void)e;
@@ -491,6 +525,8 @@ int main(void)
         TEST(what_a_killed_process_wrote_is_found_again),
         TEST(what_the_disk_spoilt_is_found_when_it_is_lent),
         TEST(a_full_store_says_so_and_dropping_makes_room),
+        TEST(what_has_no_file_any_more_is_not_claimed),
+        TEST(a_short_shard_is_counted_as_it_is_dropped),
         TEST(dropping_takes_all_but_the_proof),
         TEST(a_file_that_nothing_is_known_of_is_unlinked),
         TEST(pins_survive),

@@ -3,9 +3,12 @@
  */
 #include "verifier/head_file.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "node/key.h"
@@ -91,6 +94,37 @@ static void reopen(struct fixture *x)
     assert_ok(head_file_open(&x->f, x->dir, &x->e), &x->e);
 }
 
+/* Files of this process grow no further, which is as if the disk were full. */
+static enum status put_on_a_full_disk(struct fixture *x, struct bytes call)
+{
+    struct rlimit before, none;
+    struct stat sb;
+    enum status st;
+
+    assert_int_equal(fstat(x->f.fd, &sb), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    none = (struct rlimit){(rlim_t)sb.st_size + 5, before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    st = head_file_put(&x->f, call, &x->key->node, &x->e);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    return st;
+}
+
+static void without_room_it_says_which_file_and_what_was_kept_stays(void **state)
+{
+    struct fixture *x = *state;
+
+    assert_ok(head_file_put(&x->f, call_of(x, 3, 1), &x->key->node, &x->e), &x->e);
+
+    assert_status(put_on_a_full_disk(x, call_of(x, 9, 2)), ERR_FULL, &x->e);
+    assert_contains(x->e.text, x->dir);
+    assert_contains(x->e.text, "heads.witness");
+    reopen(x);
+    assert_int_equal(x->f.seq, 3);
+    assert_int_equal(heads_on_disk(x), 1);
+}
+
 static void heads_are_kept_and_the_last_is_known_again(void **state)
 {
     struct fixture *x = *state;
@@ -170,6 +204,7 @@ int main(void)
         CASE(another_history_is_kept_and_not_answered),
         CASE(what_the_orchestrator_did_not_sign_is_not_kept),
         CASE(a_head_that_was_cut_short_is_cut_off),
+        CASE(without_room_it_says_which_file_and_what_was_kept_stays),
     };
     return cmocka_run_group_tests_name("verifier/head_file", tests, NULL, NULL);
 }
