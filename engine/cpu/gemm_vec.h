@@ -231,9 +231,18 @@ ALWAYS_INLINE size_t rows_of_tile(const struct gemm *g, size_t t, size_t n_tiles
     return g->rows / n_tiles + (t < g->rows % n_tiles);
 }
 
+/* Rows that are a multiple of 4 KiB apart share the same eight lines of a first-level cache (Zen; 12 on Golden
+ * Cove), so that a taller tile would drive its own rows out. */
+static size_t tile_rows(const struct gemm *g)
+{
+    const bool is_crowded = g->a_row * sizeof(float) % 4096 == 0 && !g->a_group;
+
+    return is_crowded && TILE_ROWS > 8 ? 8 : TILE_ROWS;
+}
+
 static void gemm(const struct gemm *g)
 {
-    const size_t n_tiles = (g->rows + TILE_ROWS - 1) / TILE_ROWS;
+    const size_t n_tiles = (g->rows + tile_rows(g) - 1) / tile_rows(g);
     const size_t n_panels = g->cols / PACK_LANES, left = g->cols % PACK_LANES;
 
     if (n_tiles == 0)
