@@ -377,7 +377,8 @@ static const struct new_rows new_rows[] = {
     {{1, 64, 130}, 3}, {{16, 33, 65, 1, 5}, 5}, {{300}, 1}};
 /* Pointers are read 32 at a time: a part of more pages than that, for the smallest shape only. */
 static const struct new_rows long_rows = {{9000}, 1};
-static const struct shape new_shapes[] = {{1, 1, 32}, {9, 1, 32}, {6, 2, 64}, {7, 1, 128}, {12, 1, 128}};
+static const struct shape new_shapes[] = {
+    {1, 1, 32}, {9, 1, 32}, {6, 2, 64}, {7, 1, 128}, {12, 1, 128}};
 
 static size_t rows_of(const struct new_rows *c)
 {
