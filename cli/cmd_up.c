@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,11 +33,13 @@
 #include "node/sock.h"
 #include "replay/cheat.h"
 
-#define STEP_MS    100   /* how often children are looked after */
-#define STATUS_MS  500   /* how often the orchestrator is asked */
-#define ASK_MS     2000  /* how long an answer may take */
-#define START_MS   30000 /* how long the orchestrator may take to listen */
-#define END_MS     15000 /* how long children may take to end by themselves */
+#define STEP_MS   100   /* how often children are looked after */
+#define STATUS_MS 500   /* how often the orchestrator is asked */
+#define ASK_MS    2000  /* how long an answer may take */
+#define START_MS  30000 /* how long the orchestrator may take to listen */
+#define END_MS    15000 /* how long children may take to end by themselves, */
+#define EXPORT_MS                                                                              \
+    10000 /* and one millisecond more for so many bytes of the model: a slow disk */
 #define NAME_BYTES CHILD_NAME_BYTES
 #define BEGUN      "bundle" /* in DIR: the task, kept before anything else begins */
 
@@ -429,13 +432,31 @@ static bool is_wanted(const struct up *u, const struct child *ch)
     return !is_barred && !ch->is_refused;
 }
 
-/* A trainer that died of it and did not come through has exported nothing, which is what all was for. */
+/* The trainer's last work is to write the model, which is as large as version 0. */
+static int64_t end_ms(const struct up *u)
+{
+    char *path = in_dir(u, "trainer/model-v0/model.safetensors");
+    struct stat about;
+    int64_t ms = END_MS;
+
+    if (stat(path, &about) == 0)
+        ms += about.st_size / EXPORT_MS;
+    free(path);
+    return ms;
+}
+
+/* A trainer that did not come through has exported nothing, which is what all was for. */
 static enum status check_exported(const struct up *u, struct err *e)
 {
     const struct child *trainer = &u->children.v[1];
 
-    if (interrupted || trainer->is_done || !trainer->vain_lives || !is_wanted(u, trainer))
+    if (interrupted || trainer->is_done || !is_wanted(u, trainer))
         return OK;
+    if (!trainer->vain_lives)
+        return err_set(
+            e, ERR_TIMEOUT,
+            "the run is over, but the trainer did not write its model within %" PRId64 " s",
+            end_ms(u) / 1000);
     return err_set(e, ERR_IO, "the run is over, but the trainer did not come to its model: %s",
                    trainer->why);
 }
@@ -444,7 +465,7 @@ static enum status check_exported(const struct up *u, struct err *e)
  * end by themselves. */
 static enum status await_end(struct up *u, struct err *e)
 {
-    int64_t until = clock_mono_ms() + END_MS;
+    int64_t until = clock_mono_ms() + end_ms(u);
     enum status st = OK;
     bool running = true;
 
