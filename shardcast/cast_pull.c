@@ -250,6 +250,15 @@ bool pull_answered(struct cast_state *s, struct peer *p, struct holding *h, uint
     return false;
 }
 
+/* Nothing is asked of it before. */
+static void mute(struct cast_state *s, struct peer *p, int64_t until_ms)
+{
+    if (until_ms <= p->mute_ms)
+        return;
+    p->mute_ms = until_ms;
+    due(s, until_ms);
+}
+
 void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
                         const struct peer *from, struct cast_out *out)
 {
@@ -267,6 +276,10 @@ void pull_cancel_others(struct cast_state *s, struct holding *h, uint32_t index,
         for (uint32_t i = 0; p && i < p->n_asks; i++)
             if (p->ask[i].h == h && p->ask[i].index == index) {
                 struct ask a = p->ask[i];
+                /* Of one that gave nothing right yet the answer may be on its way all the same, and no more
+                 * than one is to be: as long as it would have been waited for. */
+                if (!p->has_given)
+                    mute(s, p, deadline_of(s, p, &a, i));
                 take_ask(p, i--);
                 release(s, p, &a);
                 talk_cancel(s, p, h, &index, 1, out);
@@ -282,11 +295,8 @@ static void strike(struct cast_state *s, struct peer *p, int64_t now_ms)
     p->strikes++;
     p->ceiling = p->ceiling > 1 ? p->ceiling / 2 : 1;
     p->answered = 0;
-    if (p->strikes > 1) {
-        int64_t pause = (int64_t)250 << (p->strikes < 8 ? p->strikes : 8);
-        p->mute_ms = now_ms + pause;
-        due(s, p->mute_ms);
-    }
+    if (p->strikes > 1)
+        mute(s, p, now_ms + ((int64_t)250 << (p->strikes < 8 ? p->strikes : 8)));
 }
 
 void pull_timeouts(struct cast_state *s, int64_t now_ms, struct cast_out *out)

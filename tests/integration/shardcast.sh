@@ -51,7 +51,8 @@ attack() # PORT KIND[:SHARE]
     bench "$1" --nodes 6 --mib 2 --rate 20 --attack "$2" --keep
     case $2 in
     garbage:* | stale:*)
-        # Of 33 shards: of each liar one, and another that was on its way already.
+        # Of 33 shards: of each liar one, and where processes wait for a core another two: one that was
+        # cancelled, and one that was overdue.
         at_least shardcast_attackers_named_least 2
         at_most shardcast_wrongly_named_worst 0
         at_least shardcast_garbage_worst 0.001

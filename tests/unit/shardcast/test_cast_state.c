@@ -441,6 +441,28 @@ static void an_unanswered_question_goes_to_another_peer(void **state)
     version_clear(&v);
 }
 
+/* What was asked of it may be on its way although it was cancelled, and be garbage. */
+static void who_gave_nothing_yet_is_asked_once_at_a_time_whatever_was_cancelled(void **state)
+{
+    struct fixture *f = *state;
+    struct version_made v;
+    uint32_t index;
+    make(f, &v, 0, 1000000);
+    say_signed(f, LINK_B, &v);
+    say_have_all(f, LINK_B, &v);
+    say_have_all(f, LINK_A, &v);
+    index = nth_asked(f, LINK_B, 0);
+
+    say_shard(f, LINK_A, &v, index, version_shard(&v, index));
+
+    assert_int_equal(count_sent(f, LINK_B, MSG_CANCEL), 1);
+    assert_int_equal(count_asked_of(f, LINK_B), 1);
+    assert_true(count_asked_of(f, LINK_A) < version_n_shards(&v) - 1);
+    tick(f, 3000);
+    assert_int_equal(count_asked_of(f, LINK_B), 2);
+    version_clear(&v);
+}
+
 static void a_choked_question_goes_to_another_peer_at_once(void **state)
 {
     struct fixture *f = *state;
@@ -670,6 +692,7 @@ int main(void)
         TEST(a_peer_has_at_most_a_window_of_questions),
         TEST(the_rarest_are_asked_for_first),
         TEST(an_unanswered_question_goes_to_another_peer),
+        TEST(who_gave_nothing_yet_is_asked_once_at_a_time_whatever_was_cancelled),
         TEST(a_choked_question_goes_to_another_peer_at_once),
         TEST(only_what_is_here_is_served),
         TEST(what_is_cancelled_is_not_served),
