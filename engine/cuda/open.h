@@ -32,10 +32,9 @@ enum open_kind {
 /* The norm of rows x (M, C) in two halves: rmsnorm(x) W' = (x w) W' / sqrt(mean of a row's squares + eps), so that who
  * computes parts of a row needs not know the others, and who multiplies h divides. */
 struct open_normed {
-    uint16_t *h; /* (M, C): x w */
-    float
-        *squares; /* (M, n): sums of the squares of parts of a row; room for C / 16 + 1 a row */
-    size_t n;     /* 0: h is the norm itself, already divided */
+    uint16_t *h;    /* (M, C): x w */
+    float *squares; /* (M, n): sums of parts of the rows; room for C / 16 + 1 a row */
+    size_t n;       /* 0: h is the norm itself, already divided */
     size_t C;
     float eps;
 };
