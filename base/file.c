@@ -17,8 +17,7 @@
 #define READ_STEP_BYTES   65536u
 #define NEARLY_FULL_BYTES (1u << 20)
 
-/* What an errno of an operation on `path` means to a caller. */
-static enum status io_error(struct err *e, const char *doing, const char *path)
+enum status file_failed(struct err *e, const char *doing, const char *path)
 {
     int n = errno;
     enum status st = ERR_IO;
@@ -56,9 +55,9 @@ static enum status open_regular(int *fd, struct stat *sb, const char *path, stru
 
     *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0);
     if (*fd < 0)
-        return io_error(e, "open", path);
+        return file_failed(e, "open", path);
     if (fstat(*fd, sb))
-        st = io_error(e, "examine", path);
+        st = file_failed(e, "examine", path);
     else if (!S_ISREG(sb->st_mode))
         st = err_set(e, ERR_IO, "'%s' is no regular file but %s", path, kind_of(sb->st_mode));
     if (st) {
@@ -81,7 +80,7 @@ static enum status read_all(struct buf *out, int fd, const char *path, struct er
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return io_error(e, "read", path);
+            return file_failed(e, "read", path);
         if (n == 0)
             return OK;
         buf_append(out, (struct bytes){chunk, (size_t)n});
@@ -135,7 +134,7 @@ enum status file_check_regular(const char *path, struct err *e)
     struct stat sb;
 
     if (stat(path, &sb))
-        return io_error(e, "examine", path);
+        return file_failed(e, "examine", path);
     return S_ISREG(sb.st_mode) ? OK
                                : err_set(e, ERR_IO, "'%s' is no regular file but %s", path,
                                          kind_of(sb.st_mode));
@@ -153,7 +152,7 @@ static enum status sync_directory_of(const char *path, struct err *e)
         slash[slash == dir] = '\0';
     fd = open_retry(slash ? dir : ".", O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0 || fsync(fd))
-        st = io_error(e, "sync directory of", path);
+        st = file_failed(e, "sync directory of", path);
     if (fd >= 0)
         close(fd);
     free(dir);
@@ -188,7 +187,7 @@ enum status file_out_open(struct file_out *f, const char *path, unsigned mode, s
     (void)snprintf(f->tmp, n, "%s.tmp", path);
     (void)unlink(f->tmp); /* what a crash left may have another mode, or be a link */
     f->fd = open_retry(f->tmp, O_WRONLY | O_CREAT | O_EXCL, mode);
-    return f->fd < 0 ? io_error(e, "create", f->tmp) : OK;
+    return f->fd < 0 ? file_failed(e, "create", f->tmp) : OK;
 }
 
 enum status file_out_put(struct file_out *f, struct bytes data, struct err *e)
@@ -199,7 +198,7 @@ enum status file_out_put(struct file_out *f, struct bytes data, struct err *e)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return io_error(e, "write", f->tmp);
+            return file_failed(e, "write", f->tmp);
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
     return OK;
@@ -207,13 +206,13 @@ enum status file_out_put(struct file_out *f, struct bytes data, struct err *e)
 
 enum status file_out_commit(struct file_out *f, struct err *e)
 {
-    enum status st = fsync(f->fd) ? io_error(e, "sync", f->tmp) : OK;
+    enum status st = fsync(f->fd) ? file_failed(e, "sync", f->tmp) : OK;
 
     if (close(f->fd) && !st)
-        st = io_error(e, "close", f->tmp);
+        st = file_failed(e, "close", f->tmp);
     f->fd = -1;
     if (!st && rename(f->tmp, f->path))
-        st = io_error(e, "rename over", f->path);
+        st = file_failed(e, "rename over", f->path);
     if (st) {
         (void)unlink(f->tmp);
         return st;
@@ -260,7 +259,7 @@ enum status file_mkdirs(const char *path, unsigned mode, struct err *e)
         saved = at[1];
         at[1] = '\0';
         if (mkdir(p, (mode_t)mode) && errno != EEXIST)
-            st = io_error(e, "make directory", p);
+            st = file_failed(e, "make directory", p);
         at[1] = saved;
     }
     if (!st && (stat(path, &sb) || !S_ISDIR(sb.st_mode)))
@@ -367,7 +366,7 @@ enum status file_map_open(struct file_map *m, const char *path, struct err *e)
         goto out; /* mmap refuses empty ranges; an empty view is right */
     p = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) {
-        st = io_error(e, "map", path);
+        st = file_failed(e, "map", path);
         goto out;
     }
     m->bytes = (struct bytes){p, (size_t)sb.st_size};

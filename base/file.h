@@ -45,6 +45,10 @@ void file_out_close(struct file_out *f); /* also after a failed file_out_open */
  * nothing; ERR_INVALID: an empty name; ERR_IO: something else is there, or it cannot be seen. */
 MUST_USE enum status file_check_dir(const char *path, const char *of, struct err *e);
 
+/* What errno says of an operation on `path` that failed: "cannot write 'path': ...". ERR_NOT_FOUND; ERR_FULL: the disk,
+ * a quota, or a file's limit; ERR_IO: anything else. */
+enum status file_failed(struct err *e, const char *doing, const char *path);
+
 MUST_USE enum status file_mkdirs(const char *path, unsigned mode, struct err *e);
 bool file_exists(const char *path);
 /* Whether the disk of what is there has less than a MiB left: then an error of a write that names no

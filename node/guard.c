@@ -59,11 +59,11 @@ struct guard_limits guard_limits_for(size_t max_frame, bool is_for_strangers, bo
                                      .silent_max = STRANGERS_MAX,
                                      .per_key = STRANGERS_MAX,
                                      .silent_ms = STRANGER_MS,
-                                     .unfinished = STRANGER_BYTES};
+                                     .unfinished_bytes = STRANGER_BYTES};
     return (struct guard_limits){.silent_max = SILENT_MAX,
                                  .per_key = KEY_CONNECTIONS,
                                  .silent_ms = is_server ? SILENT_MS : INT64_MAX,
-                                 .unfinished = 2 * (uint64_t)max_frame + KERNEL_BYTES};
+                                 .unfinished_bytes = 2 * (uint64_t)max_frame + KERNEL_BYTES};
 }
 
 void guard_new(struct guard **out, const struct guard_limits *limits)
@@ -273,7 +273,7 @@ static void trim(struct guard *g, struct connection **v, size_t n, int64_t now_m
         else
             bytes += unfinished(v[i]);
     }
-    while (bytes > g->limits.unfinished) {
+    while (bytes > g->limits.unfinished_bytes) {
         struct connection *largest = NULL;
 
         for (size_t i = 0; i < n; i++)
@@ -290,7 +290,7 @@ static void trim_strangers(struct guard *g, struct connection **v, size_t n, int
     for (size_t i = 0; i < n; i++) {
         if (n - i > g->limits.silent_max)
             cut(g, v[i], "many", now_ms);
-        else if (v[i]->received > g->limits.unfinished)
+        else if (v[i]->received > g->limits.unfinished_bytes)
             cut(g, v[i], "bytes", now_ms);
         else if (now_ms - v[i]->since_ms >= g->limits.silent_ms)
             cut(g, v[i], "old", now_ms);

@@ -6,10 +6,10 @@
  * have us gather without end. The guard is told of each TCP connection, looks at how much came by it, and cuts:
  *
  *   - those by which no message has come: beyond `silent_max` the oldest, what has been still for `silent_ms`, and
- *     while all of them together have sent more than `unfinished` bytes, the one that has sent most;
+ *     while all of them together have sent more than `unfinished_bytes` bytes, the one that has sent most;
  *   - of one key: beyond `per_key` the one heard least lately, and while all of them together have sent more than
- *     `unfinished` bytes since their last whole message, the one that has sent most;
- *   - of a server for strangers: what is older than `silent_ms`, or has sent more than `unfinished` bytes in all.
+ *     `unfinished_bytes` bytes since their last whole message, the one that has sent most;
+ *   - of a server for strangers: what is older than `silent_ms`, or has sent more than `unfinished_bytes` bytes in all.
  *
  * An honest peer whose connection is cut dials again and asks again. Between two looks a connection brings what its
  * line carries.
@@ -30,7 +30,7 @@ struct guard_limits {
     uint32_t silent_max;
     uint32_t per_key;
     int64_t silent_ms;
-    uint64_t unfinished;
+    uint64_t unfinished_bytes;
 };
 
 struct guard;

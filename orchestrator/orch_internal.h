@@ -108,9 +108,9 @@ uint64_t orch_unit_limit(const struct orch *s);
 int64_t orch_unit_version(const struct orch *s, uint64_t unit);
 /* FREE, whatever the ledger knows of it. */
 enum ledger_unit_state orch_unit_state(const struct orch *s, uint64_t unit);
-/* An attempt ended without pay; gives the unit up after the last try. */
 /* An attempt of this worker came to nothing. */
 void orch_failed(struct orch *s, struct turn *t, uint32_t worker, enum reason code);
+/* An attempt ended without pay; gives the unit up after the last try. */
 void orch_void(struct orch *s, struct turn *t, uint64_t unit, enum reason code);
 void orch_maybe_give_up(struct orch *s, struct turn *t, uint64_t unit, enum reason code);
 void orch_on_lease_ask(struct orch *s, struct turn *t);

@@ -142,7 +142,7 @@ void orch_failed(struct orch *s, struct turn *t, uint32_t worker, enum reason co
 }
 
 /* For how long a worker whose attempts come to nothing gets no more. */
-static int64_t is_resting_ms(const struct orch *s, const struct turn *t)
+static int64_t time_to_rest_ms(const struct orch *s, const struct turn *t)
 {
     const struct orch_node *n = &s->node[t->from];
     uint32_t more = n->n_failed > FAILURES_FREE ? n->n_failed - FAILURES_FREE - 1 : 0;
@@ -426,7 +426,7 @@ static bool turn_away(struct orch *s, struct turn *t)
     const struct orch_node *n = &s->node[t->from];
     const struct ledger_task *task = ledger_books_task(orch_books(s));
     struct account stake = account_of_key(ACCOUNT_STAKE, &n->node);
-    int64_t rest_ms = is_resting_ms(s, t);
+    int64_t rest_ms = time_to_rest_ms(s, t);
 
     if (!s->has_task)
         orch_wait(s, t, REASON_NO_TASK, ORCH_RETRY_FAR, "no task is open yet");

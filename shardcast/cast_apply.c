@@ -36,14 +36,6 @@ struct applying {
     int64_t begun_ms;
 };
 
-static enum status failed(struct err *e, const char *doing, const char *path)
-{
-    int n = errno;
-
-    return err_set(e, n == ENOSPC || n == EDQUOT || n == EFBIG ? ERR_FULL : ERR_IO,
-                   "cannot %s '%s': %s", doing, path, strerror(n));
-}
-
 static enum status write_all(int fd, const char *path, struct bytes data, struct err *e)
 {
     while (data.len > 0) {
@@ -52,7 +44,7 @@ static enum status write_all(int fd, const char *path, struct bytes data, struct
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return failed(e, "write", path);
+            return file_failed(e, "write", path);
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
     return OK;
@@ -120,7 +112,7 @@ static enum status apply(struct applying *a, struct err *e)
     if (!st) {
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0)
-            st = failed(e, "open", path);
+            st = file_failed(e, "open", path);
     }
     if (!st)
         st = make_file(&a->order, fd, path, &d, from.bytes, e);

@@ -46,14 +46,6 @@ static size_t whole_bytes(struct bytes file)
     return r.bad ? end : file.len;
 }
 
-static enum status failed(const struct head_file *f, struct err *e, const char *doing)
-{
-    int n = errno;
-
-    return err_set(e, n == ENOSPC || n == EDQUOT || n == EFBIG ? ERR_FULL : ERR_IO,
-                   "cannot %s '%s': %s", doing, f->path, strerror(n));
-}
-
 static enum status append(struct head_file *f, struct bytes data, struct err *e)
 {
     while (data.len) {
@@ -61,10 +53,10 @@ static enum status append(struct head_file *f, struct bytes data, struct err *e)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return failed(f, e, "write");
+            return file_failed(e, "write", f->path);
         data = bytes_slice(data, (size_t)n, data.len - (size_t)n);
     }
-    return fdatasync(f->fd) ? failed(f, e, "sync") : OK;
+    return fdatasync(f->fd) ? file_failed(e, "sync", f->path) : OK;
 }
 
 enum status head_file_open(struct head_file *f, const char *dir, struct err *e)
@@ -84,10 +76,10 @@ enum status head_file_open(struct head_file *f, const char *dir, struct err *e)
     if (!st) {
         f->fd = open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (f->fd < 0)
-            st = failed(f, e, "open");
+            st = file_failed(e, "open", f->path);
     }
     if (!st && b.len && ftruncate(f->fd, (off_t)whole_bytes(buf_bytes(&b))))
-        st = failed(f, e, "mend");
+        st = file_failed(e, "mend", f->path);
     if (!st && !b.len) {
         witness_file_begin(&b);
         st = append(f, buf_bytes(&b), e);

@@ -151,7 +151,7 @@ static void a_stranger_may_send_so_much_and_stay_so_long(void **state)
 
     talker = come(&r);
     idler = come(&r);
-    bring(&r, talker, r.limits.unfinished);
+    bring(&r, talker, r.limits.unfinished_bytes);
     look_after(&r, 100);
     assert_int_equal(n_cut(&r), 0);
     hear(&r, talker, 1);
@@ -200,11 +200,11 @@ static void a_message_without_end_is_cut_and_those_of_others_go_on(void **state)
     hear(&r, good, 2);
     look_after(&r, 1000);
     for (int i = 0; i < 4; i++) { /* much, but in messages that end */
-        bring(&r, good, r.limits.unfinished / 2);
+        bring(&r, good, r.limits.unfinished_bytes / 2);
         hear(&r, good, 2);
         look_after(&r, 1000);
     }
-    bring(&r, bad, r.limits.unfinished);
+    bring(&r, bad, r.limits.unfinished_bytes);
     look_after(&r, 1000);
     assert_int_equal(n_cut(&r), 0);
     bring(&r, bad, 1);
@@ -229,8 +229,8 @@ static void what_connections_of_one_key_hold_counts_together(void **state)
     hear(&r, one, 1);
     hear(&r, other, 1);
     look_after(&r, 1000);
-    bring(&r, one, r.limits.unfinished / 2);
-    bring(&r, other, r.limits.unfinished / 2 + 1);
+    bring(&r, one, r.limits.unfinished_bytes / 2);
+    bring(&r, other, r.limits.unfinished_bytes / 2 + 1);
     look_after(&r, 1000);
 
     assert_false(is_cut(&r, one));
