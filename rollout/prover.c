@@ -202,7 +202,8 @@ void prover_crew_new(struct prover_crew **out)
     pthread_cond_init(&c->wake, NULL);
     pthread_cond_init(&c->done, NULL);
     c->last = &c->first;
-    while (c->n_threads < PROVER_CREW_MOST && (long)c->n_threads < cores &&
+    while (c->n_threads < PROVER_CREW_MOST &&
+           (c->n_threads == 0 || (long)c->n_threads + 1 < cores) &&
            pthread_create(&c->thread[c->n_threads], NULL, crew_run, c) == 0)
         c->n_threads++;
     *out = c;

@@ -40,9 +40,9 @@ void prover_digest_top(struct digest_state *s, const struct prover_row *top);
 /* Threads that make proofs of full chunks beside whoever adds states: a proof takes some tens of microseconds,
  * and a GPU fills thousands of chunks a second. */
 struct prover_crew;
-/* As many threads as there are cores, PROVER_CREW_MOST at most. NULL if none could be had: then who adds states makes
- * the proofs. */
-#define PROVER_CREW_MOST 8u
+/* As many threads as there are cores but one, which is for who adds states; one at least, PROVER_CREW_MOST at most. NULL
+ * if none could be had: then who adds states makes the proofs. */
+#define PROVER_CREW_MOST 16u
 void prover_crew_new(struct prover_crew **out);
 /* No prover may have it any more. */
 void prover_crew_free(struct prover_crew **p);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """What PyTorch and transformers do with the shapes of `muster bench passes`, on the same GPU.
 
-    peer.py decode|train 0.5b|1.5b|7b NxLENGTH...      sequences, and their context or length
+    peer.py 0.5b|1.5b|7b [decode NxCONTEXT...] [prefill NxLENGTH...] [train NxLENGTH...]
     peer.py states FOLDER
 
-Decoding: a static cache of `context` tokens, one new token for each sequence, greedy, by
-a plain loop, not compiled. Training: one step in bf16 autocast with SDPA attention,
+Decoding: a static cache of `context` tokens, one new token for each of N sequences, greedy, by
+a plain loop, not compiled. Prefill: N prompts into an empty cache, the logits of each last token. Training (alone): one step in bf16 autocast with SDPA attention,
 cross-entropy over all logits in pieces, and fused AdamW on f32 masters. Random weights. Prints a JSON
 object a line: tokens a second, of the median of a few steps.
 
@@ -79,6 +79,15 @@ def decode(model, batch, context):
     return batch / median(step)
 
 
+@torch.inference_mode()
+def prefill(model, n_seqs, length):
+    tokens = torch.randint(0, 1000, (n_seqs, length), device="cuda")
+
+    def step():
+        model(tokens, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1)
+    return n_seqs * length / median(step)
+
+
 def train(model, n_seqs, length):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     tokens = torch.randint(0, 1000, (n_seqs, length), device="cuda")
@@ -117,13 +126,17 @@ def main():
     if sys.argv[1] == "states":
         states(pathlib.Path(sys.argv[2]))
         return
-    what, shape = sys.argv[1:3]
-    is_decode = what == "decode"
-    model = model_of(shape, torch.bfloat16 if is_decode else torch.float32).train(not is_decode)
-    for size in sys.argv[3:]:
-        n, length = (int(x) for x in size.split("x"))
-        rate = (decode if is_decode else train)(model, n, length)
-        name = f"decode_b{n}_c{length}_{shape}" if is_decode else f"train_{n}x{length}_{shape}"
+    shape, words = sys.argv[1], sys.argv[2:]
+    is_train = "train" in words
+    model = model_of(shape, torch.float32 if is_train else torch.bfloat16).train(is_train)
+    what = None
+    for word in words:
+        if word in ("decode", "prefill", "train"):
+            what = word
+            continue
+        n, length = (int(x) for x in word.split("x"))
+        rate = {"decode": decode, "prefill": prefill, "train": train}[what](model, n, length)
+        name = f"decode_b{n}_c{length}_{shape}" if what == "decode" else f"{what}_{n}x{length}_{shape}"
         print(json.dumps({"name": name, "value": round(rate, 1), "unit": "tokens/s",
                           "peer": f"torch {torch.__version__}"}), flush=True)
 

@@ -50,7 +50,7 @@ grep -qx 'peer training 1.5b' "$work/told"
 ends 0 --list --only 'racecheck device,f32-1 decode' bench sanitizer
 [ "$(cat "$work/told")" = "$(printf 'f32-1 decode\nracecheck device_ops\nracecheck device_gemm\nracecheck device_open_thin')" ]
 ends 0 --list --only unfinished
-for name in 'racecheck device_gemm' 'peer decode 7b' 'peer training 0.5b' 'cost of proofs' 'open-cuda decode 7b'; do
+for name in 'racecheck device_gemm' 'peer decode and prefill 7b' 'peer training 0.5b' 'cost of proofs' 'open-cuda decode 7b'; do
     grep -qx "$name" "$work/told"
 done
 if grep -q 'initcheck\|network' "$work/told"; then exit 1; fi
@@ -64,11 +64,17 @@ grep -q '^passed: 2  FAILED: 1  not run: 0' "$work/told"
 [ "$(wc -l <"$work/calls")" = 3 ]
 
 # What exits with 77, lacks its program, or finds no time left was not run, and is no failure.
-ends 0 --only 'device_one,device_gemm,network,peer decode 7b' --out "$work/out" tests network peer
+ends 0 --only 'device_one,device_gemm,network,peer decode and prefill 7b' --out "$work/out" tests network peer
 grep -q '^passed: 1  FAILED: 0  not run: 3' "$work/told"
 grep -q '^not run  network: there is no ' "$work/told"
 grep -q '^passed .* device_one (status 0)$' "$work/out/tests.txt"
 rm "$work/calls"
+mkdir "$work/smi"
+printf '#!/bin/sh\necho 81559\n' >"$work/smi/nvidia-smi"
+chmod +x "$work/smi/nvidia-smi"
+PATH=$work/smi:$PATH ends 0 --only '7b 4096' bench
+grep -q '^not run  open-cuda decode 7b 4096: the GPU has 81559 MiB of memory, not 140000$' "$work/told"
+[ ! -e "$work/calls" ]
 ends 0 --seconds 1 bench
 grep -q '^passed: 0  FAILED: 0  not run: [1-9]' "$work/told"
 [ ! -e "$work/calls" ]

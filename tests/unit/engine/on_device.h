@@ -19,6 +19,8 @@ struct on_device {
     const struct kernels *cpu; /* the definition */
     const struct device_ops *ops;
     bool is_small; /* in the emulator, or asked for (argument "small"): small shapes only */
+    bool
+        is_brief; /* asked for (argument "brief"): no more launches than racecheck comes to the end of */
 };
 
 /* Exits with 77 without a device, and with 1 if it cannot be used. */
@@ -39,7 +41,8 @@ static inline struct on_device on_device_open(int argc, char **argv)
         exit(1);
     }
     t.ops = k->ops;
-    t.is_small = strstr(device_name(t.device), "emulated") ||
+    t.is_brief = argc > 1 && strcmp(argv[1], "brief") == 0;
+    t.is_small = t.is_brief || strstr(device_name(t.device), "emulated") ||
                  (argc > 1 && strcmp(argv[1], "small") == 0);
     printf("device: %s\n", device_name(t.device));
     return t;
