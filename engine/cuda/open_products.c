@@ -457,8 +457,10 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
         (void)cudaGetLastError();
         return;
     }
-    if (x->add)
-        t.x.y = y;
+    if (x->add) {
+        t.x.y = y; /* numbers from the beginning: a norm reads it behind every candidate */
+        (void)device_note(d, cudaMemsetAsync(y, 0, y_bytes, d->stream), "clearing");
+    }
     t.row = (float *)(void *)((unsigned char *)y + y_bytes);
     for (size_t i = 0; i <= n; i++)
         graphs[i] = graph_of(d, &t, i < n ? i : NOTHING);
