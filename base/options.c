@@ -441,6 +441,37 @@ void opt_print(struct buf *out, const struct opt *table, size_t n)
     }
 }
 
+static enum status read_line(struct opt *table, size_t n, char *line, struct err *e)
+{
+    char *equals = strchr(line, '=');
+    const struct opt *o;
+
+    if (!equals)
+        return err_set(e, ERR_MALFORMED, "'%.60s' is not name=value", line);
+    *equals = '\0';
+    o = find(table, n, line);
+    return o && o->was_set ? OK : opt_set(table, n, line, equals + 1, e);
+}
+
+enum status opt_read(struct opt *table, size_t n, struct bytes lines, struct err *e)
+{
+    char *text = xcalloc(lines.len + 1, 1);
+    enum status st = OK;
+
+    if (lines.len)
+        memcpy(text, lines.data, lines.len);
+    if (strlen(text) != lines.len)
+        st = err_set(e, ERR_MALFORMED, "byte %zu is 0, in what should be text", strlen(text));
+    for (char *line = text, *end; !st && *line; line = end) {
+        end = line + strcspn(line, "\n");
+        if (*end)
+            *end++ = '\0';
+        st = read_line(table, n, line, e);
+    }
+    free(text);
+    return st;
+}
+
 void opt_clear(struct opt *table, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

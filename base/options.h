@@ -51,6 +51,9 @@ MUST_USE enum status opt_check_required(const struct opt *table, size_t n, struc
 void opt_help(struct buf *out, const struct opt *table, size_t n);
 /* "name=value" lines of the current values, sorted as in the table. */
 void opt_print(struct buf *out, const struct opt *table, size_t n);
+/* Sets options from such lines; those that were set keep what they have. ERR_MALFORMED: a line without '=',
+ * or a zero byte; errors of opt_set. What came before stays set. */
+MUST_USE enum status opt_read(struct opt *table, size_t n, struct bytes lines, struct err *e);
 void opt_clear(struct opt *table, size_t n); /* frees strings */
 
 #endif

@@ -23,6 +23,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/json_view.h"
+#include "cli/up_options.h"
 #include "cli/up_result.h"
 #include "cli/up_screen.h"
 #include "cli/up_stall.h"
@@ -30,8 +31,6 @@
 #include "cli/usage.h"
 #include "inference/cheat.h"
 #include "node/key.h"
-#include "node/sock.h"
-#include "replay/cheat.h"
 
 #define STEP_MS   100   /* how often children are looked after */
 #define STATUS_MS 500   /* how often the orchestrator is asked */
@@ -46,16 +45,9 @@
 static volatile sig_atomic_t interrupted;
 
 struct up {
-    /* options */
-    char *worker_device, *verifier_device, *trainer_device;
-    char *dir, *kernels, *cheat, *cheat_verifier, *listen;
+    struct up_options o;
     char accomplice[2 * KEY_BYTES + 1]; /* of a colluding validator */
     char *named;                        /* owned: the task's path; NULL: DIR has begun one */
-    char *cheat_trainer;                /* "none": it is honest */
-    int64_t trainer_processes;
-    int64_t seed, steps, inference, cheats, validators, relays, threads;
-    bool as_json;
-    /* the run */
     int lock_fd;
     struct task task;
     struct buf bundle;
@@ -84,7 +76,7 @@ static void sleep_ms(int64_t ms)
 
 static char *in_dir(const struct up *u, const char *name)
 {
-    return file_join(u->dir, name);
+    return file_join(u->o.dir, name);
 }
 
 /* ---- the children ------------------------------------------------------------------------ */
@@ -121,21 +113,22 @@ static void add_orchestrator(struct up *u)
     char *dir = in_dir(u, "orchestrator");
     char invites[128], relays[32] = "";
 
-    if (u->relays)
-        snprintf(relays, sizeof(relays), ",relay:%" PRId64, u->relays);
+    if (u->o.relays)
+        snprintf(relays, sizeof(relays), ",relay:%" PRId64, u->o.relays);
     snprintf(invites, sizeof(invites),
-             "trainer:1,initiator:1,inference:%" PRId64 ",verifier:%" PRId64 "%s", u->inference,
-             u->validators, relays);
+             "trainer:1,initiator:1,inference:%" PRId64 ",verifier:%" PRId64 "%s",
+             u->o.inference, u->o.validators, relays);
     const char *args[] = {"orchestrator",     "--dir", dir, "--invites", invites,
                           "--exit-when-done", NULL};
-    children_add(&u->children, "orchestrator", u->dir, args);
+    children_add(&u->children, "orchestrator", u->o.dir, args);
     free(dir);
 }
 
-/* The i-th link for a role, or NULL. */
-static const char *link_of(const struct up *u, const char *role, int64_t i)
+/* The i-th link for a role; or NULL, where there are *n of them (unless n is NULL). */
+static const char *link_of(const struct up *u, const char *role, int64_t i, int64_t *n)
 {
     const json_t *list = json_object_get(u->links, "invites");
+    int64_t before = 0;
     size_t at;
     json_t *o;
 
@@ -143,9 +136,11 @@ static const char *link_of(const struct up *u, const char *role, int64_t i)
     {
         const char *found = json_string_value(json_object_get(o, "role"));
 
-        if (found && !strcmp(found, role) && i-- == 0)
+        if (found && !strcmp(found, role) && before++ == i)
             return json_string_value(json_object_get(o, "link"));
     }
+    if (n)
+        *n = before;
     return NULL;
 }
 
@@ -163,7 +158,7 @@ static enum status await_links(struct up *u, struct err *e)
         u->links = NULL;
         if (!st && file_exists(ready))
             (void)!json_view_load(&u->links, path, NULL);
-        if (st || link_of(u, "initiator", 0))
+        if (st || link_of(u, "initiator", 0, NULL))
             break;
         if (clock_mono_ms() > until) {
             char *tail = children_log_tail(&u->children.v[0], 3);
@@ -180,32 +175,35 @@ static enum status await_links(struct up *u, struct err *e)
 
 static const char *device_of(const struct up *u, const char *role)
 {
-    return !strcmp(role, "trainer")    ? u->trainer_device
-           : !strcmp(role, "verifier") ? u->verifier_device
-                                       : u->worker_device;
+    return !strcmp(role, "trainer")    ? u->o.trainer_device
+           : !strcmp(role, "verifier") ? u->o.verifier_device
+                                       : u->o.worker_device;
 }
 
 static enum status add_role(struct up *u, const char *role, const char *name, int64_t i,
                             const char *cheat, struct err *e)
 {
-    const char *link = link_of(u, role, i);
+    int64_t n_links = 0;
+    const char *link = link_of(u, role, i, &n_links);
     char *dir = in_dir(u, name), *model = in_dir(u, UP_MODEL);
     char threads[24], processes[24];
-    const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->listen};
+    const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->o.listen};
     size_t n = 7;
 
     if (!link) {
         free(model);
         free(dir);
-        return err_set(e, ERR_NOT_FOUND, "'%s' was begun with fewer nodes of role %s", u->dir,
-                       role);
+        return err_set(e, ERR_NOT_FOUND,
+                       "'%s' was begun with %" PRId64 " nodes of role %s and cannot have more: "
+                       "'muster up --dir %s' goes on with those",
+                       u->o.dir, n_links, role, u->o.dir);
     }
     if (strcmp(role, "relay") != 0) {
-        snprintf(threads, sizeof(threads), "%" PRId64, u->threads);
+        snprintf(threads, sizeof(threads), "%" PRId64, u->o.threads);
         args[n++] = "--threads";
         args[n++] = threads;
         args[n++] = "--kernels";
-        args[n++] = u->kernels;
+        args[n++] = u->o.kernels;
         args[n++] = "--device";
         args[n++] = device_of(u, role);
     }
@@ -214,7 +212,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = model;
     }
     if (!strcmp(role, "trainer")) {
-        snprintf(processes, sizeof(processes), "%" PRId64, u->trainer_processes);
+        snprintf(processes, sizeof(processes), "%" PRId64, u->o.trainer_processes);
         args[n++] = "--processes";
         args[n++] = processes;
     }
@@ -227,7 +225,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
         args[n++] = u->accomplice;
     }
     args[n] = NULL;
-    children_add(&u->children, name, u->dir, args);
+    children_add(&u->children, name, u->o.dir, args);
     free(model);
     free(dir);
     return OK;
@@ -235,7 +233,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
 
 static bool is_cheat(const struct up *u, int64_t worker)
 {
-    return worker >= u->inference - u->cheats;
+    return worker >= u->o.inference - u->o.cheats;
 }
 
 /* The last validator cheats if any does. A colluding one has to know its worker, the last: whose
@@ -245,16 +243,16 @@ static enum status meet_accomplice(struct up *u, struct err *e)
     char name[NAME_BYTES], *home, *keys;
     enum status st = OK;
 
-    if (strcmp(u->cheat_verifier, "colluding") != 0)
+    if (strcmp(u->o.cheat_verifier, "colluding") != 0)
         return OK;
-    snprintf(name, sizeof(name), "inference-%" PRId64, u->inference);
+    snprintf(name, sizeof(name), "inference-%" PRId64, u->o.inference);
     home = in_dir(u, name);
     keys = file_join(home, "keys");
-    if (!up_node_name(u->dir, name, u->accomplice)) {
+    if (!up_node_name(u->o.dir, name, u->accomplice)) {
         st = file_mkdirs(keys, 0700, e);
         if (!st)
             st = key_create(keys, e);
-        if (!st && !up_node_name(u->dir, name, u->accomplice))
+        if (!st && !up_node_name(u->o.dir, name, u->accomplice))
             st = err_set(e, ERR_IO, "the keys of '%s' cannot be read", name);
     }
     free(keys);
@@ -265,26 +263,26 @@ static enum status meet_accomplice(struct up *u, struct err *e)
 static enum status add_roles(struct up *u, struct err *e)
 {
     char name[NAME_BYTES];
-    enum status st = add_role(u, "trainer", "trainer", 0, u->cheat_trainer, e);
+    enum status st = add_role(u, "trainer", "trainer", 0, u->o.cheat_trainer, e);
 
     if (!st)
         st = meet_accomplice(u, e);
 
-    for (int64_t i = 0; !st && i < u->validators; i++) {
+    for (int64_t i = 0; !st && i < u->o.validators; i++) {
         snprintf(name, sizeof(name), "verifier-%" PRId64, i + 1);
         st = add_role(u, "verifier", name, i,
-                      i + 1 == u->validators && strcmp(u->cheat_verifier, "none") != 0
-                          ? u->cheat_verifier
+                      i + 1 == u->o.validators && strcmp(u->o.cheat_verifier, "none") != 0
+                          ? u->o.cheat_verifier
                           : NULL,
                       e);
     }
-    for (int64_t i = 0; !st && i < u->relays; i++) {
+    for (int64_t i = 0; !st && i < u->o.relays; i++) {
         snprintf(name, sizeof(name), "relay-%" PRId64, i + 1);
         st = add_role(u, "relay", name, i, NULL, e);
     }
-    for (int64_t i = 0; !st && i < u->inference; i++) {
+    for (int64_t i = 0; !st && i < u->o.inference; i++) {
         snprintf(name, sizeof(name), "inference-%" PRId64, i + 1);
-        st = add_role(u, "inference", name, i, is_cheat(u, i) ? u->cheat : NULL, e);
+        st = add_role(u, "inference", name, i, is_cheat(u, i) ? u->o.cheat : NULL, e);
     }
     return st;
 }
@@ -342,7 +340,7 @@ static enum status try_open_task(struct up *u, struct err *e)
     enum status st = OK;
 
     if (!u->client)
-        st = client_open(&u->client, dir, link_of(u, "initiator", 0), ASK_MS, e);
+        st = client_open(&u->client, dir, link_of(u, "initiator", 0, NULL), ASK_MS, e);
     free(dir);
     if (!st)
         st = fetch_status(u, e);
@@ -383,7 +381,7 @@ static void look(struct up *u)
 
     (void)!fetch_status(u, &why);
     now_ms = clock_mono_ms();
-    if (!u->as_json)
+    if (!u->o.as_json)
         screen_update(&u->screen, u->status,
                       up_stuck_note(&u->children, now_ms, text, sizeof(text)), now_ms);
 }
@@ -419,7 +417,7 @@ static bool is_wanted(const struct up *u, const struct child *ch)
     size_t i, n_nodes = 0;
     json_t *node;
     char hex[2 * KEY_BYTES + 1];
-    bool is_known = up_node_name(u->dir, ch->name, hex), is_barred = false;
+    bool is_known = up_node_name(u->o.dir, ch->name, hex), is_barred = false;
 
     json_array_foreach(json_object_get(u->status, "nodes"), i, node)
     {
@@ -485,16 +483,16 @@ static enum status await_end(struct up *u, struct err *e)
 /* Two would start every process twice, and the second of each would die of the first's lock. */
 static enum status take_dir(struct up *u, struct err *e)
 {
-    enum status st = file_mkdirs(u->dir, 0700, e);
+    enum status st = file_mkdirs(u->o.dir, 0700, e);
     char *path = in_dir(u, "lock");
 
     if (!st)
-        st = file_lock(&u->lock_fd, path, u->dir, e);
+        st = file_lock(&u->lock_fd, path, u->o.dir, e);
     free(path);
     return st;
 }
 
-/* Whoever goes on with DIR need not name the task again, wherever it was interrupted. */
+/* Whoever goes on with DIR need not name the task or options again, wherever it was interrupted. */
 static enum status keep_task(const struct up *u, struct err *e)
 {
     char *path = in_dir(u, BEGUN);
@@ -503,9 +501,9 @@ static enum status keep_task(const struct up *u, struct err *e)
     if (!file_exists(path))
         st = file_write_atomic(path, buf_bytes(&u->bundle), 0666, e);
     if (!st && u->named)
-        st = up_task_link_model(u->dir, u->named, &u->task, e);
+        st = up_task_link_model(u->o.dir, u->named, &u->task, e);
     free(path);
-    return st;
+    return st ? st : up_options_begin(&u->o, e);
 }
 
 static enum status run(struct up *u, struct err *e)
@@ -525,6 +523,8 @@ static enum status run(struct up *u, struct err *e)
     if (!st && !interrupted)
         st = add_roles(u, e);
     if (!st && !interrupted)
+        st = up_options_keep(&u->o, e);
+    if (!st && !interrupted)
         st = open_task(u, e);
     if (!st && !interrupted)
         st = watch(u, e);
@@ -532,7 +532,7 @@ static enum status run(struct up *u, struct err *e)
         st = await_end(u, e);
     if (interrupted)
         st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
-                     u->dir);
+                     u->o.dir);
     screen_end(&u->screen);
     screen_clear(&u->screen);
     client_close(&u->client);
@@ -544,14 +544,14 @@ static enum status run(struct up *u, struct err *e)
 /* Evaluates, audits, tells: the exit status. */
 static int conclude(const struct up *u)
 {
-    const struct up_run run = {.dir = u->dir,
+    const struct up_run run = {.dir = u->o.dir,
                                .task = &u->task,
                                .bundle = buf_bytes(&u->bundle),
                                .status = u->status,
-                               .inference = u->inference,
-                               .cheats = u->cheats,
-                               .validators = u->validators,
-                               .cheat_verifier = u->cheat_verifier,
+                               .inference = u->o.inference,
+                               .cheats = u->o.cheats,
+                               .validators = u->o.validators,
+                               .cheat_verifier = u->o.cheat_verifier,
                                .seconds_ms = u->seconds_ms};
     struct up_result r;
     struct err e;
@@ -562,7 +562,7 @@ static int conclude(const struct up *u)
     if (up_result_make(&r, &run, &e)) {
         status = usage_fail(e.text);
     } else {
-        if (!u->as_json)
+        if (!u->o.as_json)
             up_result_print(stderr, &r, &run);
         up_result_json(stdout, &r, &run);
         if (r.audit.result != AUDIT_CLEAN) {
@@ -606,7 +606,7 @@ static enum status parse_begun(struct up *u, struct err *e)
 
     task_clear(&u->task); /* task_parse begins with an empty one */
     if (!st)
-        st = task_parse(&u->task, b.file[BUNDLE_TASK], u->dir, e);
+        st = task_parse(&u->task, b.file[BUNDLE_TASK], u->o.dir, e);
     return st;
 }
 
@@ -618,7 +618,7 @@ static enum status load_named(struct up *u, const char *path, const struct buf *
     enum status st;
 
     if (task)
-        st = up_task_load(&u->bundle, &u->task, task, u->seed, u->steps, e);
+        st = up_task_load(&u->bundle, &u->task, task, u->o.seed, u->o.steps, e);
     else
         st = err_set(
             e, ERR_NOT_FOUND,
@@ -627,7 +627,7 @@ static enum status load_named(struct up *u, const char *path, const struct buf *
         st = err_set(e, ERR_INVALID,
                      "'%s' was begun with another task, or other values of --seed and "
                      "--steps: go on with 'muster up --dir %s', or name another directory",
-                     u->dir, u->dir);
+                     u->o.dir, u->o.dir);
     u->named = task;
     return st;
 }
@@ -635,13 +635,13 @@ static enum status load_named(struct up *u, const char *path, const struct buf *
 /* A run that goes on has its task already; whoever names one must mean the same. */
 static enum status load_task(struct up *u, const char *path, struct err *e)
 {
-    bool is_named = path || u->seed >= 0 || u->steps >= 0;
+    bool is_named = path || u->o.seed >= 0 || u->o.steps >= 0;
     struct buf begun;
     enum status st = ERR_NOT_FOUND;
 
     buf_init(&begun, BUNDLE_MAX_BYTES);
-    if (u->dir[0])
-        st = read_begun(&begun, u->dir, e);
+    if (u->o.dir[0])
+        st = read_begun(&begun, u->o.dir, e);
     if (!st && !is_named) {
         buf_append(&u->bundle, buf_bytes(&begun));
         st = parse_begun(u, e);
@@ -658,10 +658,10 @@ static enum status check_cheat(const struct up *u, struct err *e)
     enum numerics n;
     enum status st = numerics_parse(&n, task_numerics(&u->task), e);
 
-    if (!st && u->cheats && !cheat_applies(infer_cheat_parse(u->cheat), n))
+    if (!st && u->o.cheats && !cheat_applies(infer_cheat_parse(u->o.cheat), n))
         st = err_set(e, ERR_INVALID,
                      "cheat '%s' has nothing to do in class %s: its submissions hold no proofs",
-                     u->cheat, numerics_name(n));
+                     u->o.cheat, numerics_name(n));
     return st;
 }
 
@@ -674,24 +674,11 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     st = load_task(u, path, e);
     if (!st)
         st = check_cheat(u, e);
-    if (!st && !u->dir[0]) {
-        free(u->dir);
-        u->dir = fresh_dir();
+    if (!st && !u->o.dir[0]) {
+        free(u->o.dir);
+        u->o.dir = fresh_dir();
     }
     return st;
-}
-
-/* What the table cannot say of the options. */
-static enum status check_options(const struct up *u, struct err *e)
-{
-    if (u->cheats > u->inference)
-        return err_set(e, ERR_INVALID,
-                       "option 'cheats' is '%" PRId64 "', more than the %" PRId64
-                       " workers of option 'inference'",
-                       u->cheats, u->inference);
-    if (sock_check_endpoint(u->listen, true, e))
-        return err_prefix(e, ERR_INVALID, "option 'listen'");
-    return OK;
 }
 
 /* Runs, and tells: the exit status. */
@@ -704,84 +691,24 @@ static int run_and_tell(struct up *u, struct err *e)
     usage_fail(e->text);
     if (!interrupted && u->lock_fd >= 0)
         fprintf(stderr, "what was done is kept: 'muster up --dir %s' goes on from there\n",
-                u->dir);
+                u->o.dir);
     return 1;
 }
-
-static const char about[] =
-    "Runs a whole network on this machine: orchestrator, trainer, inference workers,\n"
-    "validators and a relay, each a process of its own, until the task's last weight\n"
-    "version. TASK.yaml may be a directory with one; the default is "
-    "tasks/reverse-text.\n"
-    "Ctrl-C ends all; the same --dir goes on. One worker cheats unless --cheats is "
-    "0.\n\n"
-    "  muster up                                  a first look\n"
-    "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
-    "  muster up --dir my-run                     goes on with it\n"
-    "  muster status --dir my-run --watch         from another terminal";
 
 int cmd_up(int argc, char **argv)
 {
     struct up u = {.lock_fd = -1};
     struct err e = {0};
     const char *path = NULL;
-    struct opt table[] = {
-        {"dir", OPT_STRING, &u.dir, "", NULL,
-         "directory of the run; one that was interrupted goes on. Empty: a new muster-run",
-         false},
-        {"seed", OPT_INT, &u.seed, "-1", "-1..9007199254740991",
-         "seed instead of the task's; -1: the task's", false},
-        {"steps", OPT_INT, &u.steps, "-1", "-1..100000000",
-         "weight versions instead of the task's; -1: the task's", false},
-        {"inference", OPT_INT, &u.inference, "4", "1..32", "inference workers, cheats included",
-         false},
-        {"cheats", OPT_INT, &u.cheats, "1", "0..32", "how many of them cheat", false},
-        {"cheat", OPT_CHOICE, &u.cheat, "int8", "none" CHEAT_CHOICES,
-         "how they cheat: see 'muster inference --help'", false},
-        {"trainer-processes", OPT_INT, &u.trainer_processes, "1", "1..8",
-         "processes that share the trainer's grad_lanes", false},
-        {"cheat-trainer", OPT_CHOICE, &u.cheat_trainer, "none", TRAIN_CHEATS,
-         "how the trainer cheats; 'muster replay DIR' finds it", false},
-        {"validators", OPT_INT, &u.validators, "2", "1..16", "validators", false},
-        {"cheat-verifier", OPT_CHOICE, &u.cheat_verifier, "none",
-         "none|lazy|framing|copying|colluding|challenging", "how the last validator cheats",
-         false},
-        {"relays", OPT_INT, &u.relays, "1", "0..8", "relays", false},
-        {"threads", OPT_INT, &u.threads, "1", "1..256", "kernel threads of each role", false},
-        {"kernels", OPT_CHOICE, &u.kernels, "auto", USAGE_KERNELS,
-         "inner loops; all give the same bits", false},
-        {"worker-device", OPT_STRING, &u.worker_device, "cpu", NULL,
-         "where inference workers compute: cpu, cuda, cuda:N or auto", false},
-        {"verifier-device", OPT_STRING, &u.verifier_device, "cpu", NULL, "where validators do",
-         false},
-        {"trainer-device", OPT_STRING, &u.trainer_device, "cpu", NULL, "where the trainer does",
-         false},
-        {"listen", OPT_STRING, &u.listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
-         false},
-        {"json", OPT_FLAG, &u.as_json, "false", NULL,
-         "print nothing but one JSON object, on stdout", false},
-    };
-    struct usage usage = {
-        .line = "muster up [TASK.yaml] [options]",
-        .about = about,
-        .table = table,
-        .n = sizeof(table) / sizeof(table[0]),
-        .operand = &path,
-        .max_operands = 1,
-    };
     struct sigaction act = {.sa_handler = on_signal};
-    int status = usage_parse(&usage, argc, argv);
+    int status = up_options_parse(&u.o, &path, argc, argv);
 
     if (status != USAGE_RUN)
         goto out;
-    if (check_options(&u, &e)) {
-        status = usage_complain(usage.line, "%s", e.text);
-        goto out;
-    }
     sigemptyset(&act.sa_mask);
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
-    log_set_level(u.as_json ? LOG_E : LOG_W);
+    log_set_level(u.o.as_json ? LOG_E : LOG_W);
     status = prepare(&u, path, &e) ? usage_fail(e.text) : run_and_tell(&u, &e);
     file_unlock(&u.lock_fd);
     json_decref(u.links);
@@ -790,6 +717,6 @@ int cmd_up(int argc, char **argv)
     task_clear(&u.task);
     buf_clear(&u.bundle);
 out:
-    opt_clear(table, usage.n);
+    up_options_clear(&u.o);
     return status;
 }

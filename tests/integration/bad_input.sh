@@ -103,6 +103,13 @@ grep -q '"ledger_ok": true' "$work/net.out"
 grep -q '"honest_refused": 0' "$work/net.out"
 grep -q "refused key=" "$work/net/orchestrator.log"
 echo "network: went on to the end"
+expect more_than_begun 1 "begun with 2 nodes of role inference and cannot have more" \
+    "$muster" up --dir "$work/net" --inference 3
+grep -qx inference=2 "$work/net/options" # refused, and not kept
+mkdir "$work/odd"
+echo inference=x >"$work/odd/options"
+expect damaged_options 1 "'$work/odd/options': option 'inference' is 'x'" \
+    "$muster" up --dir "$work/odd"
 
 # ---- interrupted --------------------------------------------------------------------------------
 # ended DIR: the network of DIR, $up, is sent SIGTERM, and ends and says so
@@ -155,7 +162,7 @@ mkdir -p "$work/unwritten/trainer"
 expect no_model 1 "the trainer did not come to its model: .*trainer/model' is no directory" \
     timeout -k 5 120 "$muster" up "$here/tasks/small" --dir "$work/unwritten" --steps 3 --cheats 0 --inference 2 --json
 rm "$work/unwritten/trainer/model"
-timeout -k 5 60 "$muster" up --dir "$work/unwritten" --json --cheats 0 --inference 2 >"$work/out" 2>"$work/again.err"
+timeout -k 5 60 "$muster" up --dir "$work/unwritten" --json >"$work/out" 2>"$work/again.err"
 grep -q '"steps": 3' "$work/out"
 
 # ---- models -------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ up=$!
 until [ -e ../run/orchestrator.log ]; do sleep 0.01; done
 kill -INT $up # before any process has the task
 wait $up && echo "it was done already"
-timeout --signal INT 300 "$muster" up --dir ../run --cheats 0 --inference 2 >/dev/null 2>../err &
+timeout --signal INT 300 "$muster" up --dir ../run >/dev/null 2>../err &
 up=$!
 until [ -e ../run/trainer/checkpoint.0 ]; do
     kill -0 $up || { echo "it ended too early"; exit 1; }
@@ -75,7 +75,8 @@ done
 kill -INT $up
 wait $up && echo "it was done already"
 cd /
-"$muster" up --dir "$work/run" --cheats 0 --inference 2 --json >"$work/result" 2>"$work/err"
+"$muster" up --dir "$work/run" --json >"$work/result" 2>"$work/err"
+[ -d "$work/run/inference-2" ] && [ ! -e "$work/run/inference-3" ] # as it was begun
 "$muster" replay "$work/run" >"$work/replayed" 2>"$work/err"
 [ "$(grep -c ' ok$' "$work/replayed")" = 9 ]
 
@@ -89,7 +90,7 @@ cmp $model/tokenizer_config.json base/tokenizer_config.json
 /usr/bin/python3 - <<'EOF'
 import json
 result, before, after = (json.load(open(f)) for f in ("result", "before", "after"))
-assert result["ledger_ok"] and result["steps"] == 8, result
+assert result["ledger_ok"] and result["steps"] == 8 and result["cheats_slashed"] == 0, result
 assert abs(result["reward_before"] - before["reward"]) < 1e-4, (result, before)
 assert abs(result["reward_after"] - after["reward"]) < 1e-4, (result, after)
 assert before["reward"] > 0 and result["tokens_trained"] > 0, (before, result)

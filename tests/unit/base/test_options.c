@@ -287,6 +287,49 @@ static void print_shows_values_that_read_back(void **state)
     buf_clear(&b);
 }
 
+#define LINES(text) ((struct bytes){(const uint8_t *)(text), sizeof(text) - 1})
+
+static void what_was_printed_is_read_but_for_what_was_set(void **state)
+{
+    struct config *c = *state;
+    struct buf b;
+    struct err e;
+
+    buf_init(&b, 4096);
+    assert_ok(opt_set(c->table, N, "dir", "a=b c", &e), &e);
+    assert_ok(opt_set(c->table, N, "threads", "7", &e), &e);
+    opt_print(&b, c->table, N);
+    opt_clear(c->table, N);
+    opt_defaults(c->table, N);
+    assert_ok(opt_set(c->table, N, "threads", "3", &e), &e);
+
+    assert_ok(opt_read(c->table, N, buf_bytes(&b), &e), &e);
+    assert_string_equal(c->dir, "a=b c");
+    assert_int_equal(c->threads, 3);
+    assert_ok(opt_check_required(c->table, N, &e), &e);
+    assert_ok(opt_read(c->table, N, LINES("kernels=scalar"), &e),
+              &e); /* kernels was read: it stays */
+    assert_string_equal(c->kernels, "auto");
+    assert_ok(opt_read(c->table, N, LINES(""), &e), &e);
+    buf_clear(&b);
+}
+
+static void lines_that_are_none_are_refused(void **state)
+{
+    struct config *c = *state;
+    struct err e;
+
+    assert_status(opt_read(c->table, N, LINES("threads=3\nkernels\n"), &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "'kernels' is not name=value");
+    assert_int_equal(c->threads, 3);
+    assert_status(opt_read(c->table, N, LINES("dir=x\0y\n"), &e), ERR_MALFORMED, &e);
+    assert_contains(e.text, "byte 5 is 0");
+    assert_null(c->dir);
+    assert_status(opt_read(c->table, N, LINES("thread=3\n"), &e), ERR_NOT_FOUND, &e);
+    assert_contains(e.text, "did you mean 'threads'?");
+    assert_status(opt_read(c->table, N, LINES("verbose=yes"), &e), ERR_INVALID, &e);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -305,6 +348,8 @@ int main(void)
         TEST(required_options_are_asked_for),
         TEST(help_lines_up_and_names_defaults_and_ranges),
         TEST(print_shows_values_that_read_back),
+        TEST(what_was_printed_is_read_but_for_what_was_set),
+        TEST(lines_that_are_none_are_refused),
     };
     return cmocka_run_group_tests_name("base/options", tests, NULL, NULL);
 }

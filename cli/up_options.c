@@ -1,0 +1,155 @@
+#include "cli/up_options.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/usage.h"
+#include "inference/cheat.h"
+#include "node/sock.h"
+#include "replay/cheat.h"
+
+#define KEPT      "options"
+#define MAX_BYTES 65536u
+#define NOT_KEPT  4u /* the first of the table: of one command, or of the task that is kept */
+
+static const char line[] = "muster up [TASK.yaml] [options]";
+
+static const char about[] =
+    "Runs a whole network on this machine: orchestrator, trainer, inference workers,\n"
+    "validators and a relay, each a process of its own, until the task's last weight\n"
+    "version. TASK.yaml may be a directory with one; the default is "
+    "tasks/reverse-text.\n"
+    "Ctrl-C ends all; the same --dir goes on, with the same options. One worker cheats\n"
+    "unless --cheats is 0.\n\n"
+    "  muster up                                  a first look\n"
+    "  muster up my-task --cheats 0 --dir my-run  a task of yours\n"
+    "  muster up --dir my-run                     goes on with it\n"
+    "  muster status --dir my-run --watch         from another terminal";
+
+static void set_table(struct up_options *o)
+{
+    const struct opt table[UP_OPTIONS] = {
+        {"dir", OPT_STRING, &o->dir, "", NULL,
+         "directory of the run; one that was interrupted goes on. Empty: a new muster-run",
+         false},
+        {"seed", OPT_INT, &o->seed, "-1", "-1..9007199254740991",
+         "seed instead of the task's; -1: the task's", false},
+        {"steps", OPT_INT, &o->steps, "-1", "-1..100000000",
+         "weight versions instead of the task's; -1: the task's", false},
+        {"json", OPT_FLAG, &o->as_json, "false", NULL,
+         "print nothing but one JSON object, on stdout", false},
+        {"inference", OPT_INT, &o->inference, "4", "1..32",
+         "inference workers, cheats included", false},
+        {"cheats", OPT_INT, &o->cheats, "1", "0..32", "how many of them cheat", false},
+        {"cheat", OPT_CHOICE, &o->cheat, "int8", "none" CHEAT_CHOICES,
+         "how they cheat: see 'muster inference --help'", false},
+        {"trainer-processes", OPT_INT, &o->trainer_processes, "1", "1..8",
+         "processes that share the trainer's grad_lanes", false},
+        {"cheat-trainer", OPT_CHOICE, &o->cheat_trainer, "none", TRAIN_CHEATS,
+         "how the trainer cheats; 'muster replay DIR' finds it", false},
+        {"validators", OPT_INT, &o->validators, "2", "1..16", "validators", false},
+        {"cheat-verifier", OPT_CHOICE, &o->cheat_verifier, "none",
+         "none|lazy|framing|copying|colluding|challenging", "how the last validator cheats",
+         false},
+        {"relays", OPT_INT, &o->relays, "1", "0..8", "relays", false},
+        {"threads", OPT_INT, &o->threads, "1", "1..256", "kernel threads of each role", false},
+        {"kernels", OPT_CHOICE, &o->kernels, "auto", USAGE_KERNELS,
+         "inner loops; all give the same bits", false},
+        {"worker-device", OPT_STRING, &o->worker_device, "cpu", NULL,
+         "where inference workers compute: cpu, cuda, cuda:N or auto", false},
+        {"verifier-device", OPT_STRING, &o->verifier_device, "cpu", NULL, "where validators do",
+         false},
+        {"trainer-device", OPT_STRING, &o->trainer_device, "cpu", NULL,
+         "where the trainer does", false},
+        {"listen", OPT_STRING, &o->listen, "tcp://127.0.0.1:*", NULL, "where shards are served",
+         false},
+    };
+
+    memcpy(o->table, table, sizeof(table));
+}
+
+/* Options that the command line left out, of the run that it names. */
+static enum status read_kept(struct up_options *o, struct err *e)
+{
+    char *path = file_join(o->dir, KEPT);
+    enum status st = OK;
+    struct buf text;
+
+    buf_init(&text, MAX_BYTES);
+    if (o->dir[0] && file_exists(path)) {
+        st = file_read(&text, path, e);
+        if (!st) {
+            st = opt_read(o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT, buf_bytes(&text), e);
+            st = st ? err_prefix(e, ERR_CORRUPT, "'%s'", path) : OK;
+        }
+    }
+    buf_clear(&text);
+    free(path);
+    return st;
+}
+
+/* What the table cannot say of them. */
+static enum status check(const struct up_options *o, struct err *e)
+{
+    if (o->cheats > o->inference)
+        return err_set(e, ERR_INVALID,
+                       "option 'cheats' is '%" PRId64 "', more than the %" PRId64
+                       " workers of option 'inference'",
+                       o->cheats, o->inference);
+    if (sock_check_endpoint(o->listen, true, e))
+        return err_prefix(e, ERR_INVALID, "option 'listen'");
+    return OK;
+}
+
+int up_options_parse(struct up_options *o, const char **path, int argc, char **argv)
+{
+    struct usage usage = {.line = line,
+                          .about = about,
+                          .table = o->table,
+                          .n = UP_OPTIONS,
+                          .operand = path,
+                          .max_operands = 1};
+    struct err e;
+    int status;
+
+    set_table(o);
+    status = usage_parse(&usage, argc, argv);
+    if (status != USAGE_RUN)
+        return status;
+    if (read_kept(o, &e))
+        return usage_fail(e.text);
+    if (check(o, &e))
+        return usage_complain(line, "%s", e.text);
+    return USAGE_RUN;
+}
+
+enum status up_options_keep(const struct up_options *o, struct err *e)
+{
+    char *path = file_join(o->dir, KEPT);
+    struct buf text;
+    enum status st;
+
+    buf_init(&text, MAX_BYTES);
+    opt_print(&text, o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT);
+    st = text.bad ? err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES)
+                  : file_write_atomic(path, buf_bytes(&text), 0666, e);
+    buf_clear(&text);
+    free(path);
+    return st;
+}
+
+enum status up_options_begin(const struct up_options *o, struct err *e)
+{
+    char *path = file_join(o->dir, KEPT);
+    const bool is_there = file_exists(path);
+
+    free(path);
+    return is_there ? OK : up_options_keep(o, e);
+}
+
+void up_options_clear(struct up_options *o)
+{
+    opt_clear(o->table, UP_OPTIONS);
+}
