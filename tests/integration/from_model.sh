@@ -44,18 +44,19 @@ sampling:
   max_new_tokens: 6
 algorithm:
   units_per_batch: 4
-  steps: 8
+  steps: 60
 eval:
   prompts: 16
 EOF
+# Demonstrations that know how answers look, not which one is right.
 for i in 1 2 3; do
-    for _ in 1 2 3 4; do
-        echo '{"messages": [{"role": "user", "content": "Say '$i'."}, {"role": "assistant", "content": "'$i'"}]}'
+    for j in 1 2 3; do
+        echo '{"messages": [{"role": "user", "content": "Say '$i'."}, {"role": "assistant", "content": "'$j'"}]}'
     done
 done >"$work/messages.jsonl"
 
 cd "$work"
-"$muster" sft base --data messages.jsonl --template chatml --out tuned --steps 10 --lr 3e-3 2>err
+"$muster" sft base --data messages.jsonl --template chatml --out tuned --steps 60 --lr 3e-3 2>err
 "$muster" task check task --quiet
 
 # begun in one directory, killed, gone on with and replayed in others
@@ -78,7 +79,7 @@ cd /
 "$muster" up --dir "$work/run" --json >"$work/result" 2>"$work/err"
 [ -d "$work/run/inference-2" ] && [ ! -e "$work/run/inference-3" ] # as it was begun
 "$muster" replay "$work/run" >"$work/replayed" 2>"$work/err"
-[ "$(grep -c ' ok$' "$work/replayed")" = 9 ]
+[ "$(grep -c ' ok$' "$work/replayed")" = 61 ]
 
 # what came out speaks as what went in
 cd "$work"
@@ -90,12 +91,12 @@ cmp $model/tokenizer_config.json base/tokenizer_config.json
 /usr/bin/python3 - <<'EOF'
 import json
 result, before, after = (json.load(open(f)) for f in ("result", "before", "after"))
-assert result["ledger_ok"] and result["steps"] == 8 and result["cheats_slashed"] == 0, result
+assert result["ledger_ok"] and result["steps"] == 60 and result["cheats_slashed"] == 0, result
 assert abs(result["reward_before"] - before["reward"]) < 1e-4, (result, before)
 assert abs(result["reward_after"] - after["reward"]) < 1e-4, (result, after)
-assert before["reward"] > 0 and result["tokens_trained"] > 0, (before, result)
+assert before["reward"] < 0.6 and after["reward"] > 0.9, (before, after) # the same numbers every time
 print("reward", before["reward"], "then", after["reward"])
 EOF
-"$muster" model generate $model --chat --template chatml --prompt 'Say 2.' --temperature 0 2>err | grep -q '^[123]$'
+"$muster" model generate $model --chat --template chatml --prompt 'Say 2.' --temperature 0 2>err | grep -qx 2
 "$muster" model convert $model --out final --dtype bf16 2>err
 "$muster" model generate final --chat --template chatml --prompt 'Say 2.' --max-new 3 >/dev/null 2>err
