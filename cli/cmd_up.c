@@ -40,7 +40,6 @@
 #define EXPORT_MS                                                                              \
     10000 /* and one millisecond more for so many bytes of the model: a slow disk */
 #define NAME_BYTES CHILD_NAME_BYTES
-#define BEGUN      "bundle" /* in DIR: the task, kept before anything else begins */
 
 static volatile sig_atomic_t interrupted;
 
@@ -124,11 +123,10 @@ static void add_orchestrator(struct up *u)
     free(dir);
 }
 
-/* The i-th link for a role; or NULL, where there are *n of them (unless n is NULL). */
-static const char *link_of(const struct up *u, const char *role, int64_t i, int64_t *n)
+/* The i-th link for a role, or NULL. */
+static const char *link_of(const struct up *u, const char *role, int64_t i)
 {
     const json_t *list = json_object_get(u->links, "invites");
-    int64_t before = 0;
     size_t at;
     json_t *o;
 
@@ -136,12 +134,25 @@ static const char *link_of(const struct up *u, const char *role, int64_t i, int6
     {
         const char *found = json_string_value(json_object_get(o, "role"));
 
-        if (found && !strcmp(found, role) && before++ == i)
+        if (found && !strcmp(found, role) && i-- == 0)
             return json_string_value(json_object_get(o, "link"));
     }
-    if (n)
-        *n = before;
     return NULL;
+}
+
+/* The i-th link is not there. */
+static enum status too_many(const struct up *u, const char *role, int64_t i, struct err *e)
+{
+    const char *option = !strcmp(role, "verifier") ? "validators"
+                         : !strcmp(role, "relay")  ? "relays"
+                                                   : role;
+
+    while (i > 0 && !link_of(u, role, i - 1))
+        i--;
+    return err_set(e, ERR_NOT_FOUND,
+                   "'%s' was begun with %" PRId64
+                   " nodes of role %s, and none can be added: say --%s %" PRId64,
+                   u->o.dir, i, role, option, i);
 }
 
 /* Waits until the orchestrator listens and its links are there. */
@@ -158,7 +169,7 @@ static enum status await_links(struct up *u, struct err *e)
         u->links = NULL;
         if (!st && file_exists(ready))
             (void)!json_view_load(&u->links, path, NULL);
-        if (st || link_of(u, "initiator", 0, NULL))
+        if (st || link_of(u, "initiator", 0))
             break;
         if (clock_mono_ms() > until) {
             char *tail = children_log_tail(&u->children.v[0], 3);
@@ -183,8 +194,7 @@ static const char *device_of(const struct up *u, const char *role)
 static enum status add_role(struct up *u, const char *role, const char *name, int64_t i,
                             const char *cheat, struct err *e)
 {
-    int64_t n_links = 0;
-    const char *link = link_of(u, role, i, &n_links);
+    const char *link = link_of(u, role, i);
     char *dir = in_dir(u, name), *model = in_dir(u, UP_MODEL);
     char threads[24], processes[24];
     const char *args[24] = {role, "--dir", dir, "--join", link, "--listen", u->o.listen};
@@ -193,10 +203,7 @@ static enum status add_role(struct up *u, const char *role, const char *name, in
     if (!link) {
         free(model);
         free(dir);
-        return err_set(e, ERR_NOT_FOUND,
-                       "'%s' was begun with %" PRId64 " nodes of role %s and cannot have more: "
-                       "'muster up --dir %s' goes on with those",
-                       u->o.dir, n_links, role, u->o.dir);
+        return too_many(u, role, i, e);
     }
     if (strcmp(role, "relay") != 0) {
         snprintf(threads, sizeof(threads), "%" PRId64, u->o.threads);
@@ -340,7 +347,7 @@ static enum status try_open_task(struct up *u, struct err *e)
     enum status st = OK;
 
     if (!u->client)
-        st = client_open(&u->client, dir, link_of(u, "initiator", 0, NULL), ASK_MS, e);
+        st = client_open(&u->client, dir, link_of(u, "initiator", 0), ASK_MS, e);
     free(dir);
     if (!st)
         st = fetch_status(u, e);
@@ -492,18 +499,19 @@ static enum status take_dir(struct up *u, struct err *e)
     return st;
 }
 
-/* Whoever goes on with DIR need not name the task or options again, wherever it was interrupted. */
-static enum status keep_task(const struct up *u, struct err *e)
+/* Whoever goes on with DIR need not name options or the task again, wherever it was interrupted: a run is begun
+ * when its task is there. */
+static enum status keep_begun(const struct up *u, struct err *e)
 {
-    char *path = in_dir(u, BEGUN);
-    enum status st = OK;
+    char *path = in_dir(u, UP_BEGUN);
+    enum status st = up_options_begin(&u->o, e);
 
-    if (!file_exists(path))
-        st = file_write_atomic(path, buf_bytes(&u->bundle), 0666, e);
     if (!st && u->named)
         st = up_task_link_model(u->o.dir, u->named, &u->task, e);
+    if (!st && !file_exists(path))
+        st = file_write_atomic(path, buf_bytes(&u->bundle), 0666, e);
     free(path);
-    return st ? st : up_options_begin(&u->o, e);
+    return st;
 }
 
 static enum status run(struct up *u, struct err *e)
@@ -512,7 +520,7 @@ static enum status run(struct up *u, struct err *e)
 
     if (st)
         return st;
-    st = keep_task(u, e);
+    st = keep_begun(u, e);
     if (st)
         return st;
     u->start_ms = clock_mono_ms();
@@ -523,13 +531,13 @@ static enum status run(struct up *u, struct err *e)
     if (!st && !interrupted)
         st = add_roles(u, e);
     if (!st && !interrupted)
-        st = up_options_keep(&u->o, e);
-    if (!st && !interrupted)
         st = open_task(u, e);
     if (!st && !interrupted)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
+    if (!st)
+        st = up_options_keep(&u->o, e);
     if (interrupted)
         st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
                      u->o.dir);
@@ -587,7 +595,7 @@ static char *fresh_dir(void)
 /* The task that DIR was begun with. ERR_NOT_FOUND: it was not begun. */
 static enum status read_begun(struct buf *bundle, const char *dir, struct err *e)
 {
-    char *path = file_join(dir, BEGUN);
+    char *path = file_join(dir, UP_BEGUN);
     struct bundle b;
     enum status st = file_exists(path) ? file_read(bundle, path, e) : ERR_NOT_FOUND;
 

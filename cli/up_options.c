@@ -1,6 +1,7 @@
 #include "cli/up_options.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 
 #define KEPT      "options"
 #define MAX_BYTES 65536u
-#define NOT_KEPT  4u /* the first of the table: of one command, or of the task that is kept */
+#define NOT_KEPT  4u /* dir, seed, steps and json: of one command, or of the task that is kept */
 
 static const char line[] = "muster up [TASK.yaml] [options]";
 
@@ -30,7 +31,7 @@ static const char about[] =
 
 static void set_table(struct up_options *o)
 {
-    const struct opt table[UP_OPTIONS] = {
+    const struct opt table[] = {
         {"dir", OPT_STRING, &o->dir, "", NULL,
          "directory of the run; one that was interrupted goes on. Empty: a new muster-run",
          false},
@@ -67,32 +68,52 @@ static void set_table(struct up_options *o)
          false},
     };
 
+    _Static_assert(sizeof(table) == sizeof(o->table), "UP_OPTIONS of them");
     memcpy(o->table, table, sizeof(table));
 }
 
-/* Options that the command line left out, of the run that it names. */
-static enum status read_kept(struct up_options *o, struct err *e)
+static char *path_of(const struct up_options *o, const char *name)
 {
-    char *path = file_join(o->dir, KEPT);
-    enum status st = OK;
+    return file_join(o->dir, name);
+}
+
+/* What DIR/options holds, into text. ERR_NOT_FOUND, with nothing said: no run was begun there, or it kept none. */
+static enum status load_kept(struct buf *text, const struct up_options *o, struct err *e)
+{
+    char *begun = path_of(o, UP_BEGUN), *path = path_of(o, KEPT);
+    enum status st = o->dir[0] && file_exists(begun) && file_exists(path)
+                         ? file_read(text, path, e)
+                         : ERR_NOT_FOUND;
+
+    free(begun);
+    free(path);
+    return st;
+}
+
+/* Options that the command line left out, of the run that it names. *has_read: there were some. */
+static enum status read_kept(struct up_options *o, bool *has_read, struct err *e)
+{
     struct buf text;
+    enum status st;
 
     buf_init(&text, MAX_BYTES);
-    if (o->dir[0] && file_exists(path)) {
-        st = file_read(&text, path, e);
-        if (!st) {
-            st = opt_read(o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT, buf_bytes(&text), e);
-            st = st ? err_prefix(e, ERR_CORRUPT, "'%s'", path) : OK;
-        }
-    }
+    st = load_kept(&text, o, e);
+    *has_read = st == OK;
+    if (st == ERR_NOT_FOUND)
+        st = OK;
+    else if (!st)
+        st = opt_read(o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT, buf_bytes(&text), e);
     buf_clear(&text);
-    free(path);
     return st;
 }
 
 /* What the table cannot say of them. */
 static enum status check(const struct up_options *o, struct err *e)
 {
+    for (size_t i = NOT_KEPT; i < UP_OPTIONS; i++)
+        if (o->table[i].type == OPT_STRING && strchr(*(char *const *)o->table[i].at, '\n'))
+            return err_set(e, ERR_INVALID, "option '%s' has more than one line",
+                           o->table[i].name);
     if (o->cheats > o->inference)
         return err_set(e, ERR_INVALID,
                        "option 'cheats' is '%" PRId64 "', more than the %" PRId64
@@ -111,6 +132,7 @@ int up_options_parse(struct up_options *o, const char **path, int argc, char **a
                           .n = UP_OPTIONS,
                           .operand = path,
                           .max_operands = 1};
+    bool has_read = false;
     struct err e;
     int status;
 
@@ -118,35 +140,51 @@ int up_options_parse(struct up_options *o, const char **path, int argc, char **a
     status = usage_parse(&usage, argc, argv);
     if (status != USAGE_RUN)
         return status;
-    if (read_kept(o, &e))
-        return usage_fail(e.text);
-    if (check(o, &e))
-        return usage_complain(line, "%s", e.text);
-    return USAGE_RUN;
+    if (read_kept(o, &has_read, &e)) {
+        (void)usage_fail(e.text);
+        fprintf(stderr,
+                "this is what '%s/" KEPT
+                "' keeps of the run: say the option on the command line, "
+                "or remove the file and say all of them\n",
+                o->dir);
+        return 1;
+    }
+    if (!check(o, &e))
+        return USAGE_RUN;
+    status = usage_complain(line, "%s", e.text);
+    if (has_read)
+        fprintf(stderr, "what was not said now is what '%s/" KEPT "' keeps of the run\n",
+                o->dir);
+    return status;
 }
 
 enum status up_options_keep(const struct up_options *o, struct err *e)
 {
-    char *path = file_join(o->dir, KEPT);
-    struct buf text;
-    enum status st;
+    char *path = path_of(o, KEPT);
+    struct buf text, kept;
+    enum status st = OK;
+    struct err none;
 
     buf_init(&text, MAX_BYTES);
+    buf_init(&kept, MAX_BYTES);
     opt_print(&text, o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT);
-    st = text.bad ? err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES)
-                  : file_write_atomic(path, buf_bytes(&text), 0666, e);
+    if (text.bad)
+        st = err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES);
+    else if (load_kept(&kept, o, &none) || !bytes_equal(buf_bytes(&kept), buf_bytes(&text)))
+        st = file_write_atomic(path, buf_bytes(&text), 0666, e);
     buf_clear(&text);
+    buf_clear(&kept);
     free(path);
     return st;
 }
 
 enum status up_options_begin(const struct up_options *o, struct err *e)
 {
-    char *path = file_join(o->dir, KEPT);
-    const bool is_there = file_exists(path);
+    char *begun = path_of(o, UP_BEGUN);
+    const bool is_begun = file_exists(begun);
 
-    free(path);
-    return is_there ? OK : up_options_keep(o, e);
+    free(begun);
+    return is_begun ? OK : up_options_keep(o, e);
 }
 
 void up_options_clear(struct up_options *o)

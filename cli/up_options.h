@@ -14,6 +14,7 @@
 #include "base/status.h"
 
 #define UP_OPTIONS 18u
+#define UP_BEGUN   "bundle" /* in DIR: the task, encoded; a run was begun there */
 
 /* Strings are owned; table is of up_options_parse and points into the struct, which must stay where it is. */
 struct up_options {
@@ -27,12 +28,12 @@ struct up_options {
     struct opt table[UP_OPTIONS];
 };
 
-/* The command line, and what it leaves out of the run that it goes on with. *path: the task's file or directory, of argv;
+/* The command line, and what it leaves out of the run that it goes on with, if DIR has begun one. *path: the task's file or directory, of argv;
  * NULL: not named. USAGE_RUN, or an exit status, as usage_parse: it was told. *o is to be cleared in any case. */
 int up_options_parse(struct up_options *o, const char **path, int argc, char **argv);
-/* Into DIR/options, unless it is there: before anything begins. ERR_IO. */
+/* Into DIR/options, unless it is there: before anything of the run is. ERR_IO. */
 MUST_USE enum status up_options_begin(const struct up_options *o, struct err *e);
-/* Into DIR/options: once it is known that the run can go on with these. ERR_IO. */
+/* Into DIR/options, if that has others: once the run has gone on with these. ERR_IO. */
 MUST_USE enum status up_options_keep(const struct up_options *o, struct err *e);
 void up_options_clear(struct up_options *o);
 

@@ -14,6 +14,7 @@ token was drawn from, in bf16 (SDPA attention), into FOLDER/states.bf16.
 """
 import json
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -122,19 +123,32 @@ def states(folder):
             out.write(hidden[:, first - 1:].contiguous().cpu().view(torch.int16).numpy().tobytes())
 
 
+def jobs_of(words):
+    """(what, n, length) of each size; none if a word is not understood."""
+    what, jobs = None, []
+    for word in words:
+        size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", word)
+        if word in ("decode", "prefill", "train"):
+            what = word
+        elif what and size:
+            jobs.append((what, int(size[1]), int(size[2])))
+        else:
+            return []
+    return jobs
+
+
 def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     if sys.argv[1] == "states":
         states(pathlib.Path(sys.argv[2]))
         return
-    shape, words = sys.argv[1], sys.argv[2:]
-    is_train = "train" in words
+    shape, jobs = sys.argv[1], jobs_of(sys.argv[2:])
+    is_train = any(what == "train" for what, _, _ in jobs)
+    if shape not in SHAPES or not jobs or is_train != all(what == "train" for what, _, _ in jobs):
+        sys.exit(__doc__)
     model = model_of(shape, torch.float32 if is_train else torch.bfloat16).train(is_train)
-    what = None
-    for word in words:
-        if word in ("decode", "prefill", "train"):
-            what = word
-            continue
-        n, length = (int(x) for x in word.split("x"))
+    for what, n, length in jobs:
         rate = {"decode": decode, "prefill": prefill, "train": train}[what](model, n, length)
         name = f"decode_b{n}_c{length}_{shape}" if what == "decode" else f"{what}_{n}x{length}_{shape}"
         print(json.dumps({"name": name, "value": round(rate, 1), "unit": "tokens/s",

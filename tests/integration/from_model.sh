@@ -77,7 +77,8 @@ kill -INT $up
 wait $up && echo "it was done already"
 cd /
 "$muster" up --dir "$work/run" --json >"$work/result" 2>"$work/err"
-[ -d "$work/run/inference-2" ] && [ ! -e "$work/run/inference-3" ] # as it was begun
+[ -d "$work/run/inference-2" ] # as it was begun
+[ ! -e "$work/run/inference-3" ]
 "$muster" replay "$work/run" >"$work/replayed" 2>"$work/err"
 [ "$(grep -c ' ok$' "$work/replayed")" = 61 ]
 

@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/tests/gpu" "$work/tests/unit/engine" "$work/build/gpu-run"
 cp "$here/tests/gpu/run" "$work/tests/gpu/"
-for test in one gemm open; do touch "$work/tests/unit/engine/test_device_$test.c"; done
+for test in one gemm open open_thin; do touch "$work/tests/unit/engine/test_device_$test.c"; done
 run=$work/tests/gpu/run
 printf '#!/bin/sh\n' >"$work/tests/gpu/build"
 printf 'import sys\nsys.exit(77)\n' >"$work/tests/gpu/peer.py"
@@ -49,6 +49,8 @@ grep -qx 'racecheck device_gemm' "$work/told"
 grep -qx 'peer training 1.5b' "$work/told"
 ends 0 --list --only 'racecheck device,f32-1 decode' bench sanitizer
 [ "$(cat "$work/told")" = "$(printf 'f32-1 decode\nracecheck device_ops\nracecheck device_gemm\nracecheck device_open_thin')" ]
+ends 0 --list --only 'check device_open$'
+[ "$(cat "$work/told")" = "$(printf 'memcheck device_open\ninitcheck device_open')" ]
 ends 0 --list --only unfinished
 [ "$(cat "$work/told")" = "$(printf 'cost of proofs\ninitcheck device_open')" ]
 [ ! -e "$work/calls" ]
@@ -72,6 +74,13 @@ chmod +x "$work/smi/nvidia-smi"
 PATH=$work/smi:$PATH ends 0 --only '7b 4096' bench
 grep -q '^not run  open-cuda decode 7b 4096: the GPU has 81559 MiB of memory, not 140000$' "$work/told"
 [ ! -e "$work/calls" ]
+sed -i s/81559/143771/ "$work/smi/nvidia-smi"
+PATH=$work/smi:$PATH ends 0 --only '7b 4096' bench
+grep -q '^passed   open-cuda decode 7b 4096$' "$work/told"
+rm "$work/calls"
+printf '#!/bin/sh\necho "[N/A]"\n' >"$work/smi/nvidia-smi"
+PATH=$work/smi:$PATH ends 0 --only '7b 4096' bench
+grep -q '^not run  open-cuda decode 7b 4096: the GPU has 0 MiB' "$work/told"
 ends 0 --seconds 1 bench
 grep -q '^passed: 0  FAILED: 0  not run: [1-9]' "$work/told"
 [ ! -e "$work/calls" ]

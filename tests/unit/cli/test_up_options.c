@@ -43,8 +43,15 @@ static int parse(struct up_options *o, const char **task, const char *dir,
 
 #define PARSE(o, task, dir, ...) parse(o, task, dir, (const char *const[]){__VA_ARGS__, NULL})
 
+static void begin(const char *dir)
+{
+    assert_ok(file_write_atomic(tempdir_path(dir, UP_BEGUN), bytes_str("a task"), 0644, NULL),
+              NULL);
+}
+
 static void write_kept(const char *dir, const char *text)
 {
+    begin(dir);
     assert_ok(file_write_atomic(tempdir_path(dir, "options"), bytes_str(text), 0644, NULL),
               NULL);
 }
@@ -64,6 +71,11 @@ static void a_run_goes_on_with_what_it_was_begun_with(void **state)
     up_options_clear(&o);
 
     assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
+    assert_int_equal(o.inference,
+                     4); /* interrupted before the task was there: none was begun */
+    up_options_clear(&o);
+    begin(*state);
+    assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
     assert_null(task);
     assert_int_equal(o.inference, 3);
     assert_int_equal(o.cheats, 0);
@@ -74,8 +86,7 @@ static void a_run_goes_on_with_what_it_was_begun_with(void **state)
     assert_int_equal(o.seed, -1); /* of the task, which is kept itself */
     assert_false(o.as_json);      /* of the one command */
     o.relays = 1;
-    assert_ok(up_options_begin(&o, &e), &e); /* it is there */
-    o.relays = 2;
+    assert_ok(up_options_begin(&o, &e), &e); /* it was begun */
     up_options_clear(&o);
 
     assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
@@ -105,6 +116,9 @@ static void options_that_contradict_each_other_are_refused(void **state)
     assert_int_equal(PARSE(&o, &task, *state, "--listen", "nowhere"), 2);
     up_options_clear(&o);
 
+    assert_int_equal(PARSE(&o, &task, *state, "--worker-device", "cpu\nrelays=8"), 2);
+    up_options_clear(&o);
+
     write_kept(*state, "inference=3\ncheats=2\n");
     assert_int_equal(PARSE(&o, &task, *state, "--cheats", "3"), USAGE_RUN);
     up_options_clear(&o);
@@ -124,6 +138,9 @@ static void a_damaged_file_is_an_error(void **state)
         assert_int_equal(PARSE(&o, &task, *state, "--cheats", "0"), 1);
         up_options_clear(&o);
     }
+    write_kept(*state, "inference=many\n");
+    assert_int_equal(PARSE(&o, &task, *state, "--inference", "2"), USAGE_RUN);
+    up_options_clear(&o);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
