@@ -458,8 +458,8 @@ static void time_all(struct device *d, float *ms, const struct plan *p,
         return;
     }
     if (x->add) {
-        t.x.y =
-            y; /* zeros at first: initcheck does not see that the library's kernels write it, or they do not */
+        /* Zeros at first: initcheck does not see that the library's kernels write it, or they do not. */
+        t.x.y = y;
         (void)device_note(d, cudaMemsetAsync(y, 0, y_bytes, d->stream), "clearing");
     }
     t.row = (float *)(void *)((unsigned char *)y + y_bytes);
