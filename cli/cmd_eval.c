@@ -179,7 +179,12 @@ static enum status evaluate(struct eval *v, struct err *e)
     if (!st) {
         usage_pool(&pool, v->threads);
         v->samples = xcalloc(v->n, sizeof(*v->samples));
-        st = up_evaluate(buf_bytes(&bytes), v->word[1], v->n, (float)v->temperature, pool, &env,
+        st = up_evaluate(&(struct up_eval){.bundle = buf_bytes(&bytes),
+                                           .dir = v->word[1],
+                                           .n = v->n,
+                                           .temperature = (float)v->temperature,
+                                           .pool = pool,
+                                           .env = &env},
                          &v->reward, v->samples, v->n, e);
         if (st)
             v->n = 0;

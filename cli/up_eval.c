@@ -5,22 +5,21 @@
 #include "engine/weights.h"
 #include "rollout/setup.h"
 
-enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float temperature,
-                        struct pool *pool, const struct env_options *env, float *reward,
-                        struct rollout_sample *samples, size_t n_samples, struct err *e)
+enum status up_evaluate(const struct up_eval *v, float *reward, struct rollout_sample *samples,
+                        size_t n_samples, struct err *e)
 {
     static const struct digest no_root;
-    struct model_options mo = {.pool = pool};
+    struct model_options mo = {.pool = v->pool};
     struct setup *setup = NULL;
     struct weights *w = NULL;
     struct model *m = NULL;
-    enum status st = setup_open(&setup, bundle, env, e);
+    enum status st = setup_open(&setup, v->bundle, v->env, e);
 
     if (!st)
-        st = weights_load(&w, dir, e);
+        st = weights_load(&w, v->dir, e);
     if (!st && !model_config_equal(&w->config, &setup->config))
-        st =
-            err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's", dir);
+        st = err_set(e, ERR_INVALID, "the model in '%s' has another shape than the task's",
+                     v->dir);
     if (!st)
         st = setup_train_kernels(&mo.kernels, setup, kernels_best(), e);
     if (!st)
@@ -30,7 +29,7 @@ enum status up_evaluate(struct bytes bundle, const char *dir, size_t n, float te
 
         world.model = m;
         world.numerics = model_numerics(m);
-        st = rollout_evaluate(&world, n, temperature, reward, samples, n_samples, e);
+        st = rollout_evaluate(&world, v->n, v->temperature, reward, samples, n_samples, e);
     }
     model_free(&m);
     weights_free(&w);

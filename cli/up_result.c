@@ -183,11 +183,12 @@ enum status up_result_make(struct up_result *r, const struct up_run *run, struct
     const struct audit_options audit = {.judge = judge_dispute};
     audit_run_with(&r->audit, ledger, &audit);
     if (n) {
-        st = up_evaluate(run->bundle, first, n, temperature, NULL, NULL, &r->before, r->was,
-                         UP_SAMPLES, e);
+        struct up_eval v = {run->bundle, first, n, temperature, NULL, NULL};
+
+        st = up_evaluate(&v, &r->before, r->was, UP_SAMPLES, e);
+        v.dir = r->model_dir;
         if (!st)
-            st = up_evaluate(run->bundle, r->model_dir, n, temperature, NULL, NULL, &r->after,
-                             r->is, UP_SAMPLES, e);
+            st = up_evaluate(&v, &r->after, r->is, UP_SAMPLES, e);
     }
     free(first);
     free(ledger);

@@ -568,8 +568,8 @@ static enum status parse_parts(struct hf_parser *p, const json_t *root, struct b
     p->n_vocab = json_object_size(json_object_get(p->model, "vocab"));
     if (p->n_vocab == 0 || p->n_vocab > BPE_MAX_IDS)
         return hf_malformed(p, "the model has no vocabulary");
-    p->n_ids = (json_int_t)(p->n_vocab +
-                            json_array_size(json_object_get(root, "added_tokens")) + HOLES_MAX);
+    p->n_ids = (json_int_t)p->n_vocab + HOLES_MAX;
+    p->n_ids += (json_int_t)json_array_size(json_object_get(root, "added_tokens"));
     if (p->n_ids > (json_int_t)BPE_MAX_IDS)
         p->n_ids = BPE_MAX_IDS;
     if (normalizer && !json_is_null(normalizer))
