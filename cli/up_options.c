@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "cli/usage.h"
+#include "engine/device.h"
 #include "inference/cheat.h"
 #include "node/sock.h"
 #include "replay/cheat.h"
@@ -121,6 +122,12 @@ static enum status check(const struct up_options *o, struct err *e)
                        o->cheats, o->inference);
     if (sock_check_endpoint(o->listen, true, e))
         return err_prefix(e, ERR_INVALID, "option 'listen'");
+    if (device_check_name(o->worker_device, e))
+        return err_prefix(e, ERR_INVALID, "option 'worker-device'");
+    if (device_check_name(o->verifier_device, e))
+        return err_prefix(e, ERR_INVALID, "option 'verifier-device'");
+    if (device_check_name(o->trainer_device, e))
+        return err_prefix(e, ERR_INVALID, "option 'trainer-device'");
     return OK;
 }
 

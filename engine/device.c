@@ -26,26 +26,45 @@ const struct kernels *kernels_host(const struct kernels *k)
     return k->device ? k->host : k;
 }
 
-enum status device_open(struct device **out, const char *name, struct err *e)
+enum { ON_CPU = -1, ON_ANY = -2 }; /* beside the number of a GPU */
+
+static enum status parse_name(int *which, const char *name, struct err *e)
 {
     const char *digits;
     unsigned long index = 0;
     char *end;
 
-    *out = NULL;
-    if (!name || strcmp(name, "cpu") == 0)
+    *which = !name || strcmp(name, "cpu") == 0 ? ON_CPU
+             : strcmp(name, "auto") == 0       ? ON_ANY
+                                               : 0;
+    if (*which < 0 || strcmp(name, "cuda") == 0)
         return OK;
-    if (strcmp(name, "auto") == 0)
-        return device_count() > 0 ? cuda_open(out, 0, e) : OK;
-    if (strcmp(name, "cuda") == 0)
-        return cuda_open(out, 0, e);
     digits = strncmp(name, "cuda:", 5) == 0 ? name + 5 : "";
     if (*digits >= '0' && *digits <= '9')
         index = strtoul(digits, &end, 10);
     if (*digits < '0' || *digits > '9' || *end != '\0' || index > 1023)
         return err_set(e, ERR_INVALID,
                        "no device '%s': there are cpu, cuda, cuda:N (N from 0) and auto", name);
-    return cuda_open(out, (int)index, e);
+    *which = (int)index;
+    return OK;
+}
+
+enum status device_check_name(const char *name, struct err *e)
+{
+    int which;
+
+    return parse_name(&which, name, e);
+}
+
+enum status device_open(struct device **out, const char *name, struct err *e)
+{
+    int which;
+    enum status st = parse_name(&which, name, e);
+
+    *out = NULL;
+    if (!st && which == ON_ANY)
+        which = device_count() > 0 ? 0 : ON_CPU;
+    return st || which == ON_CPU ? st : cuda_open(out, which, e);
 }
 
 void device_close(struct device **d)

@@ -33,6 +33,8 @@ struct device;
  * without CUDA, or has no kernels for that GPU. ERR_NOT_FOUND: no driver, or no such GPU; the text says
  * which. */
 MUST_USE enum status device_open(struct device **out, const char *name, struct err *e);
+/* Whether it is such a word, here or on another machine. ERR_INVALID. */
+MUST_USE enum status device_check_name(const char *name, struct err *e);
 /* Arrays on it must have been released. */
 void device_close(struct device **d);
 

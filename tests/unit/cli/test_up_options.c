@@ -108,6 +108,8 @@ static void a_run_goes_on_with_what_it_was_begun_with(void **state)
 
 static void options_that_contradict_each_other_are_refused(void **state)
 {
+    static const char *const devices[] = {"--worker-device", "--verifier-device",
+                                          "--trainer-device"};
     struct up_options o;
     const char *task;
 
@@ -115,6 +117,12 @@ static void options_that_contradict_each_other_are_refused(void **state)
     up_options_clear(&o);
     assert_int_equal(PARSE(&o, &task, *state, "--listen", "nowhere"), 2);
     up_options_clear(&o);
+    for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
+        assert_int_equal(PARSE(&o, &task, *state, devices[i], "cudaa"), 2);
+        up_options_clear(&o);
+        assert_int_equal(PARSE(&o, &task, *state, devices[i], "cuda:7"), USAGE_RUN);
+        up_options_clear(&o);
+    }
 
     assert_int_equal(PARSE(&o, &task, *state, "--worker-device", "cpu\nrelays=8"), 2);
     up_options_clear(&o);
