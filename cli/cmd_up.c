@@ -504,7 +504,7 @@ static enum status take_dir(struct up *u, struct err *e)
 static enum status keep_begun(const struct up *u, struct err *e)
 {
     char *path = in_dir(u, UP_BEGUN);
-    enum status st = up_options_begin(&u->o, e);
+    enum status st = up_options_keep(&u->o, e);
 
     if (!st && u->named)
         st = up_task_link_model(u->o.dir, u->named, &u->task, e);
@@ -536,8 +536,6 @@ static enum status run(struct up *u, struct err *e)
         st = watch(u, e);
     if (!st)
         st = await_end(u, e);
-    if (!st)
-        st = up_options_keep(&u->o, e);
     if (interrupted)
         st = err_set(e, ERR_TIMEOUT, "interrupted; 'muster up --dir %s' goes on from here",
                      u->o.dir);
@@ -689,6 +687,15 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     return st;
 }
 
+static bool is_begun(const struct up *u)
+{
+    char *path = in_dir(u, UP_BEGUN);
+    const bool is = file_exists(path);
+
+    free(path);
+    return is;
+}
+
 /* Runs, and tells: the exit status. */
 static int run_and_tell(struct up *u, struct err *e)
 {
@@ -697,7 +704,7 @@ static int run_and_tell(struct up *u, struct err *e)
     if (!st)
         return conclude(u);
     usage_fail(e->text);
-    if (!interrupted && u->lock_fd >= 0)
+    if (!interrupted && u->lock_fd >= 0 && is_begun(u))
         fprintf(stderr, "what was done is kept: 'muster up --dir %s' goes on from there\n",
                 u->o.dir);
     return 1;

@@ -78,33 +78,78 @@ static char *path_of(const struct up_options *o, const char *name)
     return file_join(o->dir, name);
 }
 
-/* What DIR/options holds, into text. ERR_NOT_FOUND, with nothing said: no run was begun there, or it kept none. */
-static enum status load_kept(struct buf *text, const struct up_options *o, struct err *e)
+/* What DIR/options says, into *kept, which is to be cleared in any case. ERR_NOT_FOUND, with nothing said: there is none. */
+static enum status load_kept(struct up_options *kept, const struct up_options *o, struct err *e)
 {
-    char *begun = path_of(o, UP_BEGUN), *path = path_of(o, KEPT);
-    enum status st = o->dir[0] && file_exists(begun) && file_exists(path)
-                         ? file_read(text, path, e)
-                         : ERR_NOT_FOUND;
+    char *path = path_of(o, KEPT);
+    struct buf text;
+    enum status st = file_exists(path) ? OK : ERR_NOT_FOUND;
 
-    free(begun);
+    set_table(kept);
+    opt_defaults(kept->table, UP_OPTIONS);
+    kept->cheats = 0;
+    buf_init(&text, MAX_BYTES);
+    if (!st)
+        st = file_read(&text, path, e);
+    if (!st)
+        st = opt_read(kept->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT, buf_bytes(&text), e);
+    if (st && file_exists(path))
+        st = err_prefix(e, ERR_CORRUPT, "'%s'", path);
+    buf_clear(&text);
     free(path);
     return st;
+}
+
+static bool is_begun(const struct up_options *o)
+{
+    char *path = o->dir[0] ? path_of(o, UP_BEGUN) : NULL;
+    const bool is = path && file_exists(path);
+
+    free(path);
+    return is;
+}
+
+/* A worker that was honest would become a cheat, and lose its stake, or the result would count others than did. */
+static enum status check_same_cheats(const struct up_options *o, const struct up_options *kept,
+                                     struct err *e)
+{
+    const bool has_cheats = kept->cheats > 0 || o->cheats > 0;
+
+    if (o->cheats == kept->cheats && (!has_cheats || o->inference == kept->inference) &&
+        (!has_cheats || !strcmp(o->cheat, kept->cheat)) &&
+        !strcmp(o->cheat_verifier, kept->cheat_verifier) &&
+        !strcmp(o->cheat_trainer, kept->cheat_trainer))
+        return OK;
+    return err_set(
+        e, ERR_INVALID,
+        "'%s' was begun with --inference %" PRId64 " --cheats %" PRId64
+        " --cheat %s --cheat-verifier %s --cheat-trainer %s, and who cheats stays as it "
+        "was: leave these out",
+        o->dir, kept->inference, kept->cheats, kept->cheat, kept->cheat_verifier,
+        kept->cheat_trainer);
 }
 
 /* Options that the command line left out, of the run that it names. *has_read: there were some. */
 static enum status read_kept(struct up_options *o, bool *has_read, struct err *e)
 {
+    struct up_options kept;
     struct buf text;
     enum status st;
 
+    *has_read = false;
+    if (!is_begun(o))
+        return OK;
     buf_init(&text, MAX_BYTES);
-    st = load_kept(&text, o, e);
+    st = load_kept(&kept, o, e);
     *has_read = st == OK;
-    if (st == ERR_NOT_FOUND)
-        st = OK;
-    else if (!st)
+    if (st == OK || st == ERR_NOT_FOUND) {
+        opt_print(&text, kept.table + NOT_KEPT, UP_OPTIONS - NOT_KEPT);
         st = opt_read(o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT, buf_bytes(&text), e);
+    }
+    if (!st && *has_read)
+        st = check_same_cheats(o, &kept, e);
     buf_clear(&text);
+    up_options_clear(&kept);
     return st;
 }
 
@@ -149,11 +194,12 @@ int up_options_parse(struct up_options *o, const char **path, int argc, char **a
         return status;
     if (read_kept(o, &has_read, &e)) {
         (void)usage_fail(e.text);
-        fprintf(stderr,
-                "this is what '%s/" KEPT
-                "' keeps of the run: say the option on the command line, "
-                "or remove the file and say all of them\n",
-                o->dir);
+        if (!has_read)
+            fprintf(stderr,
+                    "this is what '%s/" KEPT
+                    "' keeps of the run: mend it, or remove it and say all "
+                    "options again\n",
+                    o->dir);
         return 1;
     }
     if (!check(o, &e))
@@ -168,30 +214,25 @@ int up_options_parse(struct up_options *o, const char **path, int argc, char **a
 enum status up_options_keep(const struct up_options *o, struct err *e)
 {
     char *path = path_of(o, KEPT);
-    struct buf text, kept;
-    enum status st = OK;
-    struct err none;
+    struct up_options kept;
+    enum status st = is_begun(o) ? OK : load_kept(&kept, o, e);
+    struct buf text;
 
     buf_init(&text, MAX_BYTES);
-    buf_init(&kept, MAX_BYTES);
     opt_print(&text, o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT);
-    if (text.bad)
-        st = err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES);
-    else if (load_kept(&kept, o, &none) || !bytes_equal(buf_bytes(&kept), buf_bytes(&text)))
-        st = file_write_atomic(path, buf_bytes(&text), 0666, e);
+    if (!is_begun(o)) {
+        up_options_clear(&kept);
+        if (st && st != ERR_NOT_FOUND)
+            st = err_set(e, ERR_INVALID,
+                         "'%s' is there, and not of a run: name another directory", path);
+        else if (text.bad)
+            st = err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES);
+        else
+            st = file_write_atomic(path, buf_bytes(&text), 0666, e);
+    }
     buf_clear(&text);
-    buf_clear(&kept);
     free(path);
     return st;
-}
-
-enum status up_options_begin(const struct up_options *o, struct err *e)
-{
-    char *begun = path_of(o, UP_BEGUN);
-    const bool is_begun = file_exists(begun);
-
-    free(begun);
-    return is_begun ? OK : up_options_keep(o, e);
 }
 
 void up_options_clear(struct up_options *o)

@@ -1,8 +1,9 @@
 /*
  * cli/up_options.h - the options of `muster up`, and those that a run was begun with
  *
- * DIR/options holds what the network of a run is made of, as "name=value" lines, so that `muster up --dir DIR`
- * goes on with the same one. What is said again on the command line counts, and is kept in turn.
+ * DIR/options holds what the network of a run was begun with, as "name=value" lines, so that `muster up --dir DIR`
+ * goes on with the same. What is said again on the command line counts that time, but who cheats stays as it was: a
+ * run for which nothing was kept goes on without cheats, if none are asked for.
  */
 #ifndef CLI_UP_OPTIONS_H
 #define CLI_UP_OPTIONS_H
@@ -31,9 +32,8 @@ struct up_options {
 /* The command line, and what it leaves out of the run that it goes on with, if DIR has begun one. *path: the task's file or directory, of argv;
  * NULL: not named. USAGE_RUN, or an exit status, as usage_parse: it was told. *o is to be cleared in any case. */
 int up_options_parse(struct up_options *o, const char **path, int argc, char **argv);
-/* Into DIR/options, unless it is there: before anything of the run is. ERR_IO. */
-MUST_USE enum status up_options_begin(const struct up_options *o, struct err *e);
-/* Into DIR/options, if that has others: once the run has gone on with these. ERR_IO. */
+/* Into DIR/options, unless a run was begun there: before anything of it is. ERR_IO; ERR_INVALID: there is a file of that
+ * name which is something else. */
 MUST_USE enum status up_options_keep(const struct up_options *o, struct err *e);
 void up_options_clear(struct up_options *o);
 

@@ -106,13 +106,14 @@ echo "network: went on to the end"
 expect more_than_begun 1 "begun with 2 nodes of role inference, and none can be added: say --inference 2" \
     "$muster" up --dir "$work/net" --inference 3
 grep -qx inference=2 "$work/net/options" # refused, and not kept
+expect cheats_again 1 "who cheats stays as it was" "$muster" up --dir "$work/net" --cheats 1
 expect more_validators 1 "begun with 2 nodes of role verifier, and none can be added: say --validators 2" \
     "$muster" up --dir "$work/net" --validators 3
 mkdir "$work/odd"
 cp "$work/net/bundle" "$work/odd"
 echo inference=x >"$work/odd/options"
 expect damaged_options 1 "option 'inference' is 'x'" "$muster" up --dir "$work/odd"
-grep -q "/odd/options' keeps of the run: say the option" "$work/damaged_options.err"
+grep -q "/odd/options' keeps of the run: mend it" "$work/damaged_options.err"
 
 # ---- interrupted --------------------------------------------------------------------------------
 # ended DIR: the network of DIR, $up, is sent SIGTERM, and ends and says so

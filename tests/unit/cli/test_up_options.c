@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/file.h"
@@ -67,7 +68,7 @@ static void a_run_goes_on_with_what_it_was_begun_with(void **state)
                            "--json"),
                      USAGE_RUN);
     assert_non_null(task);
-    assert_ok(up_options_begin(&o, &e), &e);
+    assert_ok(up_options_keep(&o, &e), &e);
     up_options_clear(&o);
 
     assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
@@ -75,34 +76,79 @@ static void a_run_goes_on_with_what_it_was_begun_with(void **state)
                      4); /* interrupted before the task was there: none was begun */
     up_options_clear(&o);
     begin(*state);
-    assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
+    assert_int_equal(PARSE(&o, &task, *state, "--threads", "2", "--relays", "1"), USAGE_RUN);
     assert_null(task);
     assert_int_equal(o.inference, 3);
     assert_int_equal(o.cheats, 0);
-    assert_int_equal(o.relays, 2);
+    assert_int_equal(o.relays, 1);
     assert_int_equal(o.threads, 2);
     assert_string_equal(o.listen, "tcp://0.0.0.0:*");
     assert_string_equal(o.dir, *state);
     assert_int_equal(o.seed, -1); /* of the task, which is kept itself */
     assert_false(o.as_json);      /* of the one command */
-    o.relays = 1;
-    assert_ok(up_options_begin(&o, &e), &e); /* it was begun */
-    up_options_clear(&o);
-
-    assert_int_equal(PARSE(&o, &task, *state, "--threads", "2"), USAGE_RUN);
-    assert_int_equal(o.relays, 2);
     assert_ok(up_options_keep(&o, &e), &e);
     up_options_clear(&o);
 
-    /* what was said last counts, and no directory has another's */
+    /* what is said again counts that time, and no directory has another's */
     assert_int_equal(PARSE(&o, &task, *state, "--inference", "2"), USAGE_RUN);
     assert_int_equal(o.inference, 2);
-    assert_int_equal(o.threads, 2);
+    assert_int_equal(o.relays, 2);
+    assert_int_equal(o.threads, 1);
     up_options_clear(&o);
     assert_int_equal(PARSE(&o, &task, tempdir_path(*state, "other"), "--relays", "0"),
                      USAGE_RUN);
     assert_int_equal(o.inference, 4);
-    assert_int_equal(o.threads, 1);
+    assert_int_equal(o.cheats, 1);
+    up_options_clear(&o);
+}
+
+static void who_cheats_stays_as_it_was(void **state)
+{
+    static const char *const others[][2] = {{"--cheats", "1"},
+                                            {"--cheats", "0"},
+                                            {"--inference", "3"},
+                                            {"--cheat", "stale"},
+                                            {"--cheat-verifier", "lazy"},
+                                            {"--cheat-trainer", "skip-batch"}};
+    struct up_options o;
+    const char *task;
+
+    write_kept(*state, "inference=4\ncheats=2\ncheat=int4\n");
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        assert_int_equal(PARSE(&o, &task, *state, others[i][0], others[i][1]), 1);
+        up_options_clear(&o);
+    }
+    assert_int_equal(PARSE(&o, &task, *state, "--cheats", "2", "--threads", "3"), USAGE_RUN);
+    assert_string_equal(o.cheat, "int4");
+    up_options_clear(&o);
+
+    /* honest workers may be fewer, and nobody becomes a cheat for want of a file or a line */
+    write_kept(*state, "inference=4\n");
+    assert_int_equal(PARSE(&o, &task, *state, "--inference", "3"), USAGE_RUN);
+    assert_int_equal(o.cheats, 0);
+    up_options_clear(&o);
+    assert_int_equal(unlink(tempdir_path(*state, "options")), 0);
+    assert_int_equal(PARSE(&o, &task, *state, "--inference", "3"), USAGE_RUN);
+    assert_int_equal(o.cheats, 0);
+    up_options_clear(&o);
+    assert_int_equal(PARSE(&o, &task, *state, "--cheats", "1"),
+                     USAGE_RUN); /* as one knows it was */
+    assert_int_equal(o.cheats, 1);
+    up_options_clear(&o);
+}
+
+static void a_file_of_that_name_is_not_overwritten(void **state)
+{
+    struct up_options o;
+    const char *task;
+    struct err e;
+
+    assert_ok(
+        file_write_atomic(tempdir_path(*state, "options"), bytes_str("my notes"), 0644, NULL),
+        NULL);
+    assert_int_equal(PARSE(&o, &task, *state, "--cheats", "0"), USAGE_RUN);
+    assert_status(up_options_keep(&o, &e), ERR_INVALID, &e);
+    assert_contains(e.text, "name another directory");
     up_options_clear(&o);
 }
 
@@ -126,12 +172,6 @@ static void options_that_contradict_each_other_are_refused(void **state)
 
     assert_int_equal(PARSE(&o, &task, *state, "--worker-device", "cpu\nrelays=8"), 2);
     up_options_clear(&o);
-
-    write_kept(*state, "inference=3\ncheats=2\n");
-    assert_int_equal(PARSE(&o, &task, *state, "--cheats", "3"), USAGE_RUN);
-    up_options_clear(&o);
-    assert_int_equal(PARSE(&o, &task, *state, "--cheats", "4"), 2);
-    up_options_clear(&o);
 }
 
 static void a_damaged_file_is_an_error(void **state)
@@ -146,9 +186,6 @@ static void a_damaged_file_is_an_error(void **state)
         assert_int_equal(PARSE(&o, &task, *state, "--cheats", "0"), 1);
         up_options_clear(&o);
     }
-    write_kept(*state, "inference=many\n");
-    assert_int_equal(PARSE(&o, &task, *state, "--inference", "2"), USAGE_RUN);
-    up_options_clear(&o);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -157,6 +194,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_run_goes_on_with_what_it_was_begun_with),
+        TEST(who_cheats_stays_as_it_was),
+        TEST(a_file_of_that_name_is_not_overwritten),
         TEST(options_that_contradict_each_other_are_refused),
         TEST(a_damaged_file_is_an_error),
     };
