@@ -32,14 +32,13 @@
 #include "inference/cheat.h"
 #include "node/key.h"
 
-#define STEP_MS   100   /* how often children are looked after */
-#define STATUS_MS 500   /* how often the orchestrator is asked */
-#define ASK_MS    2000  /* how long an answer may take */
-#define START_MS  30000 /* how long the orchestrator may take to listen */
-#define END_MS    15000 /* how long children may take to end by themselves, */
-#define EXPORT_MS                                                                              \
-    10000 /* and one millisecond more for so many bytes of the model: a slow disk */
-#define NAME_BYTES CHILD_NAME_BYTES
+#define STEP_MS      100   /* how often children are looked after */
+#define STATUS_MS    500   /* how often the orchestrator is asked */
+#define ASK_MS       2000  /* how long an answer may take */
+#define START_MS     30000 /* how long the orchestrator may take to listen */
+#define END_MS       15000 /* how long children may take to end by themselves, */
+#define EXPORT_BYTES 10000 /* of the model that are a millisecond more: a slow disk */
+#define NAME_BYTES   CHILD_NAME_BYTES
 
 static volatile sig_atomic_t interrupted;
 
@@ -445,7 +444,7 @@ static int64_t end_ms(const struct up *u)
     int64_t ms = END_MS;
 
     if (stat(path, &about) == 0)
-        ms += about.st_size / EXPORT_MS;
+        ms += about.st_size / EXPORT_BYTES;
     free(path);
     return ms;
 }
@@ -687,15 +686,6 @@ static enum status prepare(struct up *u, const char *path, struct err *e)
     return st;
 }
 
-static bool is_begun(const struct up *u)
-{
-    char *path = in_dir(u, UP_BEGUN);
-    const bool is = file_exists(path);
-
-    free(path);
-    return is;
-}
-
 /* Runs, and tells: the exit status. */
 static int run_and_tell(struct up *u, struct err *e)
 {
@@ -704,7 +694,7 @@ static int run_and_tell(struct up *u, struct err *e)
     if (!st)
         return conclude(u);
     usage_fail(e->text);
-    if (!interrupted && u->lock_fd >= 0 && is_begun(u))
+    if (!interrupted && u->lock_fd >= 0 && up_options_is_begun(&u->o))
         fprintf(stderr, "what was done is kept: 'muster up --dir %s' goes on from there\n",
                 u->o.dir);
     return 1;

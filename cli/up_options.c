@@ -100,7 +100,7 @@ static enum status load_kept(struct up_options *kept, const struct up_options *o
     return st;
 }
 
-static bool is_begun(const struct up_options *o)
+bool up_options_is_begun(const struct up_options *o)
 {
     char *path = o->dir[0] ? path_of(o, UP_BEGUN) : NULL;
     const bool is = path && file_exists(path);
@@ -137,7 +137,7 @@ static enum status read_kept(struct up_options *o, bool *has_read, struct err *e
     enum status st;
 
     *has_read = false;
-    if (!is_begun(o))
+    if (!up_options_is_begun(o))
         return OK;
     buf_init(&text, MAX_BYTES);
     st = load_kept(&kept, o, e);
@@ -213,23 +213,25 @@ int up_options_parse(struct up_options *o, const char **path, int argc, char **a
 
 enum status up_options_keep(const struct up_options *o, struct err *e)
 {
-    char *path = path_of(o, KEPT);
+    char *path;
     struct up_options kept;
-    enum status st = is_begun(o) ? OK : load_kept(&kept, o, e);
     struct buf text;
+    enum status st;
 
+    if (up_options_is_begun(o))
+        return OK;
+    path = path_of(o, KEPT);
     buf_init(&text, MAX_BYTES);
     opt_print(&text, o->table + NOT_KEPT, UP_OPTIONS - NOT_KEPT);
-    if (!is_begun(o)) {
-        up_options_clear(&kept);
-        if (st && st != ERR_NOT_FOUND)
-            st = err_set(e, ERR_INVALID,
-                         "'%s' is there, and not of a run: name another directory", path);
-        else if (text.bad)
-            st = err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES);
-        else
-            st = file_write_atomic(path, buf_bytes(&text), 0666, e);
-    }
+    st = load_kept(&kept, o, e); /* of a beginning that was interrupted */
+    if (st && st != ERR_NOT_FOUND)
+        st = err_set(e, ERR_INVALID, "'%s' is there, and not of a run: name another directory",
+                     path);
+    else if (text.bad)
+        st = err_set(e, ERR_LIMIT, "options are longer than %u bytes", MAX_BYTES);
+    else
+        st = file_write_atomic(path, buf_bytes(&text), 0666, e);
+    up_options_clear(&kept);
     buf_clear(&text);
     free(path);
     return st;

@@ -29,11 +29,14 @@ struct up_options {
     struct opt table[UP_OPTIONS];
 };
 
-/* The command line, and what it leaves out of the run that it goes on with, if DIR has begun one. *path: the task's file or directory, of argv;
- * NULL: not named. USAGE_RUN, or an exit status, as usage_parse: it was told. *o is to be cleared in any case. */
+/* The command line, and what it leaves out of the run that it goes on with, if DIR has begun one. *path: the task's
+ * file or directory, of argv; NULL: not named. USAGE_RUN, or an exit status, as usage_parse: it was told. *o is to be
+ * cleared in any case. */
 int up_options_parse(struct up_options *o, const char **path, int argc, char **argv);
-/* Into DIR/options, unless a run was begun there: before anything of it is. ERR_IO; ERR_INVALID: there is a file of that
- * name which is something else. */
+/* Whether DIR has begun a run. */
+bool up_options_is_begun(const struct up_options *o);
+/* Into DIR/options, unless a run was begun there: before anything of it is. ERR_IO, ERR_FULL; ERR_INVALID: there is a
+ * file of that name which is something else. */
 MUST_USE enum status up_options_keep(const struct up_options *o, struct err *e);
 void up_options_clear(struct up_options *o);
 
